@@ -1,0 +1,1 @@
+"""The serial frames between the gateway and the board in the car."""

@@ -1,0 +1,170 @@
+"""A vehicle's public record: what binds its id to its keys.
+
+The fleet's issuing CA certifies three keys of a car: the TLS key, the signing key and
+the sealing key. The last two stand in X.509 certificates of their own, whose CN is the
+vehicle id, so that a report can be proved years later from the record alone
+(protocol-design.md 1.1). A proof of possession shows that the enrolling side held the
+private signing key; without it somebody could enrol another car's public key.
+
+The file format (``registry/<VEHICLE>.json``) is the contract between the PKI that
+writes records and the bridge that reads them.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+import msgspec
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+from cryptography.x509.oid import NameOID
+
+from protocol.codes import Code
+from protocol.errors import AuthenticationError, DecodeError
+from protocol.identity import VehicleId
+from protocol.keys import SigningKey, VerifyKey
+
+RECORD_FORMAT: Final = 1
+"""Revision of the record file."""
+
+RECORD_LIMIT: Final = 16_384
+"""Bytes of a record file; three certificates take about 2,500."""
+
+ENROL_CONTEXT: Final = b"ff-enrol-v1\0"
+"""Separates proofs of possession from everything else that a car's key signs."""
+
+
+class RecordFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The record as it lies in its file."""
+
+    format: int
+    """`RECORD_FORMAT`."""
+    vehicle_id: str
+    """Canonical base32 text."""
+    signing_certificate: str
+    """PEM: Ed25519 key, CN = vehicle id, signed by the issuing CA."""
+    sealing_certificate: str
+    """PEM: X25519 key, CN = vehicle id, signed by the issuing CA."""
+    tls_fingerprint: str
+    """SHA-256 of the TLS certificate in DER, 64 hex digits."""
+    proof: str
+    """128 hex digits: signature by the signing key over `proof_message`."""
+
+
+@dataclass(frozen=True, slots=True)
+class VehicleRecord:
+    """A verified record: these keys belong to this vehicle."""
+
+    vehicle_id: VehicleId
+    """Whose record this is."""
+    signing_key: VerifyKey
+    """Verifies this vehicle's frames."""
+    sealing_key: X25519PublicKey
+    """Secrets for this vehicle are sealed to it."""
+    tls_fingerprint: str
+    """SHA-256 of its TLS certificate, hex."""
+
+    @classmethod
+    def parse(cls, data: bytes, *, fleet_id: bytes, issuer: x509.Certificate) -> Self:
+        """Verify a record file and return what it says.
+
+        Args:
+            data: the file's bytes.
+            fleet_id: 16 bytes; part of the proof, so that a record of another
+                environment does not hold here.
+            issuer: the certificate of the CA that must have signed.
+
+        Raises:
+            DecodeError: not a record file, or its parts do not belong together.
+            AuthenticationError: not signed by the CA, a weak key, or no proof.
+        """
+        record = _read(data)
+        vehicle_id = VehicleId.from_text(record.vehicle_id)
+        signing = _certificate(record.signing_certificate, "signing", vehicle_id)
+        sealing = _certificate(record.sealing_certificate, "sealing", vehicle_id)
+        for name, certificate in (("signing", signing), ("sealing", sealing)):
+            _require_issued(certificate, issuer, name)
+        signing_public = signing.public_key()
+        sealing_public = sealing.public_key()
+        if not isinstance(signing_public, Ed25519PublicKey):
+            raise DecodeError(
+                Code.BAD_PARAM, "signing certificate holds no Ed25519 key"
+            )
+        if not isinstance(sealing_public, X25519PublicKey):
+            raise DecodeError(Code.BAD_PARAM, "sealing certificate holds no X25519 key")
+        key = VerifyKey.load(signing_public.public_bytes_raw())
+        message = proof_message(
+            fleet_id, vehicle_id, key.raw, sealing_public.public_bytes_raw()
+        )
+        key.verify(_hex(record.proof, 64, "proof"), message)
+        fingerprint = _hex(record.tls_fingerprint, 32, "tls_fingerprint").hex()
+        return cls(vehicle_id, key, sealing_public, fingerprint)
+
+
+def proof_message(
+    fleet_id: bytes, vehicle_id: VehicleId, signing_key: bytes, sealing_key: bytes
+) -> bytes:
+    """Return the bytes that a proof of possession signs."""
+    return ENROL_CONTEXT + fleet_id + vehicle_id.raw + signing_key + sealing_key
+
+
+def prove_possession(
+    key: SigningKey, *, fleet_id: bytes, vehicle_id: VehicleId, sealing_key: bytes
+) -> bytes:
+    """Return the 64-byte proof, made where the private key is."""
+    return key.sign(
+        proof_message(fleet_id, vehicle_id, key.verify_key.raw, sealing_key)
+    )
+
+
+def _read(data: bytes) -> RecordFile:
+    if len(data) > RECORD_LIMIT:
+        raise DecodeError(
+            Code.TOO_LARGE, f"record of {len(data)} bytes, limit {RECORD_LIMIT}"
+        )
+    try:
+        record = msgspec.json.decode(data, type=RecordFile)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DecodeError(Code.BAD_PARAM, f"not a vehicle record: {error}") from None
+    if record.format != RECORD_FORMAT:
+        raise DecodeError(
+            Code.UNSUPPORTED_SCHEMA,
+            f"record format {record.format}, this reads {RECORD_FORMAT}",
+        )
+    return record
+
+
+def _certificate(pem: str, name: str, vehicle_id: VehicleId) -> x509.Certificate:
+    try:
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except ValueError as error:
+        raise DecodeError(Code.BAD_PARAM, f"{name} certificate: {error}") from None
+    if [attribute.value for attribute in names] != [str(vehicle_id)]:
+        raise DecodeError(
+            Code.WRONG_VEHICLE, f"{name} certificate is not one of {vehicle_id}"
+        )
+    return certificate
+
+
+def _require_issued(
+    certificate: x509.Certificate, issuer: x509.Certificate, name: str
+) -> None:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        raise AuthenticationError(
+            Code.BAD_SIGNATURE,
+            f"{name} certificate was not issued by this fleet's CA",
+        ) from None
+
+
+def _hex(text: str, size: int, name: str) -> bytes:
+    try:
+        data = bytes.fromhex(text)
+    except ValueError:
+        raise DecodeError(Code.BAD_PARAM, f"{name} is not hexadecimal") from None
+    if len(data) != size:
+        raise DecodeError(Code.BAD_LEN, f"{name} has {len(data)} bytes, not {size}")
+    return data
