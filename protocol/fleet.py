@@ -1,0 +1,212 @@
+"""The public files of a fleet directory and of the directory copied into a car.
+
+The PKI writes them; the gateway, the bridge and the emulator read them, and know one
+another only through these bytes and names. Everything here is public: no file of this
+module holds a key that must be kept.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum, unique
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+
+from protocol.codes import Code
+from protocol.errors import AuthenticationError, DecodeError
+from protocol.identity import ID_SIZE, VehicleId
+from protocol.keys import PUBLIC_KEY_SIZE, VerifyKey
+from protocol.trust import ROOTS_LIMIT, TrustRoots
+
+FORMAT: Final = 1
+"""Revision of the three files below."""
+
+FILE_LIMIT: Final = 8_192
+"""Bytes of any of these files; the largest, eight roots, takes about 600."""
+
+NAME_LIMIT: Final = 32
+"""Characters of a fleet's name: with its suffix it must fit a CN of 64 (RFC 5280)."""
+
+
+@unique
+class FleetPart(StrEnum):
+    """Where things lie in a fleet directory."""
+
+    IDENTITY = "fleet.json"
+    ROOT_CERTIFICATE = "ca/root.crt"
+    ROOT_KEY = "ca/root.key"
+    ISSUING_CERTIFICATE = "ca/issuing.crt"
+    ISSUING_KEY = "ca/issuing.key"
+    TRUST_ANCHORS = "ca/trust-anchors.pem"
+    BROKER = "broker"
+    BRIDGE = "bridge/1"
+    ENGINEER = "engineer/1"
+    TRUST = "trust"
+    TRUST_BUNDLE = "trust/bundle-1.bin"
+    COMMAND_KEY = "signer/command-1.key"
+    RECEIPT_KEY = "signer/receipt-1.key"
+    REGISTRY = "registry"
+    VEHICLES = "vehicles"
+
+
+@unique
+class TlsPart(StrEnum):
+    """Names inside every directory that holds a TLS identity, a car's included."""
+
+    CERTIFICATE = "tls.crt"
+    KEY = "tls.key"
+
+
+@unique
+class VehiclePart(StrEnum):
+    """Names inside the directory that is copied into a car."""
+
+    IDENTITY = "vehicle.json"
+    TLS_CERTIFICATE = "tls.crt"
+    TLS_KEY = "tls.key"
+    SIGNING_KEY = "signing.key"
+    SEALING_KEY = "sealing.key"
+    TRUST_ANCHORS = "trust-anchors.pem"
+    TRUST_ROOTS = "trust-roots.json"
+    TRUST_BUNDLE = "trust-bundle.bin"
+
+
+class _FleetFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: int
+    fleet_id: str
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_LIMIT)]
+    created: Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class _VehicleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: int
+    vehicle_id: str
+    fleet_id: str
+
+
+class _TrustRootsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: int
+    threshold: int
+    roots: Annotated[list[str], msgspec.Meta(min_length=1, max_length=ROOTS_LIMIT)]
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """One fleet in one environment (``fleet.json``)."""
+
+    fleet_id: bytes
+    """16 bytes; part of every frame's signed bytes."""
+    name: str
+    """For people, 1 to `NAME_LIMIT` characters."""
+    created: datetime
+    """When its PKI was made, with a time zone."""
+
+
+@dataclass(frozen=True, slots=True)
+class VehicleIdentity:
+    """Which car of which fleet a directory belongs to (``vehicle.json``)."""
+
+    vehicle_id: VehicleId
+    """The car."""
+    fleet_id: bytes
+    """16 bytes."""
+
+
+def build_fleet(fleet: Fleet) -> bytes:
+    """Return the bytes of ``fleet.json``."""
+    return _build(_FleetFile(FORMAT, fleet.fleet_id.hex(), fleet.name, fleet.created))
+
+
+def parse_fleet(data: bytes) -> Fleet:
+    """Read ``fleet.json``.
+
+    Raises:
+        DecodeError: not such a file; the message names the field.
+    """
+    read = _parse(data, _FleetFile, FleetPart.IDENTITY)
+    fleet_id = _hex(read.fleet_id, ID_SIZE, "fleet_id")
+    return Fleet(fleet_id, read.name, read.created)
+
+
+def build_vehicle(vehicle: VehicleIdentity) -> bytes:
+    """Return the bytes of ``vehicle.json``."""
+    return _build(_VehicleFile(FORMAT, str(vehicle.vehicle_id), vehicle.fleet_id.hex()))
+
+
+def parse_vehicle(data: bytes) -> VehicleIdentity:
+    """Read ``vehicle.json``.
+
+    Raises:
+        DecodeError: not such a file; the message names the field.
+    """
+    read = _parse(data, _VehicleFile, VehiclePart.IDENTITY)
+    return VehicleIdentity(
+        VehicleId.from_text(read.vehicle_id), _hex(read.fleet_id, ID_SIZE, "fleet_id")
+    )
+
+
+def build_trust_roots(roots: TrustRoots) -> bytes:
+    """Return the bytes of ``trust-roots.json``."""
+    keys = [key.raw.hex() for key in roots.keys]
+    return _build(_TrustRootsFile(FORMAT, roots.threshold, keys))
+
+
+def parse_trust_roots(data: bytes) -> TrustRoots:
+    """Read ``trust-roots.json``.
+
+    Raises:
+        DecodeError: not such a file, a root twice, a weak root, or a threshold that
+            the roots cannot reach or that nobody needs to reach.
+    """
+    read = _parse(data, _TrustRootsFile, VehiclePart.TRUST_ROOTS)
+    raws = [_hex(text, PUBLIC_KEY_SIZE, "root") for text in read.roots]
+    if len(set(raws)) != len(raws):
+        # Two entries of one root would let one signature look like two.
+        raise DecodeError(Code.BAD_PARAM, "a trust root is listed twice")
+    if not 1 <= read.threshold <= len(raws):
+        raise DecodeError(
+            Code.BAD_PARAM,
+            f"threshold {read.threshold} is not between 1 and {len(raws)} roots",
+        )
+    try:
+        keys = tuple(VerifyKey.load(raw) for raw in raws)
+    except AuthenticationError as error:
+        raise DecodeError(error.code, f"trust root: {error.detail}") from None
+    return TrustRoots(keys, read.threshold)
+
+
+F = TypeVar("F", _FleetFile, _VehicleFile, _TrustRootsFile)
+
+
+def _parse(data: bytes, kind: type[F], name: str) -> F:
+    if len(data) > FILE_LIMIT:
+        raise DecodeError(
+            Code.TOO_LARGE, f"{name} has {len(data)} bytes, limit {FILE_LIMIT}"
+        )
+    try:
+        read = msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DecodeError(Code.BAD_PARAM, f"{name}: {error}") from None
+    if read.format != FORMAT:
+        raise DecodeError(
+            Code.UNSUPPORTED_SCHEMA,
+            f"{name} has format {read.format}, this reads {FORMAT}",
+        )
+    return read
+
+
+def _build(file: msgspec.Struct) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(file), indent=2) + b"\n"
+
+
+def _hex(text: str, size: int, name: str) -> bytes:
+    try:
+        data = bytes.fromhex(text)
+    except ValueError:
+        raise DecodeError(Code.BAD_PARAM, f"{name} is not hexadecimal") from None
+    # bytes.fromhex skips spaces and takes capitals: one value, one text.
+    if len(data) != size or data.hex() != text:
+        raise DecodeError(
+            Code.BAD_LEN, f"{name} is not {2 * size} lower-case hexadecimal digits"
+        )
+    return data
