@@ -1,0 +1,1 @@
+"""MQTT sessions over mutual TLS, for the car, the fleet and the bridge."""

@@ -1,0 +1,100 @@
+"""A message that arrived, and the bounded place where it waits for its consumer."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+OVERRUN_FACTOR: Final = 8
+"""How far the inbox may grow past its limit while a call of ours waits for an answer
+that comes behind those messages on the same connection."""
+
+
+@dataclass(slots=True, eq=False)
+class IncomingMessage:
+    """One message; QoS 1 stays with the broker until `done()` is called."""
+
+    topic: str
+    """Where it was published; it proves nothing about who published it."""
+    payload: bytes = field(repr=False)
+    """As published. Not shown by `repr`: it may hold sealed personal data."""
+    retain: bool
+    """Whether the broker kept it from before our subscription (reliability.md L9)."""
+    qos: int
+    """Quality of service of this delivery, 0 or 1."""
+    duplicate: bool
+    """Whether the broker says that it has sent this message before."""
+    _send_acknowledgement: Callable[[], None] = field(repr=False)
+    _is_done: bool = False
+
+    def done(self) -> None:
+        """Acknowledge, after the work that this message caused is durable (L2).
+
+        Calling it again does nothing. On a link that is lost it does nothing either:
+        the broker has forgotten or will send again, and the frame's own identity, not
+        MQTT's, makes the work happen once.
+        """
+        if not self._is_done:
+            self._is_done = True
+            self._send_acknowledgement()
+
+
+class Inbox:
+    """Messages between the socket and their consumer; bounded, and it drops nothing.
+
+    Rule 1: at `limit` messages it asks for reading to stop, so that TCP makes the
+    broker wait. Rule 2: while one of our own calls awaits its answer, reading goes on,
+    because the answer is behind the messages; a consumer that publishes for every
+    message would otherwise wait for itself. Rule 3: at `OVERRUN_FACTOR` times the limit
+    `put` says no, and the owner ends the link aloud (reliability.md L4).
+    """
+
+    def __init__(self, limit: int, *, pause: Callable[[bool], None]) -> None:
+        self._limit = limit
+        self._pause = pause
+        self._messages: deque[IncomingMessage] = deque()
+        self._waiting_calls = 0
+        self._changed = asyncio.Event()
+        self._is_closed = False
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def put(self, message: IncomingMessage) -> bool:
+        """Append a message; False means that the inbox is overrun."""
+        if len(self._messages) >= self._limit * OVERRUN_FACTOR:
+            return False
+        self._messages.append(message)
+        self._changed.set()
+        self._update()
+        return True
+
+    async def get(self) -> IncomingMessage | None:
+        """Take the oldest message; None when empty and closed."""
+        while not self._messages:
+            if self._is_closed:
+                return None
+            self._changed.clear()
+            await self._changed.wait()
+        message = self._messages.popleft()
+        self._update()
+        return message
+
+    def close(self) -> None:
+        """Let consumers take what is left and then get None."""
+        self._is_closed = True
+        self._changed.set()
+
+    def call_began(self) -> None:
+        """Note that a call of ours awaits an answer."""
+        self._waiting_calls += 1
+        self._update()
+
+    def call_ended(self) -> None:
+        """Note that a call's wait is over."""
+        self._waiting_calls -= 1
+        self._update()
+
+    def _update(self) -> None:
+        self._pause(len(self._messages) >= self._limit and not self._waiting_calls)

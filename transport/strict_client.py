@@ -1,0 +1,608 @@
+"""aiomqtt 2.5.1 made honest: one connection, on which silence is never success.
+
+What aiomqtt 2.5.1 on paho 2.2 does and this class does not (see reliability.md):
+
+* acknowledge before anything was processed (L2): here only the consumer acknowledges;
+* take a negative PUBACK for success (L3) and a SUBACK of 0x80 for a subscription;
+* discard when its queue is full (L4): here reading stops, see `transport.message`;
+* wait for a time-out when the broker closes during CONNECT, or in mid-publish;
+* go on calling a reader that raises, which spins; leave a thread's socket open when the
+  connecting task is cancelled; take threads of the loop's default pool, of which a car
+  has few, while a dead address is tried.
+
+So what remains of aiomqtt is the binding of paho to asyncio: construction, writing,
+timers. Names with a leading underscore are aiomqtt's own hooks, which it has no public
+form of; the version is pinned below 3 for that (docs/adr/0006-mqtt-client.md).
+
+`transport.link` is what the rest of freefloat uses.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiomqtt
+import paho.mqtt.client as paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from transport.errors import (
+    LinkError,
+    LinkFailure,
+    OutcomeUnknownError,
+    PublishRefusedError,
+    SubscriptionRefusedError,
+)
+from transport.message import Inbox, IncomingMessage
+from transport.tls import explain_tls_error
+
+UNSUPPORTED_VERSION: Final = 132
+"""CONNACK reason "unsupported protocol version" (MQTT 5, 3.2.2.2); paho gives the same
+number for 3.1.1's return code 1."""
+
+_TAKEN_OVER: Final = 142
+"""DISCONNECT reason "session taken over" (MQTT 5, 3.14.2.1)."""
+
+_FAILURE_CODE: Final = 0x80
+"""From here on, reason codes and SUBACK return codes mean failure (MQTT 5, 2.4)."""
+
+_CLOSE_TIMEOUT_S: Final = 2.0
+"""How long DISCONNECT may take to reach the socket before the socket is closed."""
+
+_LARGEST_OVERHEAD: Final = 16
+"""Bytes of a PUBLISH beside topic and payload: fixed header 5, topic length 2, packet
+id 2, property length 1, message expiry 5 (MQTT 5, 3.3)."""
+
+
+def _properties(packet_type: int) -> Properties:
+    return Properties(packet_type)  # type: ignore[no-untyped-call] # paho's is bare
+
+
+class VersionRefusedError(LinkError):
+    """The broker does not speak the MQTT version that was tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectOptions:
+    """What one connection needs to know; `transport.link` documents the values."""
+
+    host: str
+    port: int
+    client_id: str
+    protocol: aiomqtt.ProtocolVersion
+    keepalive_s: int
+    connect_timeout_s: float
+    receive_maximum: int
+    inbox_limit: int
+    in_flight: int
+    maximum_packet: int
+    will: aiomqtt.Will | None
+
+
+class _SocketErrors(logging.Handler):
+    """Keeps the last socket error that paho reports.
+
+    paho hands errors of reading and writing to its logger and passes on a bare
+    "connection lost"; the TLS alert that says why is only in the log record.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.last: OSError | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        for argument in arguments:
+            if isinstance(argument, OSError):
+                self.last = argument
+
+
+class StrictClient(aiomqtt.Client):
+    """One connection to a broker, opened once and closed once; see the module."""
+
+    def __init__(self, options: ConnectOptions, context: ssl.SSLContext) -> None:
+        self._options = options
+        self._errors = _SocketErrors()
+        logger = logging.Logger("transport.paho", logging.ERROR)  # noqa: LOG001 - private to this connection: records of two must not mix
+        logger.addHandler(self._errors)
+        is_v5 = options.protocol is aiomqtt.ProtocolVersion.V5
+        super().__init__(
+            options.host,
+            options.port,
+            username=options.client_id if not is_v5 else None,
+            identifier=options.client_id,
+            protocol=options.protocol,
+            will=options.will,
+            clean_session=None if is_v5 else True,
+            clean_start=True if is_v5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
+            keepalive=options.keepalive_s,
+            properties=self._connect_properties(options) if is_v5 else None,
+            tls_context=context,
+            logger=logger,
+        )
+        self._client.manual_ack_set(True)
+        self._client.connect_timeout = options.connect_timeout_s
+        # paho's own window would queue where nobody sees it; ours is the semaphore.
+        self._client.max_inflight_messages = 0
+        self._slots = asyncio.Semaphore(options.in_flight)
+        self._answer: asyncio.Future[LinkError | None] = self._loop.create_future()
+        self._lost: asyncio.Future[LinkError] = self._loop.create_future()
+        self._published: dict[int, asyncio.Future[ReasonCode]] = {}
+        self._largest_publish = options.maximum_packet
+        self.inbox = Inbox(options.inbox_limit, pause=self._pause_reading)
+        self._is_paused = False
+        self._is_closing = False
+        self._handover = threading.Lock()
+        self._is_connected_in_thread = False
+        self._is_abandoned = False
+
+    @staticmethod
+    def _connect_properties(options: ConnectOptions) -> Properties:
+        properties = _properties(PacketTypes.CONNECT)
+        properties.ReceiveMaximum = options.receive_maximum
+        properties.MaximumPacketSize = options.maximum_packet
+        properties.SessionExpiryInterval = 0
+        return properties
+
+    @property
+    def lost(self) -> asyncio.Future[LinkError]:
+        """Resolved when the connection has ended; with why."""
+        return self._lost
+
+    @property
+    def is_closed_by_us(self) -> bool:
+        """Whether the end of the connection was our own wish."""
+        return self._is_closing
+
+    # -- connecting ---------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect and await CONNACK.
+
+        Raises:
+            VersionRefusedError: the broker does not speak this MQTT version.
+            LinkError: there is no connection; everything opened is closed again.
+        """
+        executor = ThreadPoolExecutor(1, thread_name_prefix="mqtt-connect")
+        where = f"{self._options.host}:{self._options.port}"
+        try:
+            async with asyncio.timeout(self._options.connect_timeout_s):
+                await self._loop.run_in_executor(executor, self._connect_in_thread)
+                refusal = await self._answer
+        except TimeoutError as error:
+            self._abandon()
+            raise LinkError(
+                f"no answer from the broker at {where} within "
+                f"{self._options.connect_timeout_s:g} s: check address, port, network "
+                "and that the broker is running",
+                failure=LinkFailure.TIMEOUT,
+            ) from error
+        except (OSError, ValueError) as error:
+            self._abandon()
+            raise self._connect_error(error) from error
+        except BaseException:
+            self._abandon()
+            raise
+        finally:
+            executor.shutdown(wait=False)
+        if refusal is not None:
+            self._abandon()
+            raise refusal
+
+    def _connect_in_thread(self) -> None:
+        self._client_connect()
+        with self._handover:
+            self._is_connected_in_thread = True
+            is_abandoned = self._is_abandoned
+        if is_abandoned:
+            with contextlib.suppress(RuntimeError):  # the loop may be gone
+                self._loop.call_soon_threadsafe(self._drop_socket)
+
+    def _abandon(self) -> None:
+        """Close what there is now, and have the thread close what comes later."""
+        with self._handover:
+            self._is_abandoned = True
+            is_connected = self._is_connected_in_thread
+        if is_connected:
+            self._drop_socket()
+
+    def _connect_error(self, error: Exception) -> LinkError:
+        host, port = self._options.host, self._options.port
+        where = f"{host}:{port}"
+        if isinstance(error, ssl.SSLError):
+            return LinkError(
+                explain_tls_error(error, host=host), failure=LinkFailure.TLS
+            )
+        if isinstance(error, socket.gaierror):
+            return LinkError(
+                f"the broker's host name {host!r} has no address "
+                f"({error.strerror}): check the name in the settings and this "
+                "machine's DNS",
+                failure=LinkFailure.NAME,
+            )
+        if isinstance(error, ConnectionRefusedError):
+            return LinkError(
+                f"nothing listens at {where}: check address and port, and that the "
+                "broker is running",
+                failure=LinkFailure.UNREACHABLE,
+            )
+        if isinstance(error, ConnectionResetError):
+            return LinkError(
+                f"{where} reset the connection: check that a broker with TLS listens "
+                "there and accepts our certificate (its log says why not)",
+                failure=LinkFailure.REFUSED,
+            )
+        return LinkError(
+            f"the broker at {where} cannot be reached ({error}): check address, port "
+            "and network",
+            failure=LinkFailure.UNREACHABLE,
+        )
+
+    def _on_connect(
+        self,
+        client: paho.Client,  # noqa: ARG002 - paho's signature
+        userdata: Any,  # noqa: ARG002, ANN401 - paho's signature
+        flags: paho.ConnectFlags,  # noqa: ARG002 - paho's signature
+        reason_code: ReasonCode,
+        properties: Properties | None = None,
+    ) -> None:
+        if self._answer.done():
+            return
+        where = f"{self._options.host}:{self._options.port}"
+        if reason_code.value == UNSUPPORTED_VERSION:
+            self._answer.set_result(
+                VersionRefusedError(
+                    f"the broker at {where} does not speak MQTT "
+                    f"{self._options.protocol.name}: set the version to auto",
+                    failure=LinkFailure.REFUSED,
+                )
+            )
+        elif reason_code.is_failure:
+            self._answer.set_result(
+                LinkError(
+                    f"the broker at {where} refuses {self._options.client_id!r} "
+                    f"({reason_code}): check that this identity is registered and "
+                    "that the client id is the certificate's common name",
+                    failure=LinkFailure.REFUSED,
+                )
+            )
+        else:
+            limit = getattr(properties, "MaximumPacketSize", None)
+            if isinstance(limit, int):
+                self._largest_publish = min(self._largest_publish, limit)
+            self._answer.set_result(None)
+
+    # -- the socket ---------------------------------------------------------------
+
+    def _on_socket_open(
+        self,
+        client: paho.Client,  # noqa: ARG002 - paho's signature
+        userdata: Any,  # noqa: ARG002, ANN401 - paho's signature
+        sock: Any,  # noqa: ANN401 - paho's alias of several socket types
+    ) -> None:
+        # Called in the connecting thread.
+        self._loop.call_soon_threadsafe(self._begin, sock)
+
+    def _begin(self, sock: socket.socket) -> None:
+        if not self._is_abandoned and sock.fileno() >= 0:
+            self._loop.add_reader(sock.fileno(), self._read)
+            self._misc_task = self._loop.create_task(self._misc_loop())
+
+    def _read(self) -> None:
+        try:
+            while not self._is_paused:
+                self._client.loop_read()
+                pending = getattr(self._client.socket(), "pending", None)
+                # A TLS record may hold more packets than the one just read; the
+                # socket does not become readable again for those.
+                if pending is None or not pending():
+                    return
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this link
+            self._end(
+                LinkError(
+                    f"the connection failed while reading ({type(error).__name__}: "
+                    f"{error}): connect again",
+                    failure=LinkFailure.LOST,
+                )
+            )
+
+    def _pause_reading(self, is_paused: bool) -> None:
+        if is_paused == self._is_paused:
+            return
+        self._is_paused = is_paused
+        sock = self._client.socket()
+        if sock is None or sock.fileno() < 0:
+            return
+        if is_paused:
+            self._loop.remove_reader(sock.fileno())
+        else:
+            self._loop.add_reader(sock.fileno(), self._read)
+            self._loop.call_soon(self._read)  # for what TLS has decrypted already
+
+    def _drop_socket(self) -> None:
+        # paho has no public way to close at once; disconnect() only queues a packet.
+        self._client._sock_close()  # noqa: SLF001 - see above
+
+    def _end(self, why: LinkError) -> None:
+        """Resolve whatever waits for this connection, and close it."""
+        if not self._answer.done():
+            self._answer.set_result(why)
+        if not self._lost.done():
+            self._lost.set_result(why)
+        self.inbox.close()
+        self._slots.release()  # the first that waits for one sees the loss, and so on
+        self._drop_socket()
+
+    def _on_disconnect(
+        self,
+        client: paho.Client,  # noqa: ARG002 - paho's signature
+        userdata: Any,  # noqa: ARG002, ANN401 - paho's signature
+        flags: paho.DisconnectFlags,  # noqa: ARG002 - paho's signature
+        reason_code: ReasonCode,
+        properties: Properties | None = None,  # noqa: ARG002 - paho's signature
+    ) -> None:
+        self._end(self._loss(reason_code))
+
+    def _loss(self, reason_code: ReasonCode) -> LinkError:
+        if self._is_closing:
+            return LinkError("this link was closed by us", failure=LinkFailure.LOST)
+        where = f"{self._options.host}:{self._options.port}"
+        error = self._errors.last
+        if isinstance(error, ssl.SSLError):
+            # TLS 1.3 lets a client finish before the broker looked at its
+            # certificate: the refusal comes as an alert on the first read.
+            return LinkError(
+                explain_tls_error(error, host=self._options.host),
+                failure=LinkFailure.TLS,
+            )
+        if not self._answer.done():
+            return LinkError(
+                f"{where} closed the connection instead of answering CONNECT: its log "
+                "says why; usually it does not accept our certificate or client id",
+                failure=LinkFailure.REFUSED,
+            )
+        if reason_code.value == _TAKEN_OVER:
+            return LinkError(
+                f"another connection took our client id {self._options.client_id!r}: "
+                "each process needs a certificate of its own; is a second one running?",
+                failure=LinkFailure.TAKEN_OVER,
+            )
+        return LinkError(
+            f"the connection to the broker at {where} was lost ({reason_code}): "
+            "connect again",
+            failure=LinkFailure.LOST,
+        )
+
+    # -- receiving ----------------------------------------------------------------
+
+    def _on_message(
+        self,
+        client: paho.Client,  # noqa: ARG002 - paho's signature
+        userdata: Any,  # noqa: ARG002, ANN401 - paho's signature
+        message: paho.MQTTMessage,
+    ) -> None:
+        mid, qos = message.mid, message.qos
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            # MQTT-1.5.4-1: ill-formed UTF-8 is malformed; no topic of ours has any.
+            self._acknowledge(mid, qos)
+            return
+        incoming = IncomingMessage(
+            topic=topic,
+            payload=bytes(message.payload),
+            retain=bool(message.retain),
+            qos=qos,
+            duplicate=bool(message.dup),
+            _send_acknowledgement=lambda: self._acknowledge(mid, qos),
+        )
+        if not self.inbox.put(incoming):
+            self._end(
+                LinkError(
+                    f"{len(self.inbox)} messages wait and their consumer does not take "
+                    "them: the link is closed rather than a message dropped; find out "
+                    "what holds the consumer up",
+                    failure=LinkFailure.OVERRUN,
+                )
+            )
+
+    def _acknowledge(self, mid: int, qos: int) -> None:
+        if qos and not self._lost.done():
+            self._client.ack(mid, qos)
+
+    # -- sending ------------------------------------------------------------------
+
+    async def publish_strictly(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int,
+        retain: bool,
+        expiry_s: int | None,
+        timeout_s: float,
+    ) -> None:
+        """Publish and await the broker's word; `MqttLink.publish` documents it."""
+        size = len(topic.encode()) + len(payload) + _LARGEST_OVERHEAD
+        if size > self._largest_publish:
+            raise PublishRefusedError(
+                f"a message of {size} bytes for {topic} is above the packet limit of "
+                f"{self._largest_publish} bytes: it was not sent"
+            )
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._slots.acquire()
+        except TimeoutError as error:
+            raise LinkError(
+                f"{self._options.in_flight} earlier messages wait for the broker's "
+                f"word, so {topic} was not sent within {timeout_s:g} s: connect again",
+                failure=LinkFailure.TIMEOUT,
+            ) from error
+        if self._lost.done():
+            self._slots.release()
+            raise self._not_sent()
+        waiter = self._send(topic, payload, qos, expiry_s, retain=retain)
+        try:
+            with self._call():
+                await self._first_of(waiter, timeout_s)
+        except TimeoutError as error:
+            raise OutcomeUnknownError(
+                f"no word from the broker about {topic} within {timeout_s:g} s; it may "
+                "have been delivered: send the same bytes again, the receiver knows "
+                "duplicates",
+                failure=LinkFailure.TIMEOUT,
+            ) from error
+        if not waiter.done():
+            why = self._lost.result()
+            raise OutcomeUnknownError(
+                f"the link was lost before the broker's word about {topic}; it may "
+                f"have been delivered: send the same bytes again ({why})",
+                failure=why.failure,
+            )
+        if waiter.result().is_failure:
+            raise PublishRefusedError(
+                f"the broker refuses {topic} ({waiter.result()}): check that this "
+                "identity may publish there"
+            )
+
+    def _send(
+        self,
+        topic: str,
+        payload: bytes,
+        qos: int,
+        expiry_s: int | None,
+        *,
+        retain: bool,
+    ) -> asyncio.Future[ReasonCode]:
+        properties: Properties | None = None
+        if expiry_s is not None and (
+            self._options.protocol is aiomqtt.ProtocolVersion.V5
+        ):
+            properties = _properties(PacketTypes.PUBLISH)
+            properties.MessageExpiryInterval = expiry_s
+        try:
+            info = self._client.publish(topic, payload, qos, retain, properties)
+        except ValueError as error:  # a wildcard in the topic, an empty one
+            self._slots.release()
+            raise PublishRefusedError(
+                f"{topic!r} is no topic to publish to ({error})"
+            ) from error
+        if info.rc:
+            self._slots.release()
+            raise self._not_sent()
+        waiter: asyncio.Future[ReasonCode] = self._loop.create_future()
+        self._published[info.mid] = waiter
+        return waiter
+
+    def _on_publish(
+        self,
+        client: paho.Client,  # noqa: ARG002 - paho's signature
+        userdata: Any,  # noqa: ARG002, ANN401 - paho's signature
+        mid: int,
+        reason_code: ReasonCode,
+        properties: Properties,  # noqa: ARG002 - paho's signature
+    ) -> None:
+        waiter = self._published.pop(mid, None)
+        if waiter is not None:
+            # Not before: a message that timed out is still in flight.
+            self._slots.release()
+            if not waiter.done():
+                waiter.set_result(reason_code)
+
+    async def subscribe_strictly(
+        self, topic_filters: Sequence[str], *, qos: int, timeout_s: float
+    ) -> None:
+        """Subscribe and check every code; `MqttLink.subscribe` documents it."""
+        if self._lost.done():
+            raise self._not_sent()
+        try:
+            result, mid = self._client.subscribe([(f, qos) for f in topic_filters])
+        except ValueError as error:
+            raise SubscriptionRefusedError(
+                f"{list(topic_filters)} are no topic filters ({error})"
+            ) from error
+        if result or mid is None:
+            raise self._not_sent()
+        waiter: asyncio.Future[tuple[int, ...] | list[ReasonCode]]
+        waiter = self._loop.create_future()
+        with self._pending_call(mid, waiter, self._pending_subscribes), self._call():
+            await self._answered(waiter, timeout_s)
+        codes: Sequence[int | ReasonCode] = waiter.result()
+        for topic_filter, code in zip(topic_filters, codes, strict=True):
+            value = code if isinstance(code, int) else code.value
+            if value >= _FAILURE_CODE or value < qos:
+                raise SubscriptionRefusedError(
+                    f"the broker refuses the subscription {topic_filter!r} ({code}): "
+                    "check that this identity may subscribe there"
+                )
+
+    async def unsubscribe_strictly(
+        self, topic_filters: Sequence[str], *, timeout_s: float
+    ) -> None:
+        """Unsubscribe and await the broker's word."""
+        if self._lost.done():
+            raise self._not_sent()
+        result, mid = self._client.unsubscribe(list(topic_filters))
+        if result or mid is None:
+            raise self._not_sent()
+        event = asyncio.Event()
+        with self._pending_call(mid, event, self._pending_unsubscribes), self._call():
+            waiter = self._loop.create_task(event.wait())
+            try:
+                await self._answered(waiter, timeout_s)
+            finally:
+                waiter.cancel()
+
+    async def _answered(self, waiter: asyncio.Future[Any], timeout_s: float) -> None:
+        try:
+            await self._first_of(waiter, timeout_s)
+        except TimeoutError as error:
+            raise OutcomeUnknownError(
+                f"no word from the broker about a subscription within {timeout_s:g} s: "
+                "connect again",
+                failure=LinkFailure.TIMEOUT,
+            ) from error
+        if not waiter.done():
+            raise self._lost.result()
+
+    async def _first_of(self, waiter: asyncio.Future[Any], timeout_s: float) -> None:
+        """Await the answer or the loss of the link, whichever comes first."""
+        done, _ = await asyncio.wait(
+            {waiter, self._lost},
+            timeout=timeout_s,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if not done:
+            raise TimeoutError
+
+    @contextlib.contextmanager
+    def _call(self) -> Iterator[None]:
+        self.inbox.call_began()
+        try:
+            yield
+        finally:
+            self.inbox.call_ended()
+
+    def _not_sent(self) -> LinkError:
+        if self._lost.done():
+            why = self._lost.result()
+            return LinkError(f"not sent: {why}", failure=why.failure)
+        return LinkError("not sent: connect first", failure=LinkFailure.LOST)
+
+    # -- closing ------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Say DISCONNECT, so that no will is published, and close."""
+        if not self._lost.done():
+            self._is_closing = True
+            self._client.disconnect()
+            await asyncio.wait({self._lost}, timeout=_CLOSE_TIMEOUT_S)
+        self._end(LinkError("this link was closed by us", failure=LinkFailure.LOST))
