@@ -12,8 +12,8 @@ from typing import Final
 import construct as cs
 
 from protocol.codes import Code, Lane, Opcode, Role, Suite
-from protocol.errors import AuthenticationError
-from protocol.identity import ID_SIZE, KEY_ID_SIZE
+from protocol.errors import AuthenticationError, DecodeError
+from protocol.identity import ID_SIZE, KEY_ID_SIZE, key_id
 from protocol.keys import PUBLIC_KEY_SIZE, SIGNATURE_SIZE, SigningKey, VerifyKey
 from protocol.layout import (
     U8,
@@ -60,7 +60,7 @@ class TrustedKey:
     @property
     def key_id(self) -> bytes:
         """The 8 bytes that name this key in frames."""
-        return VerifyKey.load(self.public_key).key_id
+        return key_id(self.public_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +159,16 @@ def sign_bundle(bundle: TrustBundle, roots: tuple[SigningKey, ...]) -> bytes:
     return SIGNED_BUNDLE.build(SignedBundle(body, signatures))
 
 
-def open_bundle(data: bytes, roots: TrustRoots) -> TrustBundle:
+def open_bundle(data: bytes, roots: TrustRoots, *, fleet_id: bytes) -> TrustBundle:
     """Verify a signed bundle and return what it says.
 
+    Signatures of roots that are not in `roots` count for nothing and do no harm: while
+    the roots change, a bundle carries those of the old and the new ones.
+
     Raises:
-        DecodeError: not the encoding of a bundle.
+        DecodeError: not the encoding of a bundle, or a key stands in it twice.
         AuthenticationError: a signature does not hold, too few different roots signed,
-            or a key in it is weak.
+            it is another fleet's (GROUP_MISMATCH), or a key in it is weak.
     """
     signed = SIGNED_BUNDLE.parse(data)
     by_id = {root.key_id: root for root in roots.keys}
@@ -182,8 +185,16 @@ def open_bundle(data: bytes, roots: TrustRoots) -> TrustBundle:
             f"{len(signed_by)} of the needed {roots.threshold} trust roots signed",
         )
     bundle = BUNDLE.parse(signed.body)
+    if bundle.fleet_id != fleet_id:
+        raise AuthenticationError(
+            Code.GROUP_MISMATCH,
+            f"bundle is of fleet {bundle.fleet_id.hex()}, this is {fleet_id.hex()}",
+        )
     for key in bundle.keys:
         VerifyKey.load(key.public_key)
+    if len({key.key_id for key in bundle.keys}) < len(bundle.keys):
+        # Which of two roles such a key has would depend on who reads the bundle.
+        raise DecodeError(Code.BAD_PARAM, "a key is listed twice in the bundle")
     return bundle
 
 
