@@ -11,7 +11,7 @@ from typing import Final
 import construct as cs
 
 from protocol.codes import Code, FrameClass, Suite
-from protocol.errors import DecodeError
+from protocol.errors import DecodeError, EncodeError
 from protocol.identity import ID_SIZE, KEY_ID_SIZE, VehicleId
 from protocol.keys import SIGNATURE_SIZE
 from protocol.layout import U8, U16, U64, Layout, code_of
@@ -141,15 +141,17 @@ def build_unsigned(header: Header, payload: bytes) -> bytes:
     """Return header and payload: everything of a frame but its signature.
 
     Raises:
-        EncodeError: a value does not fit its field.
-        DecodeError: the frame would be larger than its class allows.
+        EncodeError: a value does not fit its field, the flags hold a critical one
+            that version 1 does not know, or the frame would be larger than its class
+            allows.
     """
+    if header.flags & CRITICAL_FLAGS:
+        raise EncodeError(f"critical flags 0x{header.flags:02X}, version 1 has none")
     size = len(payload) + OVERHEAD
     limit = CLASS_LIMITS[header.frame_class]
     if size > limit:
-        raise DecodeError(
-            Code.TOO_LARGE,
-            f"a {header.frame_class.label} frame of {size} bytes, limit {limit}",
+        raise EncodeError(
+            f"a {header.frame_class.label} frame of {size} bytes, limit {limit}"
         )
     wire = _WireHeader(
         magic=MAGIC,

@@ -41,8 +41,8 @@ def sign_frame(
     """Build and sign a frame; `header.key_id` must be that of `key`.
 
     Raises:
-        EncodeError: a value does not fit, or the header names another key.
-        DecodeError: the frame would be larger than its class allows.
+        EncodeError: a value does not fit, the frame would be larger than its class
+            allows, or the header names another key.
     """
     if header.key_id != key.key_id:
         raise EncodeError(
