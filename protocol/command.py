@@ -45,7 +45,7 @@ CARDS_LIMIT: Final = 4
 """Cards that one reservation can name (protocol-design.md 6a)."""
 
 SEALED_LIMIT: Final = 256
-"""Bytes of sealed secrets; the sealed form of `protocol.sealing.Secrets` has 113."""
+"""Bytes of sealed secrets; the sealed form of `protocol.sealing.Secrets` has 109."""
 
 HAZARDS_LIMIT_S: Final = 30
 """Longest hazard blink in seconds (H16)."""
@@ -182,6 +182,10 @@ def _for_rental() -> tuple[Subcon, ...]:
     return ("rental_id" / ID, "expected_version" / U32)
 
 
+_LANGUAGE: Final[Subcon] = cs.ExprValidator(
+    cs.Bytes(2), lambda letters, _c: letters.isalpha() and letters.islower()
+)
+
 UNLOCK: Final = Layout(Unlock, *_for_rental())
 LOCK: Final = Layout(
     Lock, *_for_rental(), "lock_mode" / code_of(U8, LockMode), reserved(3)
@@ -197,7 +201,7 @@ RESERVE: Final = Layout(
     *_for_rental(),
     "reserved_until_ms" / U64,
     "lock_default" / code_of(U8, LockDefault),
-    "language" / cs.Bytes(2),
+    "language" / _LANGUAGE,
     "cards" / sequence_of(ID, CARDS_LIMIT),
     "sealed" / bytes_up_to(SEALED_LIMIT),
 )

@@ -125,7 +125,12 @@ def flags_of(subcon: Subcon, space: type[IntFlag], known: int) -> Subcon:
             raise DecodeError(Code.BAD_PARAM, f"reserved bits 0x{raw & ~known:X} set")
         return space(raw)
 
-    return cs.ExprAdapter(subcon, decode, lambda member, _c: int(member))
+    def encode(member: int, _context: object) -> int:
+        if member & ~known:
+            raise EncodeError(f"reserved bits 0x{member & ~known:X} set")
+        return int(member)
+
+    return cs.ExprAdapter(subcon, decode, encode)
 
 
 def ranged(subcon: Subcon, low: int, high: int) -> Subcon:
@@ -146,11 +151,15 @@ def measured(subcon: Subcon, absent: int) -> Subcon:
     )
 
 
-FULL_PCT: Final = 100
+def measured_within(subcon: Subcon, absent: int, low: int, high: int) -> Subcon:
+    """Return a field that is not measured or lies within both bounds."""
+    return cs.ExprValidator(
+        measured(subcon, absent),
+        lambda number, _c: number is None or low <= number <= high,
+    )
 
-PERCENT: Final = cs.ExprValidator(
-    measured(U8, 0xFF), lambda level, _c: level is None or 0 <= level <= FULL_PCT
-)
+
+PERCENT: Final = measured_within(U8, 0xFF, 0, 100)
 """A level in percent; 255 on the wire means not measured."""
 
 

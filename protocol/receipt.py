@@ -59,7 +59,9 @@ class Receipt:
     """What will never be taken."""
 
 
-GAP: Final = Layout(Gap, "first" / U64, "last" / U64)
+GAP: Final = Layout(
+    Gap, "first" / U64, "last" / U64, cs.Check(cs.this.first <= cs.this.last)
+)
 REJECT: Final = Layout(Reject, "seq" / U64, "code" / code_of(U16, Code), reserved(2))
 RECEIPT: Final = Layout(
     Receipt,

@@ -62,13 +62,22 @@ class Secrets:
         return "Secrets(...)"
 
 
+def _fuel_digits(data: bytes, _context: object) -> bytes:
+    digits = data.rstrip(b"\0")
+    if digits and not digits.isdigit():
+        # construct's own validator would print the value, and this one is a PIN.
+        raise EncodeError("fuel card PIN is not of digits, then zeros")
+    return data
+
+
 SECRETS: Final = Layout(
     Secrets,
     "salt" / ID,
     "memory_kib" / ranged(U32, 8, MEMORY_LIMIT_KIB),
     "passes" / ranged(U8, 1, PASSES_LIMIT),
     "verifier" / HASH,
-    "fuel_card_pin" / cs.Bytes(FUEL_PIN_LIMIT),
+    "fuel_card_pin"
+    / cs.ExprAdapter(cs.Bytes(FUEL_PIN_LIMIT), _fuel_digits, _fuel_digits),
 )
 """61 bytes."""
 
@@ -119,7 +128,7 @@ def pin_matches(secrets: Secrets, pin: str) -> bool:
 
 def fuel_card_pin_of(secrets: Secrets) -> str:
     """Return the fuel card's PIN, to be shown in refuel mode only; empty for none."""
-    return secrets.fuel_card_pin.rstrip(b"\0").decode("ascii", "replace")
+    return secrets.fuel_card_pin.rstrip(b"\0").decode("ascii")
 
 
 def seal(

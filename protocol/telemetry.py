@@ -19,6 +19,7 @@ from protocol.layout import (
     code_of,
     flags_of,
     measured,
+    measured_within,
     sequence_of,
 )
 
@@ -27,6 +28,7 @@ SAMPLES_LIMIT: Final = 30
 
 _S32: Final = cs.Int32sb
 _UNPLACED: Final = 0x7FFF_FFFF
+_E7: Final = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +76,10 @@ class Telemetry:
 SAMPLE: Final = Layout(
     Sample,
     "age_ds" / U16,
-    "latitude_e7" / measured(_S32, _UNPLACED),
-    "longitude_e7" / measured(_S32, _UNPLACED),
+    "latitude_e7" / measured_within(_S32, _UNPLACED, -90 * _E7, 90 * _E7),
+    "longitude_e7" / measured_within(_S32, _UNPLACED, -180 * _E7, 180 * _E7),
     "accuracy_dm" / measured(U16, 0xFFFF),
-    "heading_deg" / measured(U16, 0xFFFF),
+    "heading_deg" / measured_within(U16, 0xFFFF, 0, 359),
     "speed_dkmh" / measured(U16, 0xFFFF),
     "odometer_m" / measured(U32, 0xFFFF_FFFF),
     "energy_pct" / PERCENT,
