@@ -15,7 +15,7 @@ from typing import Final, Self
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.x509.oid import NameOID
@@ -139,7 +139,7 @@ def _certificate(pem: str, name: str, vehicle_id: VehicleId) -> x509.Certificate
     try:
         certificate = x509.load_pem_x509_certificate(pem.encode())
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise DecodeError(Code.BAD_PARAM, f"{name} certificate: {error}") from None
     if [attribute.value for attribute in names] != [str(vehicle_id)]:
         raise DecodeError(
@@ -153,7 +153,7 @@ def _require_issued(
 ) -> None:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         raise AuthenticationError(
             Code.BAD_SIGNATURE,
             f"{name} certificate was not issued by this fleet's CA",
@@ -165,6 +165,9 @@ def _hex(text: str, size: int, name: str) -> bytes:
         data = bytes.fromhex(text)
     except ValueError:
         raise DecodeError(Code.BAD_PARAM, f"{name} is not hexadecimal") from None
-    if len(data) != size:
-        raise DecodeError(Code.BAD_LEN, f"{name} has {len(data)} bytes, not {size}")
+    # bytes.fromhex skips spaces and takes capitals: one value, one text.
+    if len(data) != size or data.hex() != text:
+        raise DecodeError(
+            Code.BAD_LEN, f"{name} is not {2 * size} lower-case hexadecimal digits"
+        )
     return data
