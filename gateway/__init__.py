@@ -1,0 +1,1 @@
+"""The on-car agent: a pure core that decides and a thin shell that performs."""

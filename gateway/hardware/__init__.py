@@ -1,0 +1,1 @@
+"""Adapters to real devices; the only place in the gateway that touches one."""

@@ -1,0 +1,1 @@
+"""The end of the link that is in the car: what to send first, resend, back-off."""

@@ -1,0 +1,162 @@
+"""Events: what happened to the car, in the past tense.
+
+The shell makes them from devices, frames and timers; `gateway.core.vehicle.handle`
+takes one at a time. What goes into the ledger is another thing: `protocol.event`.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, unique
+
+from gateway.core.reading import Reading
+from protocol.codes import Lane
+from protocol.command import Command
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStarted:
+    """The agent began to run with the state that was last committed."""
+
+    boot_counter: int
+    """How often it has started, from 1."""
+    firmware: bytes
+    """4 bytes: major, minor, patch, 0."""
+    same_boot: bool
+    """Whether the machine kept running, so that instants in the state still hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class CardPresented:
+    """A card was held to the windscreen."""
+
+    uid: bytes
+    """4, 7 or 10 bytes (ISO/IEC 14443-3, 6.5.4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandReceived:
+    """A command passed steps 1 to 10 of the acceptance pipeline."""
+
+    command: Command
+    """What is ordered."""
+    msg_id: bytes
+    """16 bytes: the command's id."""
+    request_hash: bytes
+    """32 bytes: the hash of its frame."""
+    key_id: bytes
+    """8 bytes: who signed."""
+    lane: Lane
+    """Its lane."""
+    seq: int
+    """Its place in that lane."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoardReported:
+    """The board reported the car's physical state."""
+
+    reading: Reading
+    """All of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoardRefused:
+    """The board refused an actuation: its own check of the physics failed (I-1)."""
+
+    reason: "BoardRefusal"
+    """Why."""
+
+
+@unique
+class BoardRefusal(Enum):
+    """Why a board does not actuate."""
+
+    DOOR_OPEN = "door open"
+    MOVING = "vehicle moving"
+    ENGINE_RUNNING = "engine running"
+    LOW_VOLTAGE = "supply voltage low"
+    FAULT = "actuator fault"
+
+
+@dataclass(frozen=True, slots=True)
+class BoardLost:
+    """The board has been silent for too long; its last reading counts no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderLost:
+    """The card reader does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderRecovered:
+    """The card reader answers again."""
+
+
+@dataclass(frozen=True, slots=True)
+class PinEntered:
+    """The driver typed a PIN and confirmed."""
+
+    pin: str
+    """As typed; never stored, never logged."""
+
+    def __repr__(self) -> str:
+        return "PinEntered(...)"
+
+
+@dataclass(frozen=True, slots=True)
+class PinChecked:
+    """The memory-hard comparison asked for by `CheckPin` is done."""
+
+    rental_id: bytes
+    """The rental that it was asked for."""
+    verdict: "PinVerdict"
+    """What came out."""
+
+
+@unique
+class PinVerdict(Enum):
+    """What the comparison of a PIN can say."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    UNREADABLE = "sealed secrets do not open"
+
+
+@unique
+class Choice(Enum):
+    """What a driver can choose at the display."""
+
+    PARK = "park"
+    END = "end"
+    REFUEL = "refuel"
+    REFUEL_DONE = "refuel done"
+    PAID_BY_CARD = "paid by card"
+
+
+@dataclass(frozen=True, slots=True)
+class MenuChosen:
+    """The driver chose at the display."""
+
+    choice: Choice
+    """What."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlineReached:
+    """The instant that `gateway.core.vehicle.next_deadline` named has come."""
+
+
+Event = (
+    AgentStarted
+    | CardPresented
+    | CommandReceived
+    | BoardReported
+    | BoardRefused
+    | BoardLost
+    | ReaderLost
+    | ReaderRecovered
+    | PinEntered
+    | PinChecked
+    | MenuChosen
+    | DeadlineReached
+)

@@ -1,0 +1,197 @@
+"""The state of a car: everything that the next decision may depend on.
+
+It is one frozen value. The shell commits it together with the ledger entries of the
+decision that made it, and starts from it after a power cut. Instants in it are on the
+boot clock of the machine's current boot; `AgentStarted` moves them when that changed.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, unique
+
+from gateway.core.moment import NEVER, Moment
+from gateway.core.prompts import NO_PROMPT, Prompt
+from gateway.core.reading import Reading
+from protocol.codes import (
+    AccessMeans,
+    FaultKind,
+    Light,
+    LockDefault,
+    RentalMode,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What a customer was promised, and what opens the car."""
+
+    rental_id: bytes
+    """16 bytes."""
+    until_ms: int
+    """Boot clock: afterwards the car releases itself (H1)."""
+    lock_default: LockDefault
+    """What locking means when nothing was chosen (C28)."""
+    language: bytes
+    """Two letters."""
+    cards: tuple[bytes, ...]
+    """Digests of the cards that open."""
+    sealed: bytes
+    """Secrets sealed to this car; may be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class PinGuard:
+    """How often a wrong PIN was typed; survives restarts (H6)."""
+
+    wrong: int = 0
+    """Wrong entries since the last block or right one."""
+    blocks: int = 0
+    """Blocks in this rental."""
+    blocked_until_ms: int | None = None
+    """Boot clock; None when entry is open, or blocked for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuelling:
+    """A visit to a fuel station or charger."""
+
+    before_pct: int | None
+    """Level when it began."""
+    paid: bool
+    """Whether the driver confirmed to have paid by fuel card."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rental:
+    """A running rental and what its report will say."""
+
+    reservation: Reservation
+    """Cards, default and secrets stay those of the reservation."""
+    means: AccessMeans
+    """By what it was opened."""
+    started: Moment
+    """When the doors were read back open."""
+    running_since_ms: int
+    """Boot clock: start of the span not yet in `carried_ms`."""
+    carried_ms: int
+    """Length of spans before the machine's last boot."""
+    parked_since_ms: int | None
+    """Boot clock: start of the present stay."""
+    stay_carried_ms: int
+    """Length of the present stay before the machine's last boot."""
+    parking_ms: int
+    """Length of the stays that are over."""
+    start: Reading
+    """The board's reading at the start."""
+    lowest_energy_pct: int | None
+    """Lowest level seen."""
+    refuel_gain_pct: int
+    """Points gained while refuelling, summed."""
+    refuelling: Refuelling | None
+    """The present visit to a station."""
+    low_told: bool
+    """Whether the low level was told (once for each rental)."""
+    parking_chosen: bool | None
+    """The driver's choice for the next lock: park, end, or none."""
+    pin: PinGuard
+    """Wrong PINs."""
+    pin_accepted: bool
+    """Whether the PIN was right since the doors were last opened."""
+    estimated: bool
+    """Whether a power cut made a duration an estimate."""
+
+
+@unique
+class Purpose(Enum):
+    """What an actuation under way is for."""
+
+    START = "start"
+    RESUME = "resume"
+    PARK = "park"
+    END = "end"
+    PLAIN_UNLOCK = "plain unlock"
+    PLAIN_LOCK = "plain lock"
+    RELEASE = "release"
+    HOLD = "hold"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The command that a result must answer."""
+
+    msg_id: bytes
+    """16 bytes."""
+    request_hash: bytes
+    """32 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An actuation that the board has not yet read back."""
+
+    purpose: Purpose
+    """What happens when it is."""
+    deadline_ms: int
+    """Boot clock: afterwards nobody knows whether it moved."""
+    means: AccessMeans
+    """By what it was authorised."""
+    authority: bytes
+    """32 bytes: hash of the command frame, or the card's digest and zeros."""
+    request: Request | None
+    """The command to answer; None for a card."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """The last card, to tell one tap from the next (I-14)."""
+
+    uid: bytes
+    """As read."""
+    at_ms: int
+    """Boot clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All of it."""
+
+    mode: RentalMode = RentalMode.AVAILABLE
+    """The rental axis."""
+    version: int = 0
+    """Rises with every change of mode, reservation or rental; u32."""
+    reservation: Reservation | None = None
+    """Set in mode RESERVED only."""
+    rental: Rental | None = None
+    """Set in every mode of a rental."""
+    pending: Pending | None = None
+    """At most one actuation at a time."""
+    reading: Reading | None = None
+    """The board's last report; None before the first and when it is lost."""
+    reading_at_ms: int = 0
+    """Boot clock of that report."""
+    faults: frozenset[FaultKind] = frozenset()
+    """What does not work now."""
+    tap: Tap | None = None
+    """The last card."""
+    refusing_until_ms: int | None = None
+    """Boot clock: until then the indicator blinks red (H15)."""
+    notice: Prompt = NO_PROMPT
+    """A passing word to the driver."""
+    notice_until_ms: int | None = None
+    """Boot clock: until then the notice stands before the prompt of the state."""
+    shown_light: Light = Light.OFF
+    """What the indicator was last told."""
+    shown_blinking: bool = False
+    """Whether it was told to blink."""
+    shown_prompt: Prompt = NO_PROMPT
+    """What the display was last told."""
+    last: Moment = NEVER
+    """When the state was last changed; bridges a power cut."""
+
+    @property
+    def rental_id(self) -> bytes | None:
+        """The reservation or rental that the car is in."""
+        if self.rental is not None:
+            return self.rental.reservation.rental_id
+        if self.reservation is not None:
+            return self.reservation.rental_id
+        return None

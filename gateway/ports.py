@@ -1,0 +1,239 @@
+"""Ports: what the shell needs from the outside, and what its parts need of each other.
+
+Real devices (`gateway.hardware`), the emulator and the tests implement them; the
+gateway cannot tell which. Input ports run as tasks and report events; a device that is
+gone is an event too, never an exception into the core.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.core.events import Event, PinVerdict
+from gateway.core.ledger import LedgerHead, SealedEntry
+from gateway.core.moment import Moment
+from gateway.core.prompts import Prompt
+from gateway.core.reading import Position
+from gateway.core.state import State
+from protocol.codes import Code, FrameClass, Lane, Light
+
+Report = Callable[[Event], None]
+"""Takes an event into the runtime's queue; never blocks."""
+
+RandomBytes = Callable[[int], bytes]
+"""Returns that many bytes from the system's generator."""
+
+
+class Clock(Protocol):
+    """Time, as the machine or a test gives it."""
+
+    def now(self) -> Moment:
+        """Return this instant on both clocks."""
+
+    async def sleep_until(self, boot_ms: int) -> None:
+        """Return when the boot clock has reached `boot_ms`, at once if it has."""
+
+
+class Reader(Protocol):
+    """The card reader behind the windscreen."""
+
+    async def run(self, report: Report) -> None:
+        """Report `CardPresented`, `ReaderLost` and `ReaderRecovered` until cancelled.
+
+        One tap is one event, however long the card stays. A lost reader is reported
+        once and looked for again.
+        """
+
+
+class Board(Protocol):
+    """The microcontroller for locks, lights, engine hold and sensors."""
+
+    async def run(self, report: Report) -> None:
+        """Report `BoardReported`, `BoardRefused` and `BoardLost` until cancelled."""
+
+    async def drive_locks(self, *, locked: bool) -> None:
+        """Ask the board to move the bolts; the read-back is an event of its own."""
+
+    async def allow_engine(self, *, released: bool) -> None:
+        """Ask the board to release or hold the engine's start."""
+
+    async def show_light(self, light: Light, *, blinking: bool) -> None:
+        """Set the indicator."""
+
+    async def flash_hazards(self, seconds: int) -> None:
+        """Let the hazard lights blink."""
+
+
+class Display(Protocol):
+    """Screen and keypad before the driver."""
+
+    async def run(self, report: Report) -> None:
+        """Report `PinEntered` and `MenuChosen` until cancelled."""
+
+    async def show(self, prompt: Prompt, *, secret: str) -> None:
+        """Show a prompt.
+
+        Args:
+            prompt: what.
+            secret: the fuel card's PIN for FUEL_CARD_PIN, else empty; the display
+                forgets it with the next prompt and never logs it.
+        """
+
+
+class Positioning(Protocol):
+    """The positioning receiver."""
+
+    def fix(self) -> Position | None:
+        """Return the newest fix, None when there is none fit to use."""
+
+
+class Vault(Protocol):
+    """Whatever holds the car's sealing key."""
+
+    async def check_pin(self, sealed: bytes, rental_id: bytes, pin: str) -> PinVerdict:
+        """Compare a PIN with the sealed verifier; slow on purpose, blocks nothing."""
+
+    async def fuel_card_pin(self, sealed: bytes, rental_id: bytes) -> str:
+        """Return the fuel card's PIN; empty when there is none or it does not open."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedCommand:
+    """A command that passed the pipeline; journalled with the decision it caused."""
+
+    msg_id: bytes
+    """16 bytes."""
+    request_hash: bytes
+    """32 bytes."""
+    accepted_wall_ms: int
+    """UTC ms, for the journal's age."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRecord:
+    """What the journal knows of one command."""
+
+    msg_id: bytes
+    """16 bytes."""
+    request_hash: bytes
+    """32 bytes."""
+    result_frame: bytes | None
+    """The signed RESULT; None while it runs."""
+    code: Code
+    """Its code; IN_PROGRESS while it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What must become durable together, before any of it is acted on."""
+
+    state: State
+    """The new state."""
+    entries: tuple[SealedEntry, ...]
+    """New ledger entries, in order; a result closes its journal record."""
+    accepted: AcceptedCommand | None
+    """A new journal record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a store holds when it is opened."""
+
+    state: State
+    """The last committed state, a fresh one for a new store."""
+    head: LedgerHead
+    """The newest entry."""
+    receipted: int
+    """Entries up to here have a receipt."""
+    boot_counter: int
+    """How often the agent has started, this start included."""
+    same_boot: bool
+    """Whether the machine has kept running since the last commit."""
+    journal: tuple[JournalRecord, ...]
+    """At least the last 256 commands, oldest first."""
+
+
+class Store(Protocol):
+    """What survives a power cut."""
+
+    async def open(self, *, boot_mark: str) -> Stored:
+        """Open, count this start durably and return what is held.
+
+        Args:
+            boot_mark: changes with every boot of the machine.
+
+        Raises:
+            StoreError: the file cannot be opened or is damaged.
+        """
+
+    async def commit(self, commit: Commit) -> None:
+        """Make all of it durable, or none.
+
+        Raises:
+            StoreError: nothing was kept; the old state stands.
+        """
+
+    async def release(self, upto: int, rejected: Sequence[tuple[int, Code]]) -> None:
+        """Record receipts and free the entries; rejected ones are kept aside.
+
+        Raises:
+            StoreError: nothing changed; the next receipt does it again.
+        """
+
+    async def entries(self, first: int, limit: int) -> Sequence[SealedEntry]:
+        """Return up to `limit` stored entries from sequence `first` on, in order."""
+
+    def hash_at(self, seq: int) -> bytes | None:
+        """Return the hash of an entry that has no receipt yet, None for any other."""
+
+    def free_kib(self) -> int:
+        """Return the room left for the ledger."""
+
+    async def close(self) -> None:
+        """Close; everything committed stays."""
+
+
+class StoreError(Exception):
+    """The store could not keep something; nothing of that call was kept."""
+
+    retryable = False
+    """After an I/O error a file must be opened anew (reliability.md L13)."""
+    may_have_taken_effect = False
+    """A commit is all or nothing."""
+
+
+class Agent(Protocol):
+    """The runtime, as the uplink sees it."""
+
+    async def open_session(self) -> bytes:
+        """Begin a new session and return its signed HELLO frame."""
+
+    async def close_session(self) -> None:
+        """The link is gone; commands of its session are void."""
+
+    async def receive(
+        self, frame_class: FrameClass, data: bytes, *, retained: bool
+    ) -> None:
+        """Take one frame from the fleet; returns when what it caused is durable."""
+
+
+class Outlet(Protocol):
+    """The uplink, as the runtime sees it."""
+
+    def entries_grew(self) -> None:
+        """New entries are durable and may be sent."""
+
+    def offer(self, frame_class: FrameClass, data: bytes) -> None:
+        """Send a frame that nobody stores: a refusal, a repeated result, telemetry.
+
+        Dropped without a link.
+        """
+
+    def receipted(
+        self, upto: int, *, credit: int, gaps: Sequence[tuple[int, int]]
+    ) -> None:
+        """A receipt was taken: free the window, send ranges again."""
+
+
+LaneKey = tuple[bytes, Lane]
+"""Key id and lane: what a command's sequence is counted in."""

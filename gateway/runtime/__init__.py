@@ -1,0 +1,1 @@
+"""The shell around the core: performs what it decides, and decides nothing."""

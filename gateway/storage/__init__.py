@@ -1,0 +1,1 @@
+"""What survives a power cut: state, ledger, journal and keys."""
