@@ -1,0 +1,252 @@
+"""Frames as text: one line for logs, demo and command line; plain data for JSON.
+
+Rule 1: never fails, whatever the bytes; what is wrong is said on the line, with its
+code. Rule 2: one line of bounded length. Rule 3: no secrets. Ids, digests and hashes
+are shortened, sealed bytes are only counted; a card's digest gives its UID away to
+whoever tries all of them, so it is shortened like the rest.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from enum import IntEnum
+from typing import Any, Final
+
+from protocol.codes import Bits, EventType, FrameClass, FrameType, Lane, Opcode
+from protocol.command import ANY_VERSION
+from protocol.content import TYPE_OF_CLASS, Body, Content, parse_content
+from protocol.errors import DecodeError
+from protocol.event import RentalEnded
+from protocol.frame import FLAG_HISTORICAL, Frame, Header, parse_frame
+from protocol.hello import Hello
+from protocol.receipt import Receipt
+from protocol.result import Result
+from protocol.snapshot import NO_RENTAL
+from protocol.telemetry import Telemetry
+
+LINE_LIMIT: Final = 200
+"""Characters of a rendered line: the longest honest one has about 150."""
+
+
+def render_bytes(data: bytes) -> str:
+    """Return one line about bytes that should be a frame; never raises."""
+    try:
+        frame = parse_frame(data)
+    except DecodeError as error:
+        return _bounded(f"no frame: {error}")
+    return render_frame(frame)
+
+
+def render_frame(frame: Frame) -> str:
+    """Return one line about a frame, whether or not its payload can be read.
+
+    Whether the frame is authentic is not said: only who verified it knows.
+    """
+    try:
+        told = render_content(parse_content(frame))
+    except DecodeError as error:
+        told = f"unreadable: {error}"
+    return _bounded(f"{_head(frame)}  {told}")
+
+
+def render_content(content: Content) -> str:
+    """Return what a payload says, without its frame."""
+    body = content.body
+    told = _SENTENCES.get(type(body))
+    return told(body) if told else ", ".join(_words(body))
+
+
+def type_name(header: Header) -> str:
+    """Return the name of a frame's type, or "unknown" for a newer sender's."""
+    space: type[IntEnum] = FrameType
+    if header.frame_class is FrameClass.CMD:
+        space = Opcode
+    elif header.frame_class is FrameClass.EVENT:
+        space = EventType
+    try:
+        return space(header.type).name
+    except ValueError:
+        return "unknown"
+
+
+def fields_of(record: object) -> dict[str, Any]:
+    """Return a record as plain data for JSON.
+
+    Bytes become hex, code members their names, bit fields lists of names, and None
+    stays null: not measured.
+    """
+    # Every record of this package is a dataclass; mypy knows no name for that.
+    return {
+        field.name: _plain(getattr(record, field.name))
+        for field in fields(record)  # type: ignore[arg-type] # as said above
+    }
+
+
+def _plain(value: object) -> object:  # noqa: PLR0911 - one for each kind
+    match value:
+        case None | bool() | str():
+            return value
+        case bytes():
+            return value.hex()
+        case Bits():
+            return _bit_names(value)
+        case IntEnum():
+            return value.name
+        case int():
+            return value
+        case tuple():
+            return [_plain(item) for item in value]
+        case _:
+            return fields_of(value)
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= LINE_LIMIT else f"{text[: LINE_LIMIT - 2]}.."
+
+
+def _head(frame: Frame) -> str:
+    header = frame.header
+    words = [header.frame_class.name]
+    # The classes of one type need not say it.
+    if header.type != TYPE_OF_CLASS.get(header.frame_class):
+        words.append(f"0x{header.type:04X} {type_name(header)}")
+    if header.frame_class is FrameClass.CMD:
+        words.append(f"lane {_lane_name(header.lane)}")
+    words.append(f"seq {header.seq} {len(frame.data)} B")
+    if header.flags & FLAG_HISTORICAL:
+        words.append("historical")
+    return " ".join(words)
+
+
+def _lane_name(lane: int) -> str:
+    return Lane(lane).name if lane in set(Lane) else str(lane)
+
+
+def _bit_names(bits: Bits) -> list[str]:
+    return [str(bit.name) for bit in Bits if bit in bits]
+
+
+def _short(data: bytes) -> str:
+    return f"{data[:2].hex()}.."
+
+
+def _rental(rental_id: bytes) -> str:
+    return "no rental" if rental_id == NO_RENTAL else f"rental {_short(rental_id)}"
+
+
+_UNITS: Final[dict[str, Callable[[int], str]]] = {
+    "_pct": lambda level: f"{level} %",
+    "_ms": lambda ms: f"{ms / 1000:.1f} s",
+    "_km": lambda km: f"{km} km",
+    "_m": lambda m: f"{m / 1000:.1f} km",
+}
+"""How a number with a unit in its name reads."""
+
+
+def _words(body: Body) -> Iterator[str]:
+    """Say field by field what has no sentence of its own."""
+    for field in fields(body):
+        name, value = field.name, getattr(body, field.name)
+        if name == "rental_id":
+            yield _rental(value)
+        elif name == "expected_version":
+            if value != ANY_VERSION:
+                yield f"if version {value}"
+        else:
+            yield _word(name, value)
+
+
+def _word(name: str, value: object) -> str:  # noqa: PLR0911 - one for each kind
+    unit = next((unit for unit in _UNITS if name.endswith(unit)), "")
+    label = name.removesuffix(unit).replace("_", " ")
+    match value:
+        case None:
+            return f"{label} not measured"
+        case bool():
+            return label if value else f"not {label}"
+        case tuple():
+            return f"{len(value)} {label}"
+        case IntEnum():
+            return f"{label} {value.name}"
+        case int() if unit:
+            return f"{label} {_UNITS[unit](value)}"
+        case bytes() if name == "sealed":
+            return f"{len(value)} B sealed"
+        case bytes() if name == "language":
+            return value.decode("ascii")
+        case bytes() if name == "firmware":
+            return f"firmware {_version(value)}"
+        case bytes():
+            return f"{label} {_short(value)}"
+        case _:
+            return f"{label} {value}"
+
+
+def _version(firmware: bytes) -> str:
+    return ".".join(str(part) for part in firmware[:3])
+
+
+def _number(value: int | None) -> str:
+    return "?" if value is None else str(value)
+
+
+def _distance(metres: int | None) -> str:
+    return "distance not measured" if metres is None else f"{metres / 1000:.1f} km"
+
+
+def _rental_ended(report: RentalEnded) -> str:
+    return (
+        f"{_rental(report.rental_id)} {report.driving_min} min driving, "
+        f"{report.parking_min} min parking, {_distance(report.distance_m)}, "
+        f"energy {_number(report.start_energy_pct)} -> "
+        f"{_number(report.end_energy_pct)} %, "
+        f"washer {_number(report.start_washer_pct)} -> "
+        f"{_number(report.end_washer_pct)} %, by {report.reason.name}"
+        f"{', durations estimated' if report.estimated else ''}"
+    )
+
+
+def _result(result: Result) -> str:
+    state = result.snapshot
+    return (
+        f"{result.code.name} for {_short(result.request_id)}, "
+        f"executed {result.executed.name}, retry {result.retry.name}, "
+        f"now {state.mode.name} version {state.state_version}"
+    )
+
+
+def _hello(hello: Hello) -> str:
+    return (
+        f"firmware {_version(hello.firmware)}, bundle {hello.bundle_version}, "
+        f"{len(hello.capabilities)} opcodes, {len(hello.outcomes)} outcomes, "
+        f"ledger {_short(hello.ledger_id)} head {hello.head_seq}, "
+        f"unreceipted from {hello.oldest_unreceipted}, now {hello.snapshot.mode.name}"
+    )
+
+
+def _receipt(receipt: Receipt) -> str:
+    return (
+        f"ledger {_short(receipt.ledger_id)} safe up to {receipt.upto}, "
+        f"credit {receipt.credit}, {len(receipt.gaps)} gaps, "
+        f"{len(receipt.rejects)} rejects"
+    )
+
+
+def _telemetry(telemetry: Telemetry) -> str:
+    if not telemetry.samples:
+        return "0 samples"
+    newest = telemetry.samples[-1]
+    speed = "?" if newest.speed_dkmh is None else f"{newest.speed_dkmh / 10:.1f}"
+    return (
+        f"{len(telemetry.samples)} samples, newest {newest.mode.name} {speed} km/h, "
+        f"energy {_number(newest.energy_pct)} %, washer {_number(newest.washer_pct)} %"
+    )
+
+
+_SENTENCES: Final[dict[type[object], Callable[[Any], str]]] = {
+    RentalEnded: _rental_ended,
+    Result: _result,
+    Hello: _hello,
+    Receipt: _receipt,
+    Telemetry: _telemetry,
+}
+"""Records that read better as a sentence than field by field."""
