@@ -339,7 +339,8 @@ class StrictClient(aiomqtt.Client):
             self._lost.set_result(why)
         self.inbox.close()
         self._slots.release()  # the first that waits for one sees the loss, and so on
-        self._drop_socket()
+        # Later: inside one of paho's callbacks, closing waits for that callback's lock.
+        self._loop.call_soon(self._drop_socket)
 
     def _on_disconnect(
         self,
@@ -606,3 +607,4 @@ class StrictClient(aiomqtt.Client):
             self._client.disconnect()
             await asyncio.wait({self._lost}, timeout=_CLOSE_TIMEOUT_S)
         self._end(LinkError("this link was closed by us", failure=LinkFailure.LOST))
+        self._drop_socket()

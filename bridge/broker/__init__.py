@@ -1,0 +1,1 @@
+"""The embedded broker: an existing MQTT server, started and stopped by us."""
