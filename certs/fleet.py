@@ -1,0 +1,368 @@
+"""The fleet directory: where a fleet's keys, certificates and registry lie.
+
+::
+
+    fleet.json                       public: which fleet
+    ca/        root.* issuing.* trust-anchors.pem
+    broker/    bridge/1/  engineer/1/    tls.crt tls.key of each
+    trust/     root-1..3.key .pub, bundle-1.bin
+    signer/    command-1.key receipt-1.key
+    registry/  <VEHICLE>.json        public records
+    vehicles/  <VEHICLE>/            what is copied into a car
+
+``ca/root.key`` and ``trust/root-*.key`` belong offline once the fleet is made: nothing
+that is done from day to day reads them.
+"""
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Self
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from certs.authority import Authority, host_names, new_tls_key, pem_chain
+from certs.enrolment import Enrolled, enrolled_in
+from certs.errors import FleetError, RequestError
+from certs.files import (
+    exclusive,
+    make_directory,
+    new_tree,
+    read_private,
+    require_absent,
+    sync_directory,
+    write_new,
+)
+from certs.profiles import FLEET_NAME, Kind
+from certs.trust import (
+    ROOT_COUNT,
+    ROOT_THRESHOLD,
+    first_bundle,
+    new_signing_key,
+    trust_roots,
+)
+from protocol.errors import ProtocolError
+from protocol.fleet import (
+    Fleet,
+    FleetPart,
+    TlsPart,
+    build_fleet,
+    parse_fleet,
+)
+from protocol.identity import ID_SIZE, VEHICLE_TEXT, VehicleId
+from protocol.keyfile import build_key
+from protocol.keys import SigningKey, VerifyKey
+from protocol.trust import TrustBundle, TrustRoots, open_bundle
+
+LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
+"""In every broker certificate: demo and tests check names as production does."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetDirectory:
+    """A fleet's directory, known to be one."""
+
+    path: Path
+    """Where it is."""
+    fleet: Fleet
+    """What ``fleet.json`` says."""
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        *,
+        name: str,
+        hosts: Iterable[str] = (),
+        now: datetime,
+    ) -> Self:
+        """Make a fleet with all its keys, or nothing.
+
+        Args:
+            path: nothing or an empty directory; its parent exists.
+            name: matches `certs.profiles.FLEET_NAME`.
+            hosts: names and addresses of the broker, besides `LOCAL_HOSTS`.
+            now: with a time zone.
+
+        Raises:
+            RequestError: a name or host is not allowed.
+            ExistsError: something is at `path`; it is untouched.
+            FleetError: the parent directory is missing.
+            OSError: it could not be written; nothing is left behind.
+        """
+        if not FLEET_NAME.fullmatch(name):
+            raise RequestError(
+                f"fleet name {name[:80]!r} is not 1 to 32 letters, digits, spaces, "
+                "'.', '_' or '-'",
+                "give another --name; it begins and ends with a letter or digit",
+            )
+        all_hosts = (*LOCAL_HOSTS, *hosts)
+        host_names(all_hosts)
+        target = path.resolve()
+        if not target.parent.is_dir():
+            raise FleetError(
+                f"{target.parent} is no directory", f"make it: mkdir -p {target.parent}"
+            )
+        require_absent(target)
+        created = now.replace(microsecond=0)
+        fleet = Fleet(secrets.token_bytes(ID_SIZE), name, created)
+        with new_tree(target, private=False) as partial:
+            _fill(partial, fleet, all_hosts, now=now)
+        return cls(path, fleet)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Read which fleet a directory holds.
+
+        Raises:
+            FleetError: it holds none, or its ``fleet.json`` is damaged.
+        """
+        try:
+            data = (path / FleetPart.IDENTITY).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            raise FleetError(
+                f"{path} holds no fleet: there is no {FleetPart.IDENTITY} in it",
+                f"make one with 'freefloat certs init {path}', or name another "
+                "directory",
+            ) from None
+        try:
+            return cls(path, parse_fleet(data))
+        except ProtocolError as error:
+            raise FleetError(
+                f"{path / FleetPart.IDENTITY}: {error}",
+                "bring the file back from a backup",
+            ) from None
+
+    # --- certificates ---------------------------------------------------------------
+
+    def certificate(self, part: str) -> x509.Certificate:
+        """Read the first certificate of a file, which is the leaf.
+
+        Raises:
+            FleetError: the file is missing or holds no certificate.
+        """
+        path = self.path / part
+        try:
+            return x509.load_pem_x509_certificate(path.read_bytes())
+        except FileNotFoundError:
+            raise FleetError(
+                f"{path} is missing", "bring it back from a backup"
+            ) from None
+        except ValueError:
+            raise FleetError(
+                f"{path} holds no certificate in PEM", "bring it back from a backup"
+            ) from None
+
+    @property
+    def root_certificate(self) -> x509.Certificate:
+        """The root that every TLS peer trusts."""
+        return self.certificate(FleetPart.ROOT_CERTIFICATE)
+
+    @property
+    def issuing_certificate(self) -> x509.Certificate:
+        """The CA that signed every leaf and every record."""
+        return self.certificate(FleetPart.ISSUING_CERTIFICATE)
+
+    def issuing_authority(self) -> Authority:
+        """Load the CA that issues from day to day.
+
+        Raises:
+            FleetError: its key or certificate is missing, damaged, does not belong to
+                the other, or others can read the key.
+        """
+        path = self.path / FleetPart.ISSUING_KEY
+        data = read_private(path)
+        try:
+            key = load_pem_private_key(data, password=None)
+        except (ValueError, TypeError):
+            key = None
+        certificate = self.issuing_certificate
+        if (
+            not isinstance(key, ec.EllipticCurvePrivateKey)
+            or key.public_key() != certificate.public_key()
+        ):
+            raise FleetError(
+                f"{path} is not the key of {FleetPart.ISSUING_CERTIFICATE}",
+                "bring both back from the same backup",
+            )
+        return Authority(certificate, key)
+
+    # --- trust ----------------------------------------------------------------------
+
+    def trust_roots(self) -> TrustRoots:
+        """Read the public halves of the trust roots.
+
+        Raises:
+            FleetError: one is missing or damaged.
+        """
+        return TrustRoots(
+            tuple(self._root(number) for number in range(1, ROOT_COUNT + 1)),
+            ROOT_THRESHOLD,
+        )
+
+    def _root(self, number: int) -> VerifyKey:
+        path = self.path / root_part(number, "pub")
+        try:
+            key = load_pem_public_key(path.read_bytes())
+            if isinstance(key, Ed25519PublicKey):
+                return VerifyKey.load(key.public_bytes_raw())
+        except (OSError, ValueError, ProtocolError):
+            pass
+        raise FleetError(
+            f"{path} holds no Ed25519 public key", "bring it back from a backup"
+        )
+
+    def trust_bundle(self) -> bytes:
+        """Read the signed bundle that new cars are given.
+
+        Raises:
+            FleetError: it is missing or the fleet's roots did not sign it.
+        """
+        path = self.path / FleetPart.TRUST_BUNDLE
+        self.open_trust_bundle()
+        return path.read_bytes()
+
+    def open_trust_bundle(self) -> TrustBundle:
+        """Verify the signed bundle and return what it says.
+
+        Raises:
+            FleetError: it is missing or the fleet's roots did not sign it.
+        """
+        path = self.path / FleetPart.TRUST_BUNDLE
+        try:
+            return open_bundle(
+                path.read_bytes(), self.trust_roots(), fleet_id=self.fleet.fleet_id
+            )
+        except FileNotFoundError:
+            raise FleetError(
+                f"{path} is missing", "bring it back from a backup"
+            ) from None
+        except ProtocolError as error:
+            raise FleetError(
+                f"{path} does not verify: {error}", "bring it back from a backup"
+            ) from None
+
+    # --- vehicles -------------------------------------------------------------------
+
+    def vehicle_directory(self, vehicle_id: VehicleId) -> Path:
+        """Return what is copied into one car."""
+        return self.path / FleetPart.VEHICLES / str(vehicle_id)
+
+    def record_path(self, vehicle_id: VehicleId) -> Path:
+        """Return the file of one car's public record."""
+        return self.path / FleetPart.REGISTRY / f"{vehicle_id}.json"
+
+    def vehicle_ids(self) -> list[VehicleId]:
+        """Return the registered vehicles, sorted."""
+        return sorted(
+            VehicleId.from_text(path.stem)
+            for path in (self.path / FleetPart.REGISTRY).glob("*.json")
+            if VEHICLE_TEXT.fullmatch(path.stem)
+        )
+
+    @contextmanager
+    def issuing(self) -> Iterator[Enrolled]:
+        """Hold the fleet alone while issuing, and give what is enrolled.
+
+        Raises:
+            BusyError: another process is issuing.
+            FleetError: the registry is missing or a record in it is damaged.
+        """
+        registry = self.path / FleetPart.REGISTRY
+        if not registry.is_dir():
+            raise FleetError(f"{registry} is missing", "bring it back from a backup")
+        with exclusive(registry):
+            try:
+                enrolled = enrolled_in(
+                    self.record_path(vehicle_id).read_bytes()
+                    for vehicle_id in self.vehicle_ids()
+                )
+            except (ValueError, ProtocolError) as error:
+                raise FleetError(
+                    f"{registry} holds a damaged record: {error}",
+                    "find it with 'freefloat certs show' and bring it back from a "
+                    "backup",
+                ) from None
+            yield enrolled
+
+
+def root_part(number: int, suffix: str) -> str:
+    """Return the name of a trust root's file in the fleet directory."""
+    return f"{FleetPart.TRUST}/root-{number}.{suffix}"
+
+
+def _fill(
+    directory: Path, fleet: Fleet, hosts: tuple[str, ...], *, now: datetime
+) -> None:
+    """Write all of a new fleet."""
+    for private in ("ca", "broker", "bridge", "bridge/1", "engineer", "engineer/1"):
+        make_directory(directory / private, private=True)
+    for private in (FleetPart.TRUST, "signer", FleetPart.VEHICLES):
+        make_directory(directory / private, private=True)
+    make_directory(directory / FleetPart.REGISTRY, private=False)
+
+    short = fleet.fleet_id.hex()[:8]
+    root = Authority.create_root(f"{fleet.name} root CA {short}", now=now)
+    issuing = root.create_issuing(f"{fleet.name} issuing CA {short}", now=now)
+    for authority, certificate_part, key_part in (
+        (root, FleetPart.ROOT_CERTIFICATE, FleetPart.ROOT_KEY),
+        (issuing, FleetPart.ISSUING_CERTIFICATE, FleetPart.ISSUING_KEY),
+    ):
+        _write(directory, key_part, build_key(authority.key), private=True)
+        _write(directory, certificate_part, pem_chain(authority.certificate))
+    _write(directory, FleetPart.TRUST_ANCHORS, pem_chain(root.certificate))
+
+    for kind, part, name, names in (
+        (Kind.BROKER, FleetPart.BROKER, "ff-broker", hosts),
+        (Kind.BRIDGE, FleetPart.BRIDGE, "ff-bridge-1", ()),
+        (Kind.ENGINEER, FleetPart.ENGINEER, "ff-engineer-1", ()),
+    ):
+        key = new_tls_key()
+        leaf = issuing.issue(kind, name, key.public_key(), now=now, hosts=names)
+        chain = pem_chain(leaf, issuing.certificate)
+        _write(directory, f"{part}/{TlsPart.KEY}", build_key(key), private=True)
+        _write(directory, f"{part}/{TlsPart.CERTIFICATE}", chain)
+
+    roots = tuple(new_signing_key() for _ in range(ROOT_COUNT))
+    for number, trust_root in enumerate(roots, start=1):
+        _write_signing_key(directory, root_part(number, "key"), trust_root)
+        public = trust_root.verify_key.handle.public_bytes(
+            Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+        )
+        _write(directory, root_part(number, "pub"), public)
+    command, receipt = new_signing_key(), new_signing_key()
+    _write_signing_key(directory, FleetPart.COMMAND_KEY, command)
+    _write_signing_key(directory, FleetPart.RECEIPT_KEY, receipt)
+    bundle = first_bundle(
+        fleet.fleet_id,
+        command=command,
+        receipt=receipt,
+        roots=roots[:ROOT_THRESHOLD],
+        now=now,
+    )
+    # A car will do the same, so a mistake shows here.
+    open_bundle(bundle, trust_roots(roots), fleet_id=fleet.fleet_id)
+    _write(directory, FleetPart.TRUST_BUNDLE, bundle)
+    _write(directory, FleetPart.IDENTITY, build_fleet(fleet))
+    for subdirectory, _names, _files in os.walk(directory):
+        sync_directory(Path(subdirectory))
+
+
+def _write(directory: Path, part: str, data: bytes, *, private: bool = False) -> None:
+    write_new(directory / part, data, private=private)
+
+
+def _write_signing_key(directory: Path, part: str, key: SigningKey) -> None:
+    _write(directory, part, build_key(key.handle), private=True)
