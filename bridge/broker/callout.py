@@ -277,7 +277,20 @@ async def _connect(
         error_cb=_ignore,
         name="freefloat authorisation service",
     )
+    _mark_as_tls(client)
     return client
+
+
+def _mark_as_tls(client: NatsClient) -> None:
+    """Tell asyncio's stream that it runs over TLS.
+
+    nats-py 2.16 wraps the transport and leaves the stream's protocol unaware, which
+    then logs a warning at every close ("returning true from eof_received()"), in the
+    middle of whatever a person is reading. Remove when nats-py opens TLS at once.
+    """
+    writer = getattr(client._transport, "_io_writer", None)  # noqa: SLF001 - no public way
+    if writer is not None:
+        writer.transport.get_protocol()._over_ssl = True  # noqa: SLF001 - as asyncio's own StreamWriter.start_tls does
 
 
 async def _ignore(error: Exception) -> None:
