@@ -35,7 +35,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from certs.authority import Authority, host_names, new_tls_key, pem_chain
 from certs.enrolment import Enrolled, enrolled_in
-from certs.errors import FleetError, RequestError
+from certs.errors import ExistsError, FleetError, RequestError
 from certs.files import (
     exclusive,
     make_directory,
@@ -114,6 +114,12 @@ class FleetDirectory:
         if not target.parent.is_dir():
             raise FleetError(
                 f"{target.parent} is no directory", f"make it: mkdir -p {target.parent}"
+            )
+        if (target / FleetPart.IDENTITY).exists():
+            raise ExistsError(
+                f"{path} holds a fleet already",
+                f"add vehicles with 'freefloat certs issue {path}', or choose another "
+                "directory for another fleet; nothing was touched",
             )
         require_absent(target)
         created = now.replace(microsecond=0)

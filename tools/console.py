@@ -17,7 +17,7 @@ import click
 C = TypeVar("C", bound=Callable[..., Any])
 
 LABEL_WIDTH: Final = 12
-"""Columns of the label in front of a fact."""
+"""Columns of the label in front of a fact, at least."""
 
 
 def examples(*lines: str) -> str:
@@ -55,15 +55,11 @@ def warning(text: str) -> None:
     click.echo(f"{click.style('note', fg='yellow')}  {text}", err=True)
 
 
-def fact(label: str, text: str) -> None:
-    """Print one labelled fact."""
-    click.echo(f"  {click.style(label.ljust(LABEL_WIDTH), dim=True)}{text}")
-
-
 def facts(pairs: Mapping[str, str]) -> None:
     """Print labelled facts, aligned."""
+    width = max(LABEL_WIDTH, *(len(label) + 2 for label in pairs))
     for label, text in pairs.items():
-        fact(label, text)
+        click.echo(f"  {click.style(label.ljust(width), dim=True)}{text}")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

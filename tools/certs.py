@@ -1,0 +1,298 @@
+"""``freefloat certs``: make a fleet's keys, issue vehicles, see what expires.
+
+A thin shell: it reads the clock, calls `certs`, and says what was done. No key is ever
+printed.
+"""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import click
+
+from certs.fleet import FleetDirectory
+from certs.inventory import Inventory, Item, take_inventory
+from certs.profiles import VEHICLE_TLS_LIFETIME
+from certs.vehicle import (
+    BATCH_LIMIT,
+    IssuedVehicle,
+    issue_vehicles,
+    random_vehicle_id,
+)
+from protocol.errors import DecodeError
+from protocol.fleet import FleetPart
+from protocol.identity import VehicleId
+from tools.console import (
+    examples,
+    facts,
+    heading,
+    json_option,
+    print_json,
+    step,
+    table,
+    warning,
+)
+from tools.errors import OperatorError
+
+DEFAULT_DIRECTORY: Final = "fleet"
+"""Where a fleet lies if nobody says otherwise."""
+
+NOT_BEFORE: Final = datetime(2025, 1, 1, tzinfo=UTC)
+"""freefloat is younger: a clock that shows less has lost its time, and certificates
+made by it would be refused or long expired."""
+
+SHOWN_VEHICLES: Final = 10
+"""Vehicles named one by one; a fleet has thousands."""
+
+directory_argument: Final = click.argument(
+    "directory",
+    default=DEFAULT_DIRECTORY,
+    metavar="[DIR]",
+    type=click.Path(path_type=Path),
+)
+
+
+def read_clock() -> datetime:
+    """Return the time by this machine's clock.
+
+    Raises:
+        OperatorError: the clock is evidently wrong.
+    """
+    now = datetime.fromtimestamp(time.clock_gettime(time.CLOCK_REALTIME), tz=UTC)
+    if now < NOT_BEFORE:
+        raise OperatorError(
+            f"this machine's clock says {now:%Y-%m-%d}, which cannot be",
+            "set the clock first: certificates begin and end by it",
+        )
+    return now
+
+
+@click.group(
+    epilog=examples(
+        "freefloat certs init fleet --host broker.example.com",
+        "freefloat certs issue fleet --count 5",
+        "freefloat certs show fleet",
+    )
+)
+def certs() -> None:
+    """Make a fleet's keys and certificates.
+
+    A fleet is a directory: certificate authority, broker, bridge, engineer, signers,
+    and the vehicles. DIR is "fleet" unless you name another.
+    """
+
+
+@certs.command(
+    epilog=examples(
+        "freefloat certs init                          # in ./fleet, for this machine",
+        'freefloat certs init pilot --name "Pilot" --host mqtt.example.com',
+        "freefloat certs init pilot --host 192.0.2.7 --host mqtt.example.com --json",
+    )
+)
+@directory_argument
+@click.option(
+    "--name",
+    default="freefloat",
+    show_default=True,
+    help="The fleet's name, for people; it stands in the CA certificates.",
+)
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A name or address by which cars reach the broker. May be repeated. "
+    "localhost, 127.0.0.1 and ::1 are always included.",
+)
+@json_option
+def init(directory: Path, name: str, hosts: tuple[str, ...], as_json: bool) -> None:
+    """Make a new fleet with all its keys in DIR.
+
+    Nothing is ever overwritten: DIR must be absent or empty.
+    """
+    fleet = FleetDirectory.create(directory, name=name, hosts=hosts, now=read_clock())
+    inventory = take_inventory(fleet)
+    if as_json:
+        print_json(_inventory_document(fleet, inventory, now=read_clock()))
+        return
+    heading(f"Fleet '{name}' is made in {directory}")
+    facts({"fleet id": fleet.fleet.fleet_id.hex()})
+    step("root and issuing certificate authority        ca/")
+    step("TLS identities of broker, bridge, engineer    broker/ bridge/1/ engineer/1/")
+    step("three trust roots, trust bundle 1 (2 of 3)    trust/")
+    step("command signer and receipt signer             signer/")
+    click.echo()
+    heading("Keep offline")
+    click.echo("  Nothing of every day needs these keys. Move them to two safe places:")
+    for part in inventory.offline:
+        click.echo(f"    {directory / part}")
+    click.echo()
+    heading("Next")
+    click.echo(f"  freefloat certs issue {directory} --count 5    # five vehicles")
+    click.echo(f"  freefloat certs show {directory}               # what expires when")
+
+
+@certs.command(
+    epilog=examples(
+        "freefloat certs issue                  # one vehicle with a random id",
+        "freefloat certs issue fleet --count 25",
+        "freefloat certs issue fleet --vehicle-id 2IKZ3ICPO6WDLGQ2QWQYYJ2C4E",
+        "freefloat certs issue fleet --json | jq -r '.vehicles[].directory'",
+    )
+)
+@directory_argument
+@click.option(
+    "--count",
+    type=click.IntRange(1, BATCH_LIMIT),
+    default=None,
+    help="How many vehicles with random ids.  [default: 1]",
+)
+@click.option(
+    "--vehicle-id",
+    "texts",
+    multiple=True,
+    metavar="ID",
+    help="Issue this id (26 characters, A-Z and 2-7) instead of a random one. "
+    "May be repeated.",
+)
+@json_option
+def issue(
+    directory: Path, count: int | None, texts: tuple[str, ...], as_json: bool
+) -> None:
+    """Make keys and certificates for vehicles and register them.
+
+    Each vehicle gets a directory in DIR/vehicles that is copied into the car, and a
+    public record in DIR/registry by which a bridge knows it.
+    """
+    if texts and count is not None:
+        raise OperatorError(
+            "--count and --vehicle-id exclude each other",
+            "--count makes random ids; name each wanted id with --vehicle-id",
+        )
+    wanted = [_vehicle_id(text) for text in texts]
+    fleet = FleetDirectory.open(directory)
+    vehicle_ids = wanted or [random_vehicle_id() for _ in range(count or 1)]
+    issued = issue_vehicles(fleet, vehicle_ids, now=read_clock())
+    if as_json:
+        print_json({"vehicles": [_issued_document(one) for one in issued]})
+        return
+    many = f"{len(issued)} vehicles" if len(issued) > 1 else "1 vehicle"
+    heading(f"{many} issued and registered in {directory}")
+    for one in issued[:SHOWN_VEHICLES]:
+        step(f"{one.vehicle_id}  connects until {one.tls_expires:%Y-%m-%d}")
+    if len(issued) > SHOWN_VEHICLES:
+        click.echo(f"      and {len(issued) - SHOWN_VEHICLES} more")
+    click.echo()
+    facts(
+        {
+            "into the car": f"{directory / FleetPart.VEHICLES}/<ID>/  (private keys)",
+            "public": f"{directory / FleetPart.REGISTRY}/<ID>.json  (for the bridge)",
+            "lifetime": f"TLS {VEHICLE_TLS_LIFETIME.days} days; signing 20 years",
+        }
+    )
+
+
+@certs.command(
+    epilog=examples(
+        "freefloat certs show fleet",
+        "freefloat certs show fleet --json | jq '.certificates[] | .expires'",
+    )
+)
+@directory_argument
+@json_option
+def show(directory: Path, as_json: bool) -> None:
+    """Show what a fleet holds, what expires when, and what is wrong.
+
+    Ends with exit code 1 if something is expired or wrong.
+    """
+    now = read_clock()
+    fleet = FleetDirectory.open(directory)
+    inventory = take_inventory(fleet)
+    if as_json:
+        print_json(_inventory_document(fleet, inventory, now=now))
+    else:
+        _show(directory, fleet, inventory, now=now)
+    expired = [
+        item
+        for item in (*inventory.items, *inventory.vehicles)
+        if item.state(now=now) == "expired"
+    ]
+    if inventory.problems or expired:
+        raise OperatorError(
+            f"{len(inventory.problems)} problems and {len(expired)} expired "
+            f"certificates in {directory}",
+            "each is named above",
+        )
+
+
+def _show(
+    directory: Path, fleet: FleetDirectory, inventory: Inventory, *, now: datetime
+) -> None:
+    heading(f"Fleet '{fleet.fleet.name}' in {directory}")
+    facts(
+        {
+            "fleet id": fleet.fleet.fleet_id.hex(),
+            "made": f"{fleet.fleet.created:%Y-%m-%d %H:%M} UTC",
+            "vehicles": f"{inventory.vehicle_count} registered, "
+            f"{len(inventory.vehicles)} with their keys still here",
+        }
+    )
+    click.echo()
+    shown = (*inventory.items, *inventory.vehicles[:SHOWN_VEHICLES])
+    table(
+        ("what", "until", "state", "file"),
+        [
+            (item.name, f"{item.expires:%Y-%m-%d}", item.state(now=now), item.part)
+            for item in shown
+        ],
+    )
+    if len(inventory.vehicles) > SHOWN_VEHICLES:
+        rest = len(inventory.vehicles) - SHOWN_VEHICLES
+        click.echo(f"  and {rest} more vehicles, none of which expires earlier")
+    if inventory.offline:
+        warning(f"belongs offline: {', '.join(inventory.offline)}")
+    for problem in inventory.problems:
+        warning(problem)
+
+
+def _vehicle_id(text: str) -> VehicleId:
+    try:
+        return VehicleId.from_text(text)
+    except DecodeError as error:
+        raise OperatorError(
+            error.detail,
+            "leave --vehicle-id out for a random id, or give one that was made here",
+        ) from None
+
+
+def _issued_document(vehicle: IssuedVehicle) -> dict[str, str]:
+    return {
+        "vehicle_id": str(vehicle.vehicle_id),
+        "directory": str(vehicle.directory),
+        "tls_expires": vehicle.tls_expires.isoformat(),
+    }
+
+
+def _inventory_document(
+    fleet: FleetDirectory, inventory: Inventory, *, now: datetime
+) -> dict[str, object]:
+    def document(item: Item) -> dict[str, str]:
+        return {
+            "name": item.name,
+            "file": item.part,
+            "expires": item.expires.isoformat(),
+            "state": item.state(now=now),
+        }
+
+    return {
+        "fleet_id": fleet.fleet.fleet_id.hex(),
+        "name": fleet.fleet.name,
+        "directory": str(fleet.path),
+        "created": fleet.fleet.created.isoformat(),
+        "certificates": [document(item) for item in inventory.items],
+        "vehicle_count": inventory.vehicle_count,
+        "vehicles": [document(item) for item in inventory.vehicles],
+        "keep_offline": list(inventory.offline),
+        "problems": list(inventory.problems),
+    }
