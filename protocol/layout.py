@@ -11,6 +11,7 @@ specification compares. Three rules make it safe on bytes from outside
 3. Every repetition and every length has a bound in the declaration.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from enum import IntEnum, IntFlag
@@ -106,8 +107,13 @@ class Layout(Generic[T]):
 
 
 def _sentence(error: Exception) -> str:
-    """Put construct's message, which carries the field's path, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Put construct's message on one line, the path of the field in front."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return _PATH.sub("", text)
+
+
+_PATH: Final = re.compile(r"^Error in path \((parsing|building)\)( -> )?")
+"""How construct begins a message; what follows is the path of the field."""
 
 
 def code_of(subcon: Subcon, space: type[IntEnum]) -> Subcon:

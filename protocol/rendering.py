@@ -129,6 +129,10 @@ def _short(data: bytes) -> str:
     return f"{data[:2].hex()}.."
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _rental(rental_id: bytes) -> str:
     return "no rental" if rental_id == NO_RENTAL else f"rental {_short(rental_id)}"
 
@@ -157,14 +161,14 @@ def _words(body: Body) -> Iterator[str]:
 
 def _word(name: str, value: object) -> str:  # noqa: PLR0911 - one for each kind
     unit = next((unit for unit in _UNITS if name.endswith(unit)), "")
-    label = name.removesuffix(unit).replace("_", " ")
+    label = "by" if name == "means" else name.removesuffix(unit).replace("_", " ")
     match value:
         case None:
             return f"{label} not measured"
         case bool():
             return label if value else f"not {label}"
         case tuple():
-            return f"{len(value)} {label}"
+            return _count(len(value), label.removesuffix("s"))
         case IntEnum():
             return f"{label} {value.name}"
         case int() if unit:
@@ -217,7 +221,8 @@ def _result(result: Result) -> str:
 def _hello(hello: Hello) -> str:
     return (
         f"firmware {_version(hello.firmware)}, bundle {hello.bundle_version}, "
-        f"{len(hello.capabilities)} opcodes, {len(hello.outcomes)} outcomes, "
+        f"{_count(len(hello.capabilities), 'opcode')}, "
+        f"{_count(len(hello.outcomes), 'outcome')}, "
         f"ledger {_short(hello.ledger_id)} head {hello.head_seq}, "
         f"unreceipted from {hello.oldest_unreceipted}, now {hello.snapshot.mode.name}"
     )
@@ -226,18 +231,18 @@ def _hello(hello: Hello) -> str:
 def _receipt(receipt: Receipt) -> str:
     return (
         f"ledger {_short(receipt.ledger_id)} safe up to {receipt.upto}, "
-        f"credit {receipt.credit}, {len(receipt.gaps)} gaps, "
-        f"{len(receipt.rejects)} rejects"
+        f"credit {receipt.credit}, {_count(len(receipt.gaps), 'gap')}, "
+        f"{_count(len(receipt.rejects), 'reject')}"
     )
 
 
 def _telemetry(telemetry: Telemetry) -> str:
     if not telemetry.samples:
-        return "0 samples"
+        return "no samples"
     newest = telemetry.samples[-1]
     speed = "?" if newest.speed_dkmh is None else f"{newest.speed_dkmh / 10:.1f}"
     return (
-        f"{len(telemetry.samples)} samples, newest {newest.mode.name} {speed} km/h, "
+        f"{_count(len(telemetry.samples), 'sample')}, newest {newest.mode.name} {speed} km/h, "
         f"energy {_number(newest.energy_pct)} %, washer {_number(newest.washer_pct)} %"
     )
 
