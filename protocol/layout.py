@@ -109,7 +109,7 @@ class Layout(Generic[T]):
 def _sentence(error: Exception) -> str:
     """Put construct's message on one line, the path of the field in front."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return _PATH.sub("", text)
+    return _PATH.sub("", text).strip()
 
 
 _PATH: Final = re.compile(r"^Error in path \((parsing|building)\)( -> )?")

@@ -1,0 +1,94 @@
+"""K11: a frame that was altered in any way on its way is refused, and only so.
+
+Exhaustive: about 90,000 flips at 0.1 ms each.
+"""
+
+from typing import Final
+
+import pytest
+
+from protocol.errors import AuthenticationError, DecodeError
+from protocol.frame import parse_frame
+from protocol.signing import verify_frame
+from tests.protocol.vector_file import ACCEPTED, VECTORS, frame_of
+from tools.published_keys import (
+    CAR_A_KEY,
+    CAR_B_KEY,
+    COMMAND_KEY,
+    FLEET_ID,
+    OTHER_FLEET_ID,
+    RECEIPT_KEY,
+)
+
+KEYS: Final = {
+    key.name: key.key.verify_key
+    for key in (CAR_A_KEY, CAR_B_KEY, COMMAND_KEY, RECEIPT_KEY)
+}
+
+
+def _is_refused(data: bytes, signer: str, fleet_id: bytes = FLEET_ID) -> bool:
+    try:
+        verify_frame(parse_frame(data), fleet_id=fleet_id, key=KEYS[signer])
+    except (DecodeError, AuthenticationError):
+        return True
+    return False
+
+
+def _unnoticed_flips(data: bytes, signer: str) -> list[tuple[int, int]]:
+    """Return the byte and bit of every flip that went unnoticed."""
+    unnoticed = []
+    altered = bytearray(data)
+    for offset in range(len(data)):
+        for bit in range(8):
+            altered[offset] ^= 1 << bit
+            if not _is_refused(bytes(altered), signer):
+                unnoticed.append((offset, bit))
+            altered[offset] ^= 1 << bit
+    return unnoticed
+
+
+def _signer(name: str) -> str:
+    return str(VECTORS[name]["key"]["name"])
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_every_flipped_bit_of_a_frame_is_refused(name: str) -> None:
+    # K11
+    data = frame_of(name)
+
+    assert not _is_refused(data, _signer(name))
+    assert _unnoticed_flips(data, _signer(name)) == []
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_every_truncation_is_refused(name: str) -> None:
+    # K11
+    data, signer = frame_of(name), _signer(name)
+
+    kept = [size for size in range(len(data)) if not _is_refused(data[:size], signer)]
+
+    assert kept == []
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_appended_bytes_are_refused(name: str) -> None:
+    # K11
+    data, signer = frame_of(name), _signer(name)
+
+    for size in range(1, 9):
+        assert _is_refused(data + bytes(size), signer)
+        assert _is_refused(data + data[:size], signer)
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_a_frame_of_this_fleet_is_refused_in_another(name: str) -> None:
+    assert _is_refused(frame_of(name), _signer(name), OTHER_FLEET_ID)
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_a_frame_holds_under_its_signer_s_key_alone(name: str) -> None:
+    data, signer = frame_of(name), _signer(name)
+
+    holding = [other for other in KEYS if not _is_refused(data, other)]
+
+    assert holding == [signer]
