@@ -57,7 +57,7 @@ def warning(text: str) -> None:
 
 def facts(pairs: Mapping[str, str]) -> None:
     """Print labelled facts, aligned."""
-    width = max(LABEL_WIDTH, *(len(label) + 2 for label in pairs))
+    width = max([LABEL_WIDTH, *(len(label) + 2 for label in pairs)])
     for label, text in pairs.items():
         click.echo(f"  {click.style(label.ljust(width), dim=True)}{text}")
 
