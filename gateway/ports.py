@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.core.acceptance import JournalRecord
 from gateway.core.events import Event, PinVerdict
 from gateway.core.ledger import LedgerHead, SealedEntry
 from gateway.core.moment import Moment
@@ -107,20 +108,6 @@ class AcceptedCommand:
     """32 bytes."""
     accepted_wall_ms: int
     """UTC ms, for the journal's age."""
-
-
-@dataclass(frozen=True, slots=True)
-class JournalRecord:
-    """What the journal knows of one command."""
-
-    msg_id: bytes
-    """16 bytes."""
-    request_hash: bytes
-    """32 bytes."""
-    result_frame: bytes | None
-    """The signed RESULT; None while it runs."""
-    code: Code
-    """Its code; IN_PROGRESS while it runs."""
 
 
 @dataclass(frozen=True, slots=True)

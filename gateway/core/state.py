@@ -5,7 +5,7 @@ decision that made it, and starts from it after a power cut. Instants in it are 
 boot clock of the machine's current boot; `AgentStarted` moves them when that changed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, unique
 
 from gateway.core.moment import NEVER, Moment
@@ -92,6 +92,10 @@ class Rental:
     """Whether the low level was told (once for each rental)."""
     parking_chosen: bool | None
     """The driver's choice for the next lock: park, end, or none."""
+    driven: bool
+    """Whether the engine has run since the doors were last opened."""
+    opened_ms: int
+    """Boot clock: when the doors were last opened for the customer."""
     pin: PinGuard
     """Wrong PINs."""
     pin_accepted: bool
@@ -157,7 +161,7 @@ class State:
     mode: RentalMode = RentalMode.AVAILABLE
     """The rental axis."""
     version: int = 0
-    """Rises with every change of mode, reservation or rental; u32."""
+    """Rises with every change of mode; u32."""
     reservation: Reservation | None = None
     """Set in mode RESERVED only."""
     rental: Rental | None = None
@@ -172,6 +176,8 @@ class State:
     """What does not work now."""
     tap: Tap | None = None
     """The last card."""
+    refusal_told_ms: int | None = None
+    """Boot clock: when a refused card was last written to the ledger."""
     refusing_until_ms: int | None = None
     """Boot clock: until then the indicator blinks red (H15)."""
     notice: Prompt = NO_PROMPT
@@ -186,6 +192,25 @@ class State:
     """What the display was last told."""
     last: Moment = NEVER
     """When the state was last changed; bridges a power cut."""
+
+    def essence(self) -> "State":
+        """Return what a restart must find again: this state without passing things.
+
+        Two states of equal essence need no commit between them.
+        """
+        return replace(
+            self,
+            reading=None,
+            reading_at_ms=0,
+            tap=None,
+            refusing_until_ms=None,
+            notice=NO_PROMPT,
+            notice_until_ms=None,
+            shown_light=Light.OFF,
+            shown_blinking=False,
+            shown_prompt=NO_PROMPT,
+            last=NEVER,
+        )
 
     @property
     def rental_id(self) -> bytes | None:

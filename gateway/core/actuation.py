@@ -1,0 +1,214 @@
+"""Actuations: asked for, awaited, and done only when the board reads them back.
+
+One at a time. Between the order to the board and its read-back stands a `Pending`; it
+ends in exactly one of three ways: the wanted state was read back, the board refused, or
+the deadline passed and nobody knows (I-10). The board checks the physics again by
+itself before it moves anything (I-1); the checks here save a customer the wait.
+"""
+
+from typing import Final
+
+from gateway.core.actions import AllowEngine, DriveLocks
+from gateway.core.events import BoardRefusal
+from gateway.core.prompts import Prompt, PromptKey
+from gateway.core.reading import STALE_MS, Reading
+from gateway.core.rental import begin, end, known, stay_ms
+from gateway.core.state import Pending, Purpose, Request, State
+from gateway.core.table import Trigger
+from gateway.core.turn import Turn
+from protocol.codes import AccessMeans, Code, Executed, FaultKind
+from protocol.event import (
+    EngineReleased,
+    FaultCleared,
+    FaultRaised,
+    Parked,
+    Resumed,
+)
+
+ACTUATION_MS: Final = 3_000
+"""Longest wait for a read-back: central locking takes under one second, and the board
+repeats a lost order within two (docs/board-protocol.md)."""
+
+OPENING: Final = frozenset({Purpose.START, Purpose.RESUME, Purpose.PLAIN_UNLOCK})
+CLOSING: Final = frozenset({Purpose.PARK, Purpose.END, Purpose.PLAIN_LOCK})
+
+_REFUSED: Final = {
+    BoardRefusal.DOOR_OPEN: Code.DOOR_OPEN,
+    BoardRefusal.MOVING: Code.VEHICLE_MOVING,
+    BoardRefusal.ENGINE_RUNNING: Code.IGNITION_ON,
+    BoardRefusal.LOW_VOLTAGE: Code.LOW_VOLTAGE,
+    BoardRefusal.FAULT: Code.ACTUATOR_FAULT,
+}
+
+
+def begin_actuation(
+    turn: Turn,
+    purpose: Purpose,
+    *,
+    means: AccessMeans,
+    authority: bytes,
+    request: Request | None,
+) -> None:
+    """Order the board and wait for its read-back."""
+    turn.change(
+        pending=Pending(
+            purpose=purpose,
+            deadline_ms=turn.now.boot_ms + ACTUATION_MS,
+            means=means,
+            authority=authority,
+            request=request,
+        )
+    )
+    if purpose in OPENING:
+        turn.act(DriveLocks(locked=False))
+    elif purpose in CLOSING:
+        if purpose is not Purpose.PLAIN_LOCK:
+            turn.act(AllowEngine(released=False))
+        turn.act(DriveLocks(locked=True))
+    else:
+        turn.act(AllowEngine(released=purpose is Purpose.RELEASE))
+
+
+def reads_back(pending: Pending, reading: Reading) -> bool:
+    """Return whether the board shows what was asked for."""
+    match pending.purpose:
+        case Purpose.START | Purpose.RESUME | Purpose.PLAIN_UNLOCK:
+            return not reading.locked
+        case Purpose.PARK | Purpose.END:
+            return reading.locked and not reading.engine_released
+        case Purpose.PLAIN_LOCK:
+            return reading.locked
+        case Purpose.RELEASE:
+            return reading.engine_released
+        case Purpose.HOLD:
+            return not reading.engine_released
+
+
+def complete(turn: Turn, pending: Pending) -> None:
+    """Let what was asked for count, now that it was read back."""
+    turn.change(pending=None)
+    clear_fault(turn, _fault_of(pending))
+    match pending.purpose:
+        case Purpose.START:
+            _start(turn, pending)
+        case Purpose.RESUME:
+            _resume(turn, pending)
+        case Purpose.PARK:
+            turn.transit(Trigger.LOCKED_TO_PARK)
+            turn.change_rental(
+                parked_since_ms=turn.now.boot_ms,
+                stay_carried_ms=0,
+                parking_chosen=None,
+                driven=False,
+                pin_accepted=False,
+            )
+            turn.record(Parked(turn.rental_id, pending.means, known(turn).odometer_m))
+        case Purpose.END:
+            turn.transit(Trigger.LOCKED_TO_END)
+            end(turn, pending)
+            turn.notify(Prompt(PromptKey.THANKS))
+        case Purpose.RELEASE:
+            turn.record(EngineReleased(turn.rental_id, pending.means))
+        case Purpose.PLAIN_UNLOCK | Purpose.PLAIN_LOCK | Purpose.HOLD:
+            pass
+    turn.answer(pending.request, Code.OK, Executed.YES)
+
+
+def _start(turn: Turn, pending: Pending) -> None:
+    reservation = turn.state.reservation
+    if reservation is None:
+        raise LookupError("a rental starts from a reservation only")
+    turn.transit(Trigger.DOORS_OPENED)
+    begin(turn, reservation, pending)
+
+
+def _resume(turn: Turn, pending: Pending) -> None:
+    turn.transit(Trigger.DOORS_OPENED)
+    rental = turn.rental
+    parked_ms = stay_ms(rental, turn.now)
+    turn.change_rental(
+        parking_ms=rental.parking_ms + parked_ms,
+        parked_since_ms=None,
+        stay_carried_ms=0,
+        opened_ms=turn.now.boot_ms,
+    )
+    turn.record(Resumed(turn.rental_id, pending.means, parked_ms))
+
+
+def fail(turn: Turn, code: Code, executed: Executed) -> None:
+    """End the actuation under way without what it was for; none under way is nothing.
+
+    The mode stays; a fault is raised once, and a customer at the car is told.
+    """
+    pending = turn.state.pending
+    if pending is None:
+        return
+    turn.change(pending=None)
+    if pending.purpose is Purpose.RELEASE:
+        # The engine was not released as far as anybody knows: ask for the PIN again.
+        turn.change_rental(pin_accepted=False)
+    if code in {Code.ACTUATOR_TIMEOUT, Code.ACTUATOR_FAULT}:
+        raise_fault(turn, _fault_of(pending))
+    if pending.request is None:
+        turn.blink_refusal()
+        closing_refused = code is Code.DOOR_OPEN
+        turn.notify(
+            Prompt(PromptKey.CLOSE_DOORS if closing_refused else PromptKey.NOT_NOW)
+        )
+    turn.answer(pending.request, code, executed)
+
+
+def refuse_by_board(turn: Turn, reason: BoardRefusal) -> None:
+    """Take the board's refusal: nothing moved."""
+    fail(turn, _REFUSED[reason], Executed.NO)
+
+
+def raise_fault(turn: Turn, kind: FaultKind) -> None:
+    """Tell a fault once for each episode."""
+    if kind not in turn.state.faults:
+        turn.change(faults=turn.state.faults | {kind})
+        turn.record(FaultRaised(kind))
+
+
+def clear_fault(turn: Turn, kind: FaultKind) -> None:
+    """Tell once that a fault is over."""
+    if kind in turn.state.faults:
+        turn.change(faults=turn.state.faults - {kind})
+        turn.record(FaultCleared(kind))
+
+
+def _fault_of(pending: Pending) -> FaultKind:
+    if pending.purpose in {Purpose.RELEASE, Purpose.HOLD}:
+        return FaultKind.ENGINE_NO_READBACK
+    return FaultKind.LOCK_NO_READBACK
+
+
+def why_not_lock(state: State, purpose: Purpose, now_ms: int) -> Code | None:
+    """Return why the car must not be locked now, None when it may (I-1, H20).
+
+    A reading that is missing or stale says nothing, and what is not known to be safe
+    is not done.
+    """
+    reading = state.reading
+    if reading is None or now_ms - state.reading_at_ms > STALE_MS:
+        return Code.BUS_ERROR
+    ending = purpose is Purpose.END
+    holders_filled = reading.key_present and reading.fuel_card_present
+    hindrances = (
+        (reading.engine_running, Code.IGNITION_ON),
+        (reading.moving, Code.VEHICLE_MOVING),
+        (reading.door_open, Code.DOOR_OPEN),
+        (ending and reading.boot_open, Code.DOOR_OPEN),
+        (ending and not holders_filled, Code.KEY_OR_CARD_MISSING),
+    )
+    return next((code for hinders, code in hindrances if hinders), None)
+
+
+def why_not_hold(state: State, now_ms: int) -> Code | None:
+    """Return why the engine must not be held now, None when it may (I-2)."""
+    reading = state.reading
+    if reading is None or now_ms - state.reading_at_ms > STALE_MS:
+        return Code.BUS_ERROR
+    if reading.engine_running or reading.moving:
+        return Code.VEHICLE_MOVING
+    return None

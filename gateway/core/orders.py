@@ -1,0 +1,267 @@
+"""What the fleet orders, and whether the car's state allows it.
+
+Steps 11 and 12 of the acceptance pipeline (protocol-design.md 1.2): signature, session,
+expiry and order in the lane have been checked before a command comes here. A refusal
+here consumes nothing; an accepted command is journalled in the same commit as what it
+causes, and answered exactly once (I-5, I-10).
+"""
+
+from typing import Final
+
+from gateway.core.access import lock_purpose
+from gateway.core.actions import FlashHazards
+from gateway.core.actuation import begin_actuation, why_not_hold, why_not_lock
+from gateway.core.events import CommandReceived
+from gateway.core.refuelling import begin_refuelling, finish_refuelling
+from gateway.core.state import PinGuard, Purpose, Request, Reservation
+from gateway.core.table import Trigger
+from gateway.core.turn import Turn
+from protocol import command as orders
+from protocol.codes import (
+    AccessMeans,
+    Code,
+    Executed,
+    LockMode,
+    ModeRequest,
+    RentalMode,
+)
+from protocol.event import (
+    AccessGranted,
+    ReservationCancelled,
+    ReservationStarted,
+)
+from protocol.snapshot import NO_RENTAL
+
+_CLOSING: Final = {LockMode.PARK: Purpose.PARK, LockMode.END: Purpose.END}
+
+
+class Refusal(Exception):  # noqa: N818 - an answer to the sender, not an error
+    """The car's state does not allow the command; nothing changed."""
+
+    def __init__(self, code: Code) -> None:
+        """Keep the code of the answer."""
+        super().__init__(code.name)
+        self.code = code
+
+
+def obey(turn: Turn, event: CommandReceived) -> None:
+    """Carry out a command, or refuse it whole."""
+    request = Request(event.msg_id, event.request_hash)
+    before = turn.state
+    try:
+        _require_fitting(turn, event.command)
+        _carry_out(turn, event, request)
+    except Refusal as refusal:
+        turn.state = before
+        turn.refuse(request, refusal.code, Executed.NO)
+
+
+def _require_fitting(turn: Turn, command: orders.Command) -> None:
+    """Refuse what was meant for another rental or another state."""
+    held = turn.state.rental_id
+    if isinstance(command, orders.Ping | orders.Reserve):
+        pass
+    elif isinstance(command, orders.FlashHazards):
+        if command.rental_id not in {NO_RENTAL, held}:
+            raise Refusal(Code.WRONG_RENTAL)
+    elif isinstance(command, orders.CancelReservation) and held is None:
+        pass
+    elif command.rental_id != held:
+        raise Refusal(Code.WRONG_RENTAL)
+    expected = command.expected_version
+    if expected not in {orders.ANY_VERSION, turn.state.version}:
+        raise Refusal(Code.STATE_VERSION)
+
+
+def _carry_out(  # noqa: C901 - one branch for each opcode
+    turn: Turn, event: CommandReceived, request: Request
+) -> None:
+    command = event.command
+    match command:
+        case orders.Ping():
+            _done(turn, event, request, Code.OK)
+        case orders.FlashHazards(seconds=seconds):
+            if why_not_hold(turn.state, turn.now.boot_ms) is not None:
+                raise Refusal(Code.VEHICLE_MOVING)
+            turn.act(FlashHazards(seconds))
+            _done(turn, event, request, Code.OK)
+        case orders.Reserve():
+            _reserve(turn, event, request, command)
+        case orders.CancelReservation():
+            _cancel(turn, event, request, command)
+        case orders.SetMode():
+            _set_mode(turn, event, request, command.request)
+        case orders.Unlock():
+            _unlock(turn, event, request)
+        case orders.Lock():
+            _lock(turn, event, request, command.lock_mode)
+        case orders.EngineRelease():
+            _release(turn, event, request)
+        case orders.EngineHold():
+            _hold(turn, event, request)
+
+
+def _done(turn: Turn, event: CommandReceived, request: Request, code: Code) -> None:
+    turn.accepted = event
+    executed = Executed.NO if code is Code.ALREADY_IN_STATE else Executed.YES
+    turn.answer(request, code, executed)
+
+
+def _reserve(
+    turn: Turn, event: CommandReceived, request: Request, command: orders.Reserve
+) -> None:
+    if command.rental_id == turn.state.rental_id:
+        _done(turn, event, request, Code.ALREADY_IN_STATE)
+        return
+    if turn.state.mode is not RentalMode.AVAILABLE:
+        raise Refusal(Code.WRONG_MODE)
+    if turn.state.reading is None or turn.state.faults:
+        raise Refusal(Code.BUS_ERROR)
+    if command.rental_id == NO_RENTAL:
+        raise Refusal(Code.BAD_PARAM)
+    if command.reserved_until_ms <= turn.now.boot_ms:
+        raise Refusal(Code.EXPIRED)
+    turn.transit(Trigger.RESERVED_BY_FLEET)
+    turn.change(
+        reservation=Reservation(
+            rental_id=command.rental_id,
+            until_ms=command.reserved_until_ms,
+            lock_default=command.lock_default,
+            language=command.language,
+            cards=command.cards,
+            sealed=command.sealed,
+        )
+    )
+    turn.record(
+        ReservationStarted(command.rental_id, command.reserved_until_ms, event.msg_id)
+    )
+    _done(turn, event, request, Code.OK)
+
+
+def _cancel(
+    turn: Turn,
+    event: CommandReceived,
+    request: Request,
+    command: orders.CancelReservation,
+) -> None:
+    if turn.state.rental_id is None:
+        _done(turn, event, request, Code.ALREADY_IN_STATE)
+        return
+    if turn.state.mode is not RentalMode.RESERVED:
+        raise Refusal(Code.WRONG_MODE)
+    if turn.state.pending is not None:
+        raise Refusal(Code.BUSY)
+    turn.transit(Trigger.RESERVATION_CANCELLED)
+    turn.change(reservation=None)
+    turn.record(ReservationCancelled(command.rental_id, command.reason))
+    _done(turn, event, request, Code.OK)
+
+
+def _set_mode(
+    turn: Turn, event: CommandReceived, request: Request, wanted: ModeRequest
+) -> None:
+    mode, refuelling = turn.state.mode, None
+    if turn.state.rental is not None:
+        refuelling = turn.state.rental.refuelling
+    if wanted is ModeRequest.REFUEL_DONE and refuelling is not None:
+        finish_refuelling(turn, refuelling, Trigger.REFUEL_FINISHED)
+    elif mode is not RentalMode.STOPPED or wanted is ModeRequest.REFUEL_DONE:
+        raise Refusal(Code.WRONG_MODE)
+    elif turn.state.pending is not None:
+        raise Refusal(Code.BUSY)
+    elif wanted is ModeRequest.REFUEL:
+        begin_refuelling(turn)
+    else:
+        turn.change_rental(parking_chosen=_CHOICES[wanted])
+    _done(turn, event, request, Code.OK)
+
+
+_CHOICES: Final = {
+    ModeRequest.PARK: True,
+    ModeRequest.END: False,
+    ModeRequest.RESUME: None,
+}
+
+
+def _unlock(turn: Turn, event: CommandReceived, request: Request) -> None:
+    state = turn.state
+    is_open = state.reading is not None and not state.reading.locked
+    purpose = {
+        RentalMode.RESERVED: Purpose.START,
+        RentalMode.PARKED: Purpose.RESUME,
+        RentalMode.STOPPED: Purpose.PLAIN_UNLOCK,
+        RentalMode.REFUELLING: Purpose.PLAIN_UNLOCK,
+        RentalMode.DRIVING: Purpose.PLAIN_UNLOCK,
+    }[state.mode]
+    if purpose is Purpose.PLAIN_UNLOCK and is_open:
+        _done(turn, event, request, Code.ALREADY_IN_STATE)
+        return
+    if state.mode is RentalMode.DRIVING:
+        raise Refusal(Code.VEHICLE_MOVING)
+    _actuate(turn, event, request, purpose)
+
+
+def _lock(
+    turn: Turn, event: CommandReceived, request: Request, lock_mode: LockMode
+) -> None:
+    state = turn.state
+    if state.rental is None:
+        raise Refusal(Code.WRONG_MODE)
+    if state.mode is RentalMode.PARKED and lock_mode is not LockMode.END:
+        _done(turn, event, request, Code.ALREADY_IN_STATE)
+        return
+    if state.mode is RentalMode.REFUELLING and lock_mode not in {
+        LockMode.PLAIN,
+        LockMode.DEFAULT,
+    }:
+        raise Refusal(Code.WRONG_MODE)
+    if state.mode is RentalMode.REFUELLING or lock_mode is LockMode.PLAIN:
+        purpose = Purpose.PLAIN_LOCK
+    elif lock_mode is LockMode.DEFAULT:
+        purpose = lock_purpose(state.rental)
+    else:
+        purpose = _CLOSING[lock_mode]
+    code = why_not_lock(state, purpose, turn.now.boot_ms)
+    if code is not None:
+        raise Refusal(code)
+    _actuate(turn, event, request, purpose)
+
+
+def _release(turn: Turn, event: CommandReceived, request: Request) -> None:
+    if turn.state.mode not in {RentalMode.STOPPED, RentalMode.REFUELLING}:
+        raise Refusal(Code.WRONG_MODE)
+    _actuate(turn, event, request, Purpose.RELEASE)
+    turn.change_rental(pin=PinGuard(), pin_accepted=True)
+
+
+def _hold(turn: Turn, event: CommandReceived, request: Request) -> None:
+    if turn.state.rental is None:
+        raise Refusal(Code.WRONG_MODE)
+    code = why_not_hold(turn.state, turn.now.boot_ms)
+    if code is not None:
+        raise Refusal(code)
+    _actuate(turn, event, request, Purpose.HOLD)
+    turn.change_rental(pin_accepted=False)
+
+
+def _actuate(
+    turn: Turn, event: CommandReceived, request: Request, purpose: Purpose
+) -> None:
+    if turn.state.pending is not None:
+        raise Refusal(Code.BUSY)
+    turn.accepted = event
+    if purpose in {
+        Purpose.START,
+        Purpose.RESUME,
+        Purpose.PLAIN_UNLOCK,
+    }:
+        turn.record(
+            AccessGranted(event.command.rental_id, AccessMeans.COMMAND, event.msg_id)
+        )
+    begin_actuation(
+        turn,
+        purpose,
+        means=AccessMeans.COMMAND,
+        authority=event.request_hash,
+        request=request,
+    )

@@ -1,0 +1,267 @@
+"""The car's mind: one event in, one decision out.
+
+`handle` is called with the state that stands, one event and the instant; it returns the
+new state, what belongs in the ledger and what the shell must do, and has no other
+effect. The shell commits before it acts (architecture.md: intent is durable before the
+bolt moves). `next_deadline` says when to call again although nothing happened.
+"""
+
+from gateway.core import actuation, pin, refuelling
+from gateway.core.access import present_card
+from gateway.core.actions import AllowEngine
+from gateway.core.appearance import LOW_ENERGY_PCT
+from gateway.core.events import (
+    AgentStarted,
+    BoardLost,
+    BoardRefused,
+    BoardReported,
+    CardPresented,
+    Choice,
+    CommandReceived,
+    DeadlineReached,
+    Event,
+    MenuChosen,
+    PinChecked,
+    PinEntered,
+    ReaderLost,
+    ReaderRecovered,
+)
+from gateway.core.moment import Moment
+from gateway.core.orders import obey
+from gateway.core.prompts import NO_PROMPT
+from gateway.core.reading import Reading
+from gateway.core.rental import after_reboot, reservation_after_reboot
+from gateway.core.state import PinGuard, Refuelling, State
+from gateway.core.table import IllegalTransitionError, Trigger
+from gateway.core.turn import Decision, Turn
+from protocol.codes import Code, Executed, FaultKind, Light, RentalMode
+from protocol.event import AgentStarted as AgentStartedEntry
+from protocol.event import (
+    EnergyLow,
+    EngineStarted,
+    EngineStopped,
+    ReservationExpired,
+)
+
+
+def handle(state: State, event: Event, *, now: Moment) -> Decision:
+    """Decide on one event.
+
+    Args:
+        state: as the last decision left it, or as it was last committed.
+        event: what happened.
+        now: when; never before the last call's instant within one boot.
+
+    Returns:
+        What follows. An event that the table does not allow changes nothing: its
+        decision carries the old state and says why in `illegal`.
+    """
+    turn = Turn(state, now)
+    try:
+        if isinstance(event, AgentStarted):
+            _start(turn, event)
+        _pass_deadlines(turn)
+        _take(turn, event)
+    except IllegalTransitionError as error:
+        return Decision(state, (), (), None, str(error))
+    return turn.close()
+
+
+def next_deadline(state: State) -> int | None:
+    """Return the boot instant in ms at which `DeadlineReached` is due, if any."""
+    return min((at for at in _deadlines(state) if at is not None), default=None)
+
+
+def _deadlines(state: State) -> tuple[int | None, ...]:
+    return (
+        state.refusing_until_ms,
+        state.notice_until_ms,
+        None if state.pending is None else state.pending.deadline_ms,
+        _reservation_until(state),
+        None if state.rental is None else state.rental.pin.blocked_until_ms,
+    )
+
+
+def _reservation_until(state: State) -> int | None:
+    """Return when the reservation ends; not while its doors are being opened."""
+    if state.reservation is None or state.pending is not None:
+        return None
+    return state.reservation.until_ms
+
+
+def _pass_deadlines(turn: Turn) -> None:
+    """Let every instant that has come have its effect before anything else counts."""
+    now_ms = turn.now.boot_ms
+    refusing, notice, pending, reserved, blocked = (
+        at is not None and at <= now_ms for at in _deadlines(turn.state)
+    )
+    if refusing:
+        turn.change(refusing_until_ms=None)
+    if notice:
+        turn.hush()
+    if pending:
+        actuation.fail(turn, Code.ACTUATOR_TIMEOUT, Executed.MAYBE)
+    if reserved:
+        _expire_reservation(turn)
+    if blocked:
+        pin.lift_block(turn)
+
+
+def _expire_reservation(turn: Turn) -> None:
+    rental_id = turn.state.rental_id
+    turn.transit(Trigger.RESERVATION_EXPIRED)
+    turn.change(reservation=None)
+    if rental_id is not None:
+        turn.record(ReservationExpired(rental_id))
+
+
+def _take(turn: Turn, event: Event) -> None:  # noqa: C901 - one branch for each event
+    match event:
+        case CardPresented(uid=uid):
+            present_card(turn, uid)
+        case CommandReceived():
+            obey(turn, event)
+        case BoardReported(reading=reading):
+            _read(turn, reading)
+        case BoardRefused(reason=reason):
+            actuation.refuse_by_board(turn, reason)
+        case BoardLost():
+            turn.change(reading=None)
+            actuation.raise_fault(turn, FaultKind.BOARD_SILENT)
+        case ReaderLost():
+            actuation.raise_fault(turn, FaultKind.READER_GONE)
+        case ReaderRecovered():
+            actuation.clear_fault(turn, FaultKind.READER_GONE)
+        case PinEntered():
+            pin.enter_pin(turn, event)
+        case PinChecked():
+            pin.take_verdict(turn, event)
+        case MenuChosen(choice=choice):
+            _choose(turn, choice)
+        case AgentStarted() | DeadlineReached():
+            pass
+
+
+def _start(turn: Turn, event: AgentStarted) -> None:
+    """Continue from what was committed before the agent, or the machine, went down."""
+    state, now = turn.state, turn.now
+    turn.change(
+        reading=None,
+        tap=None,
+        refusing_until_ms=None,
+        notice=NO_PROMPT,
+        notice_until_ms=None,
+        shown_light=Light.OFF,
+        shown_blinking=False,
+        shown_prompt=NO_PROMPT,
+    )
+    turn.record(AgentStartedEntry(event.boot_counter, event.firmware))
+    if state.pending is not None:
+        # It may or may not have moved; it is never done again (I-5, I-10). A customer
+        # at the car holds the card to it once more.
+        turn.change(pending=None)
+        turn.answer(
+            state.pending.request, Code.INDETERMINATE_AFTER_REBOOT, Executed.MAYBE
+        )
+    if event.same_boot:
+        return
+    turn.change(refusal_told_ms=None)
+    if state.reservation is not None:
+        turn.change(
+            reservation=reservation_after_reboot(state.reservation, state.last, now)
+        )
+    if state.rental is not None:
+        turn.change(rental=after_reboot(state.rental, state.last, now))
+        if state.rental.pin.blocked_until_ms is not None:
+            guard_until_ms = now.boot_ms + pin.PIN_BLOCK_MS
+            turn.change_rental(pin=_blocked(turn, guard_until_ms))
+
+
+def _blocked(turn: Turn, until_ms: int) -> PinGuard:
+    guard = turn.rental.pin
+    return PinGuard(guard.wrong, guard.blocks, until_ms)
+
+
+def _read(turn: Turn, reading: Reading) -> None:
+    """Take the board's report: read-backs, engine, levels."""
+    first = turn.state.reading is None
+    turn.change(reading=reading, reading_at_ms=turn.now.boot_ms)
+    actuation.clear_fault(turn, FaultKind.BOARD_SILENT)
+    pending = turn.state.pending
+    if pending is not None and actuation.reads_back(pending, reading):
+        actuation.complete(turn, pending)
+    _follow_engine(turn, reading)
+    if turn.state.rental is not None:
+        _watch_level(turn, reading)
+    if first:
+        _restore_engine(turn, reading)
+
+
+def _follow_engine(turn: Turn, reading: Reading) -> None:
+    mode = turn.state.mode
+    if reading.engine_running:
+        if mode is RentalMode.STOPPED:
+            turn.transit(Trigger.ENGINE_STARTED)
+        elif mode is RentalMode.REFUELLING and turn.rental.refuelling is not None:
+            refuelling.finish_refuelling(
+                turn, turn.rental.refuelling, Trigger.ENGINE_STARTED
+            )
+        else:
+            return
+        # A lock that was under way must not end or park a rental that drives off.
+        actuation.fail(turn, Code.IGNITION_ON, Executed.MAYBE)
+        turn.change_rental(driven=True, parking_chosen=None)
+        turn.hush()
+        turn.record(EngineStarted(turn.rental_id, reading.odometer_m))
+    elif mode is RentalMode.DRIVING:
+        turn.transit(Trigger.ENGINE_STOPPED)
+        turn.record(
+            EngineStopped(turn.rental_id, reading.odometer_m, reading.energy_pct)
+        )
+
+
+def _watch_level(turn: Turn, reading: Reading) -> None:
+    """Note the lowest level, and tell once that it is low (C13, C14)."""
+    level = reading.energy_pct
+    if level is None:
+        return
+    lowest = turn.rental.lowest_energy_pct
+    if lowest is None or level < lowest:
+        turn.change_rental(lowest_energy_pct=level)
+    if level < LOW_ENERGY_PCT and not turn.rental.low_told:
+        turn.change_rental(low_told=True)
+        turn.record(EnergyLow(turn.rental_id, level, reading.range_km))
+
+
+def _restore_engine(turn: Turn, reading: Reading) -> None:
+    """Bring the engine's release back to what the state says, after a restart (I-28).
+
+    Never withdrawn from an engine that runs or a car that moves (I-2).
+    """
+    rental = turn.state.rental
+    wanted = rental is not None and rental.pin_accepted
+    if turn.state.pending is not None or reading.engine_released is wanted:
+        return
+    if wanted or not (reading.engine_running or reading.moving):
+        turn.act(AllowEngine(released=wanted))
+
+
+def _choose(turn: Turn, choice: Choice) -> None:
+    """Take the driver's choice; out of place it changes nothing (C16, C17, C24)."""
+    if turn.state.pending is not None or turn.state.rental is None:
+        return
+    visit = turn.rental.refuelling
+    if visit is not None:
+        _choose_at_station(turn, visit, choice)
+    elif turn.state.mode is RentalMode.STOPPED:
+        if choice is Choice.REFUEL:
+            refuelling.begin_refuelling(turn)
+        elif choice in {Choice.PARK, Choice.END}:
+            turn.change_rental(parking_chosen=choice is Choice.PARK)
+
+
+def _choose_at_station(turn: Turn, visit: Refuelling, choice: Choice) -> None:
+    if choice is Choice.PAID_BY_CARD:
+        refuelling.confirm_payment(turn, visit)
+    elif choice is Choice.REFUEL_DONE:
+        refuelling.finish_refuelling(turn, visit, Trigger.REFUEL_FINISHED)
