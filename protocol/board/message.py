@@ -188,7 +188,7 @@ class BoardFrame:
 
     def __str__(self) -> str:
         number = f" #{self.seq}" if self.seq else ""
-        return f"{type_of(self.message).name}{number} {self.message}"
+        return f"{self.message}{number}"
 
 
 def _flag(name: str) -> Subcon:
