@@ -1,0 +1,84 @@
+# Two commands for everybody: `make demo` and `make test`. The rest is for engineers.
+# Needs Python 3.11 or newer with pip; everything else goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := protocol transport gateway firmware_emulator bridge certs tools
+CODE := $(SOURCES) tests examples
+
+.PHONY: help demo test check bench format vectors docs lock clean
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/.demo ## a whole rental, end to end, on this machine
+	@$(BIN)/freefloat demo
+
+test: $(VENV)/.dev ## every test that this machine has the servers for
+	$(BIN)/pytest --cov=protocol --cov=gateway.core --cov-branch \
+	  --cov-report=term:skip-covered --cov-fail-under=100 $(PYTEST_ARGS)
+
+check: $(VENV)/.dev ## lint, format, types, architecture, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell $(CODE) docs deploy README.md CHANGELOG.md CONTRIBUTING.md
+
+bench: $(VENV)/.dev ## figures and ratios, as a table and in var/bench.json
+	$(BIN)/python -m tests.bench --json var/bench.json
+
+format: $(VENV)/.dev ## format and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+vectors: $(VENV)/.dev ## make the protocol's test vectors anew
+	$(BIN)/python -m tools.vectors
+
+docs: $(VENV)/.dev ## make generated documents anew
+	$(BIN)/python -m tools.states
+
+clean: ## remove the environment and everything that was made
+	rm -rf $(VENV) var .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	  .import_linter_cache .coverage
+
+# A system Python without ensurepip makes an environment without pip; its own pip then
+# installs into it. That is why pip is called from outside with --python.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "freefloat needs Python 3.11 or newer; set PYTHON=/your/python3.11"; exit 1; }
+	@echo "making an environment in $(VENV)"
+	@$(PYTHON) -m venv --without-pip $(VENV)
+
+PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --no-deps
+
+$(VENV)/.demo: $(BIN)/python requirements/demo.txt pyproject.toml
+	@echo "installing pinned dependencies (about half a minute)"
+	@$(INSTALL) --require-hashes -r requirements/demo.txt
+	@$(INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python requirements/dev.txt pyproject.toml
+	@echo "installing pinned dependencies and tools (about a minute)"
+	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@$(INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+# Hashes and versions only: no file may say where packages come from.
+LOCK := pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
+  --no-emit-options --no-header --allow-unsafe --strip-extras pyproject.toml
+
+lock: ## pin dependencies anew (needs the network)
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/pip install --quiet pip-tools
+	PATH="$(CURDIR)/$(VENV)-lock/bin:$$PATH" && \
+	  $(LOCK) requirements/dev.in --all-extras -o requirements/dev.txt && \
+	  $(LOCK) requirements/build.in -c requirements/dev.txt --extra emulator \
+	    --extra bridge --extra broker -o requirements/demo.txt && \
+	  $(LOCK) -c requirements/dev.txt --extra vehicle -o requirements/vehicle.txt && \
+	  $(LOCK) -c requirements/dev.txt --extra vehicle --extra nfc \
+	    -o requirements/nfc.txt && \
+	  $(LOCK) -c requirements/dev.txt --extra bridge -o requirements/bridge.txt
+	rm -rf $(VENV)-lock
