@@ -1,0 +1,212 @@
+"""Hypothesis strategies for every record of the protocol, made from its annotations."""
+
+import types
+import typing
+from dataclasses import fields
+from enum import IntEnum
+from typing import Any, Final
+
+from hypothesis import strategies as st
+
+from protocol.codes import KNOWN_BITS, Bits, FrameClass, Suite
+from protocol.command import COMMANDS
+from protocol.entry import LINK
+from protocol.event import EVENTS, RentalEnded
+from protocol.frame import CLASS_LIMITS, OVERHEAD, Header, build_unsigned
+from protocol.hello import HELLO
+from protocol.identity import VehicleId
+from protocol.layout import Layout
+from protocol.receipt import RECEIPT, Gap
+from protocol.result import RESULT
+from protocol.sealing import SECRETS
+from protocol.snapshot import SNAPSHOT
+from protocol.telemetry import TELEMETRY
+from protocol.trust import BUNDLE, SIGNED_BUNDLE
+
+LAYOUTS: Final[tuple[Layout[Any], ...]] = (
+    *(rule.layout for rule in COMMANDS.values()),
+    *EVENTS.values(),
+    LINK,
+    SNAPSHOT,
+    RESULT,
+    HELLO,
+    RECEIPT,
+    TELEMETRY,
+    SECRETS,
+    BUNDLE,
+    SIGNED_BUNDLE,
+)
+
+_BYTES: Final = {
+    "ledger_id": 8,
+    "key_id": 8,
+    "root_key_id": 8,
+    "firmware": 4,
+    "prev_hash": 32,
+    "head_hash": 32,
+    "request_hash": 32,
+    "verifier": 32,
+    "public_key": 32,
+    "signature": 64,
+}
+"""Sizes of fields that are not ids of 16 bytes."""
+
+_U8: Final = st.integers(0, 0xFF)
+_U16: Final = st.integers(0, 0xFFFF)
+_U32: Final = st.integers(0, 0xFFFF_FFFF)
+_U64: Final = st.integers(0, 0xFFFF_FFFF_FFFF_FFFF)
+_DIGITS: Final = st.text("0123456789", max_size=8)
+
+_SPECIAL: Final[dict[str, st.SearchStrategy[Any]]] = {
+    "language": st.text("abcdefghijklmnopqrstuvwxyz", min_size=2, max_size=2).map(
+        str.encode
+    ),
+    "sealed": st.binary(max_size=256),
+    "fuel_card_pin": _DIGITS.map(lambda pin: pin.encode().ljust(8, b"\0")),
+    "cards": st.lists(st.binary(min_size=16, max_size=16), max_size=4).map(tuple),
+    "body": st.binary(max_size=3072),
+    "opcodes": st.lists(_U16, max_size=64).map(tuple),
+    "revoked": st.lists(st.binary(min_size=8, max_size=8), max_size=64).map(tuple),
+    "memory_kib": st.integers(8, 65_536),
+    "passes": st.integers(1, 10),
+    "seconds": st.integers(1, 30),
+    "version": st.integers(1, 0xFFFF_FFFF),
+    "latitude_e7": st.integers(-900_000_000, 900_000_000),
+    "longitude_e7": st.integers(-1_800_000_000, 1_800_000_000),
+    "heading_deg": st.integers(0, 359),
+    "signal_pct": st.integers(0, 100),
+    "refuel_gain_pct": _U8,
+    "schema": _U8,
+    "block": _U8,
+    "opcode": _U16,
+    "credit": _U16,
+    "age_ds": _U16,
+}
+
+_LIMITS: Final = {
+    "capabilities": 48,
+    "lanes": 5,
+    "outcomes": 32,
+    "gaps": 16,
+    "rejects": 32,
+    "samples": 30,
+    "suites": 2,
+    "keys": 32,
+    "signatures": 8,
+}
+
+_SHORT: Final = frozenset(
+    {
+        "boot_counter",
+        "state_version",
+        "expected_version",
+        "bundle_version",
+        "storage_free_kib",
+        "driving_min",
+        "parking_min",
+        "max_ttl_ms",
+    }
+)
+"""Numbers of 32 bits; every other plain number has 64."""
+
+
+def records(record: type[Any]) -> st.SearchStrategy[Any]:
+    """Return a strategy for one record type; only values that fit its layout."""
+    if record is Gap:
+        ends = st.tuples(_U64, _U64).map(sorted)
+        return ends.map(lambda pair: Gap(pair[0], pair[1]))
+    hints = typing.get_type_hints(record)
+    # The report names a command by its hash, every other event by its id.
+    own = {"authority": st.binary(min_size=32, max_size=32)}
+    special = own if record is RentalEnded else {}
+    return st.builds(
+        record,
+        **{name: _value(name, hint) for name, hint in hints.items()} | special,
+    )
+
+
+def _value(name: str, hint: Any) -> st.SearchStrategy[Any]:
+    if isinstance(hint, types.UnionType):
+        return st.none() | _measured(name)
+    if name in _SPECIAL:
+        return _SPECIAL[name]
+    if typing.get_origin(hint) is tuple:
+        item = _value("", typing.get_args(hint)[0])
+        return st.lists(item, max_size=_LIMITS[name]).map(tuple)
+    if hint is bytes:
+        size = _BYTES.get(name, 16)
+        return st.binary(min_size=size, max_size=size)
+    return _scalar(name, hint)
+
+
+def _scalar(name: str, hint: Any) -> st.SearchStrategy[Any]:
+    if hint is bool:
+        return st.booleans()
+    if hint is Bits:
+        return st.integers(0, KNOWN_BITS).map(Bits)
+    if isinstance(hint, type) and issubclass(hint, IntEnum):
+        return st.sampled_from(list(hint))
+    if hint is int:
+        return _measured(name) if name.endswith("_pct") else _number(name)
+    return records(hint)
+
+
+def _number(name: str) -> st.SearchStrategy[int]:
+    return _U32 if name in _SHORT else _U64
+
+
+def _measured(name: str) -> st.SearchStrategy[Any]:
+    """Return what was measured; the reserved number is left out."""
+    if name in _SPECIAL:
+        return _SPECIAL[name]
+    if name.endswith("_pct"):
+        return st.integers(0, 100)
+    if name.endswith("_m"):
+        return st.integers(0, 0xFFFF_FFFE)
+    return st.integers(0, 0xFFFE)
+
+
+HEADERS: Final = st.builds(
+    Header,
+    suite=st.sampled_from(Suite),
+    frame_class=st.sampled_from(FrameClass),
+    flags=st.integers(0, 0x0F),
+    type=_U16,
+    schema=_U8,
+    lane=_U8,
+    vehicle_id=st.binary(min_size=16, max_size=16).map(VehicleId),
+    key_id=st.binary(min_size=8, max_size=8),
+    session_id=st.binary(min_size=16, max_size=16),
+    seq=_U64,
+    mono_ms=_U64,
+    wall_ms=_U64,
+    msg_id=st.binary(min_size=16, max_size=16),
+)
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> bytes:
+    """Return bytes whose header is in order, whatever stands behind it.
+
+    Types and schemas are mostly known ones, so that payloads are reached.
+    """
+    header = draw(HEADERS)
+    known: dict[FrameClass, list[int]] = {
+        FrameClass.CMD: [int(opcode) for opcode in COMMANDS],
+        FrameClass.EVENT: [int(event_type) for event_type in EVENTS],
+    }
+    types_of = known.get(header.frame_class, [0x0001, 0x8001, 0x8201, 0x8301])
+    kind = draw(st.sampled_from(types_of) | _U16)
+    schema = draw(st.just(1) | _U8)
+    limit = CLASS_LIMITS[header.frame_class] - OVERHEAD
+    payload = draw(st.binary(max_size=limit))
+    changed = Header(
+        **{
+            field.name: getattr(header, field.name)
+            for field in fields(Header)
+            if field.name not in {"type", "schema"}
+        },
+        type=kind,
+        schema=schema,
+    )
+    return build_unsigned(changed, payload) + bytes(64)
