@@ -169,6 +169,13 @@ _ALERTS: Final[tuple[tuple[str, str], ...]] = (
         ),
     ),
     (
+        "decrypt error",
+        (
+            "the broker cannot verify our certificate or its key: it serves another "
+            "fleet of the same name, or certificate and key do not belong together"
+        ),
+    ),
+    (
         "certificate required",
         f"the broker wants a client certificate and got none; {_ISSUE_HINT}",
     ),

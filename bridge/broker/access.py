@@ -7,8 +7,8 @@ are the other lock and do not depend on this one (reliability.md K6, K7).
 
 Rules:
 
-1. Topics are allowed class by class and segment by segment. No allowance ends in ``#``
-   except where the reader is trusted, so a name with a slash in it reaches nobody (L7).
+1. Topics are allowed class by class and segment by segment. No allowance ends in ``#``,
+   so a name with a slash in it reaches nobody (L7).
 2. A vehicle publishes upwards and receives downwards; ``readwrite`` on its own prefix
    would let it send itself commands.
 3. Who is not listed has nothing.
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bridge.broker.errors import BrokerSetupError
-from protocol.topic import DOWN_CLASSES, EVERYTHING, PREFIX, UP_CLASSES
+from protocol.topic import ALL_UPLINKS, DOWN_CLASSES, EVERYTHING, PREFIX, UP_CLASSES
 
 STAFF_NAME: Final = re.compile(r"ff-(bridge|engineer)-[0-9]{1,4}")
 """Common names of bridge replicas and engineers; no vehicle id looks like this."""
@@ -34,6 +34,11 @@ class Grant:
     """Filters of the topics it may publish to."""
     subscribe: tuple[str, ...]
     """Filters of the topics that may be delivered to it."""
+    wide: tuple[str, ...]
+    """Wider filters that its programs subscribe to. mosquitto grants any filter and
+    checks each delivery; NATS compares the filter itself with what is allowed, so these
+    must be allowed there. They match no topic that anybody may publish to and this
+    principal may not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +75,27 @@ class BrokerAccess:
 def vehicle_grant(name: str) -> Grant:
     """Return what the vehicle of this name may do."""
     return Grant(
-        publish=tuple(f"{PREFIX}/{name}/up/{c.label}" for c in UP_CLASSES),
-        subscribe=tuple(f"{PREFIX}/{name}/down/{c.label}" for c in DOWN_CLASSES),
+        publish=_topics(name, "up"),
+        subscribe=_topics(name, "down"),
+        wide=(f"{PREFIX}/{name}/down/+",),
     )
 
 
+def _topics(name: str, direction: str) -> tuple[str, ...]:
+    classes = UP_CLASSES if direction == "up" else DOWN_CLASSES
+    return tuple(f"{PREFIX}/{name}/{direction}/{c.label}" for c in classes)
+
+
 BRIDGE_GRANT: Final = Grant(
-    publish=vehicle_grant("+").subscribe,
-    subscribe=vehicle_grant("+").publish,
+    publish=_topics("+", "down"),
+    subscribe=_topics("+", "up"),
+    wide=(f"{PREFIX}/+/up/+", ALL_UPLINKS),
 )
 """The mirror image of every vehicle's."""
 
-ENGINEER_GRANT: Final = Grant(publish=(), subscribe=(EVERYTHING,))
+ENGINEER_GRANT: Final = Grant(
+    publish=(),
+    subscribe=(*_topics("+", "up"), *_topics("+", "down")),
+    wide=(f"{PREFIX}/+/up/+", ALL_UPLINKS, f"{PREFIX}/+/down/+", EVERYTHING),
+)
+"""Reads everything, publishes nothing."""

@@ -106,17 +106,8 @@ def subjects(topic_filters: tuple[str, ...]) -> list[str]:
 
 
 def subscriptions(grant: Grant) -> list[str]:
-    """Return the subjects that a client may subscribe to.
-
-    NATS refuses a subscription that is wider than what is allowed, so the wildcard
-    forms that our programs use stand beside the classes: one level (``down/+``) and,
-    for who may read several vehicles, the rest (``up/#``). Neither reaches a topic of
-    another vehicle or direction, and nobody may publish to other classes.
-    """
-    wide = {f.rsplit("/", 1)[0] + "/+" for f in grant.subscribe if "#" not in f}
-    wide |= {f.rsplit("/", 1)[0] + "/#" for f in grant.subscribe if "/+/" in f}
-    filters = (*grant.subscribe, *sorted(wide))
-    return [*subjects(filters), _QOS_1_DELIVERIES]
+    """Return the subjects that a client may subscribe to."""
+    return [*subjects((*grant.subscribe, *grant.wide)), _QOS_1_DELIVERIES]
 
 
 class KeyPair:

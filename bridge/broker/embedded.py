@@ -167,17 +167,19 @@ class EmbeddedBroker:
         """Stop the broker before the context ends; calling it again does nothing."""
         service, self._service = self._service, None
         process, self._process = self._process, None
+        # The process first: taking leave of one that is frozen would take 30 s.
         try:
-            if service is not None:
-                await service.stop()
-        finally:
             if process is not None:
                 await process.stop()
+        finally:
+            if service is not None:
+                await service.stop()
 
     async def wait_died(self) -> BrokerDiedError:
         """Wait until the broker has ended unasked; return why, in its own words.
 
-        Run it as a task beside the program's others and cancel it before leaving.
+        Run it as a task beside the program's others. After an orderly stop it never
+        returns: cancel it.
         """
         process, service = self._process, self._service
         if process is None:
@@ -190,8 +192,8 @@ class EmbeddedBroker:
             await asyncio.wait({died, closed}, return_when=asyncio.FIRST_COMPLETED)
             # The connection breaks a moment before the kernel reports the process.
             await asyncio.wait({died}, timeout=1)
-            if died.done():
-                return died.result()
+            if died.done() or process.is_stopping:
+                return await died
         finally:
             died.cancel()
             closed.cancel()

@@ -75,6 +75,11 @@ class BrokerProcess:
         """Its process id."""
         return self._process.pid
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether its end is our own wish."""
+        return self._is_stopping
+
     @classmethod
     async def start(cls, command: BrokerCommand) -> Self:
         """Start a broker and wait until it answers over TLS.
