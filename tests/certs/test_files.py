@@ -56,6 +56,32 @@ def test_a_tree_that_fails_is_removed_with_all_that_was_in_it(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_half_made_tree_that_cannot_be_removed_is_named(tmp_path: Path) -> None:
+    def make() -> None:
+        with new_tree(tmp_path / "fleet", private=True) as partial:
+            partial.rmdir()
+            partial.write_text("a file, which is not removed as a tree")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(FleetError, match=r"\.fleet\.partial-.* is half made") as caught:
+        make()
+
+    assert "remove it by hand" in caught.value.advice
+
+
+def test_a_tree_that_somebody_else_removed_fails_for_its_own_reason(
+    tmp_path: Path,
+) -> None:
+    def make() -> None:
+        with new_tree(tmp_path / "fleet", private=True) as partial:
+            partial.rmdir()
+
+    with pytest.raises(FileNotFoundError):
+        make()
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_tree_does_not_replace_what_appeared_meanwhile(tmp_path: Path) -> None:
     target = tmp_path / "fleet"
 

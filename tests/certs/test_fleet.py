@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from certs.authority import common_name
+from certs.authority import common_name, new_tls_key
 from certs.errors import BusyError, ExistsError, FleetError, RequestError
 from certs.fleet import FleetDirectory, root_part
 from certs.trust import first_bundle, new_signing_key, trust_roots
@@ -390,6 +394,22 @@ def test_a_part_that_is_missing_or_damaged_stops_issuing_and_is_named(
     assert caught.value.advice
     assert fleet.vehicle_ids() == []
     assert list((fleet.path / FleetPart.VEHICLES).iterdir()) == []
+
+
+def test_a_trust_root_of_another_kind_is_refused(fleet: FleetDirectory) -> None:
+    key = new_tls_key().public_key()
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (fleet.path / root_part(3, "pub")).write_bytes(pem)
+
+    with pytest.raises(FleetError, match=r"root-3\.pub holds no Ed25519 public key"):
+        fleet.trust_roots()
+
+
+def test_a_missing_certificate_is_named(fleet: FleetDirectory) -> None:
+    (fleet.path / FleetPart.ROOT_CERTIFICATE).unlink()
+
+    with pytest.raises(FleetError, match=r"root\.crt is missing"):
+        _ = fleet.root_certificate
 
 
 def test_a_ca_key_that_others_can_read_is_not_used(fleet: FleetDirectory) -> None:
