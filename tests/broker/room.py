@@ -122,6 +122,13 @@ class Observer:
                 self._arrival.clear()
                 await self._arrival.wait()
 
+    async def until_topics(self, topics: set[str]) -> None:
+        """Wait until messages of exactly these topics have arrived."""
+        async with asyncio.timeout(PATIENCE_S):
+            while self.topics != topics:
+                self._arrival.clear()
+                await self._arrival.wait()
+
     @property
     def payloads(self) -> set[bytes]:
         return {m.payload for m in self.received}

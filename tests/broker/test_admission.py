@@ -128,7 +128,7 @@ async def test_our_client_refuses_a_broker_of_another_name(room: Room) -> None:
     )
     port = listener.sockets[0].getsockname()[1]
 
-    with pytest.raises(LinkError, match="does not name '127.0.0.1'") as caught:
+    with pytest.raises(LinkError, match=r"does not name '127\.0\.0\.1'") as caught:
         async with MqttLink(
             LinkSettings("127.0.0.1", port, client_id=settings.client_id), context
         ):

@@ -53,7 +53,7 @@ def is_running(pid: int) -> bool:
 
 async def until_gone(pid: int) -> None:
     async with asyncio.timeout(5):
-        while is_running(pid):
+        while is_running(pid):  # noqa: ASYNC110 - no event tells of another's child
             await asyncio.sleep(0.02)
 
 

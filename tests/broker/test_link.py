@@ -132,7 +132,7 @@ async def test_a_slow_consumer_loses_nothing_and_may_publish_meanwhile(
         await bridge.subscribe("ff/v1/+/up/#")
         for number in range(count):
             await vehicle.publish(up(VEHICLE_A), b"%d" % number)
-        received = []
+        received: list[int] = []
         async with asyncio.timeout(20):
             while len(received) < count:
                 message = await bridge.receive()
@@ -164,7 +164,7 @@ async def test_an_expired_message_is_not_delivered_by_a_broker_of_mqtt_5(
         # mosquitto 2.0.11 drops the stale one and then forgets to go on until another
         # message comes, which overtakes (docs/adr/0004-embedded-broker.md).
         await bridge.publish(down(VEHICLE_A), b"later")
-        received = set()
+        received: set[bytes] = set()
         async with asyncio.timeout(5):
             while received != {b"fresh", b"later"}:
                 message = await vehicle.receive()
@@ -252,7 +252,7 @@ async def test_a_publish_that_waits_while_the_link_is_lost_is_of_unknown_outcome
             publishing = asyncio.ensure_future(link.publish(up(VEHICLE_A), b"x"))
             await asyncio.sleep(0)
             sock = link._client._client.socket()
-            assert sock is not None
+            assert isinstance(sock, socket.socket)
             sock.shutdown(socket.SHUT_RDWR)
             async with asyncio.timeout(3):
                 with pytest.raises(OutcomeUnknownError, match="link was lost"):
