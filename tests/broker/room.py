@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bridge.broker.access import BrokerAccess
 from bridge.broker.embedded import EmbeddedBroker
@@ -12,8 +12,10 @@ from protocol.topic import DOWN_CLASSES, UP_CLASSES
 from tests.broker.pki import Pki, clock
 from transport.errors import LinkError
 from transport.link import LinkSettings, MqttLink, VersionMemory, Will
-from transport.message import IncomingMessage
 from transport.tls import TlsIdentity, client_context
+
+if TYPE_CHECKING:
+    from transport.message import IncomingMessage
 
 VEHICLE_A: Final = "A" * 26
 VEHICLE_B: Final = "B" * 25 + "A"

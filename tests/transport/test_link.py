@@ -1,0 +1,243 @@
+"""What a link says when there is no broker to speak to."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from tests.broker.pki import Pki, clock
+from transport.errors import LinkError, LinkFailure
+from transport.link import (
+    LinkSettings,
+    LinkSettingsError,
+    MqttLink,
+    MqttVersion,
+    VersionMemory,
+)
+from transport.tls import TlsIdentity, client_context, server_context
+
+NAME = "A" * 26
+
+
+class Ends:
+    """Both ends' identities of one fleet."""
+
+    def __init__(self, directory: Path, *, now: datetime) -> None:
+        pki = Pki(directory, now=now)
+        self.client: TlsIdentity = pki.issue(NAME)
+        self.server: TlsIdentity = pki.issue("broker", server=True)
+
+    def link(
+        self, port: int, *, host: str = "127.0.0.1", connect_timeout_s: float = 3
+    ) -> MqttLink:
+        return MqttLink(
+            LinkSettings(
+                host,
+                port,
+                client_id=NAME,
+                connect_timeout_s=connect_timeout_s,
+                version=MqttVersion.V5,
+            ),
+            client_context(self.client, now=clock()),
+        )
+
+
+@pytest.fixture
+def ends(tmp_path: Path) -> Ends:
+    return Ends(tmp_path / "pki", now=clock())
+
+
+async def refusal(link: MqttLink) -> LinkError:
+    with pytest.raises(LinkError) as caught:
+        async with link:
+            pass
+    assert caught.value.retryable
+    assert not caught.value.may_have_taken_effect
+    return caught.value
+
+
+Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def listening(peer: Peer, context: ssl.SSLContext | None) -> AsyncIterator[int]:
+    """Serve a scripted peer on loopback."""
+    served: set[asyncio.StreamWriter] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.add(writer)
+        with contextlib.suppress(ConnectionError):
+            await peer(reader, writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        for writer in served:
+            writer.transport.abort()
+        server.close()
+        await server.wait_closed()
+
+
+async def silence(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.broker
+async def test_a_port_where_nothing_listens_is_said(ends: Ends) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    error = await refusal(ends.link(port))
+
+    assert error.failure is LinkFailure.UNREACHABLE
+    assert f"nothing listens at 127.0.0.1:{port}" in str(error)
+
+
+async def test_a_name_without_an_address_is_said(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The resolver is replaced: a real one would ask the network.
+    def resolve(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+    error = await refusal(ends.link(8883, host="broker.invalid"))
+
+    assert error.failure is LinkFailure.NAME
+    assert "'broker.invalid' has no address" in str(error)
+
+
+@pytest.mark.broker
+async def test_a_peer_without_tls_is_said(ends: Ends) -> None:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"220 mail.example ESMTP\r\n")
+        await writer.drain()
+
+    async with listening(plain, None) as port:
+        error = await refusal(ends.link(port))
+
+    assert error.failure is LinkFailure.TLS
+    assert "does not speak TLS on this port" in str(error)
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("is_tls", [True, False])
+async def test_a_peer_that_says_nothing_is_given_up_in_time(
+    ends: Ends, is_tls: bool
+) -> None:
+    context = server_context(ends.server, now=clock()) if is_tls else None
+    async with listening(silence, context) as port:
+        started = asyncio.get_running_loop().time()
+        error = await refusal(ends.link(port, connect_timeout_s=0.4))
+
+        assert asyncio.get_running_loop().time() - started < 2
+    assert error.failure in {LinkFailure.TIMEOUT, LinkFailure.UNREACHABLE}
+
+
+@pytest.mark.broker
+async def test_a_peer_that_closes_instead_of_answering_is_given_up_at_once(
+    ends: Ends,
+) -> None:
+    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(64)
+        writer.close()
+
+    async with listening(close, server_context(ends.server, now=clock())) as port:
+        async with asyncio.timeout(2.5):
+            error = await refusal(ends.link(port, connect_timeout_s=3))
+
+    assert error.failure is LinkFailure.REFUSED
+    assert "instead of answering CONNECT" in str(error)
+
+
+@pytest.mark.broker
+async def test_bytes_that_are_no_mqtt_end_the_attempt(ends: Ends) -> None:
+    async def rubbish(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await reader.read(64)
+        writer.write(b"\xff" * 64)
+        await writer.drain()
+        await asyncio.Event().wait()
+
+    async with listening(rubbish, server_context(ends.server, now=clock())) as port:
+        async with asyncio.timeout(2.5):
+            await refusal(ends.link(port, connect_timeout_s=3))
+
+
+@pytest.mark.broker
+async def test_cancelling_a_connect_leaves_no_connection_open(ends: Ends) -> None:
+    closed = asyncio.Event()
+
+    async def peer(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        try:
+            while await reader.read(64):
+                pass
+        finally:
+            closed.set()
+
+    async with listening(peer, server_context(ends.server, now=clock())) as port:
+        connecting = asyncio.ensure_future(ends.link(port).__aenter__())
+        await asyncio.sleep(0.2)
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
+
+        async with asyncio.timeout(3):
+            await closed.wait()
+
+
+async def test_a_link_that_was_not_entered_says_so(ends: Ends) -> None:
+    link = ends.link(8883)
+
+    with pytest.raises(LinkError, match="connect first"):
+        await link.publish("t", b"")
+    with pytest.raises(LinkError, match="connect first"):
+        _ = link.version
+    assert not link.is_connected
+
+
+def test_auto_tries_5_first_and_then_what_worked() -> None:
+    settings = LinkSettings("broker", 8883, client_id=NAME)
+    memory = VersionMemory()
+
+    assert memory.order(settings) == (MqttVersion.V5, MqttVersion.V311)
+    memory.note(settings, MqttVersion.V311)
+    assert memory.order(settings) == (MqttVersion.V311, MqttVersion.V5)
+
+
+@pytest.mark.parametrize("version", [MqttVersion.V5, MqttVersion.V311])
+def test_a_version_that_was_asked_for_is_the_only_one(version: MqttVersion) -> None:
+    settings = LinkSettings("broker", 8883, client_id=NAME, version=version)
+    memory = VersionMemory()
+    memory.note(settings, MqttVersion.V5)
+
+    assert memory.order(settings) == (version,)
+
+
+@pytest.mark.parametrize("port", [0, -1, 65_536])
+def test_a_port_out_of_range_is_refused_with_both_values(port: int) -> None:
+    with pytest.raises(LinkSettingsError, match=f"port {port} is not within 1 and"):
+        LinkSettings("broker", port, client_id=NAME)
+
+
+def test_other_values_out_of_range_are_refused() -> None:
+    with pytest.raises(LinkSettingsError, match="host is empty"):
+        LinkSettings("", 1, client_id=NAME)
+    with pytest.raises(LinkSettingsError, match="client_id is empty"):
+        LinkSettings("h", 1, client_id="")
+    with pytest.raises(LinkSettingsError, match="keepalive_s 0"):
+        LinkSettings("h", 1, client_id=NAME, keepalive_s=0)
+    with pytest.raises(LinkSettingsError, match="publish_timeout_s -1"):
+        LinkSettings("h", 1, client_id=NAME, publish_timeout_s=-1)
+    with pytest.raises(LinkSettingsError, match="receive_maximum 70000"):
+        LinkSettings("h", 1, client_id=NAME, receive_maximum=70_000)
