@@ -1,0 +1,214 @@
+"""`freefloat watch`: the frames of a fleet as they pass the broker, one line each.
+
+An engineer's certificate may read everything and publish nothing, so watching disturbs
+nobody. Signatures of vehicles are checked against the fleet's registry and the line
+says what came out; a watcher that believed the topic would show forgeries as facts.
+"""
+
+import asyncio
+import base64
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from cryptography import x509
+
+from protocol.codes import FrameClass
+from protocol.enrolment import RECORD_LIMIT, VehicleRecord
+from protocol.errors import ProtocolError
+from protocol.fleet import FleetPart, TlsPart, parse_fleet
+from protocol.frame import Frame, parse_frame
+from protocol.identity import VehicleId
+from protocol.keys import VerifyKey
+from protocol.rendering import render_bytes, render_frame
+from protocol.signing import verify_frame
+from protocol.topic import EVERYTHING, parse_topic
+from tools.broker_address import DEFAULT_PORT, BrokerAddress
+from tools.certs import read_clock
+from tools.console import examples, json_option, print_json
+from tools.errors import OperatorError
+from transport.link import LinkSettings, MqttLink
+from transport.message import IncomingMessage
+from transport.tls import TlsIdentity, client_context, common_name
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Checks frames of vehicles against the registry of one fleet."""
+
+    fleet_id: bytes
+    registry: Path
+    issuer: x509.Certificate
+    known: dict[VehicleId, VerifyKey]
+
+    @classmethod
+    def of(cls, fleet: Path) -> "Judge":
+        """Read what is needed from a fleet directory.
+
+        Raises:
+            DecodeError: fleet.json is not one.
+            OSError: a file is missing.
+        """
+        issuer = x509.load_pem_x509_certificate(
+            (fleet / FleetPart.ISSUING_CERTIFICATE).read_bytes()
+        )
+        identity = parse_fleet((fleet / FleetPart.IDENTITY).read_bytes())
+        return cls(identity.fleet_id, fleet / FleetPart.REGISTRY, issuer, {})
+
+    def judge(self, frame: Frame) -> str:
+        """Return "signed", "unsigned here" for the fleet's own frames, or the fault."""
+        if not frame.header.frame_class.from_vehicle:
+            return "to the car"
+        try:
+            key = self._key_of(frame.header.vehicle_id)
+            verify_frame(frame, fleet_id=self.fleet_id, key=key)
+        except (ProtocolError, OSError) as error:
+            return f"NOT AUTHENTIC: {error}"
+        return "signed"
+
+    def _key_of(self, vehicle_id: VehicleId) -> VerifyKey:
+        known = self.known.get(vehicle_id)
+        if known is None:
+            with (self.registry / f"{vehicle_id}.json").open("rb") as file:
+                data = file.read(RECORD_LIMIT + 1)
+            record = VehicleRecord.parse(
+                data, fleet_id=self.fleet_id, issuer=self.issuer
+            )
+            known = self.known[vehicle_id] = record.signing_key
+        return known
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which frames to print."""
+
+    vehicle: str
+    """Beginning of the vehicle id; empty for all."""
+    classes: tuple[str, ...]
+    """Class labels; empty for all."""
+
+    def takes(self, topic: str) -> bool:
+        """Return whether a message on this topic is wanted."""
+        try:
+            route = parse_topic(topic)
+        except ProtocolError:
+            return True
+        wanted = not self.classes or route.frame_class.label in self.classes
+        return wanted and str(route.vehicle_id).startswith(self.vehicle)
+
+
+@click.command(
+    epilog=examples(
+        "freefloat watch --fleet fleet --broker 127.0.0.1:8883",
+        "freefloat watch --vehicle AB3X --class event --class result",
+        "freefloat watch --json --count 10 > frames.jsonl",
+    )
+)
+@click.option(
+    "--fleet",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("fleet"),
+    show_default=True,
+    help="The fleet directory: engineer's certificate and vehicle registry.",
+)
+@click.option(
+    "--broker",
+    type=BrokerAddress(),
+    default=f"127.0.0.1:{DEFAULT_PORT}",
+    show_default=True,
+    help="Where the broker listens.",
+)
+@click.option("--vehicle", default="", help="Only ids that begin like this.")
+@click.option(
+    "--class",
+    "classes",
+    multiple=True,
+    type=click.Choice([frame_class.label for frame_class in FrameClass]),
+    help="Only this class of frame. May be repeated.",
+)
+@click.option("--count", type=click.IntRange(min=1), help="End after so many frames.")
+@json_option
+def watch(
+    fleet: Path,
+    broker: tuple[str, int],
+    vehicle: str,
+    classes: tuple[str, ...],
+    count: int | None,
+    as_json: bool,
+) -> None:
+    """Print the frames of a fleet as they pass the broker.
+
+    Ends with Ctrl-C. Each line says whether the frame's signature holds.
+    """
+    if not (fleet / FleetPart.IDENTITY).is_file():
+        raise OperatorError(
+            f"{fleet} is no fleet directory: it has no {FleetPart.IDENTITY}",
+            "name one with --fleet, or make one with 'freefloat certs init'",
+        )
+    engineer = fleet / FleetPart.ENGINEER
+    identity = TlsIdentity(
+        certificate=engineer / TlsPart.CERTIFICATE,
+        key=engineer / TlsPart.KEY,
+        trust_anchors=fleet / FleetPart.TRUST_ANCHORS,
+    )
+    link = MqttLink(
+        LinkSettings(*broker, client_id=common_name(identity)),
+        client_context(identity, now=read_clock()),
+    )
+    selection = Selection(vehicle.upper(), classes)
+    asyncio.run(_watch(link, Judge.of(fleet), selection, count, as_json=as_json))
+
+
+async def _watch(
+    link: MqttLink,
+    judge: Judge,
+    selection: Selection,
+    count: int | None,
+    *,
+    as_json: bool,
+) -> None:
+    seen = 0
+    async with link:
+        await link.subscribe(EVERYTHING)
+        async for message in link.messages():
+            message.done()
+            if not selection.takes(message.topic):
+                continue
+            _print(message, judge, as_json=as_json)
+            seen += 1
+            if seen == count:
+                return
+
+
+def _print(message: IncomingMessage, judge: Judge, *, as_json: bool) -> None:
+    now = datetime.fromtimestamp(time.clock_gettime(time.CLOCK_REALTIME), tz=UTC)
+    vehicle, line, verdict = "?", render_bytes(message.payload), "no frame"
+    with suppress(ProtocolError):
+        frame = parse_frame(message.payload)
+        vehicle, line = str(frame.header.vehicle_id), render_frame(frame)
+        verdict = judge.judge(frame)
+        if parse_topic(message.topic).vehicle_id != frame.header.vehicle_id:
+            verdict = "NOT AUTHENTIC: the topic names another vehicle"
+    if as_json:
+        print_json(
+            {
+                "received": now.isoformat(timespec="milliseconds"),
+                "topic": message.topic,
+                "vehicle": vehicle,
+                "verdict": verdict,
+                "text": line,
+                "frame": base64.b64encode(message.payload).decode("ascii"),
+            }
+        )
+        return
+    mark = "" if verdict in {"signed", "to the car"} else f"  {verdict}"
+    way = ">" if "/down/" in message.topic else "<"
+    colour = "red" if mark else None
+    click.echo(
+        click.style(f"{now:%H:%M:%S.%f}"[:-3], dim=True)
+        + f" {way} {vehicle[:6]}  "
+        + click.style(f"{line}{mark}", fg=colour)
+    )
