@@ -14,6 +14,8 @@ from typing import Final
 from firmware_emulator.clock import EmulatedClock
 from firmware_emulator.errors import StepError
 from gateway.core.ledger import SealedEntry
+from gateway.core.state import State
+from gateway.runtime.step import Step
 from protocol.codes import FrameClass
 from protocol.entry import split_entry
 from protocol.event import EventBody, parse_event
@@ -48,6 +50,8 @@ class Witness:
         self._waiting: set[asyncio.Future[None]] = set()
         self.entries: list[EntrySeen] = []
         """Committed ledger entries, oldest first; the newest `ENTRIES_KEPT`."""
+        self.state = State()
+        """What the gateway committed last; for reports, never for deciding a test."""
 
     def notice(self) -> None:
         """Something may look different now."""
@@ -56,14 +60,26 @@ class Witness:
             if not future.done():
                 future.set_result(None)
 
-    def committed(self, entries: tuple[SealedEntry, ...]) -> None:
-        """Entries were committed to the car's ledger."""
-        for entry in entries:
-            self.entries.append(
-                EntrySeen(entry.seq, _body(entry), self._clock.elapsed_ms)
-            )
+    def stepped(self, step: Step) -> None:
+        """Take one step of the gateway; it is durable by now.
+
+        This is a `gateway.runtime.step.Observer`. The event is not looked at: it may hold a PIN.
+        """
+        self.state = step.decision.state
+        for entry in step.entries:
+            body = _body(entry)
+            self.entries.append(EntrySeen(entry.seq, body, self._clock.elapsed_ms))
         del self.entries[:-ENTRIES_KEPT]
         self.notice()
+
+    @property
+    def last_seq(self) -> int:
+        """The newest entry's place in the ledger, 0 before the first."""
+        return self.entries[-1].seq if self.entries else 0
+
+    def since(self, seq: int) -> tuple[EntrySeen, ...]:
+        """Return the entries after that one."""
+        return tuple(entry for entry in self.entries if entry.seq > seq)
 
     async def until(
         self, condition: Callable[[], bool], *, timeout_s: float, missing: str

@@ -1,0 +1,150 @@
+"""A customer at an emulated car: hands, a card and a PIN.
+
+A customer touches what a person can touch - door, key, pedals, card, keypad, pump - and
+waits for what a person can see. Nothing here knows how the car decides.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from firmware_emulator.car import PUMP_L_PER_S
+from firmware_emulator.devices import EmulatedDevices
+from firmware_emulator.errors import StepError
+from firmware_emulator.reader import Card
+from gateway.core.events import Choice
+
+PATIENCE_S: Final = 10.0
+"""How long a person waits for a door or a word on the display."""
+
+SLOWEST_M_PER_S: Final = 4.0
+"""No drive is slower than this on average; for deadlines only."""
+
+
+@dataclass(slots=True)
+class Customer:
+    """Somebody with a card and a PIN, at one car."""
+
+    devices: EmulatedDevices
+    """The car."""
+    card: Card
+    """The customer's card."""
+    pin: str = field(repr=False)
+    """The customer's PIN, 4 to 8 digits."""
+    name: str = "The customer"
+    """For telling."""
+
+    def tap(self) -> None:
+        """Hold the card to the windscreen.
+
+        Raises:
+            StepError: no reader is alive there.
+        """
+        if not self.devices.reader.tap(self.card):
+            raise StepError("the reader is dead: the car is without power or it failed")
+
+    def type_pin(self, pin: str | None = None) -> None:
+        """Type the right PIN, or another.
+
+        Raises:
+            StepError: the display is dead.
+        """
+        if not self.devices.display.type_pin(self.pin if pin is None else pin):
+            raise StepError("the display is dead: the car is without power")
+
+    def choose(self, choice: Choice) -> None:
+        """Choose in the display's menu.
+
+        Raises:
+            StepError: the display is dead.
+        """
+        if not self.devices.display.choose(choice):
+            raise StepError("the display is dead: the car is without power")
+
+    def get_in(self) -> None:
+        """Open the driver's door, sit down and close it.
+
+        Raises:
+            DeedError: the car is locked.
+        """
+        with self.devices.world.hands() as car:
+            car.open_door()
+            car.sit()
+        with self.devices.world.hands() as car:
+            car.close_door()
+
+    def get_out(self) -> None:
+        """Get out and close the door.
+
+        Raises:
+            DeedError: the car drives.
+        """
+        with self.devices.world.hands() as car:
+            car.open_door(inside=True)
+            car.get_out()
+        with self.devices.world.hands() as car:
+            car.close_door()
+
+    def start_engine(self) -> bool:
+        """Turn the key; return whether the engine runs.
+
+        Raises:
+            DeedError: nobody sits at the wheel.
+        """
+        with self.devices.world.hands() as car:
+            return car.turn_key(start=True)
+
+    def stop_engine(self) -> None:
+        """Turn the key back.
+
+        Raises:
+            DeedError: the car drives.
+        """
+        with self.devices.world.hands() as car:
+            car.turn_key(start=False)
+
+    async def drive(self, distance_m: float) -> None:
+        """Drive that far through the streets and stop there.
+
+        Raises:
+            DeedError: the engine does not run, or a door is open.
+            StepError: the car did not arrive.
+        """
+        with self.devices.world.hands() as car:
+            car.drive(distance_m)
+        await self.devices.witness.until(
+            lambda: not self.devices.car.driving,
+            timeout_s=PATIENCE_S + distance_m / SLOWEST_M_PER_S,
+            missing="the end of the drive",
+        )
+
+    async def refuel(self, litres: float) -> None:
+        """Fill in so many litres with the fuel card and put it back.
+
+        Raises:
+            DeedError: the engine runs.
+            StepError: the pump did not stop.
+        """
+        with self.devices.world.hands() as car:
+            car.take_fuel_card()
+            car.refuel(litres)
+        await self.devices.witness.until(
+            lambda: not self.devices.car.fuelling,
+            timeout_s=PATIENCE_S + litres / PUMP_L_PER_S,
+            missing="the end of refuelling",
+        )
+        with self.devices.world.hands() as car:
+            car.return_fuel_card()
+
+    def wash_windscreen(self, times: int) -> None:
+        """Use washer fluid."""
+        with self.devices.world.hands() as car:
+            car.spray_washer(times)
+
+    def fill_washer(self, litres: float) -> None:
+        """Fill the washer tank."""
+        with self.devices.world.hands() as car:
+            car.fill_washer(litres)
+
+    async def wait(self, duration_ms: int) -> None:
+        """Do something else for a while of the world's time."""
+        await self.devices.clock.sleep(duration_ms)
