@@ -6,6 +6,7 @@ too much of it means that nobody listens.
 """
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable
 from typing import Final
@@ -127,10 +128,10 @@ def _open(path: str, baud: int) -> serial.Serial:
         )
     except (serial.SerialException, OSError, ValueError) as error:
         number = getattr(error, "errno", None)
-        if number is None:
-            # pyserial's message for a port that is locked, or for a bad speed.
-            locked = "exclusively lock" in str(error)
-            reason = "in use by another program" if locked else str(error).lower()
+        if number == errno.EAGAIN:
+            reason = "in use by another program"  # its lock is on the port
+        elif number is None:
+            reason = str(error).lower()  # pyserial's own, such as a bad speed
         else:
             reason = os.strerror(number).lower()
         raise DeviceUnavailableError(
