@@ -5,7 +5,7 @@ class: the bridge's intake, logs, the command line and the test vectors.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, assert_never
 
 from protocol.codes import Code, FrameClass, FrameType
 from protocol.command import Command, parse_command
@@ -77,6 +77,8 @@ def parse_content(frame: Frame) -> Content:
                 Code.UNKNOWN_OPCODE,
                 f"class {header.frame_class.label} has no payload in this version",
             )
+        case _:
+            assert_never(header.frame_class)
 
 
 _OneType = Result | Telemetry | Hello | Receipt

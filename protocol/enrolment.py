@@ -85,8 +85,11 @@ class VehicleRecord:
         sealing = _certificate(record.sealing_certificate, "sealing", vehicle_id)
         for name, certificate in (("signing", signing), ("sealing", sealing)):
             _require_issued(certificate, issuer, name)
-        signing_public = signing.public_key()
-        sealing_public = sealing.public_key()
+        try:
+            signing_public = signing.public_key()
+            sealing_public = sealing.public_key()
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise DecodeError(Code.BAD_PARAM, f"certified key: {error}") from None
         if not isinstance(signing_public, Ed25519PublicKey):
             raise DecodeError(
                 Code.BAD_PARAM, "signing certificate holds no Ed25519 key"

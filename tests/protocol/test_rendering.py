@@ -1,0 +1,121 @@
+import json
+
+import pytest
+
+from protocol.frame import parse_frame
+from protocol.rendering import (
+    LINE_LIMIT,
+    fields_of,
+    render_bytes,
+    render_frame,
+)
+from tests.protocol.vector_file import ACCEPTED, REFUSED, frame_of
+from tools.published_keys import CAR_A, SEALED, SECRETS
+from tools.vector_cases import TRUST_BUNDLE
+
+LINES = {
+    "cmd_unlock": "CMD 0x0101 UNLOCK lane ACCESS seq 1 176 B  rental 1f2e.., "
+    "if version 8",
+    "cmd_lock": "CMD 0x0102 LOCK lane ACCESS seq 2 180 B  rental 1f2e.., "
+    "lock mode PARK",
+    "cmd_reserve": "CMD 0x0201 RESERVE lane RENTAL seq 5 315 B  rental 1f2e.., "
+    "if version 7, reserved until 4500.0 s, lock default END, de, 1 card, "
+    "109 B sealed",
+    "cmd_reserve_bare": "CMD 0x0201 RESERVE lane RENTAL seq 6 190 B  rental 1f2e.., "
+    "if version 7, reserved until 4500.0 s, lock default PARK, de, 0 cards, "
+    "0 B sealed",
+    "cmd_ping": "CMD 0x0401 PING lane DIAGNOSTICS seq 10 192 B  no rental, "
+    "nonce 0001..",
+    "event_agent_started": "EVENT 0x8114 AGENT_STARTED seq 1 208 B  boot counter 7, "
+    "firmware 0.1.0",
+    "event_engine_stopped": "EVENT 0x8113 ENGINE_STOPPED seq 10 224 B  rental 1f2e.., "
+    "odometer not measured, energy not measured",
+    "event_refuel_ended": "EVENT 0x810D REFUEL_ENDED seq 13 220 B  rental 1f2e.., "
+    "before 23 %, after 64 %, paid by FUEL_CARD, refuelled",
+    "event_rental_started": "EVENT 0x8105 RENTAL_STARTED seq 4 226 B  rental 1f2e.., "
+    "by CARD, odometer 48206.1 km, energy 24 %, washer 82 %, range 130 km",
+    "event_rental_ended": "EVENT 0x810F RENTAL_ENDED seq 19 318 B  rental 1f2e.. "
+    "14 min driving, 3 min parking, 5.2 km, energy 24 -> 63 %, washer 82 -> 80 %, "
+    "by CARD",
+    "event_rental_ended_absent": "EVENT 0x810F RENTAL_ENDED seq 20 318 B  "
+    "rental 1f2e.. 14 min driving, 3 min parking, distance not measured, "
+    "energy ? -> ? %, washer ? -> ? %, by COMMAND, durations estimated",
+    "result_refused": "RESULT seq 0 290 B  SESSION_STALE for 0001.., executed NO, "
+    "retry AFTER_RESYNC, now STOPPED version 8",
+    "telem_absent": "TELEM seq 2 187 B  1 sample, newest AVAILABLE ? km/h, "
+    "energy ? %, washer ? %",
+    "telem_full": "TELEM seq 3 1057 B historical  30 samples, newest DRIVING "
+    "48.7 km/h, energy 23 %, washer 81 %",
+    "hello_full": "HELLO seq 2 953 B  firmware 0.1.0, bundle 1, 9 opcodes, "
+    "32 outcomes, ledger 1ed6.. head 24, unreceipted from 20, now STOPPED",
+    "receipt_trouble": "RECEIPT seq 2 264 B  ledger 1ed6.. safe up to 4, credit 0, "
+    "2 gaps, 2 rejects",
+    "bad_unknown_event": "EVENT 0x81FF unknown seq 14 224 B  unreadable: "
+    "event type 0x81FF is not known (UNKNOWN_OPCODE)",
+    "bad_unknown_type": "HELLO 0x83FF unknown seq 1 265 B  unreadable: "
+    "type 0x83FF of class hello (UNKNOWN_OPCODE)",
+    "bad_magic": "no frame: begins with 4746, not 4646 (BAD_MAGIC)",
+    "bad_empty": "no frame: 0 bytes, a frame has 156 to 4096 (BAD_LEN)",
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_frame_reads_as_one_line(name: str) -> None:
+    assert render_bytes(frame_of(name)) == LINES[name]
+
+
+@pytest.mark.parametrize("name", [*ACCEPTED, *REFUSED])
+def test_every_vector_fits_its_line_without_being_cut(name: str) -> None:
+    line = render_bytes(frame_of(name))
+
+    assert line.isprintable()
+    assert len(line) < LINE_LIMIT
+
+
+@pytest.mark.parametrize("name", ACCEPTED)
+def test_no_line_shows_sealed_bytes_or_whole_ids(name: str) -> None:
+    line = render_bytes(frame_of(name))
+
+    longest = max(len(word) for word in line.replace(",", " ").split())
+    assert SEALED.hex()[:8] not in line
+    assert longest <= len("INDETERMINATE_AFTER_REBOOT")
+
+
+def test_a_lane_that_does_not_exist_prints_as_its_number() -> None:
+    data = bytearray(frame_of("cmd_ping"))
+    data[9] = 99
+
+    assert " lane 99 " in render_frame(parse_frame(bytes(data)))
+
+
+def test_telemetry_without_samples_says_so() -> None:
+    data = bytearray(frame_of("telem_one"))
+    empty = data[:10] + b"\0\x01" + data[12:92] + b"\0" + data[-64:]
+
+    assert render_bytes(bytes(empty)).endswith("157 B  no samples")
+
+
+def test_a_line_that_would_be_too_long_is_cut() -> None:
+    data = bytearray(frame_of("event_rental_ended_absent"))
+    distance = 92 + 44 + 16 + 4 + 32 + 16 + 4 + 16 + 8 + 8
+    data[distance : distance + 4] = (0xFFFF_FFFE).to_bytes(4, "big")
+    data[52:60] = b"\xff" * 8
+    minutes = distance - 16
+    data[minutes : minutes + 8] = b"\xff" * 8
+
+    line = render_bytes(bytes(data))
+
+    assert len(line) == LINE_LIMIT
+    assert line.endswith("..")
+
+
+def test_records_become_plain_data() -> None:
+    fields = fields_of(TRUST_BUNDLE)
+
+    assert json.loads(json.dumps(fields)) == fields
+    assert fields["suites"] == ["ED25519"]
+    assert fields["keys"][0]["role"] == "RENTAL"
+    assert fields_of(SECRETS)["fuel_card_pin"] == b"9034\0\0\0\0".hex()
+    assert fields_of(parse_frame(frame_of("cmd_ping")).header)["vehicle_id"] == {
+        "raw": CAR_A.raw.hex()
+    }
