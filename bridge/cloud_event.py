@@ -1,0 +1,253 @@
+"""Ledger entries and alarms as CloudEvents 1.0 (JSON format).
+
+The one place that knows how consumers see what happened. ``id`` is made from the
+entry's place in its ledger (`protocol.entry.event_id`) and stays the same however often
+the entry or the event is sent: consumers drop duplicates by it. Within one ``subject``
+(a vehicle) events come in ledger order; ``sequence`` is that order, not ``time``.
+
+``data`` is readable by itself: enumerations in lower case, ids in hex, units in the
+names, null for "not measured". ``data.evidence`` holds the signed frame, so that a
+consumer can keep proof that does not depend on the bridge.
+"""
+
+import base64
+import hashlib
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+
+from bridge.ingest import VerifiedEntry
+from bridge.instants import rfc3339
+from bridge.twin import values_of_bits
+from protocol.codes import Bits, EventType
+from protocol.entry import event_id
+from protocol.event import EventBody, RentalEnded
+from protocol.frame import Frame
+from protocol.identity import VehicleId
+from protocol.result import Result
+from protocol.snapshot import Snapshot
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+TYPES: Final = {
+    EventType.AGENT_STARTED: "freefloat.agent.started",
+    EventType.RESERVATION_STARTED: "freefloat.reservation.started",
+    EventType.RESERVATION_EXPIRED: "freefloat.reservation.expired",
+    EventType.RESERVATION_CANCELLED: "freefloat.reservation.cancelled",
+    EventType.ACCESS_GRANTED: "freefloat.access.granted",
+    EventType.RENTAL_STARTED: "freefloat.rental.started",
+    EventType.CARD_REFUSED: "freefloat.card.refused",
+    EventType.PIN_BLOCKED: "freefloat.pin.blocked",
+    EventType.PIN_ACCEPTED: "freefloat.pin.accepted",
+    EventType.ENGINE_RELEASED: "freefloat.engine.released",
+    EventType.ENGINE_STARTED: "freefloat.engine.started",
+    EventType.ENGINE_STOPPED: "freefloat.engine.stopped",
+    EventType.ENERGY_LOW: "freefloat.energy.low",
+    EventType.PARKED: "freefloat.rental.parked",
+    EventType.RESUMED: "freefloat.rental.resumed",
+    EventType.REFUEL_STARTED: "freefloat.refuel.started",
+    EventType.REFUEL_ENDED: "freefloat.refuel.ended",
+    EventType.FUEL_PAID_BY_CARD: "freefloat.fuel.paid_by_card",
+    EventType.RENTAL_ENDED: "freefloat.rental.ended",
+    EventType.FAULT_RAISED: "freefloat.fault.raised",
+    EventType.FAULT_CLEARED: "freefloat.fault.cleared",
+}
+"""The CloudEvents type of each event."""
+
+RESULT_TYPE: Final = "freefloat.command.result"
+"""A command's signed outcome."""
+
+UNKNOWN_TYPE: Final = "freefloat.event.unknown"
+"""An entry of a car that is newer than this bridge."""
+
+REFUSED_TYPE: Final = "freefloat.entry.refused"
+"""A signed entry whose body is wrong; kept, and refused for good."""
+
+FORKED_TYPE: Final = "freefloat.ledger.forked"
+"""Two entries with one sequence, or a ledger that went back (I-27)."""
+
+BROKEN_TYPE: Final = "freefloat.ledger.broken"
+"""An entry that does not name the one before it; the ledger waits for people."""
+
+GAP_TYPE: Final = "freefloat.ledger.gap"
+"""Entries have been missing for too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEvent:
+    """One event on its way to the sinks."""
+
+    event_id: str
+    """UUID text; unique in the outbox."""
+    vehicle_id: VehicleId
+    """Orders it: in order within one vehicle."""
+    type: str
+    """CloudEvents type."""
+    body: bytes
+    """The CloudEvent in JSON; every delivery sends exactly these bytes."""
+
+
+def from_entry(
+    entry: VerifiedEntry, *, fleet_id: bytes, observed_ms: int | None, received_ms: int
+) -> OutboxEvent:
+    """Return the event that tells of a ledger entry.
+
+    Args:
+        entry: verified, and next in its ledger.
+        fleet_id: names the source.
+        observed_ms: when it happened, UTC ms as well as the bridge knows.
+        received_ms: when the bridge received it, UTC ms.
+    """
+    header, link = entry.frame.header, entry.link
+    raw_id = event_id(header.vehicle_id.raw, link.ledger_id, header.seq)
+    data: dict[str, Json] = {
+        "vehicle_id": str(header.vehicle_id),
+        **data_of(entry.body),
+        "car_time": rfc3339(header.wall_ms),
+        "clock_quality": link.clock_quality.name.lower(),
+        "received": rfc3339(received_ms),
+        "evidence": evidence_of(entry.frame, link.ledger_id, header.seq),
+    }
+    if entry.body is None:
+        data["type_code"] = header.type
+        data["schema"] = header.schema
+        data["fault"] = None if entry.fault is None else entry.fault.name.lower()
+    return _event(
+        raw_id,
+        header.vehicle_id,
+        type_of(entry),
+        data,
+        fleet_id=fleet_id,
+        time_ms=observed_ms,
+        sequence=header.seq,
+        ledger_id=link.ledger_id,
+    )
+
+
+def alarm(
+    event_type: str,
+    vehicle_id: VehicleId,
+    *,
+    ledger_id: bytes,
+    seq: int,
+    detail: str,
+    evidence: bytes,
+    fleet_id: bytes,
+    now: int,
+) -> OutboxEvent:
+    """Return an alarm about a ledger; the same fact gives the same id."""
+    place = vehicle_id.raw + ledger_id + seq.to_bytes(8, "big") + evidence
+    digest = hashlib.sha256(b"ff-alarm-v1\0" + event_type.encode() + b"\0" + place)
+    data: dict[str, Json] = {
+        "vehicle_id": str(vehicle_id),
+        "ledger_id": ledger_id.hex(),
+        "seq": seq,
+        "detail": detail,
+        "frame": base64.b64encode(evidence).decode() if evidence else None,
+    }
+    return _event(
+        _as_uuid8(digest.digest()),
+        vehicle_id,
+        event_type,
+        data,
+        fleet_id=fleet_id,
+        time_ms=now,
+        sequence=seq,
+        ledger_id=ledger_id,
+    )
+
+
+def type_of(entry: VerifiedEntry) -> str:
+    """Return the CloudEvents type of an entry."""
+    if entry.refused is not None:
+        return REFUSED_TYPE
+    if isinstance(entry.body, Result):
+        return RESULT_TYPE
+    if entry.body is None:
+        return UNKNOWN_TYPE
+    return TYPES[EventType(entry.frame.header.type)]
+
+
+def data_of(body: EventBody | Result | None) -> dict[str, Json]:
+    """Return what an entry says, readable; empty for one that is not understood."""
+    if body is None:
+        return {}
+    data: dict[str, Json] = {
+        field.name: _value(getattr(body, field.name)) for field in fields(body)
+    }
+    if isinstance(body, RentalEnded):
+        data["started"] = rfc3339(body.started_wall_ms)
+        data["ended"] = rfc3339(body.ended_wall_ms)
+    return data
+
+
+def evidence_of(frame: Frame, ledger_id: bytes, seq: int) -> dict[str, Json]:
+    """Return the proof of an entry: its place, its signed bytes, its receipt."""
+    return {
+        "ledger_id": ledger_id.hex(),
+        "seq": seq,
+        "key_id": frame.header.key_id.hex(),
+        "frame": base64.b64encode(frame.data).decode(),
+        # An event exists only in the transaction that makes its entry durable, and the
+        # receipt is signed right behind it.
+        "receipt": "due",
+    }
+
+
+def _value(value: object) -> Json:
+    match value:
+        case Bits():
+            return dict(values_of_bits(value))
+        case IntEnum():
+            return value.name.lower()
+        case bytes():
+            return value.hex()
+        case None | bool() | int() | float() | str():
+            return value
+        case Snapshot():
+            return {f.name: _value(getattr(value, f.name)) for f in fields(value)}
+        case _:
+            raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+def _as_uuid8(digest: bytes) -> bytes:
+    raw = bytearray(digest[:16])
+    raw[6] = raw[6] & 0x0F | 0x80
+    raw[8] = raw[8] & 0x3F | 0x80
+    return bytes(raw)
+
+
+def _event(
+    raw_id: bytes,
+    vehicle_id: VehicleId,
+    event_type: str,
+    data: Mapping[str, Json],
+    *,
+    fleet_id: bytes,
+    time_ms: int | None,
+    sequence: int,
+    ledger_id: bytes,
+) -> OutboxEvent:
+    identity = str(uuid.UUID(bytes=raw_id))
+    event: dict[str, object] = {
+        "specversion": "1.0",
+        "id": identity,
+        "source": f"urn:freefloat:fleet:{fleet_id.hex()}",
+        "type": event_type,
+        "subject": str(vehicle_id),
+        "time": rfc3339(time_ms),
+        "datacontenttype": "application/json",
+        # Extensions: https://github.com/cloudevents/spec/blob/main/cloudevents/
+        # extensions/{sequence,partitioning}.md; the ledger tells sequences apart.
+        "sequence": f"{sequence:020}",
+        "partitionkey": str(vehicle_id),
+        "ledger": ledger_id.hex(),
+        "data": data,
+    }
+    if event["time"] is None:
+        del event["time"]
+    return OutboxEvent(identity, vehicle_id, event_type, msgspec.json.encode(event))

@@ -1,0 +1,380 @@
+r"""The life of a command, from the order to its signed end.
+
+Theory of operation (protocol-design.md 2)::
+
+    REQUESTED -> SIGNED -> PUBLISHED -> SUCCEEDED | FAILED | REJECTED | EXPIRED
+                    \          \                           | INDETERMINATE
+                     +----------+-> TIMED_OUT -> one of the same
+
+Rule 1: only a signed word of the car ends a command: a RESULT, the outcome list of a
+HELLO, or a HELLO that proves that it can never be executed. "Published" is not "done".
+Rule 2: TIMED_OUT means *unknown*, never *failed*, and is no end.
+Rule 3: a signed end is never changed again, whatever comes later.
+Rule 4: every change raises `version`; a store writes one only over the version that it
+was made from, so results and notes may arrive together or reversed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum, unique
+from typing import Final
+
+from bridge.errors import BridgeError
+from bridge.ports import SignedCommand
+from bridge.twin import Values, values_of_snapshot
+from protocol.codes import Code, Executed, Retry
+from protocol.frame import Header
+from protocol.hello import OUTCOMES_LIMIT, Hello
+from protocol.identity import VehicleId
+from protocol.result import Result, retry_of
+from protocol.signing import request_hash
+
+
+@unique
+class CommandState(StrEnum):
+    """Where a command stands."""
+
+    REQUESTED = "requested"
+    SIGNED = "signed"
+    PUBLISHED = "published"
+    TIMED_OUT = "timed_out"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    INDETERMINATE = "indeterminate"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing can change it any more."""
+        return self in _TERMINAL
+
+
+_TERMINAL: Final = frozenset(
+    {
+        CommandState.SUCCEEDED,
+        CommandState.FAILED,
+        CommandState.REJECTED,
+        CommandState.EXPIRED,
+        CommandState.INDETERMINATE,
+    }
+)
+
+TRANSITIONS: Final = {
+    CommandState.REQUESTED: frozenset({CommandState.SIGNED}),
+    CommandState.SIGNED: frozenset(
+        {CommandState.PUBLISHED, CommandState.TIMED_OUT, *_TERMINAL}
+    ),
+    CommandState.PUBLISHED: frozenset({CommandState.TIMED_OUT, *_TERMINAL}),
+    CommandState.TIMED_OUT: _TERMINAL,
+    **dict.fromkeys(_TERMINAL, frozenset[CommandState]()),
+}
+"""Which state may follow which; everything else is an error of this program."""
+
+OPEN: Final = tuple(state for state in CommandState if not state.is_terminal)
+"""States that still wait for a signed word."""
+
+ANSWER_GRACE_MS: Final = 2_000
+"""How long after its expiry a command may still be answered before it counts as
+unknown: the car acts up to the last instant and the answer needs a way back."""
+
+RESEND_MS: Final = 2_500
+"""Silence after which the identical bytes are sent again: a mobile link answers within
+2 s or has lost something (reliability.md row 15)."""
+
+SENDS_LIMIT: Final = 4
+"""How often the same bytes are sent at most."""
+
+_FIRST_EXECUTION_CODE: Final = 0x0500
+_LAST_EXECUTION_CODE: Final = 0x05FF
+_AGAIN: Final = frozenset({Code.BUSY, Code.RATE_LIMITED, Code.QUEUE_FULL})
+_UNDER_WAY: Final = frozenset({Code.ACCEPTED, Code.IN_PROGRESS})
+
+
+class CommandStateError(BridgeError):
+    """A transition that the table does not have; the command is unchanged."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRecord:
+    """One command; a value."""
+
+    command_id: bytes
+    """16 bytes: the frame's message id."""
+    vehicle_id: VehicleId
+    """Whom it addresses."""
+    kind: str
+    """What it asks for, as the API names it."""
+    opcode: int
+    """As the protocol numbers it."""
+    rental_id: bytes
+    """16 bytes; zeros for none."""
+    requested_ms: int
+    """UTC ms."""
+    state: CommandState = CommandState.REQUESTED
+    """Where it stands."""
+    version: int = 1
+    """Rises with every change."""
+    idempotency_key: str | None = None
+    """The caller's, unique for its vehicle."""
+    request_digest: bytes = b""
+    """32 bytes: what was asked, without secrets; tells a repeat from another order."""
+    session_id: bytes = b""
+    """16 bytes: the car's session that it was signed for."""
+    ledger_id: bytes = b""
+    """8 bytes: the car's ledger when it was signed."""
+    key_id: bytes = b""
+    """8 bytes: who signed."""
+    lane: int = 0
+    """Its lane."""
+    seq: int = 0
+    """Its sequence in key, session and lane."""
+    not_after_ms: int = 0
+    """On the car's boot clock."""
+    expires_ms: int = 0
+    """The same in UTC ms, estimated."""
+    frame: bytes = b""
+    """The signed bytes; every sending sends exactly these."""
+    sends: int = 0
+    """How often they were sent."""
+    sent_ms: int = 0
+    """When last, UTC ms."""
+    code: Code | None = None
+    """The car's code, the last one if there were several."""
+    executed: Executed | None = None
+    """Whether anything moved, as far as the car knew."""
+    retry: Retry | None = None
+    """What the caller may do next."""
+    settled_by: str | None = None
+    """``result`` or ``hello``."""
+    snapshot: Values | None = None
+    """The car's state after it."""
+    result_frame: bytes = b""
+    """The signed answer."""
+    trail: tuple[tuple[str, int], ...] = field(default_factory=tuple)
+    """(state, UTC ms), the oldest first."""
+
+
+def request(record: CommandRecord) -> CommandRecord:
+    """Return the record with its trail begun."""
+    return replace(record, trail=((CommandState.REQUESTED.value, record.requested_ms),))
+
+
+def signed(
+    record: CommandRecord, frame: SignedCommand, *, expires_ms: int, now: int
+) -> CommandRecord:
+    """Note that its frame exists and is about to be stored."""
+    bound = replace(
+        record,
+        frame=frame.data,
+        key_id=frame.key_id,
+        lane=frame.lane,
+        seq=frame.seq,
+        not_after_ms=frame.not_after_ms,
+        expires_ms=expires_ms,
+    )
+    return _move(bound, CommandState.SIGNED, now)
+
+
+def published(record: CommandRecord, *, now: int) -> CommandRecord:
+    """Note that the broker took it; after an end that came first, only the sending."""
+    counted = replace(record, sends=record.sends + 1, sent_ms=now)
+    if record.state is CommandState.SIGNED:
+        return _move(counted, CommandState.PUBLISHED, now)
+    return replace(counted, version=record.version + 1)
+
+
+def timed_out(record: CommandRecord, *, now: int) -> CommandRecord:
+    """Note that nobody knows how it ended (rule 2)."""
+    return _move(record, CommandState.TIMED_OUT, now)
+
+
+def may_resend(record: CommandRecord, *, now: int) -> bool:
+    """Return whether the identical bytes should be sent again now."""
+    return (
+        record.state in {CommandState.SIGNED, CommandState.PUBLISHED}
+        and record.sends < SENDS_LIMIT
+        and now - record.sent_ms >= RESEND_MS
+        and now < record.expires_ms
+    )
+
+
+def is_overdue(record: CommandRecord, *, now: int) -> bool:
+    """Return whether its answer is so late that it counts as unknown."""
+    return (
+        record.state in {CommandState.SIGNED, CommandState.PUBLISHED}
+        and now > record.expires_ms + ANSWER_GRACE_MS
+    )
+
+
+def end_of(code: Code) -> CommandState | None:
+    """Return the end that a car's code means; None while it is none."""
+    if code.succeeded:
+        return CommandState.SUCCEEDED
+    if code in _UNDER_WAY or code in _AGAIN:
+        return None
+    if code is Code.EXPIRED:
+        return CommandState.EXPIRED
+    if code is Code.INDETERMINATE_AFTER_REBOOT:
+        return CommandState.INDETERMINATE
+    if _FIRST_EXECUTION_CODE <= code <= _LAST_EXECUTION_CODE:
+        return CommandState.FAILED
+    return CommandState.REJECTED
+
+
+def answered(
+    record: CommandRecord, result: Result, frame: bytes, *, in_ledger: bool, now: int
+) -> CommandRecord | None:
+    """Apply a verified RESULT.
+
+    Args:
+        record: the command that the result names.
+        result: what the car says.
+        frame: its bytes, kept as evidence.
+        in_ledger: whether it is a ledger entry; a refusal that is none and says
+            "maybe" proves nothing, because the entry may still be on its way.
+        now: UTC ms.
+
+    Returns:
+        The command afterwards; the same object if nothing changed; None if the result
+        answers other bytes than ours, which is an alarm.
+    """
+    if record.frame and result.request_hash != request_hash(record.frame):
+        return None
+    if record.state.is_terminal:
+        return record
+    told = replace(
+        record,
+        code=result.code,
+        executed=result.executed,
+        retry=result.retry,
+        snapshot=values_of_snapshot(result.snapshot),
+        result_frame=frame,
+    )
+    end = end_of(result.code)
+    if end is None or (not in_ledger and result.executed is Executed.MAYBE):
+        return replace(told, version=record.version + 1)
+    return _move(replace(told, settled_by="result"), end, now)
+
+
+def greeted(
+    record: CommandRecord,
+    hello: Hello,
+    header: Header,
+    *,
+    lists_older: bool,
+    now: int,
+) -> CommandRecord:
+    """Apply an accepted HELLO: it may know the end, or prove that there is none.
+
+    Args:
+        record: an open command of the car.
+        hello: what the car says.
+        header: its frame's header: the car's session and boot clock now.
+        lists_older: whether it lists a command that had expired before this one was
+            signed. The list is the end of the car's journal in order of acceptance, so
+            then this one would be in it too if it had been accepted.
+        now: UTC ms.
+
+    Returns:
+        The command afterwards; the same object if the HELLO does not settle it.
+    """
+    if record.state.is_terminal:
+        return record
+    for outcome in reversed(hello.outcomes):
+        if outcome.msg_id == record.command_id:
+            end = end_of(outcome.code)
+            if end is None:
+                return record
+            told = replace(
+                record,
+                code=outcome.code,
+                retry=retry_of(outcome.code),
+                settled_by="hello",
+            )
+            return _move(told, end, now)
+    if not _proves_not_executed(record, hello, header, lists_older=lists_older):
+        return record
+    told = replace(
+        record,
+        code=Code.EXPIRED,
+        executed=Executed.NO,
+        retry=Retry.NEW_COMMAND,
+        settled_by="hello",
+    )
+    return _move(told, CommandState.EXPIRED, now)
+
+
+def _proves_not_executed(
+    record: CommandRecord, hello: Hello, header: Header, *, lists_older: bool
+) -> bool:
+    """Return whether a command that the HELLO does not list can never be executed.
+
+    "not in journal and seq > last, expired -> proven NOT executed"
+    (protocol-design.md 1.4). In a later session every older command is dead; that it
+    was not executed before follows only from a list that is complete, under the same
+    ledger: after flash loss the list is empty and proves nothing.
+    """
+    if record.state is CommandState.REQUESTED:
+        return False
+    if header.session_id == record.session_id:
+        if header.mono_ms <= record.not_after_ms:
+            return False
+        last = max(
+            (
+                progress.seq
+                for progress in hello.lanes
+                if progress.key_id == record.key_id and progress.lane == record.lane
+            ),
+            default=0,
+        )
+        if record.seq > last:
+            return True
+    is_complete = len(hello.outcomes) < OUTCOMES_LIMIT or lists_older
+    return is_complete and hello.ledger_id == record.ledger_id
+
+
+def _move(record: CommandRecord, state: CommandState, now: int) -> CommandRecord:
+    if state not in TRANSITIONS[record.state]:
+        raise CommandStateError(f"a command that is {record.state} cannot be {state}")
+    return replace(
+        record,
+        state=state,
+        version=record.version + 1,
+        trail=(*record.trail, (state.value, now)),
+    )
+
+
+class Sendings:
+    """Sendings of commands that no transaction has noted yet.
+
+    A sending is noted with the next batch and not by a transaction of its own, which
+    would stand between a command and its answer. If the process dies in between, the
+    command is "signed" in the store, and that is treated as "perhaps sent".
+    """
+
+    def __init__(self) -> None:
+        self._at_ms: dict[bytes, int] = {}
+
+    def note(self, command_id: bytes, *, now: int) -> None:
+        """Note that the broker took a command's frame."""
+        self._at_ms[command_id] = now
+
+    def unwritten(self) -> dict[bytes, int]:
+        """Return what is to be written: command id to UTC ms."""
+        return dict(self._at_ms)
+
+    def forget(self, command_id: bytes) -> None:
+        """Forget a command's sending: it was written by itself."""
+        self._at_ms.pop(command_id, None)
+
+    def written(self, sendings: Mapping[bytes, int]) -> None:
+        """Forget what a committed transaction holds now."""
+        for command_id, at_ms in sendings.items():
+            if self._at_ms.get(command_id) == at_ms:
+                del self._at_ms[command_id]
+
+    def apply(self, record: CommandRecord) -> CommandRecord:
+        """Return a record as it will be once its sending is written."""
+        at_ms = self._at_ms.get(record.command_id)
+        return record if at_ms is None else published(record, now=at_ms)

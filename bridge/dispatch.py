@@ -1,0 +1,300 @@
+"""Commands on their way: from an order to a signed frame, and on to a signed end.
+
+Before a frame leaves, its sequence and the command with its bytes are durable. After
+it left, three things may happen: a signed answer comes through the intake, silence
+makes the same bytes go out again, or time makes the command "unknown" until a HELLO
+settles it. Nothing here decides an outcome; `bridge.commands` does.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from bridge import commands
+from bridge.commands import CommandRecord, Sendings
+from bridge.errors import (
+    NotConnectedError,
+    OrderRefusedError,
+    Refusal,
+    SigningError,
+    StoreError,
+)
+from bridge.orders import KINDS, Order, complete, digest_of, opcode_of
+from bridge.ports import CommandSigner, RandomBytes, SigningOrder, WallClock
+from bridge.registry import Registry, RegistryDirectory
+from bridge.store import Store
+from bridge.vehicle import VehicleState
+from bridge.wire import LOG, Wire
+from protocol.codes import FrameClass, Opcode
+from protocol.command import COMMAND_SCHEMA
+from protocol.enrolment import VehicleRecord
+from protocol.identity import ID_SIZE, VehicleId
+from protocol.snapshot import NO_RENTAL
+from protocol.topic import topic_of
+from transport.errors import OutcomeUnknownError, TransportError
+
+SWEEP_S: Final = 0.5
+"""How often silence is looked for: fine against resends after 2.5 s."""
+
+
+class Dispatcher:
+    """Turns orders into commands and waits for their ends."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        registry: RegistryDirectory,
+        signer: CommandSigner,
+        wire: Wire,
+        sendings: Sendings,
+        fleet_id: bytes,
+        now: WallClock,
+        random_bytes: RandomBytes,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._signer = signer
+        self._wire = wire
+        self._sendings = sendings
+        self._fleet_id = fleet_id
+        self._now = now
+        self._random_bytes = random_bytes
+        self._waiting: dict[bytes, set[asyncio.Event]] = {}
+
+    async def submit(
+        self,
+        vehicle_id: VehicleId,
+        order: Order,
+        *,
+        idempotency_key: str | None,
+        wait_s: float,
+    ) -> tuple[CommandRecord, bool]:
+        """Sign and send a command, and wait for its end at most `wait_s` seconds.
+
+        Returns:
+            The command as it is then, and whether this call repeated an earlier one
+            with the same idempotency key, in which case nothing new was sent.
+
+        Raises:
+            OrderRefusedError: it cannot be given to this car now; nothing was sent.
+            StoreError: nothing was sent.
+        """
+        if idempotency_key is not None:
+            known = await self._store.command_by_key(vehicle_id, idempotency_key)
+            if known is not None:
+                return await self._repeat(known, order, wait_s)
+        record = await self._sign(vehicle_id, order, idempotency_key)
+        with self._waiter(record.command_id) as changed:
+            stored = await self._store.add_command(record)
+            if stored.command_id != record.command_id:
+                # Two calls with one key at the same time: the other one was first.
+                return await self._repeat(stored, order, wait_s)
+            await self._send(record)
+            return await self._wait(record, changed, wait_s), False
+
+    async def find(self, command_id: bytes, *, wait_s: float) -> CommandRecord | None:
+        """Return a command, after waiting for its end at most `wait_s` seconds."""
+        with self._waiter(command_id) as changed:
+            record = await self._store.command(command_id)
+            if record is None:
+                return None
+            return await self._wait(record, changed, wait_s)
+
+    def changed(self, records: Sequence[CommandRecord]) -> None:
+        """Wake whoever waits for these commands; called after their commit."""
+        for record in records:
+            for event in self._waiting.get(record.command_id, ()):
+                event.set()
+            if record.state.is_terminal:
+                LOG.info(
+                    "= command %s %s: %s",
+                    record.command_id.hex()[:8],
+                    record.kind,
+                    record.state,
+                )
+
+    async def run(self) -> None:
+        """Resend and time out, until cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            with contextlib.suppress(StoreError):
+                await self.sweep()
+
+    async def sweep(self) -> None:
+        """Look once for commands that need sending again or have become unknown.
+
+        Raises:
+            StoreError: the next sweep tries again.
+        """
+        now = self._now()
+        for stored in await self._store.open_commands():
+            record = self._sendings.apply(stored)
+            if commands.is_overdue(record, now=now):
+                await self._give_up(stored, record, now)
+            elif commands.may_resend(record, now=now):
+                await self._send(record)
+
+    async def _give_up(
+        self, stored: CommandRecord, record: CommandRecord, now: int
+    ) -> None:
+        after = commands.timed_out(record, now=now)
+        if await self._store.replace_command(stored, after):
+            self._sendings.forget(record.command_id)
+            LOG.warning(
+                "= command %s %s: unknown, no answer came",
+                record.command_id.hex()[:8],
+                record.kind,
+            )
+            self.changed([after])
+
+    async def _repeat(
+        self, known: CommandRecord, order: Order, wait_s: float
+    ) -> tuple[CommandRecord, bool]:
+        if known.request_digest != digest_of(order):
+            raise OrderRefusedError(
+                Refusal.KEY_REUSED,
+                "this Idempotency-Key was used for another order to this vehicle",
+                field="Idempotency-Key",
+            )
+        with self._waiter(known.command_id) as changed:
+            newest = await self._store.command(known.command_id) or known
+            return await self._wait(newest, changed, wait_s), True
+
+    async def _sign(
+        self, vehicle_id: VehicleId, order: Order, idempotency_key: str | None
+    ) -> CommandRecord:
+        opcode = opcode_of(order)
+        record, vehicle = await self._addressee(vehicle_id, opcode)
+        command_id = self._random_bytes(ID_SIZE)
+        # Deriving a PIN's verifier takes tens of milliseconds on purpose.
+        payload = await asyncio.to_thread(
+            complete,
+            order,
+            vehicle_id=vehicle_id,
+            fleet_id=self._fleet_id,
+            sealing_key=record.sealing_key,
+            car_now_ms=self._car_now(vehicle),
+            random_bytes=self._random_bytes,
+        )
+        now = self._now()
+        car_now_ms = self._car_now(vehicle)
+        requested = commands.request(
+            CommandRecord(
+                command_id=command_id,
+                vehicle_id=vehicle_id,
+                kind=KINDS[opcode],
+                opcode=opcode,
+                rental_id=getattr(order, "rental_id", NO_RENTAL),
+                requested_ms=now,
+                idempotency_key=idempotency_key,
+                request_digest=digest_of(order),
+                session_id=vehicle.session_id,
+                ledger_id=vehicle.ledger_id,
+            )
+        )
+        try:
+            signed = await self._signer.sign(
+                SigningOrder(
+                    vehicle_id=vehicle_id,
+                    session_id=vehicle.session_id,
+                    opcode=opcode,
+                    payload=payload,
+                    msg_id=command_id,
+                    car_now_ms=car_now_ms,
+                    wall_ms=now,
+                )
+            )
+        except SigningError as error:
+            raise OrderRefusedError(Refusal.FORBIDDEN, str(error)) from error
+        return commands.signed(
+            requested,
+            signed,
+            expires_ms=now + signed.not_after_ms - car_now_ms,
+            now=self._now(),
+        )
+
+    async def _addressee(
+        self, vehicle_id: VehicleId, opcode: Opcode
+    ) -> tuple[VehicleRecord, VehicleState]:
+        record = self._registered(vehicle_id)
+        vehicle = await self._store.vehicle(vehicle_id) or VehicleState()
+        if not self._wire.is_connected:
+            raise OrderRefusedError(
+                Refusal.OFFLINE,
+                "the bridge has no link to the broker; nothing was sent",
+            )
+        if not vehicle.is_online(now=self._now()):
+            raise OrderRefusedError(
+                Refusal.OFFLINE,
+                "the vehicle is offline; nothing was sent, so nothing will happen later",
+            )
+        if not vehicle.understands(opcode, COMMAND_SCHEMA):
+            raise OrderRefusedError(
+                Refusal.UNSUPPORTED,
+                f"the vehicle did not say that it understands {KINDS[opcode]}",
+                field="kind",
+            )
+        return record, vehicle
+
+    def _registered(self, vehicle_id: VehicleId) -> VehicleRecord:
+        registry: Registry = self._registry.current
+        record = registry.get(vehicle_id)
+        if record is None:
+            raise OrderRefusedError(
+                Refusal.UNKNOWN_VEHICLE, "no vehicle of this fleet has this id"
+            )
+        return record
+
+    def _car_now(self, vehicle: VehicleState) -> int:
+        car_now_ms = vehicle.clock.car_now_ms(now=self._now())
+        if car_now_ms is None:
+            raise OrderRefusedError(
+                Refusal.NO_CLOCK,
+                "the vehicle's clock is not known yet; try again when it has spoken",
+            )
+        return car_now_ms
+
+    async def _send(self, record: CommandRecord) -> None:
+        now = self._now()
+        topic = topic_of(record.vehicle_id, FrameClass.CMD)
+        expiry_s = max((record.expires_ms - now) // 1000, 1)
+        try:
+            await self._wire.send(topic, record.frame, expiry_s=expiry_s)
+        except OutcomeUnknownError:
+            # It may have arrived: unknown is not failed (L10).
+            self._sendings.note(record.command_id, now=now)
+        except (NotConnectedError, TransportError) as error:
+            LOG.warning("= command %s not sent: %s", record.command_id.hex()[:8], error)
+        else:
+            self._sendings.note(record.command_id, now=now)
+
+    async def _wait(
+        self, record: CommandRecord, changed: asyncio.Event, wait_s: float
+    ) -> CommandRecord:
+        """Wait for an end that is committed; `changed` was registered beforehand."""
+        deadline = asyncio.get_running_loop().time() + wait_s
+        newest = record
+        while not newest.state.is_terminal:
+            left_s = deadline - asyncio.get_running_loop().time()
+            try:
+                async with asyncio.timeout(max(left_s, 0)):
+                    await changed.wait()
+            except TimeoutError:
+                break
+            changed.clear()
+            newest = await self._store.command(record.command_id) or newest
+        return self._sendings.apply(newest)
+
+    @contextlib.contextmanager
+    def _waiter(self, command_id: bytes) -> Iterator[asyncio.Event]:
+        changed = asyncio.Event()
+        waiting = self._waiting.setdefault(command_id, set())
+        waiting.add(changed)
+        try:
+            yield changed
+        finally:
+            waiting.discard(changed)
+            if not waiting:
+                self._waiting.pop(command_id, None)

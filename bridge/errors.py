@@ -1,0 +1,92 @@
+"""What can go wrong in the bridge, split by who is at fault.
+
+::
+
+    BridgeError
+    ├── SettingsError        the operator's: a setting or a file of the bridge
+    │   └── RegistryError    a vehicle's record cannot be believed
+    ├── StoreError           the medium's: the database did not commit
+    ├── SigningError         the caller's: this signer may not sign that
+    ├── NotConnectedError    the medium's: there is no broker now
+    ├── OrderRefusedError    the caller's: the order cannot be given to this car now
+    └── SinkError            the consumer's: an event was not taken
+
+Every class answers `retryable` and `may_have_taken_effect`. No message holds a key, a
+PIN or a whole card UID.
+"""
+
+from enum import StrEnum, unique
+from typing import ClassVar
+
+
+class BridgeError(Exception):
+    """Root of this package's errors; never raised itself."""
+
+    retryable: ClassVar[bool] = False
+    """Whether the same call may succeed later without anybody changing anything."""
+    may_have_taken_effect: ClassVar[bool] = False
+    """Whether something may have happened although this error was raised."""
+
+    def __init__(self, message: str, *, advice: str = "") -> None:
+        """Keep one sentence and what to do about it."""
+        super().__init__(message)
+        self.advice = advice
+
+
+class SettingsError(BridgeError):
+    """A setting or a file that a setting names cannot be used; nothing was started."""
+
+
+class RegistryError(SettingsError):
+    """A vehicle's record is refused; frames of that vehicle will be too."""
+
+
+class StoreError(BridgeError):
+    """The database did not commit; everything of that transaction is undone."""
+
+    retryable = True
+
+
+class SigningError(BridgeError):
+    """The signer's key may not sign this; nothing was signed and nothing is sent."""
+
+
+class NotConnectedError(BridgeError):
+    """There is no link to the broker; nothing was sent."""
+
+    retryable = True
+
+
+class SinkError(BridgeError):
+    """A consumer did not take an event; it stays in the outbox."""
+
+    retryable = True
+    may_have_taken_effect = True
+
+    def __init__(self, message: str, *, is_permanent: bool = False) -> None:
+        """Say whether the consumer understood the event and does not want it."""
+        super().__init__(message)
+        self.is_permanent = is_permanent
+
+
+@unique
+class Refusal(StrEnum):
+    """Why an order was not turned into a command."""
+
+    UNKNOWN_VEHICLE = "unknown-vehicle"
+    OFFLINE = "vehicle-offline"
+    UNSUPPORTED = "unsupported-capability"
+    NO_CLOCK = "no-clock-estimate"
+    KEY_REUSED = "idempotency-key-reused"
+    BAD_VALUE = "bad-value"
+    FORBIDDEN = "signer-refuses"
+
+
+class OrderRefusedError(BridgeError):
+    """An order that cannot be given now; nothing was signed and nothing is sent."""
+
+    def __init__(self, refusal: Refusal, message: str, *, field: str = "") -> None:
+        """Keep the reason, a sentence and, if one field is at fault, its name."""
+        super().__init__(message)
+        self.refusal = refusal
+        self.field = field

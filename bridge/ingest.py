@@ -1,0 +1,244 @@
+"""From bytes on a topic to a verified record, or to a rejection.
+
+The attacker considered: whoever may publish to the broker, or is the broker. Verify
+before anything else is believed (I-24), in this order: not retained, the topic's form,
+the frame's layout, topic and frame name the same vehicle and class, direction, a
+registered vehicle, its key, the suite, the signature over the received bytes. Only then
+is the payload read.
+
+Rule 1: nothing from outside raises here; a rejection is a value and keeps the bytes.
+Rule 2: an entry of a newer car is verified and kept although its body is not understood
+(protocol-design.md 1.5).
+Rule 3: a signed entry whose body is wrong is verified, kept and refused for good.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from bridge.registry import Registry
+from protocol.codes import Code, FrameClass, FrameType
+from protocol.enrolment import VehicleRecord
+from protocol.entry import FIRST_SEQ, EntryLink, entry_hash, split_entry
+from protocol.errors import AuthenticationError, DecodeError
+from protocol.event import EventBody, parse_event
+from protocol.frame import FRAME_LIMIT, Frame, parse_frame
+from protocol.hello import HELLO, Hello
+from protocol.result import RESULT, Result
+from protocol.signing import verify_frame
+from protocol.telemetry import TELEMETRY, Telemetry
+from protocol.topic import Route, parse_topic
+
+SCHEMA: Final = 1
+"""Revision of results, hellos and telemetry that this bridge reads."""
+
+NUMBER_LIMIT: Final = 2**63 - 1
+"""Largest sequence or clock reading taken. The wire has 64 bits, SQL's BIGINT has 63: a
+car that signs a larger one would otherwise make every batch with it fail (I-31)."""
+
+_NEWER: Final = frozenset({Code.UNKNOWN_OPCODE, Code.UNSUPPORTED_SCHEMA})
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A message that is not believed; its bytes are kept as a dead letter."""
+
+    code: Code
+    """Why."""
+    detail: str
+    """One sentence about what did not hold."""
+    topic: str
+    """Where it came."""
+    data: bytes
+    """What came; cut at `FRAME_LIMIT` bytes, beyond which nothing is a frame."""
+    frame: Frame | None
+    """Its layout as far as it has one; nothing in it is proved."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedEntry:
+    """An event or a result: an entry of a vehicle's ledger."""
+
+    frame: Frame
+    """As received."""
+    link: EntryLink
+    """Where it stands in the ledger."""
+    entry_hash: bytes
+    """32 bytes: how the next entry names it."""
+    body: EventBody | Result | None
+    """What it says; None when it is newer than this bridge, or wrong."""
+    fault: Code | None
+    """Why `body` is None."""
+
+    @property
+    def is_in_ledger(self) -> bool:
+        """Whether it has a place in the ledger; a refusal with sequence 0 has none."""
+        return self.frame.header.seq >= FIRST_SEQ
+
+    @property
+    def refused(self) -> Code | None:
+        """Why this entry is refused for good, or None."""
+        return None if self.fault in _NEWER else self.fault
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedHello:
+    """What a car said first in its session."""
+
+    frame: Frame
+    """As received."""
+    hello: Hello
+    """What it says."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedTelemetry:
+    """A batch of samples; may be lost, gets no receipt."""
+
+    frame: Frame
+    """As received."""
+    telemetry: Telemetry | None
+    """The samples; None when they are newer than this bridge."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedDeath:
+    """The will that a car signed beforehand: its link broke."""
+
+    frame: Frame
+    """As received."""
+
+
+Verified = VerifiedEntry | VerifiedHello | VerifiedTelemetry | VerifiedDeath
+
+
+def verify(
+    topic: str, data: bytes, *, retain: bool, registry: Registry, fleet_id: bytes
+) -> Verified | Rejection:
+    """Verify one message and read it.
+
+    Args:
+        topic: where it was published.
+        data: what was published.
+        retain: whether the broker had kept it from before.
+        registry: who may sign.
+        fleet_id: 16 bytes, part of what is signed.
+
+    Returns:
+        A verified record, or why there is none. Never raises, whatever came.
+    """
+    frame: Frame | None = None
+    try:
+        _require_fresh(retain=retain)
+        route = parse_topic(topic)
+        frame = parse_frame(data)
+        _require_route(frame, route)
+        record = registry.get(frame.header.vehicle_id)
+        _authenticate(frame, record, fleet_id=fleet_id)
+        return read(frame)
+    except (DecodeError, AuthenticationError) as error:
+        return Rejection(error.code, error.detail, topic, data[:FRAME_LIMIT], frame)
+
+
+def _require_fresh(*, retain: bool) -> None:
+    if retain:
+        # L9: a retained message comes again at every connect; no car retains.
+        raise DecodeError(Code.RETAINED, "a retained message")
+
+
+def _require_route(frame: Frame, route: Route) -> None:
+    header = frame.header
+    label = header.frame_class.label
+    if not (header.frame_class.from_vehicle and route.frame_class.from_vehicle):
+        raise DecodeError(
+            Code.WRONG_DIRECTION,
+            f"a {label} frame on a {route.frame_class.label} topic",
+        )
+    if header.frame_class is not route.frame_class:
+        raise DecodeError(
+            Code.BAD_CLASS, f"a {label} frame on a {route.frame_class.label} topic"
+        )
+    if header.vehicle_id != route.vehicle_id:
+        raise DecodeError(
+            Code.WRONG_VEHICLE,
+            f"a frame of {header.vehicle_id} on a topic of {route.vehicle_id}",
+        )
+
+
+def _authenticate(
+    frame: Frame, record: VehicleRecord | None, *, fleet_id: bytes
+) -> None:
+    if record is None:
+        raise AuthenticationError(
+            Code.UNKNOWN_KEY, f"vehicle {frame.header.vehicle_id} is not registered"
+        )
+    verify_frame(frame, fleet_id=fleet_id, key=record.signing_key)
+
+
+def read(frame: Frame) -> Verified:
+    """Read the payload of a frame whose signature holds.
+
+    Raises:
+        DecodeError: the payload is not one that this class allows.
+    """
+    header = frame.header
+    for name, number in (("seq", header.seq), ("mono_ms", header.mono_ms)):
+        if number > NUMBER_LIMIT:
+            raise DecodeError(Code.BAD_PARAM, f"{name} {number} above {NUMBER_LIMIT}")
+    match header.frame_class:
+        case FrameClass.EVENT:
+            return _read_event(frame)
+        case FrameClass.RESULT:
+            return _read_result(frame)
+        case FrameClass.HELLO:
+            _require_form(frame, FrameType.HELLO)
+            return VerifiedHello(frame, HELLO.parse(frame.payload))
+        case FrameClass.TELEM:
+            if header.type != FrameType.TELEMETRY or header.schema != SCHEMA:
+                return VerifiedTelemetry(frame, None)
+            return VerifiedTelemetry(frame, TELEMETRY.parse(frame.payload))
+        case FrameClass.DEATH:
+            return VerifiedDeath(frame)
+        case _:
+            raise DecodeError(
+                Code.WRONG_DIRECTION, f"a {header.frame_class.label} frame from a car"
+            )
+
+
+def _require_form(frame: Frame, wanted: FrameType) -> None:
+    header = frame.header
+    if header.type != wanted:
+        raise DecodeError(
+            Code.BAD_PARAM,
+            f"type 0x{header.type:04X} in a {header.frame_class.label}",
+        )
+    if header.schema != SCHEMA:
+        raise DecodeError(
+            Code.UNSUPPORTED_SCHEMA,
+            f"{header.frame_class.label} schema {header.schema}, this reads {SCHEMA}",
+        )
+
+
+def _read_event(frame: Frame) -> VerifiedEntry:
+    header = frame.header
+    link, body = split_entry(frame.payload)
+    if header.seq < FIRST_SEQ:
+        raise DecodeError(Code.BAD_PARAM, "an event with sequence 0")
+    try:
+        parsed = parse_event(header.type, header.schema, body)
+    except DecodeError as error:
+        return VerifiedEntry(frame, link, entry_hash(frame.data), None, error.code)
+    return VerifiedEntry(frame, link, entry_hash(frame.data), parsed, None)
+
+
+def _read_result(frame: Frame) -> VerifiedEntry:
+    header = frame.header
+    link, body = split_entry(frame.payload)
+    digest = entry_hash(frame.data)
+    try:
+        _require_form(frame, FrameType.RESULT)
+        parsed = RESULT.parse(body)
+    except DecodeError as error:
+        if header.seq < FIRST_SEQ:
+            raise
+        return VerifiedEntry(frame, link, digest, None, error.code)
+    return VerifiedEntry(frame, link, digest, parsed, None)

@@ -1,0 +1,315 @@
+"""From the broker to the store and back to the car: the loop that loses nothing.
+
+The order is the point (I-23): receive, verify, commit, acknowledge to the broker, then
+the signed receipt. If the commit fails, nothing is acknowledged and no receipt is
+signed; the link is dropped, because a broker sends again only after a reconnect
+(a negative PUBACK is not repeated: gmqtt #113).
+
+One batch is under way at a time, so what one car sent stays in order. Verification
+happens in worker threads, the commit in the store's; while a batch is being committed
+the next one gathers, which makes batches as large as the load demands.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from bridge.commands import CommandRecord, Sendings
+from bridge.errors import BridgeError, NotConnectedError, RegistryError, StoreError
+from bridge.ingest import Rejection, Verified, verify
+from bridge.ports import (
+    Connect,
+    Direction,
+    Incoming,
+    Link,
+    ReceiptSigner,
+    WallClock,
+)
+from bridge.registry import RegistryDirectory
+from bridge.rows.receipts import SignedReceipt
+from bridge.store import Committed, ReceiptDue, Store
+from bridge.wire import LOG, Wire
+from protocol.codes import Code, FrameClass
+from protocol.topic import ALL_UPLINKS, topic_of
+from transport.backoff import Backoff
+from transport.errors import TransportError
+
+BATCH_LIMIT: Final = 256
+"""Frames in one transaction: about 10 ms of work, so that a command's answer behind a
+full batch still comes in time."""
+
+GATHER_LIMIT: Final = 1024
+"""Messages taken from the link and not yet committed; then the link's own inbox fills
+and TCP makes the broker wait (reliability.md L4: waiting, never dropping)."""
+
+VERIFIERS: Final = 2
+"""Threads that verify: Ed25519 in OpenSSL runs outside the interpreter's lock."""
+
+BACKOFF: Final = Backoff(initial_s=0.5, maximum_s=15.0)
+"""A bridge is one client among thousands: it may ask a dead broker more often."""
+
+RECEIPT_EXPIRY_S: Final = 60
+"""A receipt that waits longer in a broker is superseded by the next HELLO's."""
+
+RECEIPTS_KEPT: Final = 4096
+"""Sent receipts that wait for the next transaction; older ones are dropped, since the
+next receipt of the same ledger says the same and more."""
+
+
+class Intake:
+    """Receives, proves, stores and confirms, until it is told to stop."""
+
+    def __init__(
+        self,
+        *,
+        connect: Connect,
+        wire: Wire,
+        store: Store,
+        registry: RegistryDirectory,
+        receipt_signer: ReceiptSigner,
+        fleet_id: bytes,
+        now: WallClock,
+        random: Callable[[], float],
+        sendings: Sendings,
+        on_commands: Callable[[Sequence[CommandRecord]], None],
+        on_events: Callable[[], None],
+    ) -> None:
+        self._connect = connect
+        self._wire = wire
+        self._store = store
+        self._registry = registry
+        self._signer = receipt_signer
+        self._fleet_id = fleet_id
+        self._now = now
+        self._random = random
+        self._sendings = sendings
+        self._on_commands = on_commands
+        self._on_events = on_events
+        self._verifiers = ThreadPoolExecutor(VERIFIERS, thread_name_prefix="verify")
+        self._sent_receipts: list[SignedReceipt] = []
+        self.last_error: str | None = None
+        """Why there is no link; None while there is one. For readiness."""
+
+    async def run(self) -> None:
+        """Connect, receive, and reconnect with back-off, until cancelled.
+
+        On cancellation the batch under way is finished first.
+        """
+        failures = 0
+        try:
+            while True:
+                try:
+                    await self._session()
+                except (TransportError, BridgeError) as error:
+                    failures = 1 if self.last_error is None else failures + 1
+                    self.last_error = str(error)
+                    delay_s = BACKOFF.delay_s(failures, random=self._random)
+                    LOG.warning("= no link: %s; next try in %.1f s", error, delay_s)
+                    await asyncio.sleep(delay_s)
+        finally:
+            self._verifiers.shutdown(wait=False, cancel_futures=True)
+
+    async def flush(self) -> None:
+        """Store what waits for a transaction; called when idle and before the end."""
+        await self._commit([], [])
+
+    async def _session(self) -> None:
+        if not await self._store.is_writable():
+            raise StoreError("the store does not commit, so nothing is received")
+        async with self._connect() as link:
+            await link.subscribe(ALL_UPLINKS)
+            self._wire.attach(link)
+            self.last_error = None
+            LOG.info("= connected to the broker")
+            try:
+                await self._receive(link)
+            finally:
+                self._wire.detach()
+
+    async def _receive(self, link: Link) -> None:
+        gathered: asyncio.Queue[Incoming] = asyncio.Queue(GATHER_LIMIT)
+        gatherer = asyncio.create_task(_gather(link, gathered))
+        try:
+            while True:
+                batch = await _next_batch(gathered, gatherer)
+                if not batch:
+                    break
+                # A batch that was begun is finished: half of one is never undone, but
+                # its acknowledgements would be missing and every car would resend.
+                await _finish(self._process(batch))
+        finally:
+            gatherer.cancel()
+            with contextlib.suppress(asyncio.CancelledError, TransportError):
+                await gatherer
+
+    async def _process(self, batch: Sequence[Incoming]) -> None:
+        loop = asyncio.get_running_loop()
+        records = await loop.run_in_executor(self._verifiers, self._verify, batch)
+        committed = await self._commit_kept(batch, records)
+        for message in batch:
+            message.done()
+        notes = zip(batch, committed.notes, strict=True)
+        for message, note in notes:
+            self._wire.watch(Direction.IN, message.topic, message.payload, note)
+        self._tell(committed)
+        await self._confirm(committed.receipts)
+
+    def _verify(self, batch: Sequence[Incoming]) -> list[Verified | Rejection]:
+        return [self._verify_one(message) for message in batch]
+
+    def _verify_one(self, message: Incoming) -> Verified | Rejection:
+        for is_last in (False, True):
+            record = verify(
+                message.topic,
+                message.payload,
+                retain=message.retain,
+                registry=self._registry.current,
+                fleet_id=self._fleet_id,
+            )
+            is_unknown = (
+                isinstance(record, Rejection) and record.code is Code.UNKNOWN_KEY
+            )
+            if is_last or not is_unknown or not self._refresh():
+                return record
+        raise AssertionError("the loop returns")
+
+    def _refresh(self) -> bool:
+        """Look whether an unknown vehicle has been issued since."""
+        try:
+            return self._registry.refresh()
+        except RegistryError as error:
+            LOG.warning("= %s", error)
+            return False
+
+    async def _commit_kept(
+        self, batch: Sequence[Incoming], records: list[Verified | Rejection]
+    ) -> Committed:
+        """Commit; one record that this program cannot digest is kept by itself.
+
+        A defect that one frame provokes would otherwise stop every car's frames for
+        ever (I-31).
+        """
+        try:
+            return await self._commit(records, self._sent_receipts)
+        except StoreError:
+            raise
+        except Exception:  # a defect, whose kind nobody can name beforehand
+            if len(records) == 1:
+                LOG.exception("= a verified frame could not be processed; it is kept")
+                kept = Rejection(
+                    Code.INTERNAL,
+                    "a defect of this bridge; see its log",
+                    batch[0].topic,
+                    batch[0].payload,
+                    None,
+                )
+                return await self._commit([kept], [])
+        parts = [
+            await self._commit_kept([message], [record])
+            for message, record in zip(batch, records, strict=True)
+        ]
+        return _joined(parts)
+
+    async def _commit(
+        self,
+        records: Sequence[Verified | Rejection],
+        receipts: list[SignedReceipt],
+    ) -> Committed:
+        published = self._sendings.unwritten()
+        kept = list(receipts)
+        committed = await self._store.commit_batch(
+            records, published=published, receipts=kept, now=self._now()
+        )
+        self._sendings.written(published)
+        del receipts[: len(kept)]
+        return committed
+
+    def _tell(self, committed: Committed) -> None:
+        if committed.commands:
+            self._on_commands(committed.commands)
+        if committed.has_events:
+            self._on_events()
+
+    async def _confirm(self, due: Iterable[ReceiptDue]) -> None:
+        now = self._now()
+        sendings = []
+        for receipt in due:
+            vehicle = receipt.vehicle
+            data = self._signer.sign(
+                receipt.receipt,
+                vehicle_id=receipt.vehicle_id,
+                session_id=vehicle.session_id or bytes(16),
+                car_now_ms=vehicle.clock.car_now_ms(now=now) or 0,
+                wall_ms=now,
+            )
+            topic = topic_of(receipt.vehicle_id, FrameClass.RECEIPT)
+            sendings.append(self._send(topic, data))
+            self._sent_receipts.append(
+                SignedReceipt(
+                    receipt.vehicle_id,
+                    receipt.receipt.ledger_id,
+                    receipt.receipt.upto,
+                    data,
+                    now,
+                )
+            )
+        del self._sent_receipts[:-RECEIPTS_KEPT]
+        await asyncio.gather(*sendings)
+
+    async def _send(self, topic: str, data: bytes) -> None:
+        # A lost receipt is harmless: the car resends and gets the next one.
+        with contextlib.suppress(TransportError, NotConnectedError):
+            await self._wire.send(topic, data, expiry_s=RECEIPT_EXPIRY_S)
+
+
+async def _gather(link: Link, gathered: asyncio.Queue[Incoming]) -> None:
+    async for message in link.messages():
+        await gathered.put(message)
+
+
+async def _next_batch(
+    gathered: asyncio.Queue[Incoming], gatherer: asyncio.Task[None]
+) -> list[Incoming]:
+    """Return what has gathered, at least one message; empty when the link is closed.
+
+    Raises:
+        TransportError: the link was lost and nothing is left of it.
+    """
+    if gathered.empty():
+        getter = asyncio.create_task(gathered.get())
+        try:
+            await asyncio.wait({getter, gatherer}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            getter.cancel()
+            raise
+        if not getter.done():
+            getter.cancel()
+            await gatherer
+            return []
+        batch = [getter.result()]
+    else:
+        batch = []
+    while len(batch) < BATCH_LIMIT and not gathered.empty():
+        batch.append(gathered.get_nowait())
+    return batch
+
+
+async def _finish(work: Coroutine[None, None, None]) -> None:
+    """Await something to its end even if we are cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
+
+
+def _joined(parts: Sequence[Committed]) -> Committed:
+    return Committed(
+        tuple(note for part in parts for note in part.notes),
+        tuple(receipt for part in parts for receipt in part.receipts),
+        tuple(record for part in parts for record in part.commands),
+        any(part.has_events for part in parts),
+    )

@@ -1,0 +1,155 @@
+"""How far a vehicle's ledger is known: receipts, gaps, forks and breaks.
+
+Theory of operation. A ledger is a chain of entries 1, 2, 3 .. in which each names the
+hash of the one before. The bridge takes entries in any order, but what it tells others
+advances only along the unbroken chain: `upto` is the last entry of which every entry
+before is stored too. An entry beyond a gap is *held*: stored, not yet told.
+
+Rule 1: nothing is refused silently; every placement that is not `NEXT` or `DUPLICATE`
+is reported (I-27).
+Rule 2: same sequence, same hash is a duplicate; same sequence, other hash is a fork,
+and both are kept.
+Rule 3: an entry that does not name the hash of the entry before it breaks the chain;
+it is kept, and the ledger stops there until people have looked at it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum, unique
+from typing import Final
+
+from protocol.entry import FIRST_SEQ, GENESIS
+from protocol.receipt import GAPS_LIMIT, Gap
+
+HELD_LIMIT: Final = 4096
+"""Entries held beyond a gap. More are not taken until it closes: the car keeps what has
+no receipt, and a hostile car cannot fill the store with islands."""
+
+
+@unique
+class Placement(StrEnum):
+    """Where an entry went."""
+
+    NEXT = "next"
+    """It continued the chain, perhaps with held ones behind it."""
+    HELD = "held beyond a gap"
+    """Stored; a gap before it is open."""
+    DUPLICATE = "duplicate"
+    """Known, byte for byte."""
+    FORKED = "fork"
+    """Another entry with this sequence is known."""
+    BROKEN = "chain broken"
+    """It does not name the entry before it; stored and held."""
+    CROWDED = "too many held"
+    """Not stored: `HELD_LIMIT` entries wait beyond a gap already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the ledger needs to know of an entry."""
+
+    seq: int
+    """From 1."""
+    entry_hash: bytes
+    """32 bytes."""
+    prev_hash: bytes
+    """32 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """One ledger as far as it is known."""
+
+    upto: int = 0
+    """The last entry with every one before it; 0 for none."""
+    head_hash: bytes = GENESIS
+    """Hash of entry `upto`."""
+    held: Mapping[int, Place] = field(default_factory=dict)
+    """Entries beyond a gap or a break, by sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """What became of one entry."""
+
+    placement: Placement
+    """Where it went."""
+    ledger: Ledger
+    """The ledger afterwards."""
+    released: tuple[int, ...] = ()
+    """Sequences that may be told now, in order; the entry's own included."""
+    broken_at: int | None = None
+    """A held entry that turned out not to continue the chain."""
+
+
+def place(ledger: Ledger, entry: Place, *, known_hash: bytes | None) -> Placed:
+    """Place an entry.
+
+    Args:
+        ledger: as it was before.
+        entry: the verified entry.
+        known_hash: hash of the stored entry with this ledger and sequence, if any.
+    """
+    if known_hash is not None:
+        same = known_hash == entry.entry_hash
+        return Placed(Placement.DUPLICATE if same else Placement.FORKED, ledger)
+    if entry.seq != ledger.upto + 1:
+        if len(ledger.held) >= HELD_LIMIT:
+            return Placed(Placement.CROWDED, ledger)
+        return Placed(Placement.HELD, _hold(ledger, entry))
+    if entry.prev_hash != ledger.head_hash:
+        return Placed(Placement.BROKEN, _hold(ledger, entry), broken_at=entry.seq)
+    held = dict(ledger.held)
+    head, released = entry, [entry.seq]
+    while following := held.get(head.seq + 1):
+        if following.prev_hash != head.entry_hash:
+            after = Ledger(head.seq, head.entry_hash, held)
+            return Placed(Placement.NEXT, after, tuple(released), following.seq)
+        head = held.pop(following.seq)
+        released.append(head.seq)
+    after = Ledger(head.seq, head.entry_hash, held)
+    return Placed(Placement.NEXT, after, tuple(released))
+
+
+def _hold(ledger: Ledger, entry: Place) -> Ledger:
+    return replace(ledger, held={**ledger.held, entry.seq: entry})
+
+
+def gaps_of(ledger: Ledger) -> tuple[Gap, ...]:
+    """Return what is missing before the held entries, the oldest gaps first.
+
+    At most `GAPS_LIMIT`; the next receipt asks for the rest.
+    """
+    gaps: list[Gap] = []
+    expected = ledger.upto + 1
+    for seq in sorted(ledger.held):
+        if seq > expected:
+            gaps.append(Gap(expected, seq - 1))
+        if len(gaps) == GAPS_LIMIT:
+            break
+        expected = seq + 1
+    return tuple(gaps)
+
+
+def contradicts(
+    ledger: Ledger, head_seq: int, head_hash: bytes, *, known_hash: bytes | None
+) -> str | None:
+    """Compare a car's own word about its ledger's head with what is stored.
+
+    Args:
+        ledger: as stored.
+        head_seq: from the HELLO.
+        head_hash: from the HELLO.
+        known_hash: hash of the stored entry `head_seq`, if any.
+
+    Returns:
+        What contradicts, in a few words, or None.
+    """
+    if head_seq < ledger.upto:
+        return (
+            f"the car's ledger ends at {head_seq}, but entry {ledger.upto} is stored: "
+            "it went back"
+        )
+    if head_seq >= FIRST_SEQ and known_hash is not None and known_hash != head_hash:
+        return f"the car's entry {head_seq} is not the one that is stored"
+    return None

@@ -1,0 +1,177 @@
+"""What the bridge needs from outside: time, randomness, a broker, a signer, an eye.
+
+`transport.link.MqttLink` fits `Link` as it is. Tests put an in-memory broker, a manual
+clock and counted randomness here.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import StrEnum, unique
+from typing import Protocol
+
+from protocol.codes import Opcode
+from protocol.frame import Frame
+from protocol.identity import VehicleId
+from protocol.receipt import Receipt
+
+WallClock = Callable[[], int]
+"""Returns UTC in ms. Commands expire by a car's clock, which is estimated from it."""
+
+RandomBytes = Callable[[int], bytes]
+"""Returns that many unpredictable bytes."""
+
+
+class Incoming(Protocol):
+    """A message that a broker delivered and still holds until `done`."""
+
+    @property
+    def topic(self) -> str:
+        """Where it was published; proves nothing about who did."""
+
+    @property
+    def payload(self) -> bytes:
+        """As published."""
+
+    @property
+    def retain(self) -> bool:
+        """Whether the broker had kept it from before our subscription."""
+
+    def done(self) -> None:
+        """Acknowledge it; only after what it caused is durable (I-23)."""
+
+
+class Link(Protocol):
+    """One connection to a broker."""
+
+    async def publish(
+        self, topic: str, payload: bytes, *, expiry_s: int | None = None
+    ) -> None:
+        """Publish and return when the broker has taken it.
+
+        Raises:
+            TransportError: refused, unknown, or no link.
+        """
+
+    async def subscribe(self, *topic_filters: str) -> None:
+        """Subscribe to every filter.
+
+        Raises:
+            TransportError: refused, or no link.
+        """
+
+    def messages(self) -> AsyncIterator[Incoming]:
+        """Yield messages until the link is lost.
+
+        Raises:
+            TransportError: the link was lost.
+        """
+
+
+Connect = Callable[[], AbstractAsyncContextManager[Link]]
+"""Makes one connection; entered once, made anew to reconnect."""
+
+
+@unique
+class Direction(StrEnum):
+    """Which way a frame went, in the signs of the log."""
+
+    IN = "<"
+    OUT = ">"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSeen:
+    """One frame on the wire, as an observer of the bridge is told of it."""
+
+    direction: Direction
+    """Received or sent."""
+    topic: str
+    """Where it was published."""
+    data: bytes
+    """As it crossed the wire."""
+    frame: Frame | None
+    """Its layout, or None if the bytes are no frame."""
+    note: str
+    """What became of it: empty for "as it should be", else one or a few words."""
+
+
+Observer = Callable[[FrameSeen], None]
+"""Called in the event loop for every frame, after its batch is committed or it is sent.
+It must return at once; an exception of it is logged and ignored."""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningOrder:
+    """A command that is ready to be signed."""
+
+    vehicle_id: VehicleId
+    """Whom it addresses."""
+    session_id: bytes
+    """16 bytes: the car's session."""
+    opcode: Opcode
+    """What it asks for; fixes the lane and the longest life."""
+    payload: bytes
+    """Its encoded body."""
+    msg_id: bytes
+    """16 bytes: the command's id."""
+    car_now_ms: int
+    """Estimated boot clock of the car, never ahead of it."""
+    wall_ms: int
+    """UTC label."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedCommand:
+    """A signed command and what its header says."""
+
+    data: bytes
+    """The frame."""
+    key_id: bytes
+    """8 bytes."""
+    lane: int
+    """Its lane."""
+    seq: int
+    """Its sequence in key, session and lane; durable before this object exists."""
+    not_after_ms: int
+    """On the car's boot clock."""
+
+
+class CommandSigner(Protocol):
+    """Signs commands: in this process, behind a socket or in an HSM."""
+
+    async def sign(self, order: SigningOrder) -> SignedCommand:
+        """Sign, with the next sequence stored before this returns.
+
+        Raises:
+            SigningError: the key may not sign this opcode, lane or now.
+            StoreError: the sequence could not be stored.
+        """
+
+
+class ReceiptSigner(Protocol):
+    """Signs receipts and nothing else."""
+
+    def sign(
+        self,
+        receipt: Receipt,
+        *,
+        vehicle_id: VehicleId,
+        session_id: bytes,
+        car_now_ms: int,
+        wall_ms: int,
+    ) -> bytes:
+        """Return the frame."""
+
+
+class SequenceStore(Protocol):
+    """Keeps, durably, which sequences a signer has used."""
+
+    async def reserve_sequences(
+        self, key_id: bytes, session_id: bytes, lane: int, count: int
+    ) -> int:
+        """Reserve `count` sequences and return the first.
+
+        Raises:
+            StoreError: not stored; none of them may be used.
+        """

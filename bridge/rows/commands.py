@@ -1,0 +1,147 @@
+"""Rows of commands and of signers' sequences."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, Select, and_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from bridge import schema
+from bridge.commands import OPEN, CommandRecord
+from bridge.rows.statements import chunks, upsert
+from protocol.identity import VehicleId
+
+_TABLE = schema.commands
+
+
+def load_commands(
+    connection: Connection, command_ids: Iterable[bytes]
+) -> dict[bytes, CommandRecord]:
+    """Return these commands by id; unknown ones are missing."""
+    found: dict[bytes, CommandRecord] = {}
+    for chunk in chunks(command_ids):
+        query = select(_TABLE.c.record).where(_TABLE.c.command_id.in_(chunk))
+        found |= _records(connection, query)
+    return found
+
+
+def load_open_commands(
+    connection: Connection, vehicle_ids: Iterable[VehicleId] | None
+) -> dict[bytes, CommandRecord]:
+    """Return commands that wait for a signed word, of these vehicles or of all."""
+    is_open = _TABLE.c.state.in_([state.value for state in OPEN])
+    query = select(_TABLE.c.record).where(is_open)
+    if vehicle_ids is None:
+        return _records(connection, query)
+    found: dict[bytes, CommandRecord] = {}
+    for chunk in chunks(vehicle_ids):
+        names = [str(vehicle_id) for vehicle_id in chunk]
+        found |= _records(connection, query.where(_TABLE.c.vehicle_id.in_(names)))
+    return found
+
+
+def find_by_key(
+    connection: Connection, vehicle_id: VehicleId, idempotency_key: str
+) -> CommandRecord | None:
+    """Return the command that was ordered with this key."""
+    query = select(_TABLE.c.record).where(
+        _TABLE.c.vehicle_id == str(vehicle_id),
+        _TABLE.c.idempotency_key == idempotency_key,
+    )
+    return next(iter(_records(connection, query).values()), None)
+
+
+def find_reservation(
+    connection: Connection, rental_id: bytes, opcode: int
+) -> VehicleId | None:
+    """Return the car that was last ordered to reserve for this rental."""
+    query = (
+        select(_TABLE.c.vehicle_id)
+        .where(_TABLE.c.rental_id == rental_id, _TABLE.c.opcode == opcode)
+        .order_by(_TABLE.c.expires_ms.desc())
+        .limit(1)
+    )
+    text = connection.execute(query).scalar_one_or_none()
+    return None if text is None else VehicleId.from_text(text)
+
+
+def add_command(connection: Connection, record: CommandRecord) -> CommandRecord:
+    """Store a new command; return it, or the one that has its idempotency key."""
+    try:
+        with connection.begin_nested():
+            connection.execute(_TABLE.insert().values(_row(record)))
+    except IntegrityError:
+        key = record.idempotency_key
+        known = None if key is None else find_by_key(connection, record.vehicle_id, key)
+        if known is None:
+            raise
+        return known
+    return record
+
+
+def write_command(connection: Connection, record: CommandRecord) -> bool:
+    """Write a changed command over an older version; False if a newer one is there."""
+    statement = (
+        update(_TABLE)
+        .where(
+            and_(
+                _TABLE.c.command_id == record.command_id,
+                _TABLE.c.version < record.version,
+            )
+        )
+        .values(_row(record))
+    )
+    return connection.execute(statement).rowcount == 1
+
+
+def replace_command(
+    connection: Connection, before: CommandRecord, after: CommandRecord
+) -> bool:
+    """Compare and set: write `after` only over exactly `before`'s version."""
+    statement = (
+        update(_TABLE)
+        .where(
+            and_(
+                _TABLE.c.command_id == before.command_id,
+                _TABLE.c.version == before.version,
+            )
+        )
+        .values(_row(after))
+    )
+    return connection.execute(statement).rowcount == 1
+
+
+def reserve_sequences(
+    connection: Connection, key_id: bytes, session_id: bytes, lane: int, count: int
+) -> int:
+    """Reserve `count` sequences and return the first; they begin at 1."""
+    table = schema.sequences
+    key = {"key_id": key_id, "session_id": session_id, "lane": lane}
+    query = select(table.c.reserved).filter_by(**key)
+    last: int = connection.execute(query).scalar_one_or_none() or 0
+    connection.execute(upsert(connection, table).values(**key, reserved=last + count))
+    return last + 1
+
+
+def _records(connection: Connection, query: Select[Any]) -> dict[bytes, CommandRecord]:
+    found = (_record(row) for row in connection.execute(query))
+    return {record.command_id: record for record in found}
+
+
+def _record(row: Row[Any]) -> CommandRecord:
+    return msgspec.json.decode(row.record, type=CommandRecord)
+
+
+def _row(record: CommandRecord) -> dict[str, object]:
+    return {
+        "command_id": record.command_id,
+        "vehicle_id": str(record.vehicle_id),
+        "idempotency_key": record.idempotency_key,
+        "state": record.state.value,
+        "version": record.version,
+        "rental_id": record.rental_id,
+        "opcode": record.opcode,
+        "expires_ms": record.expires_ms,
+        "record": msgspec.json.encode(record),
+    }

@@ -1,0 +1,82 @@
+"""Rows of the outbox, of the sinks' cursors, and of what a sink gave up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from bridge import schema
+from bridge.rows.statements import upsert
+from protocol.identity import VehicleId
+
+_OUTBOX = schema.outbox
+_CURSORS = schema.cursors
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """One event as a sink gets it."""
+
+    position: int
+    """Rises over all vehicles."""
+    event_id: str
+    """UUID text."""
+    vehicle_id: VehicleId
+    """Events of one vehicle are delivered one after another."""
+    type: str
+    """CloudEvents type."""
+    body: bytes
+    """The CloudEvent in JSON."""
+    created_ms: int
+    """UTC ms when it was stored."""
+
+
+def outbox_after(connection: Connection, position: int, limit: int) -> list[OutboxRow]:
+    """Return the next events behind a position."""
+    query = (
+        select(_OUTBOX)
+        .where(_OUTBOX.c.position > position)
+        .order_by(_OUTBOX.c.position)
+        .limit(limit)
+    )
+    return [
+        OutboxRow(
+            row.position,
+            row.event_id,
+            VehicleId.from_text(row.vehicle_id),
+            row.type,
+            row.body,
+            row.created_ms,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def cursor_of(connection: Connection, sink: str) -> int:
+    """Return up to where a sink took everything; a new sink begins at the beginning."""
+    query = select(_CURSORS.c.position).where(_CURSORS.c.sink == sink)
+    return connection.execute(query).scalar_one_or_none() or 0
+
+
+def set_cursor(
+    connection: Connection,
+    sink: str,
+    position: int,
+    given_up: Mapping[int, str],
+    now: int,
+) -> None:
+    """Note that a sink took, or gave up, everything up to `position`."""
+    connection.execute(
+        upsert(connection, _CURSORS).values(sink=sink, position=position)
+    )
+    for lost, reason in given_up.items():
+        connection.execute(
+            upsert(connection, schema.undelivered).values(
+                sink=sink, position=lost, reason=reason[:512], given_up_ms=now
+            )
+        )
+
+
+def outbox_head(connection: Connection) -> int:
+    """Return the newest position, 0 for an empty outbox."""
+    return connection.execute(select(func.max(_OUTBOX.c.position))).scalar_one() or 0

@@ -1,0 +1,40 @@
+"""Statements that both engines have, each in its own words."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final, TypeVar
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.sql.dml import Insert
+
+CHUNK: Final = 256
+"""Rows named in one statement; SQLite takes 32,766 values in all."""
+
+T = TypeVar("T")
+
+
+def chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    """Yield the items in lists that fit one statement."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk
+
+
+def upsert(connection: Connection, table: Table) -> Insert:
+    """Return an insert that overwrites the row with the same primary key."""
+    keys = [column.name for column in table.primary_key]
+    postgresql = connection.dialect.name == "postgresql"
+    statement = (postgresql_insert if postgresql else sqlite_insert)(table)
+    replaced = {c.name: c for c in statement.excluded if c.name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=replaced)
+
+
+def insert_new(
+    connection: Connection, table: Table, *, unique: Sequence[str]
+) -> Insert:
+    """Return an insert that leaves a row with the same unique columns as it is."""
+    postgresql = connection.dialect.name == "postgresql"
+    statement = (postgresql_insert if postgresql else sqlite_insert)(table)
+    return statement.on_conflict_do_nothing(index_elements=list(unique))

@@ -1,0 +1,187 @@
+"""The tables of the bridge's store, one declaration for SQLite and PostgreSQL.
+
+Ids of vehicles are their canonical text, so that a person can read the database; every
+other id is bytes. Times are UTC ms. Nothing is deleted here except what has a bound of
+its own: telemetry and dead letters.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+VERSION: Final = 1
+"""Revision of this schema; migrations begin with the second."""
+
+VEHICLE_TEXT: Final = 26
+UUID_TEXT: Final = 36
+
+# SQLite gives out row ids by itself only for a column that is exactly INTEGER.
+_ID: Final = BigInteger().with_variant(Integer, "sqlite")
+
+metadata: Final = MetaData()
+
+meta: Final = Table(
+    "meta",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", String(128), nullable=False),
+)
+
+frames: Final = Table(
+    "frames",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("vehicle_id", String(VEHICLE_TEXT), nullable=False),
+    Column("ledger_id", LargeBinary(8), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("entry_hash", LargeBinary(32), nullable=False),
+    Column("prev_hash", LargeBinary(32), nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    # Stored and not told yet, because a gap or a break before it is open.
+    Column("is_held", Boolean, nullable=False),
+    # Why it is refused for good; the car is told by receipt.
+    Column("refused", SmallInteger),
+    UniqueConstraint("vehicle_id", "ledger_id", "seq", name="one_entry_per_place"),
+)
+Index(
+    "held_frames",
+    frames.c.vehicle_id,
+    frames.c.ledger_id,
+    frames.c.seq,
+    sqlite_where=frames.c.is_held,
+    postgresql_where=frames.c.is_held,
+)
+
+ledgers: Final = Table(
+    "ledgers",
+    metadata,
+    Column("vehicle_id", String(VEHICLE_TEXT), primary_key=True),
+    Column("ledger_id", LargeBinary(8), primary_key=True),
+    Column("upto", BigInteger, nullable=False),
+    Column("head_hash", LargeBinary(32), nullable=False),
+    # Since when entries have been held, and whether the alarm about it went out.
+    Column("gap_since_ms", BigInteger),
+    Column("is_gap_told", Boolean, nullable=False),
+)
+
+receipts: Final = Table(
+    "receipts",
+    metadata,
+    Column("vehicle_id", String(VEHICLE_TEXT), primary_key=True),
+    Column("ledger_id", LargeBinary(8), primary_key=True),
+    Column("upto", BigInteger, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+    Column("signed_ms", BigInteger, nullable=False),
+)
+
+vehicles: Final = Table(
+    "vehicles",
+    metadata,
+    Column("vehicle_id", String(VEHICLE_TEXT), primary_key=True),
+    # `bridge.vehicle.VehicleState` in JSON: read and written whole.
+    Column("state", LargeBinary, nullable=False),
+)
+
+telemetry: Final = Table(
+    "telemetry",
+    metadata,
+    Column("vehicle_id", String(VEHICLE_TEXT), primary_key=True),
+    # A ring: the newest frames of a car overwrite its oldest.
+    Column("slot", SmallInteger, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+)
+
+rentals: Final = Table(
+    "rentals",
+    metadata,
+    Column("rental_id", LargeBinary(16), primary_key=True),
+    Column("vehicle_id", String(VEHICLE_TEXT), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("ledger_id", LargeBinary(8), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("report", LargeBinary),
+    Column("updated_ms", BigInteger, nullable=False),
+)
+
+outbox: Final = Table(
+    "outbox",
+    metadata,
+    Column("position", _ID, primary_key=True),
+    Column("event_id", String(UUID_TEXT), nullable=False, unique=True),
+    Column("vehicle_id", String(VEHICLE_TEXT), nullable=False),
+    Column("type", String(64), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+cursors: Final = Table(
+    "cursors",
+    metadata,
+    Column("sink", String(64), primary_key=True),
+    # Everything up to here was taken by this sink.
+    Column("position", BigInteger, nullable=False),
+)
+
+undelivered: Final = Table(
+    "undelivered",
+    metadata,
+    Column("sink", String(64), primary_key=True),
+    Column("position", _ID, ForeignKey(outbox.c.position), primary_key=True),
+    Column("reason", String(512), nullable=False),
+    Column("given_up_ms", BigInteger, nullable=False),
+)
+
+dead_letters: Final = Table(
+    "dead_letters",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("topic", String(256), nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Column("reason", String(512), nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+commands: Final = Table(
+    "commands",
+    metadata,
+    Column("command_id", LargeBinary(16), primary_key=True),
+    Column("vehicle_id", String(VEHICLE_TEXT), nullable=False),
+    Column("idempotency_key", String(128)),
+    Column("state", String(16), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("rental_id", LargeBinary(16), nullable=False),
+    Column("opcode", Integer, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    # `bridge.commands.CommandRecord` in JSON; the columns above are for finding it.
+    Column("record", LargeBinary, nullable=False),
+    UniqueConstraint("vehicle_id", "idempotency_key", name="one_command_per_key"),
+)
+Index("open_commands", commands.c.state, commands.c.vehicle_id)
+Index("commands_of_rental", commands.c.rental_id)
+
+sequences: Final = Table(
+    "sequences",
+    metadata,
+    Column("key_id", LargeBinary(8), primary_key=True),
+    Column("session_id", LargeBinary(16), primary_key=True),
+    Column("lane", SmallInteger, primary_key=True),
+    # No sequence up to here may be given out again.
+    Column("reserved", BigInteger, nullable=False),
+)

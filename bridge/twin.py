@@ -1,0 +1,212 @@
+"""The last known state of a car, each field by itself.
+
+Three sources tell fields: snapshots (in hellos and results), ledger events, telemetry.
+They may arrive in any order: after an outage a rental that ended offline arrives behind
+the HELLO that already shows its end. So each field keeps the stamp of the car's own
+clock, and only a later stamp replaces it; time of arrival decides nothing
+(protocol-design.md 7, fleet-telemetry #386).
+
+What was not measured changes nothing: the field keeps its value and shows its age.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from protocol.codes import Bits, Light, RentalMode
+from protocol.event import (
+    EngineReleased,
+    EngineStarted,
+    EngineStopped,
+    EventBody,
+    Parked,
+    RefuelEnded,
+    RefuelStarted,
+    RentalEnded,
+    RentalStarted,
+    ReservationCancelled,
+    ReservationExpired,
+    ReservationStarted,
+    Resumed,
+)
+from protocol.snapshot import NO_RENTAL, Snapshot
+from protocol.telemetry import Sample
+
+Value = str | int | float | bool | None
+Values = Mapping[str, Value]
+
+DEGREES_E7: Final = 10_000_000
+
+_BITS: Final = {bit: str(bit.name).lower() for bit in Bits}
+
+
+class Stamp(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """When, by the car's own clock; later boots are later."""
+
+    boot_counter: int
+    """From the session id."""
+    mono_ms: int
+    """The car's boot clock."""
+
+
+class Field(msgspec.Struct, frozen=True, array_like=True):
+    """One thing that is known of a car."""
+
+    value: Value
+    """What it is; units are in the field's name."""
+    observed_ms: int | None
+    """When the car observed it, UTC ms as well as is known."""
+    received_ms: int
+    """When the bridge received it, UTC ms."""
+    stamp: Stamp
+    """Orders it."""
+
+
+Twin = dict[str, Field]
+"""Fields by name; treat as a value: `advance` returns another."""
+
+
+def advance(
+    twin: Twin,
+    values: Values,
+    *,
+    stamp: Stamp,
+    observed_ms: int | None,
+    received_ms: int,
+) -> Twin:
+    """Return the twin with newer values; what is older than its field is left out."""
+    newer = {
+        name: Field(value, observed_ms, received_ms, stamp)
+        for name, value in values.items()
+        if name not in twin or twin[name].stamp <= stamp
+    }
+    return {**twin, **newer} if newer else twin
+
+
+def values_of_bits(bits: Bits) -> dict[str, Value]:
+    """Return each bit as a field."""
+    return {name: bool(bits & bit) for bit, name in _BITS.items()}
+
+
+def values_of_snapshot(snapshot: Snapshot) -> Values:
+    """Return what a snapshot tells."""
+    values: dict[str, Value] = {
+        "mode": snapshot.mode.name.lower(),
+        "condition": snapshot.condition.name.lower(),
+        "light": snapshot.light.name.lower(),
+        "energy_kind": snapshot.energy_kind.name.lower(),
+        "state_version": snapshot.state_version,
+        "rental_id": _rental(snapshot.rental_id),
+        **values_of_bits(snapshot.bits),
+    }
+    measured = {
+        "energy_pct": snapshot.energy_pct,
+        "washer_pct": snapshot.washer_pct,
+        "range_km": snapshot.range_km,
+        "supply_mv": snapshot.supply_mv,
+        "odometer_m": snapshot.odometer_m,
+    }
+    return values | _known(measured)
+
+
+def values_of_sample(sample: Sample) -> Values:
+    """Return what a telemetry sample tells."""
+    values: dict[str, Value] = {
+        "mode": sample.mode.name.lower(),
+        **values_of_bits(sample.bits),
+    }
+    measured: dict[str, Value] = {
+        "heading_deg": sample.heading_deg,
+        "odometer_m": sample.odometer_m,
+        "energy_pct": sample.energy_pct,
+        "range_km": sample.range_km,
+        "washer_pct": sample.washer_pct,
+        "supply_mv": sample.supply_mv,
+        "signal_pct": sample.signal_pct,
+        "latitude_deg": _scaled(sample.latitude_e7, DEGREES_E7),
+        "longitude_deg": _scaled(sample.longitude_e7, DEGREES_E7),
+        "accuracy_m": _scaled(sample.accuracy_dm, 10),
+        "speed_kmh": _scaled(sample.speed_dkmh, 10),
+    }
+    return values | _known(measured)
+
+
+_MODE_AFTER: Final[dict[type[object], tuple[RentalMode, Light]]] = {
+    ReservationStarted: (RentalMode.RESERVED, Light.YELLOW),
+    ReservationExpired: (RentalMode.AVAILABLE, Light.GREEN),
+    ReservationCancelled: (RentalMode.AVAILABLE, Light.GREEN),
+    RentalStarted: (RentalMode.STOPPED, Light.RED),
+    EngineStarted: (RentalMode.DRIVING, Light.RED),
+    EngineStopped: (RentalMode.STOPPED, Light.RED),
+    Parked: (RentalMode.PARKED, Light.RED),
+    Resumed: (RentalMode.STOPPED, Light.RED),
+    RefuelStarted: (RentalMode.REFUELLING, Light.RED),
+    RefuelEnded: (RentalMode.STOPPED, Light.RED),
+    RentalEnded: (RentalMode.AVAILABLE, Light.GREEN),
+}
+"""The mode and the indicator that a car is in after an event (H15)."""
+
+_FACTS_AFTER: Final[dict[type[object], dict[str, Value]]] = {
+    RentalStarted: {"locked": False},
+    EngineReleased: {"engine_released": True},
+    EngineStarted: {"engine_running": True},
+    EngineStopped: {"engine_running": False, "moving": False},
+    Parked: {"locked": True},
+    Resumed: {"locked": False},
+}
+"""What else is known to hold after an event."""
+
+_LEVELS: Final = {
+    "odometer_m": "odometer_m",
+    "end_odometer_m": "odometer_m",
+    "energy_pct": "energy_pct",
+    "after_pct": "energy_pct",
+    "end_energy_pct": "energy_pct",
+    "washer_pct": "washer_pct",
+    "end_washer_pct": "washer_pct",
+    "range_km": "range_km",
+}
+"""Which field of an event measures which field of the twin."""
+
+
+def values_of_event(body: EventBody) -> Values:
+    """Return what a ledger event tells: a mode, facts, levels."""
+    kind = type(body)
+    values: dict[str, Value] = {}
+    if kind in _MODE_AFTER:
+        mode, light = _MODE_AFTER[kind]
+        values["mode"] = mode.name.lower()
+        values["light"] = light.name.lower()
+        rental_id: bytes = getattr(body, "rental_id", NO_RENTAL)
+        values["rental_id"] = (
+            None if mode is RentalMode.AVAILABLE else _rental(rental_id)
+        )
+    values |= _FACTS_AFTER.get(kind, {})
+    if isinstance(body, RentalEnded):
+        values |= values_of_bits(body.bits)
+    return values | _known(
+        {
+            name: getattr(body, source, None)
+            for source, name in _LEVELS.items()
+            if hasattr(body, source)
+        }
+    )
+
+
+def rental_of(twin: Twin) -> str | None:
+    """Return the rental that the car is in, in hex, as far as is known."""
+    found = twin.get("rental_id")
+    return found.value if found is not None and isinstance(found.value, str) else None
+
+
+def _rental(rental_id: bytes) -> str | None:
+    return None if rental_id == NO_RENTAL else rental_id.hex()
+
+
+def _known(values: Values) -> dict[str, Value]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _scaled(value: int | None, scale: int) -> float | None:
+    return None if value is None else value / scale

@@ -1,0 +1,152 @@
+"""What the bridge remembers of one vehicle beside its ledger: session, clock, presence.
+
+Rule 1: a HELLO counts only if (boot counter, hello sequence) rises; otherwise a broker
+could bring back an old session by replaying one (protocol-design.md 1.3).
+Rule 2: a DEATH counts only if it belongs to the newest connection: its sequence is not
+below that of the newest HELLO of the same session (1.4).
+Rule 3: a car that has said nothing for `SILENCE_MS` is taken for offline even without a
+DEATH: a broker that froze sends none.
+"""
+
+from enum import StrEnum, unique
+from typing import Final, Self
+
+import msgspec
+
+from bridge.clock import ClockEstimate
+from bridge.twin import Stamp, Twin, Values, advance
+from protocol.frame import Header
+from protocol.hello import Hello
+from protocol.identity import boot_counter
+
+SILENCE_MS: Final = 180_000
+"""Three of the longest gaps between telemetry frames, which are 60 s apart at rest
+(protocol-design.md 6)."""
+
+
+@unique
+class HelloJudgement(StrEnum):
+    """What a HELLO is worth."""
+
+    NEWER = "accepted"
+    SAME = "duplicate"
+    REGRESSED = "hello went back"
+
+
+class VehicleState(msgspec.Struct, frozen=True):
+    """One vehicle; a value, stored as JSON."""
+
+    session_id: bytes = b""
+    """16 bytes of the session that commands are signed for; empty before any HELLO."""
+    hello_seq: int = -1
+    """Sequence of the newest HELLO."""
+    hello_hash: bytes = b""
+    """32 bytes: tells a redelivered HELLO from a replayed older one."""
+    hello_ms: int = 0
+    """UTC ms when it was received."""
+    last_seen_ms: int = 0
+    """UTC ms when anything verified was received."""
+    is_connected: bool = False
+    """Whether no DEATH came since the newest HELLO."""
+    firmware: str = ""
+    """Major.minor.patch."""
+    bundle_version: int = 0
+    """Trust bundle in use."""
+    capabilities: tuple[tuple[int, int], ...] = ()
+    """(opcode, newest schema) that the car understands."""
+    ledger_id: bytes = b""
+    """8 bytes: the ledger in use."""
+    storage_free_kib: int = 0
+    """Room for the ledger."""
+    clock: ClockEstimate = ClockEstimate()
+    """What its boot clock shows."""
+    twin: Twin = {}
+    """What is known of the car."""
+    faults: tuple[str, ...] = ()
+    """Faults raised and not cleared."""
+
+    def judge(self, header: Header, frame_hash: bytes) -> HelloJudgement:
+        """Say what a verified HELLO is worth (rule 1)."""
+        if frame_hash == self.hello_hash:
+            return HelloJudgement.SAME
+        if not self.session_id:
+            return HelloJudgement.NEWER
+        old = (boot_counter(self.session_id), self.hello_seq)
+        new = (boot_counter(header.session_id), header.seq)
+        return HelloJudgement.NEWER if new > old else HelloJudgement.REGRESSED
+
+    def greeted(
+        self, header: Header, hello: Hello, frame_hash: bytes, *, now: int
+    ) -> Self:
+        """Return the vehicle after an accepted HELLO."""
+        return msgspec.structs.replace(
+            self,
+            session_id=header.session_id,
+            hello_seq=header.seq,
+            hello_hash=frame_hash,
+            hello_ms=now,
+            is_connected=True,
+            firmware=".".join(str(part) for part in hello.firmware[:3]),
+            bundle_version=hello.bundle_version,
+            capabilities=tuple((c.opcode, c.schema) for c in hello.capabilities),
+            ledger_id=hello.ledger_id,
+            storage_free_kib=hello.storage_free_kib,
+        )
+
+    def heard(self, header: Header, *, now: int) -> Self:
+        """Return the vehicle after any verified frame."""
+        clock = self.clock
+        # A stored frame of an earlier session says nothing about today's clock, and a
+        # first session is believed only from its HELLO on.
+        if header.session_id == self.session_id:
+            boot = boot_counter(header.session_id)
+            clock = clock.observed(boot, header.mono_ms, now=now)
+        return msgspec.structs.replace(self, last_seen_ms=now, clock=clock)
+
+    def died(self, header: Header) -> Self:
+        """Return the vehicle after a DEATH (rule 2)."""
+        if header.session_id != self.session_id or header.seq < self.hello_seq:
+            return self
+        return msgspec.structs.replace(self, is_connected=False)
+
+    def observed(
+        self, header: Header, values: Values, *, now: int, age_ms: int = 0
+    ) -> Self:
+        """Return the vehicle with what a frame tells of it."""
+        if not values:
+            return self
+        stamp = Stamp(boot_counter(header.session_id), max(header.mono_ms - age_ms, 0))
+        observed_ms = self.utc_of(header, now=now)
+        twin = advance(
+            self.twin,
+            values,
+            stamp=stamp,
+            observed_ms=None if observed_ms is None else observed_ms - age_ms,
+            received_ms=now,
+        )
+        return self if twin is self.twin else msgspec.structs.replace(self, twin=twin)
+
+    def with_fault(self, kind: str, *, is_raised: bool) -> Self:
+        """Return the vehicle after a fault was raised or cleared."""
+        others = tuple(known for known in self.faults if known != kind)
+        faults = (*others, kind) if is_raised else others
+        return msgspec.structs.replace(self, faults=faults)
+
+    def utc_of(self, header: Header, *, now: int) -> int | None:
+        """Return when a frame was signed, UTC ms.
+
+        By the clock estimate within the running boot, else by the car's own label.
+        """
+        boot = boot_counter(header.session_id)
+        known = self.clock.utc_of(boot, header.mono_ms, now=now)
+        return header.wall_ms if known is None else known
+
+    def is_online(self, *, now: int) -> bool:
+        """Return whether a command has a chance to be received (rules 2 and 3)."""
+        return self.is_connected and now - self.last_seen_ms <= SILENCE_MS
+
+    def understands(self, opcode: int, schema: int) -> bool:
+        """Return whether the car said that it knows this opcode."""
+        return any(
+            known == opcode and newest >= schema for known, newest in self.capabilities
+        )
