@@ -63,7 +63,8 @@ class Witness:
     def stepped(self, step: Step) -> None:
         """Take one step of the gateway; it is durable by now.
 
-        This is a `gateway.runtime.step.Observer`. The event is not looked at: it may hold a PIN.
+        This is a `gateway.runtime.step.Observer`. The event is not looked at: it may
+        hold a PIN.
         """
         self.state = step.decision.state
         for entry in step.entries:
