@@ -242,7 +242,8 @@ def _telemetry(telemetry: Telemetry) -> str:
     newest = telemetry.samples[-1]
     speed = "?" if newest.speed_dkmh is None else f"{newest.speed_dkmh / 10:.1f}"
     return (
-        f"{_count(len(telemetry.samples), 'sample')}, newest {newest.mode.name} {speed} km/h, "
+        f"{_count(len(telemetry.samples), 'sample')}, newest {newest.mode.name} "
+        f"{speed} km/h, "
         f"energy {_number(newest.energy_pct)} %, washer {_number(newest.washer_pct)} %"
     )
 
