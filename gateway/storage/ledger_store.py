@@ -13,9 +13,10 @@ from typing import Final, TypeVar
 
 import apsw
 
+from gateway.core.acceptance import JournalRecord
 from gateway.core.ledger import LedgerHead, SealedEntry
 from gateway.core.state import State
-from gateway.ports import Commit, JournalRecord, RandomBytes, Stored, StoreError
+from gateway.ports import Commit, RandomBytes, Stored, StoreError
 from gateway.storage.chain import require_chain
 from gateway.storage.database import SqlValue, open_database, typed, value
 from gateway.storage.errors import StoreBrokenError, StoreDamagedError, StoreFullError

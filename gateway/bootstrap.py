@@ -1,0 +1,202 @@
+"""Putting a gateway together. What it consists of comes in; nothing is looked up here.
+
+Devices are arguments, so the same function builds the gateway of a real car, of an
+emulated one and of a test. Reader, board and display may not exist yet when they are
+passed: their `run` opens them.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+from gateway.core.events import Event
+from gateway.core.state import State
+from gateway.ports import (
+    Board,
+    Clock,
+    Display,
+    Positioning,
+    RandomBytes,
+    Reader,
+    Store,
+    Vault,
+)
+from gateway.runtime.runtime import Runtime
+from gateway.runtime.standing import Persona
+from gateway.runtime.step import Observer, ignore
+from gateway.storage.identity import Identity
+from gateway.storage.ledger_store import LedgerStore
+from gateway.storage.vault import SealedVault
+from gateway.storage.worker import ThreadWorker, Worker
+from gateway.uplink.link import LinkFactory
+from gateway.uplink.mqtt_uplink import MqttUplink
+from protocol.codes import Code
+from transport.backoff import Backoff
+
+_VERSION_PARTS: Final = 3
+
+
+class Gateway:
+    """A gateway ready to run; made by `build_gateway`, run once."""
+
+    def __init__(
+        self,
+        *,
+        runtime: Runtime,
+        uplink: MqttUplink,
+        store: Store,
+        reader: Reader,
+        board: Board,
+        display: Display,
+        boot_mark: str,
+        close: Callable[[], None],
+    ) -> None:
+        self._runtime = runtime
+        self._uplink = uplink
+        self._store = store
+        self._reader = reader
+        self._board = board
+        self._display = display
+        self._boot_mark = boot_mark
+        self._close = close
+
+    @property
+    def state(self) -> State:
+        """The state that stands: committed, not merely decided."""
+        return self._runtime.state
+
+    @property
+    def dropped(self) -> dict[Code, int]:
+        """Frames that were not even answered, by reason."""
+        return self._runtime.dropped
+
+    def report(self, event: Event) -> None:
+        """Take an event as a device would; never blocks."""
+        self._runtime.report(event)
+
+    async def run(self) -> None:
+        """Run until cancelled; then everything is closed, and all that counts is kept.
+
+        Raises:
+            StoreError: the ledger cannot be opened, or failed. The process should end
+                and start anew (reliability.md L13).
+        """
+        async with AsyncExitStack() as closing:
+            closing.callback(self._close)
+            closing.push_async_callback(self._store.close)
+            await self._runtime.start(boot_mark=self._boot_mark)
+            report = self._runtime.report
+            try:
+                async with asyncio.TaskGroup() as parts:
+                    parts.create_task(self._board.run(report))
+                    parts.create_task(self._reader.run(report))
+                    parts.create_task(self._display.run(report))
+                    parts.create_task(self._runtime.run())
+                    parts.create_task(self._uplink.run(self._runtime))
+            except BaseExceptionGroup as group:
+                # One part ended all; the others were cancelled and have nothing to say.
+                raise group.exceptions[0] from None
+
+
+def build_gateway(
+    identity: Identity,
+    *,
+    store: Path | Store,
+    links: LinkFactory,
+    reader: Reader,
+    board: Board,
+    display: Display,
+    positioning: Positioning,
+    clock: Clock,
+    random_bytes: RandomBytes,
+    boot_mark: str,
+    vault: Vault | None = None,
+    backoff: Backoff | None = None,
+    observer: Observer = ignore,
+) -> Gateway:
+    """Put a gateway together; nothing is opened before it runs.
+
+    Args:
+        identity: who it is (`gateway.storage.identity.load_identity`).
+        store: the ledger's file, or a store of the caller's.
+        links: makes links (`gateway.uplink.mqtt_links.mqtt_links`).
+        reader: card reader.
+        board: locks, lights, engine hold, sensors.
+        display: screen and keypad.
+        positioning: where the car is.
+        clock: time (`gateway.runtime.system_clock.SystemClock`).
+        random_bytes: the system's generator (`secrets.token_bytes`).
+        boot_mark: changes with every boot (`gateway.runtime.system_clock.boot_mark`).
+        vault: PINs; None for one with the identity's sealing key in memory.
+        backoff: waits between attempts to connect; None for the car's usual ones.
+        observer: is shown every step (`gateway.runtime.step`).
+    """
+    workers: list[Worker] = []
+
+    def worker(purpose: str) -> Worker:
+        # Named after the car: of a fleet in one process each thread can be told apart.
+        workers.append(ThreadWorker(f"{purpose}-{identity.vehicle_id.short}"))
+        return workers[-1]
+
+    def close() -> None:
+        for each in workers:
+            each.close()
+
+    if isinstance(store, Path):
+        store = LedgerStore(store, worker=worker("ledger"), random_bytes=random_bytes)
+    if vault is None:
+        vault = SealedVault(
+            identity.sealing_key,
+            fleet_id=identity.fleet_id,
+            vehicle_id=identity.vehicle_id,
+            worker=worker("vault"),
+        )
+    uplink = MqttUplink(
+        identity.vehicle_id,
+        links=links,
+        store=store,
+        clock=clock,
+        random=lambda: int.from_bytes(random_bytes(4), "big") / 2**32,
+        backoff=backoff,
+    )
+    runtime = Runtime(
+        Persona(
+            vehicle_id=identity.vehicle_id,
+            fleet_id=identity.fleet_id,
+            key=identity.signing_key,
+            bundle=identity.bundle,
+            firmware=firmware_version(),
+        ),
+        store=store,
+        board=board,
+        display=display,
+        positioning=positioning,
+        vault=vault,
+        outlet=uplink,
+        clock=clock,
+        random_bytes=random_bytes,
+        observer=observer,
+    )
+    return Gateway(
+        runtime=runtime,
+        uplink=uplink,
+        store=store,
+        reader=reader,
+        board=board,
+        display=display,
+        boot_mark=boot_mark,
+        close=close,
+    )
+
+
+def firmware_version() -> bytes:
+    """Return the installed version as on the wire: major, minor, patch, 0."""
+    try:
+        text = version("freefloat")
+    except PackageNotFoundError:
+        return bytes(_VERSION_PARTS + 1)
+    parts = [int(part) for part in text.split(".")[:_VERSION_PARTS] if part.isdigit()]
+    return bytes(min(part, 255) for part in parts).ljust(_VERSION_PARTS + 1, b"\0")

@@ -1,0 +1,142 @@
+"""Frames that no ledger keeps: hellos, refusals, repeated results and telemetry.
+
+They are signed when they are said and lost when there is no link; what must not be lost
+is an entry (`gateway.core.ledger`).
+"""
+
+from gateway.core.acceptance import Refused, Repeated
+from gateway.core.appearance import snapshot_of
+from gateway.core.greeting import build_hello
+from gateway.core.ledger import sign_refusal, sign_report
+from gateway.core.moment import Moment
+from gateway.ports import Clock, Outlet, Positioning, RandomBytes, Store
+from gateway.runtime.answer_limit import AnswerLimit
+from gateway.runtime.standing import Standing
+from gateway.runtime.telemetry_feed import TelemetryFeed
+from protocol.codes import Code, FrameClass, FrameType
+from protocol.frame import FLAG_HISTORICAL
+from protocol.hello import HELLO, OUTCOMES_LIMIT
+from protocol.identity import ID_SIZE
+from protocol.result import Result, retry_of
+from protocol.telemetry import TELEMETRY, Telemetry
+
+
+class Herald:
+    """Signs and offers frames in the name of what stands."""
+
+    def __init__(
+        self,
+        standing: Standing,
+        *,
+        store: Store,
+        outlet: Outlet,
+        positioning: Positioning,
+        clock: Clock,
+        random_bytes: RandomBytes,
+    ) -> None:
+        self._standing = standing
+        self._store = store
+        self._outlet = outlet
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._answers = AnswerLimit()
+        self._asking_key = b""
+        self._feed = TelemetryFeed(positioning)
+
+    # -- answers ----------------------------------------------------------------------
+
+    def hear(self, key_id: bytes) -> None:
+        """Note whose command is being answered; answers are counted for each key."""
+        self._asking_key = key_id
+
+    def repeat(self, verdict: Repeated, *, now: Moment) -> None:
+        """Send the stored result of a repeated command again, bit by bit.
+
+        While the command still runs there is nothing to say: its result will come.
+        """
+        if verdict.result_frame is not None and self._may_answer(now):
+            self._outlet.offer(FrameClass.RESULT, verdict.result_frame)
+
+    def refuse(self, refused: Refused, *, now: Moment) -> None:
+        """Answer a command that the acceptance pipeline stopped."""
+        self.send_refusal(
+            Result(
+                request_id=refused.request.msg_id,
+                request_hash=refused.request.request_hash,
+                code=refused.code,
+                executed=refused.executed,
+                retry=retry_of(refused.code),
+                snapshot=snapshot_of(self._standing.state),
+            )
+        )
+        if refused.code is Code.SESSION_STALE and self._may_answer(now):
+            # The sender needs the session of now (protocol-design.md 1.2, step 7).
+            self._outlet.offer(FrameClass.HELLO, self.hello(now=now))
+
+    def send_refusal(self, result: Result) -> None:
+        """Sign and offer a result that enters no ledger."""
+        now = self._clock.now()
+        if self._may_answer(now):
+            frame = sign_refusal(
+                result, self._standing.head, self._standing.signatory, now=now
+            )
+            self._outlet.offer(FrameClass.RESULT, frame)
+
+    def hello(self, *, now: Moment) -> bytes:
+        """Return a signed HELLO with the next counter."""
+        standing = self._standing
+        hello = build_hello(
+            standing.state,
+            head=standing.head,
+            receipted=standing.receipted,
+            lanes=standing.session.lanes,
+            journal=standing.journal.newest(OUTCOMES_LIMIT),
+            bundle_version=standing.persona.bundle.version,
+            firmware=standing.persona.firmware,
+            storage_free_kib=self._store.free_kib(),
+        )
+        return sign_report(
+            FrameClass.HELLO,
+            FrameType.HELLO,
+            HELLO.build(hello),
+            standing.signatory,
+            seq=standing.session.next_hello(),
+            msg_id=self._random_bytes(ID_SIZE),
+            now=now,
+        )
+
+    def _may_answer(self, now: Moment) -> bool:
+        return self._answers.allows(self._asking_key, now=now)
+
+    # -- telemetry --------------------------------------------------------------------
+
+    def telemetry_due_ms(self, *, now: Moment) -> int:
+        """Return the boot instant of the next sample."""
+        return self._feed.due_ms(self._standing.state, now=now)
+
+    def sample(self, *, now: Moment) -> None:
+        """Take a sample and send it, or keep it while there is no link."""
+        state = self._standing.state
+        if self._standing.session.is_open:
+            self._send(self._feed.take(state, now=now), now, flags=0)
+        else:
+            self._feed.keep(state, now=now)
+
+    def send_kept_samples(self, *, now: Moment) -> None:
+        """Send what was kept while there was no link, marked as historical."""
+        kept = self._feed.hand_over(now=now)
+        if kept is not None:
+            self._send(kept, now, flags=FLAG_HISTORICAL)
+
+    def _send(self, telemetry: Telemetry, now: Moment, *, flags: int) -> None:
+        frame = sign_report(
+            FrameClass.TELEM,
+            FrameType.TELEMETRY,
+            TELEMETRY.build(telemetry),
+            self._standing.signatory,
+            seq=self._standing.session.next_batch(),
+            msg_id=self._random_bytes(ID_SIZE),
+            now=now,
+            flags=flags,
+        )
+        self._outlet.offer(FrameClass.TELEM, frame)

@@ -1,0 +1,344 @@
+"""The shell's loop: event in, decision committed, state adopted, actions performed.
+
+Rule 1: intent is durable before the bolt moves. Entries are sealed and committed
+together with the new state; only then does the state count and anything move. If the
+commit fails, the old state stands and nothing was done (architecture.md, L12).
+Rule 2: one thing at a time. Events, frames and sessions go through one queue, so a
+frame is always judged by the state that the frame before it left.
+Rule 3: nothing is decided here.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from gateway.core.events import AgentStarted, CommandReceived, DeadlineReached, Event
+from gateway.core.ledger import LedgerHead, SealedEntry, seal_entry
+from gateway.core.moment import Moment
+from gateway.core.state import State
+from gateway.core.turn import Decision
+from gateway.core.vehicle import handle, next_deadline
+from gateway.ports import (
+    AcceptedCommand,
+    Board,
+    Clock,
+    Commit,
+    Display,
+    Outlet,
+    Positioning,
+    RandomBytes,
+    Store,
+    StoreError,
+    Vault,
+)
+from gateway.runtime.alarm import Alarm
+from gateway.runtime.herald import Herald
+from gateway.runtime.intake import Intake
+from gateway.runtime.journal import Journal
+from gateway.runtime.mailbox import Mailbox
+from gateway.runtime.performer import Performer
+from gateway.runtime.session import Session
+from gateway.runtime.standing import Persona, Standing
+from gateway.runtime.step import Observer, Step, ignore
+from protocol.codes import Code, FrameClass
+from protocol.result import Result
+
+SAVE_PERIOD_MS: Final = 60_000
+"""Longest time that a rental's clock runs without being stored: a power cut makes at
+most so much of the bill an estimate (protocol-design.md 1.3). A commit a minute wears
+no flash."""
+
+QUEUE_LIMIT: Final = 1_024
+"""Events of devices that wait; a device that floods loses its own reports only."""
+
+SPIN_GUARD_MS: Final = 1_000
+"""How much later a deadline is looked at again that came and changed nothing: a fault
+of the mind must not keep the processor, and so the battery, busy."""
+
+
+class Runtime:
+    """Implements `gateway.ports.Agent` around the core.
+
+    Call `start` once, then `run` beside the devices and the uplink.
+
+    Args:
+        persona: identity and trust.
+        store: what survives.
+        board: locks, lights, engine hold.
+        display: screen.
+        positioning: where the car is.
+        vault: PINs.
+        outlet: takes what is to be sent.
+        clock: time.
+        random_bytes: for sessions and message ids.
+        observer: is shown every step.
+    """
+
+    def __init__(
+        self,
+        persona: Persona,
+        *,
+        store: Store,
+        board: Board,
+        display: Display,
+        positioning: Positioning,
+        vault: Vault,
+        outlet: Outlet,
+        clock: Clock,
+        random_bytes: RandomBytes,
+        observer: Observer = ignore,
+    ) -> None:
+        self._store = store
+        self._outlet = outlet
+        self._clock = clock
+        self._random_bytes = random_bytes
+        self._observer = observer
+        # The vehicle stands in the logger's name, so every line of a fleet has it.
+        self._log = logging.getLogger(f"{__name__}.{persona.vehicle_id.short}")
+        self._mailbox = Mailbox()
+        self._alarm = Alarm(clock, lambda: self._mailbox.post(self._take_alarm))
+        self._standing = Standing(
+            persona=persona,
+            state=State(),
+            head=LedgerHead(b"", 0, b""),
+            receipted=0,
+            journal=Journal(()),
+            session=Session(0, random_bytes),
+        )
+        self._herald = Herald(
+            self._standing,
+            store=store,
+            outlet=outlet,
+            positioning=positioning,
+            clock=clock,
+            random_bytes=random_bytes,
+        )
+        self._performer = Performer(
+            board=board,
+            display=display,
+            vault=vault,
+            refuse=self._herald.send_refusal,
+            report=self._post,
+        )
+        self._intake = Intake(
+            self._standing,
+            store=store,
+            outlet=outlet,
+            herald=self._herald,
+            proceed=self._obey,
+        )
+        self._saved_ms = 0
+        self._patient_until_ms = 0
+
+    @property
+    def state(self) -> State:
+        """The state that stands: committed, not merely decided."""
+        return self._standing.state
+
+    @property
+    def head(self) -> LedgerHead:
+        """The newest entry of the ledger."""
+        return self._standing.head
+
+    @property
+    def dropped(self) -> dict[Code, int]:
+        """Frames that were not even answered, by reason."""
+        return dict(self._intake.dropped)
+
+    # -- life -------------------------------------------------------------------------
+
+    async def start(self, *, boot_mark: str) -> None:
+        """Open the store and queue the start of the agent as the first event.
+
+        Args:
+            boot_mark: changes with every boot of the machine.
+
+        Raises:
+            StoreError: the store cannot be opened; nothing was done.
+        """
+        stored = await self._store.open(boot_mark=boot_mark)
+        standing = self._standing
+        standing.state = stored.state
+        standing.head = stored.head
+        standing.receipted = stored.receipted
+        standing.journal = Journal(stored.journal)
+        standing.session = Session(stored.boot_counter, self._random_bytes)
+        self._log.info(
+            "= start %d, mode %s, ledger at %d of which %d receipted",
+            stored.boot_counter,
+            stored.state.mode.name,
+            stored.head.seq,
+            stored.receipted,
+        )
+        started = AgentStarted(
+            stored.boot_counter, standing.persona.firmware, stored.same_boot
+        )
+        self._mailbox.post(lambda: self._step(started, self._clock.now()))
+
+    async def run(self) -> None:
+        """Work until cancelled.
+
+        Raises:
+            StoreError: the store failed in a way that only reopening settles (L13), or
+                at the start already; nothing of the event was done. End the process
+                and start anew.
+        """
+        try:
+            await self._mailbox.do_next()
+            while True:
+                self._set_alarm()
+                try:
+                    await self._mailbox.do_next()
+                except StoreError as error:
+                    if not error.retryable:
+                        raise
+                    self._log.warning("= nothing was kept or done: %s", error)
+        finally:
+            self._alarm.stop()
+            self._mailbox.close()
+            await self._performer.close()
+
+    def report(self, event: Event) -> None:
+        """Take an event of a device; never blocks."""
+        if len(self._mailbox) < QUEUE_LIMIT:
+            self._post(event)
+        else:
+            self._log.warning(
+                "= %d events wait: lost one %s", QUEUE_LIMIT, type(event).__name__
+            )
+
+    # -- the uplink's side (gateway.ports.Agent) --------------------------------------
+
+    async def open_session(self) -> bytes:
+        """Begin a new session and return its signed HELLO frame."""
+        frames: list[bytes] = []
+
+        async def work() -> None:
+            now = self._clock.now()
+            self._standing.session.renew()
+            self._standing.session.is_open = True
+            frames.append(self._herald.hello(now=now))
+            # The present first, then the past.
+            self._herald.sample(now=now)
+            self._herald.send_kept_samples(now=now)
+
+        await self._mailbox.ask(work)
+        return frames[0]
+
+    async def close_session(self) -> None:
+        """Make commands of the session void and keep samples for later."""
+
+        async def work() -> None:
+            self._standing.session.renew()
+            self._standing.session.is_open = False
+
+        await self._mailbox.ask(work)
+
+    async def receive(
+        self, frame_class: FrameClass, data: bytes, *, retained: bool
+    ) -> None:
+        """Take one frame from the fleet; returns when what it caused is durable.
+
+        Raises:
+            StoreError: it could not be kept; do not acknowledge the message.
+        """
+        await self._mailbox.ask(
+            lambda: self._intake.take(
+                frame_class, data, retained=retained, now=self._clock.now()
+            )
+        )
+
+    # -- the step ---------------------------------------------------------------------
+
+    def _post(self, event: Event) -> None:
+        self._mailbox.post(lambda: self._step(event, self._clock.now()))
+
+    async def _obey(self, command: CommandReceived, now: Moment) -> None:
+        await self._step(command, now)
+
+    async def _step(self, event: Event, now: Moment) -> None:
+        decision = handle(self._standing.state, event, now=now)
+        if decision.illegal is not None:
+            self._log.warning(
+                "= %s changes nothing: %s", type(event).__name__, decision.illegal
+            )
+        entries = self._seal(decision, now)
+        if self._must_commit(decision, now):
+            await self._store.commit(
+                Commit(decision.state, entries, _accepted(decision, now))
+            )
+            self._saved_ms = now.boot_ms
+        self._adopt(decision, entries)
+        self._observer(Step(event, decision, entries, now))
+        if entries:
+            self._outlet.entries_grew()
+        for action in decision.actions:
+            await self._performer.perform(action)
+
+    def _seal(self, decision: Decision, now: Moment) -> tuple[SealedEntry, ...]:
+        sealed: list[SealedEntry] = []
+        head = self._standing.head
+        for body in decision.entries:
+            entry, head = seal_entry(body, head, self._standing.signatory, now=now)
+            sealed.append(entry)
+        return tuple(sealed)
+
+    def _must_commit(self, decision: Decision, now: Moment) -> bool:
+        """Return whether a restart must find this decision (see `State.essence`)."""
+        return (
+            bool(decision.entries)
+            or decision.accepted is not None
+            or decision.state.essence() != self._standing.state.essence()
+            or (
+                decision.state.rental is not None
+                and now.boot_ms - self._saved_ms >= SAVE_PERIOD_MS
+            )
+        )
+
+    def _adopt(self, decision: Decision, entries: Sequence[SealedEntry]) -> None:
+        standing = self._standing
+        if decision.state.mode is not standing.state.mode:
+            self._log.info(
+                "= %s -> %s", standing.state.mode.name, decision.state.mode.name
+            )
+        standing.state = decision.state
+        if decision.accepted is not None:
+            accepted = decision.accepted
+            standing.journal.accept(accepted)
+            standing.session.lanes[accepted.key_id, accepted.lane] = accepted.seq
+        for body, entry in zip(decision.entries, entries, strict=True):
+            standing.head = LedgerHead(standing.head.ledger_id, entry.seq, entry.hash)
+            if isinstance(body, Result):
+                standing.journal.close(body, entry)
+
+    # -- time -------------------------------------------------------------------------
+
+    def _set_alarm(self) -> None:
+        sample_ms = self._herald.telemetry_due_ms(now=self._clock.now())
+        deadline_ms = next_deadline(self._standing.state)
+        if deadline_ms is None:
+            self._alarm.set(sample_ms)
+        else:
+            self._alarm.set(min(sample_ms, max(deadline_ms, self._patient_until_ms)))
+
+    async def _take_alarm(self) -> None:
+        now = self._clock.now()
+        if self._herald.telemetry_due_ms(now=now) <= now.boot_ms:
+            self._herald.sample(now=now)
+        deadline_ms = next_deadline(self._standing.state)
+        if deadline_ms is None or deadline_ms > now.boot_ms:
+            return
+        # Also when the step fails: a full disk must not be asked without a pause.
+        self._patient_until_ms = now.boot_ms + SPIN_GUARD_MS
+        await self._step(DeadlineReached(), now)
+        if next_deadline(self._standing.state) == deadline_ms:
+            self._log.error("= a deadline of the state does not pass")
+        else:
+            self._patient_until_ms = 0
+
+
+def _accepted(decision: Decision, now: Moment) -> AcceptedCommand | None:
+    command = decision.accepted
+    if command is None:
+        return None
+    return AcceptedCommand(command.msg_id, command.request_hash, now.wall_ms)

@@ -1,0 +1,51 @@
+"""The session of now: its id, how far each lane got, and its counters.
+
+A session is what commands are signed for. A new one at every connect makes every
+older command void at once, whatever a broker still holds (protocol-design.md 1.2).
+"""
+
+from typing import Final
+
+from gateway.ports import LaneKey, RandomBytes
+from protocol.identity import session_id
+
+_RANDOM_SIZE: Final = 12
+"""96 random bits, so that no session of this boot can be guessed or met again."""
+
+_COUNTER_BITS: Final = 32
+
+
+class Session:
+    """Session id, lanes and the counters of frames that are in no ledger.
+
+    The counters rise over restarts without being stored: the boot counter, which is
+    stored, stands in their upper half.
+    """
+
+    def __init__(self, boot_counter: int, random_bytes: RandomBytes) -> None:
+        self._boot_counter = boot_counter
+        self._random_bytes = random_bytes
+        self._hellos = 0
+        self._batches = 0
+        self.lanes: dict[LaneKey, int] = {}
+        """The last accepted sequence of each key and lane."""
+        self.id = b""
+        """16 bytes."""
+        self.is_open = False
+        """Whether the fleet can reach this session."""
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin a new session; commands of the one before are void."""
+        self.id = session_id(self._boot_counter, self._random_bytes(_RANDOM_SIZE))
+        self.lanes.clear()
+
+    def next_hello(self) -> int:
+        """Return the next hello counter, u64."""
+        self._hellos += 1
+        return self._boot_counter << _COUNTER_BITS | self._hellos
+
+    def next_batch(self) -> int:
+        """Return the next number of a telemetry frame, u64."""
+        self._batches += 1
+        return self._boot_counter << _COUNTER_BITS | self._batches

@@ -1,0 +1,246 @@
+"""The uplink: keeps a link up and moves frames between it and the runtime.
+
+It decides nothing about frames: the runtime judges what comes, `schedule` says what
+goes. What it owns is the order of a connection (subscribe, session, HELLO, entries) and
+the patience with a broker that is not there.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from gateway.ports import Agent, Clock, Store, StoreError
+from gateway.uplink.link import Link, LinkFactory, Message
+from gateway.uplink.schedule import Overdue, Schedule
+from protocol.codes import FrameClass
+from protocol.errors import DecodeError
+from protocol.identity import VehicleId
+from protocol.rendering import render_bytes
+from protocol.topic import downlinks_of, parse_topic, topic_of
+from transport.backoff import Backoff
+from transport.errors import LinkError, LinkFailure, TransportError
+
+OFFERS_LIMIT: Final = 64
+"""Frames of no ledger that wait; the oldest is dropped, as a newer one says more."""
+
+
+STEADY_MS: Final = 60_000
+"""A link that stood so long has proved itself even if nobody gave a receipt."""
+
+
+class MqttUplink:
+    """Implements `gateway.ports.Outlet`; `run` is its life.
+
+    Args:
+        vehicle_id: this vehicle; its topics follow from it.
+        links: makes a link for each attempt.
+        store: where entries are read.
+        clock: time.
+        random: returns a number within 0 and 1, for the jitter.
+        backoff: waits between attempts.
+    """
+
+    def __init__(
+        self,
+        vehicle_id: VehicleId,
+        *,
+        links: LinkFactory,
+        store: Store,
+        clock: Clock,
+        random: Callable[[], float],
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._vehicle_id = vehicle_id
+        self._links = links
+        self._store = store
+        self._clock = clock
+        self._random = random
+        self._backoff = Backoff() if backoff is None else backoff
+        self._log = logging.getLogger(f"{__name__}.{vehicle_id.short}")
+        self._schedule = Schedule()
+        self._offers: deque[tuple[FrameClass, bytes]] = deque(maxlen=OFFERS_LIMIT)
+        self._wake = asyncio.Event()
+        self._failures = 0
+        self._last_failure = ""
+
+    # -- gateway.ports.Outlet ---
+
+    def entries_grew(self) -> None:
+        """New entries are durable and may be sent."""
+        self._schedule.entries_grew()
+        self._wake.set()
+
+    def offer(self, frame_class: FrameClass, data: bytes) -> None:
+        """Send a frame that nobody stores; dropped without a link."""
+        self._offers.append((frame_class, data))
+        self._wake.set()
+
+    def receipted(
+        self, upto: int, *, credit: int, gaps: Sequence[tuple[int, int]]
+    ) -> None:
+        """A receipt was taken: free the window, send ranges again."""
+        self._schedule.receipted(
+            upto, credit=credit, gaps=gaps, now_ms=self._clock.now().boot_ms
+        )
+        # The link has proved itself: whoever signs receipts is at its other end.
+        self._failures = 0
+        self._wake.set()
+
+    # -- life ---
+
+    async def run(self, agent: Agent) -> None:
+        """Connect, and connect again whenever the link is lost, until cancelled.
+
+        Args:
+            agent: judges what comes.
+
+        Raises:
+            StoreError: the ledger failed; the process must start anew (L13).
+        """
+        while True:
+            began_ms = self._clock.now().boot_ms
+            try:
+                async with self._links() as link:
+                    await self._serve(link, agent)
+            except TransportError as error:
+                self._note_failure(error)
+            # Not when we are cancelled: the runtime may be gone by then.
+            await agent.close_session()
+            now_ms = self._clock.now().boot_ms
+            if now_ms - began_ms >= STEADY_MS:
+                self._failures = 0
+            self._failures += 1
+            delay_s = self._backoff.delay_s(self._failures, random=self._random)
+            await self._clock.sleep_until(now_ms + round(delay_s * 1000))
+
+    def _note_failure(self, error: TransportError) -> None:
+        # One line for each new reason: a broker that is down for a day says it once.
+        text = str(error)
+        if text != self._last_failure:
+            self._log.warning(
+                "= no link, the car goes on without it and keeps trying: %s", text
+            )
+        self._last_failure = text
+
+    async def _serve(self, link: Link, agent: Agent) -> None:
+        await link.subscribe(downlinks_of(self._vehicle_id))
+        await self._announce(link, agent)
+        self._log.info("= link up")
+        self._last_failure = ""
+        try:
+            async with asyncio.TaskGroup() as ways:
+                ways.create_task(self._receive(link, agent))
+                ways.create_task(self._send(link, agent))
+        except BaseExceptionGroup as group:
+            raise _reason(group) from None
+
+    # -- receiving ---
+
+    async def _receive(self, link: Link, agent: Agent) -> None:
+        async for message in link.messages():
+            if await self._take(message, agent):
+                message.done()
+        # Only a link that we closed ourselves ends quietly.
+        raise LinkError("the link was closed", failure=LinkFailure.LOST)
+
+    async def _take(self, message: Message, agent: Agent) -> bool:
+        """Hand one message on; False leaves it with the broker."""
+        try:
+            route = parse_topic(message.topic)
+        except DecodeError as error:
+            self._log.warning("= a message on a strange topic: %s", error)
+            return True
+        if self._log.isEnabledFor(logging.DEBUG):
+            self._log.debug("< %s", render_bytes(message.payload))
+        self._schedule.heard()
+        try:
+            await agent.receive(
+                route.frame_class, message.payload, retained=message.retain
+            )
+        except StoreError as error:
+            if not error.retryable:
+                raise
+            self._log.warning("= a frame was not kept: %s", error)
+            return False
+        return True
+
+    # -- sending ---
+
+    async def _announce(self, link: Link, agent: Agent) -> None:
+        """Begin a session: nothing that waited for an older one is sent in it."""
+        self._offers.clear()
+        hello = await agent.open_session()
+        self._schedule.begin_session(now_ms=self._clock.now().boot_ms)
+        await self._publish(link, FrameClass.HELLO, hello)
+
+    async def _send(self, link: Link, agent: Agent) -> None:
+        # Publishing does not wait for the broker's word on the frame before, so that a
+        # result costs no second round trip; tasks write in the order of their making.
+        async with asyncio.TaskGroup() as on_the_way:
+            while True:
+                self._wake.clear()
+                if await self._send_entries(link, on_the_way):
+                    continue
+                if self._send_offer(link, on_the_way):
+                    # Let it be written, and an entry that has come since go first.
+                    await asyncio.sleep(0)
+                    continue
+                overdue = self._schedule.overdue(now_ms=self._clock.now().boot_ms)
+                if overdue is Overdue.HELLO:
+                    await self._announce(link, agent)
+                elif overdue is None:
+                    await self._sleep()
+
+    async def _send_entries(self, link: Link, on_the_way: asyncio.TaskGroup) -> bool:
+        wanted = self._schedule.wanted()
+        if wanted is None:
+            return False
+        entries = await self._store.entries(wanted.first, wanted.limit)
+        for entry in entries:
+            on_the_way.create_task(self._publish(link, entry.frame_class, entry.frame))
+        self._schedule.sent(
+            wanted,
+            [entry.seq for entry in entries],
+            now_ms=self._clock.now().boot_ms,
+        )
+        return True
+
+    def _send_offer(self, link: Link, on_the_way: asyncio.TaskGroup) -> bool:
+        if not self._offers:
+            return False
+        frame_class, data = self._offers.popleft()
+        on_the_way.create_task(self._publish(link, frame_class, data))
+        return True
+
+    async def _publish(self, link: Link, frame_class: FrameClass, data: bytes) -> None:
+        if self._log.isEnabledFor(logging.DEBUG):
+            self._log.debug("> %s", render_bytes(data))
+        await link.publish(topic_of(self._vehicle_id, frame_class), data)
+
+    async def _sleep(self) -> None:
+        """Wait until there is something to send or something is overdue."""
+        at_ms = self._schedule.overdue_at_ms()
+        if at_ms is None:
+            await self._wake.wait()
+            return
+        waits = (
+            asyncio.create_task(self._clock.sleep_until(at_ms)),
+            asyncio.create_task(self._wake.wait()),
+        )
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+
+def _reason(error: BaseException) -> BaseException:
+    """Return what ended a connection; what is not the link's fault comes first."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    reasons = [_reason(part) for part in error.exceptions]
+    foreign = [part for part in reasons if not isinstance(part, TransportError)]
+    return (foreign or reasons)[0]
