@@ -15,7 +15,7 @@ from bridge.broker.errors import BrokerSetupError
 from bridge.broker.program import BrokerKind, find_broker
 
 LOOPBACK_MARKS: Final = ("broker", "device", "demo")
-LOOPBACK: Final = ["127.0.0.1", "localhost"]
+LOOPBACK: Final = ["127.0.0.1"]
 
 
 def _missing_mosquitto() -> str | None:

@@ -26,13 +26,10 @@ from typing import Final, Self
 
 import aiomqtt
 
+from transport.diagnosis import ConnectOptions, VersionRefusedError
 from transport.errors import LinkError, LinkFailure, TransportError
-from transport.message import IncomingMessage
-from transport.strict_client import ConnectOptions, StrictClient, VersionRefusedError
-
-MAXIMUM_PACKET: Final = 8192
-"""Bytes of the largest MQTT packet in either direction: a frame has at most 4096
-(protocol-design.md 2.2), and the broker is configured with the same bound."""
+from transport.message import MAXIMUM_PACKET, IncomingMessage
+from transport.strict_client import StrictClient
 
 _LARGEST_PORT: Final = 65_535
 _LARGEST_KEEPALIVE_S: Final = 65_535

@@ -6,6 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+MAXIMUM_PACKET: Final = 8192
+"""Bytes of the largest MQTT packet in either direction: a frame has at most 4096
+(protocol-design.md 2.2), and the broker is configured with the same bound."""
+
 OVERRUN_FACTOR: Final = 8
 """How far the inbox may grow past its limit while a call of ours waits for an answer
 that comes behind those messages on the same connection."""

@@ -25,7 +25,6 @@ import ssl
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, Final
 
 import aiomqtt
@@ -34,6 +33,13 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from transport.diagnosis import (
+    ConnectOptions,
+    closed_by_us,
+    connack_error,
+    connect_error,
+    loss_error,
+)
 from transport.errors import (
     LinkError,
     LinkFailure,
@@ -42,14 +48,6 @@ from transport.errors import (
     SubscriptionRefusedError,
 )
 from transport.message import Inbox, IncomingMessage
-from transport.tls import explain_tls_error
-
-UNSUPPORTED_VERSION: Final = 132
-"""CONNACK reason "unsupported protocol version" (MQTT 5, 3.2.2.2); paho gives the same
-number for 3.1.1's return code 1."""
-
-_TAKEN_OVER: Final = 142
-"""DISCONNECT reason "session taken over" (MQTT 5, 3.14.2.1)."""
 
 _FAILURE_CODE: Final = 0x80
 """From here on, reason codes and SUBACK return codes mean failure (MQTT 5, 2.4)."""
@@ -64,27 +62,6 @@ id 2, property length 1, message expiry 5 (MQTT 5, 3.3)."""
 
 def _properties(packet_type: int) -> Properties:
     return Properties(packet_type)  # type: ignore[no-untyped-call] # paho's is bare
-
-
-class VersionRefusedError(LinkError):
-    """The broker does not speak the MQTT version that was tried."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectOptions:
-    """What one connection needs to know; `transport.link` documents the values."""
-
-    host: str
-    port: int
-    client_id: str
-    protocol: aiomqtt.ProtocolVersion
-    keepalive_s: int
-    connect_timeout_s: float
-    receive_maximum: int
-    inbox_limit: int
-    in_flight: int
-    maximum_packet: int
-    will: aiomqtt.Will | None
 
 
 class _SocketErrors(logging.Handler):
@@ -187,7 +164,7 @@ class StrictClient(aiomqtt.Client):
             ) from error
         except (OSError, ValueError) as error:
             self._abandon()
-            raise self._connect_error(error) from error
+            raise connect_error(error, self._options) from error
         except BaseException:
             self._abandon()
             raise
@@ -214,38 +191,6 @@ class StrictClient(aiomqtt.Client):
         if is_connected:
             self._drop_socket()
 
-    def _connect_error(self, error: Exception) -> LinkError:
-        host, port = self._options.host, self._options.port
-        where = f"{host}:{port}"
-        if isinstance(error, ssl.SSLError):
-            return LinkError(
-                explain_tls_error(error, host=host), failure=LinkFailure.TLS
-            )
-        if isinstance(error, socket.gaierror):
-            return LinkError(
-                f"the broker's host name {host!r} has no address "
-                f"({error.strerror}): check the name in the settings and this "
-                "machine's DNS",
-                failure=LinkFailure.NAME,
-            )
-        if isinstance(error, ConnectionRefusedError):
-            return LinkError(
-                f"nothing listens at {where}: check address and port, and that the "
-                "broker is running",
-                failure=LinkFailure.UNREACHABLE,
-            )
-        if isinstance(error, ConnectionResetError):
-            return LinkError(
-                f"{where} reset the connection: check that a broker with TLS listens "
-                "there and accepts our certificate (its log says why not)",
-                failure=LinkFailure.REFUSED,
-            )
-        return LinkError(
-            f"the broker at {where} cannot be reached ({error}): check address, port "
-            "and network",
-            failure=LinkFailure.UNREACHABLE,
-        )
-
     def _on_connect(
         self,
         client: paho.Client,  # noqa: ARG002 - paho's signature
@@ -256,24 +201,8 @@ class StrictClient(aiomqtt.Client):
     ) -> None:
         if self._answer.done():
             return
-        where = f"{self._options.host}:{self._options.port}"
-        if reason_code.value == UNSUPPORTED_VERSION:
-            self._answer.set_result(
-                VersionRefusedError(
-                    f"the broker at {where} does not speak MQTT "
-                    f"{self._options.protocol.name}: set the version to auto",
-                    failure=LinkFailure.REFUSED,
-                )
-            )
-        elif reason_code.is_failure:
-            self._answer.set_result(
-                LinkError(
-                    f"the broker at {where} refuses {self._options.client_id!r} "
-                    f"({reason_code}): check that this identity is registered and "
-                    "that the client id is the certificate's common name",
-                    failure=LinkFailure.REFUSED,
-                )
-            )
+        if reason_code.is_failure:
+            self._answer.set_result(connack_error(reason_code, self._options))
         else:
             limit = getattr(properties, "MaximumPacketSize", None)
             if isinstance(limit, int):
@@ -353,38 +282,17 @@ class StrictClient(aiomqtt.Client):
         reason_code: ReasonCode,
         properties: Properties | None = None,  # noqa: ARG002 - paho's signature
     ) -> None:
-        self._end(self._loss(reason_code))
-
-    def _loss(self, reason_code: ReasonCode) -> LinkError:
         if self._is_closing:
-            return LinkError("this link was closed by us", failure=LinkFailure.LOST)
-        where = f"{self._options.host}:{self._options.port}"
-        error = self._errors.last
-        if isinstance(error, ssl.SSLError):
-            # TLS 1.3 lets a client finish before the broker looked at its
-            # certificate: the refusal comes as an alert on the first read.
-            return LinkError(
-                explain_tls_error(error, host=self._options.host),
-                failure=LinkFailure.TLS,
+            self._end(closed_by_us())
+        else:
+            self._end(
+                loss_error(
+                    reason_code,
+                    self._options,
+                    socket_error=self._errors.last,
+                    was_connected=self._answer.done(),
+                )
             )
-        if not self._answer.done():
-            return LinkError(
-                f"{where} closed the connection instead of answering CONNECT: its log "
-                "says why; usually it does not accept our certificate or client id",
-                failure=LinkFailure.REFUSED,
-            )
-        if reason_code.value == _TAKEN_OVER:
-            return LinkError(
-                f"another connection took our client id {self._options.client_id!r}: "
-                "each process needs a certificate of its own; is a second one running?",
-                failure=LinkFailure.TAKEN_OVER,
-            )
-        return LinkError(
-            f"the connection to the broker at {where} was lost ({reason_code}): "
-            "connect again; if this repeats at once, look whether another process "
-            "uses the same certificate",
-            failure=LinkFailure.LOST,
-        )
 
     # -- receiving ----------------------------------------------------------------
 
@@ -610,5 +518,5 @@ class StrictClient(aiomqtt.Client):
             self._is_closing = True
             self._client.disconnect()
             await asyncio.wait({self._lost}, timeout=_CLOSE_TIMEOUT_S)
-        self._end(LinkError("this link was closed by us", failure=LinkFailure.LOST))
+        self._end(closed_by_us())
         self._drop_socket()

@@ -13,7 +13,7 @@ from typing import Final
 
 from bridge.broker.access import BRIDGE_GRANT, ENGINEER_GRANT, Grant, vehicle_grant
 from bridge.broker.errors import BrokerSetupError
-from transport.link import MAXIMUM_PACKET
+from transport.message import MAXIMUM_PACKET
 from transport.tls import TlsIdentity
 
 READY: Final = " running"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from transport.link import MAXIMUM_PACKET
+from transport.message import MAXIMUM_PACKET
 from transport.tls import TlsIdentity
 
 READY: Final = "Server is ready"

@@ -242,6 +242,44 @@ async def test_nats_sends_again_what_was_not_acknowledged_on_a_live_connection(
             assert second.duplicate
 
 
+async def test_a_full_nats_store_refuses_and_recovers_with_the_next_bridge(
+    pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # embedded-broker.md: an unbounded stream fills the disk's share, and then not even
+    # the bridge that would empty it can connect.
+    monkeypatch.setattr("bridge.broker.nats.MAXIMUM_MESSAGES", 64 * 1024)
+    bridge, vehicle = pki.issue("ff-bridge-1"), pki.issue(VEHICLE_A)
+    async with broker("nats", pki) as running:
+
+        def link(name: str, identity: TlsIdentity) -> MqttLink:
+            settings = LinkSettings(
+                running.host, running.port, client_id=name, publish_timeout_s=1
+            )
+            return MqttLink(settings, client_context(identity, now=clock()))
+
+        async def publish_until_refused() -> int:
+            for number in range(100):
+                async with link(VEHICLE_A, vehicle) as sender:
+                    try:
+                        await sender.publish(up(VEHICLE_A), bytes(4096))
+                    except LinkError:
+                        return number
+            return 100
+
+        async with link("ff-bridge-1", bridge) as stuck:
+            await stuck.subscribe("ff/v1/+/up/#")
+            taken = await publish_until_refused()
+            assert 5 <= taken <= 16
+
+        async with link("ff-bridge-1", bridge) as fresh:
+            await fresh.subscribe("ff/v1/+/up/#")
+            async with link(VEHICLE_A, vehicle) as sender:
+                await sender.publish(up(VEHICLE_A), b"once more")
+            async with asyncio.timeout(5):
+                message = await fresh.receive()
+            assert message.payload == b"once more"
+
+
 async def test_an_expired_server_certificate_is_named_before_anything_starts(
     pki: Pki,
 ) -> None:

@@ -24,7 +24,7 @@ from transport.errors import (
     PublishRefusedError,
     SubscriptionRefusedError,
 )
-from transport.link import MAXIMUM_PACKET
+from transport.message import MAXIMUM_PACKET
 
 pytestmark = [pytest.mark.broker, pytest.mark.asyncio(loop_scope="session")]
 

@@ -100,6 +100,7 @@ async def test_a_port_where_nothing_listens_is_said(ends: Ends) -> None:
     assert f"nothing listens at 127.0.0.1:{port}" in str(error)
 
 
+@pytest.mark.broker
 async def test_a_name_without_an_address_is_said(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
