@@ -319,3 +319,19 @@ async def test_our_own_checks_refuse_an_expired_certificate_before_connecting(
 
     with pytest.raises(TlsSetupError, match="expired on"):
         client_context(identity, now=clock())
+
+
+async def test_nats_ends_a_connection_with_its_certificate(room: Room) -> None:
+    # mosquitto 2.0.11 lets it live on (docs/adr/0004-embedded-broker.md).
+    if room.is_mosquitto:
+        pytest.skip("mosquitto looks at dates when connecting only")
+    identity = room.pki.issue(
+        VEHICLE_A,
+        file="short",
+        ends=clock() - room.pki.now + timedelta(seconds=2),
+    )
+    async with room.link(VEHICLE_A, identity=identity) as link:
+        async with asyncio.timeout(6):
+            error = await link.wait_lost()
+
+    assert error.retryable
