@@ -1,0 +1,352 @@
+"""The other end of the link: an air interface that can be cut, and a fleet behind it.
+
+The fleet verifies each frame with the car's key before it believes it, keeps entries by
+sequence and fails the test on a fork: one sequence with two contents (I-27).
+"""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from gateway.core.ledger import LedgerHead
+from gateway.ports import Clock
+from protocol.codes import Code, FrameClass, FrameType, Lane, Role, Suite
+from protocol.command import (
+    COMMAND_SCHEMA,
+    COMMANDS,
+    OPCODE_OF,
+    Command,
+    build_command,
+)
+from protocol.content import parse_content
+from protocol.entry import GENESIS, entry_hash
+from protocol.event import EventBody
+from protocol.frame import Frame, Header, parse_frame
+from protocol.hello import Hello
+from protocol.identity import VehicleId
+from protocol.keys import SigningKey, VerifyKey
+from protocol.receipt import RECEIPT, Gap, Receipt, Reject
+from protocol.result import Result
+from protocol.signing import sign_frame, verify_frame
+from protocol.topic import parse_topic, topic_of
+from protocol.trust import ALL_OPCODES, TrustBundle, TrustedKey
+from transport.errors import LinkError, LinkFailure
+
+FLEET_ID = bytes(range(16))
+VEHICLE = VehicleId(bytes(range(16, 32)))
+VEHICLE_KEY = SigningKey.from_seed(b"vehicle signing key of the tests")
+COMMAND_KEY = SigningKey.from_seed(b"command signing key of the tests")
+RECEIPT_KEY = SigningKey.from_seed(b"receipt signing key of the tests")
+STRANGER_KEY = SigningKey.from_seed(b"a key that no trust bundle names")
+
+BUNDLE = TrustBundle(
+    fleet_id=FLEET_ID,
+    version=1,
+    issued_ms=0,
+    expires_ms=4_000_000_000_000,
+    suites=(Suite.ED25519,),
+    keys=(
+        TrustedKey(
+            public_key=COMMAND_KEY.verify_key.raw,
+            role=Role.RENTAL,
+            opcodes=ALL_OPCODES,
+            lanes=tuple(Lane),
+            max_ttl_ms=60_000,
+            not_before_ms=0,
+            not_after_ms=4_000_000_000_000,
+        ),
+        TrustedKey(
+            public_key=RECEIPT_KEY.verify_key.raw,
+            role=Role.RECEIPT,
+            opcodes=(),
+            lanes=(),
+            max_ttl_ms=0,
+            not_before_ms=0,
+            not_after_ms=4_000_000_000_000,
+        ),
+    ),
+    revoked=(),
+)
+
+
+@dataclass(slots=True, eq=False)
+class AirMessage:
+    """A message to the car."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+    is_done: bool = False
+
+    def done(self) -> None:
+        self.is_done = True
+
+
+class Air:
+    """The way between car and fleet; one link at a time."""
+
+    def __init__(self) -> None:
+        self.is_up = True
+        self.is_deaf = False
+        """The broker takes what the car publishes, and nobody hears it (L1)."""
+        self.attempts = 0
+        self.up: list[tuple[FrameClass, bytes]] = []
+        """Every frame that the car published, in order."""
+        self.down: list[AirMessage] = []
+        """Every message that reached the car."""
+        self.fleet: FleetEnd | None = None
+        self.link: AirLink | None = None
+
+    def links(self) -> "AirLink":
+        """Make a link, as `gateway.uplink.link.LinkFactory` does."""
+        return AirLink(self)
+
+    def cut(self) -> None:
+        """Lose the link, and stay down."""
+        self.is_up = False
+        if self.link is not None:
+            self.link.lose()
+
+    def restore(self) -> None:
+        """Let the next attempt succeed."""
+        self.is_up = True
+
+    def deliver(
+        self, frame_class: FrameClass, data: bytes, *, retain: bool = False
+    ) -> AirMessage | None:
+        """Hand the car a message; without a link it is lost, as sessions are clean."""
+        if self.link is None:
+            return None
+        message = AirMessage(topic_of(VEHICLE, frame_class), data, retain)
+        self.down.append(message)
+        self.link.inbox.put_nowait(message)
+        return message
+
+    def frames(self, frame_class: FrameClass) -> list[bytes]:
+        """Return the published frames of one class."""
+        return [data for known, data in self.up if known is frame_class]
+
+
+class AirLink:
+    """Has the shape of `transport.link.MqttLink`."""
+
+    def __init__(self, air: Air) -> None:
+        self._air = air
+        self.inbox: asyncio.Queue[AirMessage | None] = asyncio.Queue()
+        self._is_lost = False
+
+    async def __aenter__(self) -> Self:
+        self._air.attempts += 1
+        if not self._air.is_up:
+            raise LinkError("nobody answers", failure=LinkFailure.UNREACHABLE)
+        self._air.link = self
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._air.link is self:
+            self._air.link = None
+
+    def lose(self) -> None:
+        self._is_lost = True
+        self._air.link = None
+        self.inbox.put_nowait(None)
+
+    async def subscribe(self, *topic_filters: str) -> None:
+        assert topic_filters == (f"ff/v1/{VEHICLE}/down/+",)
+        self._require()
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        self._require()
+        route = parse_topic(topic)
+        assert route.vehicle_id == VEHICLE
+        self._air.up.append((route.frame_class, payload))
+        await asyncio.sleep(0)
+        self._require()
+        if self._air.fleet is not None and not self._air.is_deaf:
+            self._air.fleet.take(route.frame_class, payload)
+
+    async def messages(self) -> AsyncIterator[AirMessage]:
+        while (message := await self.inbox.get()) is not None:
+            yield message
+        raise LinkError("the link was lost", failure=LinkFailure.LOST)
+
+    def _require(self) -> None:
+        if self._is_lost:
+            raise LinkError("the link was lost", failure=LinkFailure.LOST)
+
+
+@dataclass
+class FleetEnd:
+    """Verifies, keeps, receipts and commands; survives every power cut of the car."""
+
+    air: Air
+    clock: Clock
+    gives_receipts: bool = True
+    """Whether entries are receipted when they come."""
+    credit: int = 64
+    hellos: list[Hello] = field(default_factory=list)
+    entries: dict[int, bytes] = field(default_factory=dict)
+    """Frames by sequence."""
+    copies: dict[int, int] = field(default_factory=dict)
+    """How often each entry came."""
+    arrivals: list[int] = field(default_factory=list)
+    """Sequences in the order of arrival, repetitions included."""
+    answers: list[tuple[Result, bytes]] = field(default_factory=list)
+    """Every result that came, stored or not, with its frame."""
+    telemetry: list[Frame] = field(default_factory=list)
+    session_id: bytes = b""
+    _lane_seqs: "itertools.count[int]" = field(
+        default_factory=lambda: itertools.count(1)
+    )
+    _ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+    def take(self, frame_class: FrameClass, data: bytes) -> None:
+        """Take one frame of the car."""
+        frame = parse_frame(data)
+        assert frame.header.frame_class is frame_class
+        verify_frame(frame, fleet_id=FLEET_ID, key=_CAR)
+        content = parse_content(frame)
+        if isinstance(content.body, Hello):
+            self.hellos.append(content.body)
+            self.session_id = frame.header.session_id
+        elif frame_class is FrameClass.TELEM:
+            self.telemetry.append(frame)
+        if isinstance(content.body, Result):
+            self.answers.append((content.body, data))
+        if frame_class in {FrameClass.EVENT, FrameClass.RESULT} and frame.header.seq:
+            self._keep(frame.header.seq, data)
+        if self.gives_receipts and frame_class is not FrameClass.TELEM:
+            self.give_receipt()
+
+    def _keep(self, seq: int, data: bytes) -> None:
+        kept = self.entries.setdefault(seq, data)
+        assert kept == data, f"fork: entry {seq} came with two contents"
+        self.copies[seq] = self.copies.get(seq, 0) + 1
+        self.arrivals.append(seq)
+
+    # -- receipts ---------------------------------------------------------------------
+
+    @property
+    def ledger_id(self) -> bytes:
+        return self.hellos[-1].ledger_id
+
+    @property
+    def contiguous(self) -> int:
+        """The last entry before the first gap."""
+        return next(n for n in itertools.count(1) if n not in self.entries) - 1
+
+    def give_receipt(self) -> None:
+        """Receipt all that is contiguous."""
+        self.air.deliver(FrameClass.RECEIPT, self.receipt())
+
+    def receipt(
+        self,
+        *,
+        upto: int | None = None,
+        head_hash: bytes | None = None,
+        ledger_id: bytes | None = None,
+        key: SigningKey = RECEIPT_KEY,
+        gaps: tuple[Gap, ...] = (),
+        rejects: tuple[Reject, ...] = (),
+    ) -> bytes:
+        """Build a receipt; what is not given is true."""
+        upto = self.contiguous if upto is None else upto
+        if head_hash is None:
+            head_hash = entry_hash(self.entries[upto]) if upto else GENESIS
+        payload = RECEIPT.build(
+            Receipt(
+                ledger_id=self.ledger_id if ledger_id is None else ledger_id,
+                upto=upto,
+                head_hash=head_hash,
+                credit=self.credit,
+                gaps=gaps,
+                rejects=rejects,
+            )
+        )
+        header = self._header(FrameClass.RECEIPT, FrameType.RECEIPT, key)
+        return sign_frame(header, payload, fleet_id=FLEET_ID, key=key)
+
+    # -- commands ---------------------------------------------------------------------
+
+    def command(
+        self, command: Command, *, ttl_ms: int = 5_000, key: SigningKey = COMMAND_KEY
+    ) -> bytes:
+        """Sign a command for the session of the newest HELLO."""
+        opcode = OPCODE_OF[type(command)]
+        header = self._header(
+            FrameClass.CMD,
+            opcode,
+            key,
+            lane=COMMANDS[opcode].lane,
+            seq=next(self._lane_seqs),
+            mono_ms=self.clock.now().boot_ms + ttl_ms,
+            schema=COMMAND_SCHEMA,
+        )
+        return sign_frame(header, build_command(command), fleet_id=FLEET_ID, key=key)
+
+    def send(self, command: Command, *, ttl_ms: int = 5_000) -> bytes:
+        """Send a command and return its frame."""
+        data = self.command(command, ttl_ms=ttl_ms)
+        self.air.deliver(FrameClass.CMD, data)
+        return data
+
+    def results_of(self, data: bytes) -> list[Result]:
+        """Return every answer to one command frame."""
+        msg_id = parse_frame(data).header.msg_id
+        return [result for result, _ in self.answers if result.request_id == msg_id]
+
+    def codes_of(self, data: bytes) -> list[Code]:
+        """Return the codes of every answer to one command frame."""
+        return [result.code for result in self.results_of(data)]
+
+    def events(self) -> list[EventBody]:
+        """Return the events that have come, in the order of the ledger."""
+        found: list[EventBody] = []
+        for _, data in sorted(self.entries.items()):
+            body = parse_content(parse_frame(data)).body
+            if parse_frame(data).header.frame_class is FrameClass.EVENT:
+                found.append(body)  # type: ignore[arg-type] # as the class says
+        return found
+
+    def head(self) -> LedgerHead:
+        """Return the newest contiguous entry."""
+        upto = self.contiguous
+        return LedgerHead(self.ledger_id, upto, entry_hash(self.entries[upto]))
+
+    def _header(
+        self,
+        frame_class: FrameClass,
+        frame_type: int,
+        key: SigningKey,
+        *,
+        lane: int = 0,
+        seq: int = 0,
+        mono_ms: int = 0,
+        schema: int = 1,
+    ) -> Header:
+        return Header(
+            suite=Suite.ED25519,
+            frame_class=frame_class,
+            flags=0,
+            type=frame_type,
+            schema=schema,
+            lane=lane,
+            vehicle_id=VEHICLE,
+            key_id=key.key_id,
+            session_id=self.session_id or bytes(16),
+            seq=seq,
+            mono_ms=mono_ms,
+            wall_ms=self.clock.now().wall_ms,
+            msg_id=b"command-" + next(self._ids).to_bytes(8, "big"),
+        )
+
+
+_CAR: VerifyKey = VEHICLE_KEY.verify_key

@@ -1,0 +1,185 @@
+"""A disk in memory that loses what was not synced: SQLite on it meets power cuts.
+
+Writes reach a cache; only a sync makes them durable. After a cut every unsynced write
+survives, is lost, or is torn: each of its 512-byte sectors decides for itself, and
+truncations and deletions too. A file that was never synced may be missing altogether.
+The production store runs on it unchanged, by SQLite's own file system interface
+(reliability.md L11, rows 1, 3 and 4).
+"""
+
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import apsw
+
+SECTOR: Final = 512
+
+_NAMES: Final = itertools.count()
+
+Fault = Callable[[str, str], apsw.Error | None]
+"""Given kind of operation and file; returns what to raise."""
+
+
+class PowerCut(apsw.IOError):
+    """The power is off: nothing is written any more.
+
+    It is an I/O error to SQLite, so that production code which swallows I/O errors and
+    goes on is found out.
+    """
+
+
+@dataclass(slots=True)
+class _Write:
+    offset: int
+    data: bytes
+
+
+@dataclass(slots=True)
+class _Truncate:
+    size: int
+
+
+@dataclass(slots=True)
+class _File:
+    cache: bytearray = field(default_factory=bytearray)
+    durable: bytearray | None = None
+    unsynced: list[_Write | _Truncate] = field(default_factory=list)
+
+
+class Disk:
+    """Files, how durable they are, and what goes wrong with them."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, _File] = {}
+        self.deleted: dict[str, _File] = {}
+        self.operations = 0
+        self.cut_at: int | None = None
+        """The operation at which the power goes, and stays, off."""
+        self.fault: Fault | None = None
+        """Asked before each operation that changes something."""
+
+    def cut(self) -> None:
+        """Switch the power off now."""
+        self.cut_at = self.operations
+
+    def tick(self, kind: str, name: str) -> None:
+        """Count one operation that changes something; raise what is due."""
+        if self.cut_at is not None and self.operations >= self.cut_at:
+            raise PowerCut("power is off")
+        self.operations += 1
+        error = None if self.fault is None else self.fault(kind, name)
+        if error is not None:
+            raise error
+
+    def after_power_cut(self, rng: random.Random) -> "Disk":
+        """Return what a machine finds when the power is back."""
+        found = Disk()
+        for name, file in [*self.deleted.items(), *self.files.items()]:
+            if name in self.deleted and rng.random() < 0.5:
+                continue  # the deletion reached the disk
+            if file.durable is None and rng.random() < 0.5:
+                continue  # its name never reached the directory
+            image = bytearray(file.durable or b"")
+            for change in file.unsynced:
+                _survive(image, change, rng)
+            found.files[name] = _File(bytearray(image), image)
+        return found
+
+
+def _survive(image: bytearray, change: _Write | _Truncate, rng: random.Random) -> None:
+    if isinstance(change, _Truncate):
+        if rng.random() < 0.5:
+            del image[change.size :]
+        return
+    for start in range(0, len(change.data), SECTOR):
+        if rng.random() < 0.5:
+            _put(image, change.offset + start, change.data[start : start + SECTOR])
+
+
+def _put(image: bytearray, offset: int, data: bytes) -> None:
+    if len(image) < offset:
+        image.extend(bytes(offset - len(image)))
+    image[offset : offset + len(data)] = data
+
+
+class DiskVfs(apsw.VFS):
+    """SQLite's way to a `Disk`; register one for each connection."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.name = f"disk-{next(_NAMES)}"
+        self._disk = disk
+        super().__init__(self.name, "")
+
+    def xOpen(  # type: ignore[override] # noqa: N802 - SQLite's name; any such object
+        self, name: str | apsw.URIFilename | None, flags: list[int]
+    ) -> "DiskFile":
+        plain = name.filename() if isinstance(name, apsw.URIFilename) else name
+        flags[1] = flags[0]
+        return DiskFile(self._disk, plain or f"temporary-{next(_NAMES)}")
+
+    def xDelete(self, name: str, syncdir: bool) -> None:  # noqa: N802
+        self._disk.tick("delete", name)
+        file = self._disk.files.pop(name, None)
+        if file is not None and not syncdir:
+            self._disk.deleted[name] = file
+
+    def xAccess(self, name: str, flags: int) -> bool:  # noqa: N802, ARG002
+        return name in self._disk.files
+
+    def xFullPathname(self, name: str) -> str:  # noqa: N802
+        return name
+
+
+class DiskFile:
+    """One open file."""
+
+    def __init__(self, disk: Disk, name: str) -> None:
+        self._disk = disk
+        self._name = name
+        disk.deleted.pop(name, None)
+        self._file = disk.files.setdefault(name, _File())
+
+    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802
+        return bytes(self._file.cache[offset : offset + amount])
+
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+        self._disk.tick("write", self._name)
+        _put(self._file.cache, offset, data)
+        self._file.unsynced.append(_Write(offset, bytes(data)))
+
+    def xTruncate(self, size: int) -> None:  # noqa: N802
+        self._disk.tick("truncate", self._name)
+        del self._file.cache[size:]
+        self._file.unsynced.append(_Truncate(size))
+
+    def xSync(self, flags: int) -> None:  # noqa: N802, ARG002
+        self._disk.tick("sync", self._name)
+        self._file.durable = bytearray(self._file.cache)
+        self._file.unsynced.clear()
+
+    def xFileSize(self) -> int:  # noqa: N802
+        return len(self._file.cache)
+
+    def xClose(self) -> None:  # noqa: N802
+        pass
+
+    def xLock(self, level: int) -> None:  # noqa: N802
+        pass
+
+    def xUnlock(self, level: int) -> None:  # noqa: N802
+        pass
+
+    def xCheckReservedLock(self) -> bool:  # noqa: N802
+        return False
+
+    def xFileControl(self, op: int, ptr: int) -> bool:  # noqa: N802, ARG002
+        return False
+
+    def xSectorSize(self) -> int:  # noqa: N802
+        return SECTOR
+
+    def xDeviceCharacteristics(self) -> int:  # noqa: N802
+        return 0
