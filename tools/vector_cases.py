@@ -363,7 +363,7 @@ def results() -> tuple[Case, ...]:
     refused = replace(
         done,
         code=Code.SESSION_STALE,
-        executed=Executed.NO,
+        executed=Executed.MAYBE,
         retry=Retry.AFTER_RESYNC,
     )
     first = _result("ok", "in the ledger", done, last.header.seq + 1, last.frame)
@@ -386,7 +386,7 @@ def _result(
         FrameClass.RESULT,
         CAR_A_KEY,
         seq=seq,
-        msg_id=event_id(CAR_A.raw, LEDGER, seq) if seq else _message_id(0x0FFF),
+        msg_id=event_id(CAR_A.raw, LEDGER, seq) if seq else result.request_id,
     )
     payload = _entry(previous, RESULT.build(result))
     title = f"RESULT {result.code.name}"

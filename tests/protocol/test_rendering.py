@@ -40,7 +40,7 @@ LINES = {
     "event_rental_ended_absent": "EVENT 0x810F RENTAL_ENDED seq 20 318 B  "
     "rental 1f2e.. 14 min driving, 3 min parking, distance not measured, "
     "energy ? -> ? %, washer ? -> ? %, by COMMAND, durations estimated",
-    "result_refused": "RESULT seq 0 290 B  SESSION_STALE for 0001.., executed NO, "
+    "result_refused": "RESULT seq 0 290 B  SESSION_STALE for 0001.., executed MAYBE, "
     "retry AFTER_RESYNC, now STOPPED version 8",
     "telem_absent": "TELEM seq 2 187 B  1 sample, newest AVAILABLE ? km/h, "
     "energy ? %, washer ? %",
