@@ -11,10 +11,14 @@
     port = 8883
 
     [reader]
-    path = "usb:072f:2200"        # or tty:S0:pn532, or udp:127.0.0.1:54321
+    path = "usb:054c:06c3"        # or tty:S0:pn532, or udp:127.0.0.1:54321
 
     [board]
     port = "/dev/ttyS1"
+
+    [positioning]                 # only in a car with a receiver
+    port = "/dev/ttyS2"
+    baud = 9600
 
 Relative paths are relative to the file. An unknown key is an error: a misspelt one
 would otherwise silently leave a default in force.
@@ -36,6 +40,7 @@ _SHOWN_VALUE: Final = 60
 """Characters of a wrong value that a message repeats."""
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
+Baud = Annotated[int, msgspec.Meta(ge=1_200, le=921_600)]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1_024)]
 
 
@@ -71,6 +76,15 @@ class BoardSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Its serial port."""
 
 
+class PositioningSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the positioning receiver is."""
+
+    port: Text
+    """Its serial port; it sends NMEA 0183."""
+    baud: Baud = 9_600
+    """Its speed, bit/s; what such receivers start with."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that a gateway is told."""
 
@@ -84,6 +98,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the card reader is."""
     board: BoardSettings
     """Where the board is."""
+    positioning: PositioningSettings | None = None
+    """Where the positioning receiver is; without one the car knows no position."""
     display: Literal["emulated"] = "emulated"
     """Screen and keypad: emulated until there is a real one."""
 
