@@ -1,0 +1,120 @@
+"""The power of a gateway's computer, and what its disk holds when it is cut.
+
+A power cut lets nothing be finished: no log is copied back, no connection closed, no
+last word said. `MainsStore` is the production store behind a switch. Cutting it waits
+for the write that is on its way, keeps the disk's bytes of that instant, and lets no
+other write through; `restore_disk` puts those bytes back once everything that held the
+files is gone. What the gateway's own shutdown does in between is as if it had never
+been. Writes that tear in the middle of a page are the business of the store's own tests
+(reliability.md L12).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from gateway.core.ledger import SealedEntry
+from gateway.ports import Commit, RandomBytes, Stored, StoreError
+from gateway.storage.ledger_store import LedgerStore
+from gateway.storage.worker import ThreadWorker
+from protocol.codes import Code
+
+_SUFFIXES: Final = ("", "-wal", "-journal", "-shm")
+"""What SQLite keeps beside a database file (sqlite.org/tempfiles.html)."""
+
+
+class MainsStore:
+    """Implements `gateway.ports.Store`: a `LedgerStore` on a computer's mains.
+
+    Args:
+        path: the ledger's file.
+        random_bytes: gives a new ledger its id.
+    """
+
+    def __init__(self, path: Path, *, random_bytes: RandomBytes) -> None:
+        """Keep the path; nothing is opened."""
+        self._path = path
+        self._worker = ThreadWorker("emulated-ledger")
+        self._store = LedgerStore(path, worker=self._worker, random_bytes=random_bytes)
+        self._disk: dict[str, bytes] | None = None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the power is gone."""
+        return self._disk is not None
+
+    async def cut(self) -> None:
+        """Take the power away; what is committed by now is on the disk."""
+        await self._worker.run(self._keep_disk)
+
+    def restore_disk(self) -> None:
+        """Put the disk's bytes of the cut back; call it when the gateway has ended."""
+        if self._disk is None:
+            return
+        for suffix in _SUFFIXES:
+            file = self._beside(suffix)
+            data = self._disk.get(suffix)
+            if data is None:
+                file.unlink(missing_ok=True)
+            else:
+                file.write_bytes(data)
+
+    async def open(self, *, boot_mark: str) -> Stored:
+        """Open the file.
+
+        Raises:
+            StoreError: the file cannot be opened, or there is no power.
+        """
+        self._require_power()
+        return await self._store.open(boot_mark=boot_mark)
+
+    async def commit(self, commit: Commit) -> None:
+        """Make all of it durable, or none.
+
+        Raises:
+            StoreError: nothing was kept.
+        """
+        self._require_power()
+        await self._store.commit(commit)
+
+    async def release(self, upto: int, rejected: Sequence[tuple[int, Code]]) -> None:
+        """Record receipts and free the entries.
+
+        Raises:
+            StoreError: nothing changed.
+        """
+        self._require_power()
+        await self._store.release(upto, rejected)
+
+    async def entries(self, first: int, limit: int) -> Sequence[SealedEntry]:
+        """Return up to `limit` stored entries from sequence `first` on."""
+        self._require_power()
+        return await self._store.entries(first, limit)
+
+    def hash_at(self, seq: int) -> bytes | None:
+        """Return the hash of an entry that has no receipt yet."""
+        return self._store.hash_at(seq)
+
+    def free_kib(self) -> int:
+        """Return the room left for the ledger."""
+        return self._store.free_kib()
+
+    async def close(self) -> None:
+        """Close; everything committed stays."""
+        await self._store.close()
+        self._worker.close()
+
+    def _require_power(self) -> None:
+        if self.is_cut:
+            raise StoreError("the computer has no power")
+
+    def _keep_disk(self) -> None:
+        # In the store's own thread, so that no write is half-way.
+        self._disk = {
+            suffix: file.read_bytes()
+            for suffix in _SUFFIXES
+            if (file := self._beside(suffix)).exists()
+        }
+
+    def _beside(self, suffix: str) -> Path:
+        return self._path.with_name(self._path.name + suffix)
