@@ -228,7 +228,7 @@ class Dispatcher:
         if not vehicle.is_online(now=self._now()):
             raise OrderRefusedError(
                 Refusal.OFFLINE,
-                "the vehicle is offline; nothing was sent, so nothing will happen later",
+                "the vehicle is offline; nothing was sent, and nothing happens later",
             )
         if not vehicle.understands(opcode, COMMAND_SCHEMA):
             raise OrderRefusedError(

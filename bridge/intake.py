@@ -54,8 +54,8 @@ RECEIPT_EXPIRY_S: Final = 60
 """A receipt that waits longer in a broker is superseded by the next HELLO's."""
 
 RECEIPTS_KEPT: Final = 4096
-"""Sent receipts that wait for the next transaction; older ones are dropped, since the
-next receipt of the same ledger says the same and more."""
+"""Sent receipts that wait for the next transaction; more are not kept, since the next
+receipt of the same ledger says the same and more."""
 
 
 class Intake:
@@ -89,6 +89,7 @@ class Intake:
         self._on_events = on_events
         self._verifiers = ThreadPoolExecutor(VERIFIERS, thread_name_prefix="verify")
         self._sent_receipts: list[SignedReceipt] = []
+        self._committing = asyncio.Lock()
         self.last_error: str | None = None
         """Why there is no link; None while there is one. For readiness."""
 
@@ -112,8 +113,13 @@ class Intake:
             self._verifiers.shutdown(wait=False, cancel_futures=True)
 
     async def flush(self) -> None:
-        """Store what waits for a transaction; called when idle and before the end."""
-        await self._commit([], [])
+        """Store what waits for a transaction; called when idle and before the end.
+
+        Raises:
+            StoreError: it waits on.
+        """
+        if self._sendings.unwritten() or self._sent_receipts:
+            await self._commit([])
 
     async def _session(self) -> None:
         if not await self._store.is_writable():
@@ -192,10 +198,10 @@ class Intake:
         ever (I-31).
         """
         try:
-            return await self._commit(records, self._sent_receipts)
+            return await self._commit(records)
         except StoreError:
             raise
-        except Exception:  # a defect, whose kind nobody can name beforehand
+        except Exception:  # noqa: BLE001 - a defect, whose kind nobody can name before
             if len(records) == 1:
                 LOG.exception("= a verified frame could not be processed; it is kept")
                 kept = Rejection(
@@ -205,26 +211,23 @@ class Intake:
                     batch[0].payload,
                     None,
                 )
-                return await self._commit([kept], [])
+                return await self._commit([kept])
         parts = [
             await self._commit_kept([message], [record])
             for message, record in zip(batch, records, strict=True)
         ]
         return _joined(parts)
 
-    async def _commit(
-        self,
-        records: Sequence[Verified | Rejection],
-        receipts: list[SignedReceipt],
-    ) -> Committed:
-        published = self._sendings.unwritten()
-        kept = list(receipts)
-        committed = await self._store.commit_batch(
-            records, published=published, receipts=kept, now=self._now()
-        )
-        self._sendings.written(published)
-        del receipts[: len(kept)]
-        return committed
+    async def _commit(self, records: Sequence[Verified | Rejection]) -> Committed:
+        async with self._committing:
+            published = self._sendings.unwritten()
+            receipts = self._sent_receipts[:]
+            committed = await self._store.commit_batch(
+                records, published=published, receipts=receipts, now=self._now()
+            )
+            self._sendings.written(published)
+            del self._sent_receipts[: len(receipts)]
+            return committed
 
     def _tell(self, committed: Committed) -> None:
         if committed.commands:
@@ -246,7 +249,7 @@ class Intake:
             )
             topic = topic_of(receipt.vehicle_id, FrameClass.RECEIPT)
             sendings.append(self._send(topic, data))
-            self._sent_receipts.append(
+            self._keep(
                 SignedReceipt(
                     receipt.vehicle_id,
                     receipt.receipt.ledger_id,
@@ -255,8 +258,11 @@ class Intake:
                     now,
                 )
             )
-        del self._sent_receipts[:-RECEIPTS_KEPT]
         await asyncio.gather(*sendings)
+
+    def _keep(self, receipt: SignedReceipt) -> None:
+        if len(self._sent_receipts) < RECEIPTS_KEPT:
+            self._sent_receipts.append(receipt)
 
     async def _send(self, topic: str, data: bytes) -> None:
         # A lost receipt is harmless: the car resends and gets the next one.

@@ -1,0 +1,208 @@
+"""The API's routes.
+
+Every answer about a command says what is known and how: a command that is not answered
+in time is "unknown", never "failed" (I-11).
+"""
+
+from http import HTTPStatus
+from typing import Annotated, Final, Protocol
+
+from fastapi import Body, FastAPI, Header, Path, Query, Response
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp
+
+from bridge.api import problems
+from bridge.api.access import Gate
+from bridge.api.bodies import CommandBody
+from bridge.api.documents import Document, of_command, of_rental, of_vehicle
+from bridge.api.problems import ProblemError
+from bridge.dispatch import Dispatcher
+from bridge.ports import RandomBytes, WallClock
+from bridge.registry import RegistryDirectory
+from bridge.store import Store
+from protocol.errors import DecodeError
+from protocol.identity import VehicleId
+
+WAIT_LIMIT_S: Final = 30
+"""Longest long poll; proxies cut idle requests after 60 s."""
+
+PAGE_LIMIT: Final = 200
+"""Vehicles on one page."""
+
+OPEN_PATHS: Final = frozenset({"/health", "/ready"})
+"""Paths that need no key: they say nothing about vehicles."""
+
+_HEX_ID: Final = r"^[0-9a-f]{32}$"
+
+VehicleText = Annotated[str, Path(pattern=r"^[A-Z2-7]{25}[AEIMQUY4]$")]
+HexId = Annotated[str, Path(pattern=_HEX_ID)]
+Wait = Annotated[
+    float,
+    Query(
+        ge=0,
+        le=WAIT_LIMIT_S,
+        allow_inf_nan=False,
+        description="Seconds to wait for a signed end.",
+    ),
+]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        pattern=r"^[\x21-\x7e]{1,128}$",
+        description="Repeating a request with the same key sends nothing again.",
+    ),
+]
+
+
+class Readiness(Protocol):
+    """What the bridge depends on."""
+
+    async def conditions(self) -> dict[str, str]:
+        """Return what is not as it should be, by name; empty when ready."""
+
+
+def make_application(
+    *,
+    store: Store,
+    registry: RegistryDirectory,
+    dispatcher: Dispatcher,
+    readiness: Readiness,
+    now: WallClock,
+    random_bytes: RandomBytes,
+    key_digests: tuple[bytes, ...],
+) -> ASGIApp:
+    """Return the API, behind its gate.
+
+    Args:
+        store: what is known.
+        registry: which vehicles there are.
+        dispatcher: takes orders.
+        readiness: answers ``/ready``.
+        now: UTC ms.
+        random_bytes: for pings.
+        key_digests: of the keys that open it; empty lets everybody in.
+    """
+    app = FastAPI(
+        title="freefloat bridge",
+        version="1",
+        description="Vehicles, commands and rentals of one fleet.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    problems.install(app)
+    _add_status(app, readiness)
+    _add_vehicles(app, store, registry, now)
+    _add_commands(app, registry, dispatcher, random_bytes)
+    _add_rentals(app, store)
+    return Gate(app, key_digests, OPEN_PATHS)
+
+
+def _add_status(app: FastAPI, readiness: Readiness) -> None:
+    @app.get("/health")
+    async def health() -> Document:
+        """Say that the process answers."""
+        return {"status": "alive"}
+
+    @app.get("/ready")
+    async def ready() -> JSONResponse:
+        """Say whether everything that the bridge depends on is there."""
+        wrong = await readiness.conditions()
+        status = HTTPStatus.SERVICE_UNAVAILABLE if wrong else HTTPStatus.OK
+        return JSONResponse({"ready": not wrong, "waiting_for": wrong}, int(status))
+
+
+def _add_vehicles(
+    app: FastAPI, store: Store, registry: RegistryDirectory, now: WallClock
+) -> None:
+    @app.get("/v1/vehicles")
+    async def list_vehicles(
+        limit: Annotated[int, Query(ge=1, le=PAGE_LIMIT)] = 50,
+        after: Annotated[str | None, Query(pattern=r"^[A-Z2-7]{26}$")] = None,
+    ) -> Document:
+        """List the fleet's vehicles in the order of their ids."""
+        names = [v for v in registry.current if after is None or str(v) > after]
+        page = names[:limit]
+        known = await store.vehicles(page)
+        return {
+            "vehicles": [of_vehicle(v, known.get(v), now=now()) for v in page],
+            "next": str(page[-1]) if len(names) > limit else None,
+        }
+
+    @app.get("/v1/vehicles/{vehicle_id}")
+    async def get_vehicle(vehicle_id: VehicleText) -> Document:
+        """Return one vehicle's last known state, each field with its times."""
+        vehicle = _registered(registry, vehicle_id)
+        return of_vehicle(vehicle, await store.vehicle(vehicle), now=now())
+
+
+def _add_commands(
+    app: FastAPI,
+    registry: RegistryDirectory,
+    dispatcher: Dispatcher,
+    random_bytes: RandomBytes,
+) -> None:
+    @app.post("/v1/vehicles/{vehicle_id}/commands")
+    async def post_command(
+        response: Response,
+        vehicle_id: VehicleText,
+        body: Annotated[CommandBody, Body()],
+        wait_s: Wait = 0,
+        idempotency_key: IdempotencyKey = None,
+    ) -> Document:
+        """Order something of a vehicle and wait for its signed outcome."""
+        vehicle = _registered(registry, vehicle_id)
+        record, is_repeated = await dispatcher.submit(
+            vehicle,
+            body.to_order(random_bytes),
+            idempotency_key=idempotency_key,
+            wait_s=wait_s,
+        )
+        response.status_code = int(
+            HTTPStatus.OK if record.state.is_terminal else HTTPStatus.ACCEPTED
+        )
+        response.headers["Location"] = f"/v1/commands/{record.command_id.hex()}"
+        if is_repeated:
+            response.headers["Idempotency-Replayed"] = "true"
+        return of_command(record)
+
+    @app.get("/v1/commands/{command_id}")
+    async def get_command(command_id: HexId, wait_s: Wait = 0) -> Document:
+        """Return a command, after waiting for its end if it has none yet."""
+        record = await dispatcher.find(bytes.fromhex(command_id), wait_s=wait_s)
+        if record is None:
+            raise ProblemError(
+                HTTPStatus.NOT_FOUND, "unknown-command", "no command has this id"
+            )
+        return of_command(record)
+
+
+def _add_rentals(app: FastAPI, store: Store) -> None:
+    @app.get("/v1/rentals/{rental_id}")
+    async def get_rental(rental_id: HexId) -> Document:
+        """Return a rental: its report once it ended, its evidence, its receipt."""
+        rental = await store.rental(bytes.fromhex(rental_id))
+        if rental is None:
+            raise ProblemError(
+                HTTPStatus.NOT_FOUND,
+                "unknown-rental",
+                "no vehicle has told of a rental with this id",
+            )
+        return of_rental(rental)
+
+
+def _registered(registry: RegistryDirectory, text: str) -> VehicleId:
+    try:
+        vehicle = VehicleId.from_text(text)
+    except (
+        DecodeError
+    ) as error:  # the path's pattern let it through; say no all the same
+        raise ProblemError(
+            HTTPStatus.NOT_FOUND, "unknown-vehicle", error.detail
+        ) from error
+    if registry.current.get(vehicle) is None:
+        raise ProblemError(
+            HTTPStatus.NOT_FOUND,
+            "unknown-vehicle",
+            "no vehicle of this fleet has this id",
+        )
+    return vehicle

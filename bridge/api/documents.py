@@ -1,0 +1,127 @@
+"""What callers get: vehicles, commands and rentals as JSON."""
+
+import base64
+
+from bridge.commands import CommandRecord, CommandState
+from bridge.instants import rfc3339
+from bridge.orders import KINDS
+from bridge.rows.rentals import Rental
+from bridge.vehicle import VehicleState
+from protocol.identity import VehicleId, boot_counter
+from protocol.snapshot import NO_RENTAL
+
+Document = dict[str, object]
+
+_MEANINGS = {
+    CommandState.REQUESTED: "not signed yet",
+    CommandState.SIGNED: "on its way to the broker; not known to have arrived",
+    CommandState.PUBLISHED: "sent; not known to have arrived",
+    CommandState.TIMED_OUT: "unknown: no answer came; the next hello settles it",
+    CommandState.SUCCEEDED: "done: the vehicle read the state back and signed it",
+    CommandState.FAILED: "tried and failed, as the vehicle signed",
+    CommandState.REJECTED: "refused by the vehicle, signed",
+    CommandState.EXPIRED: "not executed and never will be, as the vehicle signed",
+    CommandState.INDETERMINATE: "the vehicle lost power in the act; see its state",
+}
+
+
+def of_vehicle(
+    vehicle_id: VehicleId, state: VehicleState | None, *, now: int
+) -> Document:
+    """Return a vehicle; one that never spoke has no session and no state."""
+    document: Document = {
+        "id": str(vehicle_id),
+        "online": state is not None and state.is_online(now=now),
+        "last_seen": None if state is None else rfc3339(state.last_seen_ms or None),
+        "session": None,
+        "capabilities": [],
+        "faults": [],
+        "state": {},
+    }
+    if state is None:
+        return document
+    if state.session_id:
+        document["session"] = {
+            "id": state.session_id.hex(),
+            "boot_counter": boot_counter(state.session_id),
+            "since": rfc3339(state.hello_ms),
+            "firmware": state.firmware,
+            "trust_bundle_version": state.bundle_version,
+            "ledger_id": state.ledger_id.hex(),
+            "storage_free_kib": state.storage_free_kib,
+        }
+    known = {int(opcode): name for opcode, name in KINDS.items()}
+    document["capabilities"] = [
+        known.get(opcode, f"0x{opcode:04x}") for opcode, _schema in state.capabilities
+    ]
+    document["faults"] = list(state.faults)
+    document["state"] = {
+        name: {
+            "value": field.value,
+            "observed": rfc3339(field.observed_ms),
+            "received": rfc3339(field.received_ms),
+        }
+        for name, field in sorted(state.twin.items())
+    }
+    return document
+
+
+def of_command(record: CommandRecord) -> Document:
+    """Return a command with its trail and its signed frames."""
+    return {
+        "id": record.command_id.hex(),
+        "vehicle_id": str(record.vehicle_id),
+        "kind": record.kind,
+        "rental_id": None if record.rental_id == NO_RENTAL else record.rental_id.hex(),
+        "state": record.state.value,
+        "is_final": record.state.is_terminal,
+        "meaning": _MEANINGS[record.state],
+        "code": _name(record.code),
+        "executed": _name(record.executed),
+        "retry": _name(record.retry),
+        "settled_by": record.settled_by,
+        "snapshot": record.snapshot,
+        "requested": rfc3339(record.requested_ms),
+        "expires": rfc3339(record.expires_ms),
+        "sends": record.sends,
+        "version": record.version,
+        "trail": [
+            {"state": state, "at": rfc3339(at_ms)} for state, at_ms in record.trail
+        ],
+        "frames": {
+            "command": _base64(record.frame),
+            "result": _base64(record.result_frame),
+        },
+    }
+
+
+def of_rental(rental: Rental) -> Document:
+    """Return a rental with its evidence."""
+    receipt = rental.receipt
+    return {
+        "rental_id": rental.rental_id.hex(),
+        "vehicle_id": str(rental.vehicle_id),
+        "state": rental.state,
+        "updated": rfc3339(rental.updated_ms),
+        "report": rental.report,
+        "evidence": {
+            "ledger_id": rental.ledger_id.hex(),
+            "seq": rental.seq,
+            "frame": _base64(rental.frame),
+            "receipt": {
+                "state": "due" if receipt is None else "signed",
+                "upto": None if receipt is None else receipt.upto,
+                "signed": None if receipt is None else rfc3339(receipt.signed_ms),
+                "frame": None if receipt is None else _base64(receipt.data),
+            },
+        },
+    }
+
+
+def _name(code: object) -> str | None:
+    name = getattr(code, "name", None)
+    return None if name is None else str(name).lower()
+
+
+def _base64(data: bytes) -> str | None:
+    return base64.b64encode(data).decode("ascii") if data else None

@@ -1,0 +1,215 @@
+"""Every error of the API as a problem document (RFC 9457).
+
+Rule 1: a problem names the field, the kind of value and the bound; it never repeats a
+value, because the value may be a PIN.
+Rule 2: bad input is a 4xx. A 500 is a defect of the bridge and says nothing about it
+but that; the log has the rest.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from bridge.errors import OrderRefusedError, Refusal, StoreError
+from bridge.wire import LOG
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+ERRORS_LIMIT: Final = 16
+"""Field errors that one document lists."""
+
+NAME_LIMIT: Final = 64
+"""Characters of a field's name: an unknown field's name is the caller's."""
+
+STATUS_OF: Final = {
+    Refusal.UNKNOWN_VEHICLE: HTTPStatus.NOT_FOUND,
+    Refusal.OFFLINE: HTTPStatus.CONFLICT,
+    Refusal.UNSUPPORTED: HTTPStatus.CONFLICT,
+    Refusal.NO_CLOCK: HTTPStatus.CONFLICT,
+    Refusal.KEY_REUSED: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Refusal.BAD_VALUE: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Refusal.FORBIDDEN: HTTPStatus.FORBIDDEN,
+}
+"""The HTTP status of each refusal."""
+
+_TITLES: Final = {
+    Refusal.UNKNOWN_VEHICLE: "unknown vehicle",
+    Refusal.OFFLINE: "vehicle offline",
+    Refusal.UNSUPPORTED: "vehicle does not support this",
+    Refusal.NO_CLOCK: "vehicle's clock is not known",
+    Refusal.KEY_REUSED: "idempotency key reused",
+    Refusal.BAD_VALUE: "value not allowed",
+    Refusal.FORBIDDEN: "signer refuses",
+}
+
+_BOUNDS: Final = (
+    "ge",
+    "gt",
+    "le",
+    "lt",
+    "min_length",
+    "max_length",
+    "pattern",
+    "expected",
+    "expected_tags",
+)
+"""What pydantic calls the bounds that a value broke; none of them is the value."""
+
+
+class ProblemError(Exception):
+    """Ends a request with a problem document."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        kind: str,
+        detail: str,
+        *,
+        title: str = "",
+        errors: Sequence[Mapping[str, object]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Keep what the document says."""
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.detail = detail
+        self.title = title or kind.replace("-", " ")
+        self.errors = errors
+        self.headers = headers
+
+
+def respond(problem: ProblemError) -> Response:
+    """Return the response of a problem."""
+    document: dict[str, object] = {
+        "type": f"urn:freefloat:problem:{problem.kind}",
+        "title": problem.title,
+        "status": int(problem.status),
+        "detail": problem.detail,
+    }
+    if problem.errors:
+        document["errors"] = list(problem.errors)[:ERRORS_LIMIT]
+    # ASCII only: the name of an unknown field may hold half a surrogate pair, which
+    # UTF-8 cannot write.
+    return Response(
+        json.dumps(document, ensure_ascii=True),
+        status_code=int(problem.status),
+        media_type=MEDIA_TYPE,
+        headers=dict(problem.headers or {}),
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of `app` a problem document."""
+    app.add_exception_handler(ProblemError, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(OrderRefusedError, _on_refused)
+    app.add_exception_handler(StoreError, _on_store)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_defect)
+
+
+async def _on_problem(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, ProblemError):
+        raise error
+    return respond(error)
+
+
+async def _on_refused(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, OrderRefusedError):
+        raise error
+    errors = [{"field": error.field, "problem": str(error)}] if error.field else []
+    return respond(
+        ProblemError(
+            STATUS_OF[error.refusal],
+            error.refusal,
+            str(error),
+            title=_TITLES[error.refusal],
+            errors=errors,
+        )
+    )
+
+
+async def _on_invalid(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    errors = [_field_error(found) for found in error.errors()]
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    if any(found["type"] == "json_invalid" for found in error.errors()):
+        status = HTTPStatus.BAD_REQUEST
+    first = errors[0]
+    return respond(
+        ProblemError(
+            status,
+            "invalid-request",
+            f"{first['field']}: {first['problem']}",
+            title="invalid request",
+            errors=errors,
+        )
+    )
+
+
+async def _on_store(_request: Request, error: Exception) -> Response:
+    LOG.warning("= API: %s", error)
+    return respond(
+        ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "store-unavailable",
+            "the bridge cannot store now; nothing was sent, try again",
+            headers={"Retry-After": "1"},
+        )
+    )
+
+
+async def _on_http(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    status = HTTPStatus(error.status_code)
+    kind = status.phrase.lower().replace(" ", "-")
+    # Starlette's and FastAPI's details are sentences of their own, never the input.
+    return respond(ProblemError(status, kind, str(error.detail), headers=error.headers))
+
+
+async def _on_defect(_request: Request, error: Exception) -> Response:
+    LOG.error("= API: a defect", exc_info=error)
+    return respond(
+        ProblemError(
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            "internal",
+            "a defect of the bridge; its log says more",
+        )
+    )
+
+
+def _field_error(found: Mapping[str, Any]) -> dict[str, object]:
+    context: Mapping[str, object] = found.get("ctx") or {}
+    bounds = {
+        name: context[name]
+        if isinstance(context[name], int | float | str)
+        else str(context[name])
+        for name in _BOUNDS
+        if name in context
+    }
+    where = [str(part)[:NAME_LIMIT] for part in found["loc"]]
+    # The first part is body, query, path or header; a union adds its tag.
+    field = ".".join(where[1:]) or where[0]
+    return {
+        "field": field,
+        "in": where[0],
+        "problem": _sentence(str(found["type"]), str(found["msg"])),
+        **({"bound": bounds} if bounds else {}),
+    }
+
+
+def _sentence(kind: str, message: str) -> str:
+    if kind == "union_tag_invalid":
+        # pydantic's own message repeats the tag that came.
+        return "is none of the kinds of order"
+    if kind == "json_invalid":
+        return "the body is not JSON"
+    return message[:1].lower() + message[1:]

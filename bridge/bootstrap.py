@@ -1,0 +1,497 @@
+"""Puts the bridge together and takes it apart.
+
+The composition root: the one place that reads the system's clock and randomness and
+that knows every part. A caller needs three lines::
+
+    async with open_bridge(settings, observer=print_frame) as bridge:
+        print(bridge.api_url)
+        await bridge.wait(stop)
+
+Leaving the block drains: the API takes no more orders, the batch under way is
+committed, acknowledged and receipted, then the store closes (I-34).
+"""
+
+import asyncio
+import contextlib
+import errno
+import random
+import re
+import secrets
+import socket
+import stat
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from cryptography import x509
+from starlette.types import ASGIApp
+
+from bridge.api.access import load_keys
+from bridge.api.application import make_application
+from bridge.commands import Sendings
+from bridge.dispatch import Dispatcher
+from bridge.errors import RegistryError, SettingsError, StoreError
+from bridge.intake import Intake
+from bridge.ports import Connect, Link, Observer, RandomBytes, WallClock
+from bridge.registry import RegistryDirectory
+from bridge.relay import Relay
+from bridge.settings import Settings, check_settings
+from bridge.signer import (
+    InProcessReceiptSigner,
+    InProcessSigner,
+    find_grant,
+    read_bundle,
+)
+from bridge.sinks.json_lines import JsonLinesSink
+from bridge.sinks.ports import Sink
+from bridge.sinks.webhook import WebhookSink
+from bridge.store import Store
+from bridge.wire import LOG, Wire
+from protocol.errors import DecodeError
+from protocol.fleet import FILE_LIMIT, Fleet, FleetPart, parse_fleet
+from protocol.keyfile import KEY_FILE_LIMIT, parse_signing_key
+from protocol.keys import SigningKey
+from protocol.trust import BUNDLE_LIMIT
+from transport.link import LinkSettings, MqttLink, VersionMemory
+from transport.tls import TlsIdentity, client_context, common_name
+
+BRIDGE_NAME: Final = re.compile(r"ff-(bridge|engineer)-[0-9]{1,4}")
+"""Names of clients that are no vehicles."""
+
+HOUSEKEEPING_S: Final = 1.0
+"""How often sendings are written, the registry is looked at, and gaps are told."""
+
+DRAIN_S: Final = 5
+"""How long requests under way may take when the bridge stops; a long poll is cut."""
+
+_OPEN_TO_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+def _wall_ms() -> int:
+    return time.clock_gettime_ns(time.CLOCK_REALTIME) // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What a test replaces."""
+
+    now: WallClock = _wall_ms
+    """UTC ms."""
+    random_bytes: RandomBytes = secrets.token_bytes
+    """For ids and salts."""
+    random: Callable[[], float] = field(default=random.SystemRandom().random)
+    """For jitter."""
+    connect: Connect | None = None
+    """Instead of MQTT by the settings."""
+
+
+class Bridge:
+    """A running bridge, as `open_bridge` yields it."""
+
+    def __init__(
+        self,
+        *,
+        api_url: str,
+        fleet: Fleet,
+        wire: Wire,
+        store: Store,
+        intake: Intake,
+        relays: tuple[Relay, ...],
+    ) -> None:
+        self.api_url = api_url
+        """Where the API answers, without a slash at the end."""
+        self.fleet = fleet
+        """Whose cars."""
+        self.store = store
+        """What is known; for tests and the demo, read only."""
+        self._wire = wire
+        self._intake = intake
+        self._relays = relays
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def wait_connected(self) -> None:
+        """Wait until there is a link to the broker."""
+        await self._wire.wait_connected()
+
+    async def conditions(self) -> dict[str, str]:
+        """Return what the bridge waits for; empty when it is ready."""
+        wrong = {}
+        if not await self.store.is_writable():
+            wrong["store"] = "does not commit"
+        if not self._wire.is_connected:
+            wrong["broker"] = self._intake.last_error or "not connected yet"
+        return wrong
+
+    def failing_sinks(self) -> dict[str, str]:
+        """Return why a sink's consumer takes nothing at present, by its name."""
+        return {r.name: r.last_error for r in self._relays if r.last_error}
+
+    async def wait(self, stop: asyncio.Event) -> None:
+        """Wait until `stop` is set.
+
+        Raises:
+            BaseException: what ended a part of the bridge, which is a defect.
+        """
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            done, _pending = await asyncio.wait(
+                {stopped, *self._tasks}, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            stopped.cancel()
+        for task in done - {stopped}:
+            task.result()
+
+    def _start(self, work: Coroutine[None, None, None], name: str) -> None:
+        self._tasks.add(asyncio.create_task(work, name=name))
+
+    async def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        results = await asyncio.gather(*self._tasks, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Exception):
+                LOG.error("= a part of the bridge failed", exc_info=result)
+
+
+@contextlib.asynccontextmanager
+async def open_bridge(
+    settings: Settings,
+    *,
+    observer: Observer | None = None,
+    environment: Environment | None = None,
+) -> AsyncIterator[Bridge]:
+    """Start a bridge; it runs inside the block and is drained at its end.
+
+    A broker that is down is no error: the bridge says so and keeps trying.
+
+    Args:
+        settings: as `bridge.settings` reads them.
+        observer: told of every frame in and out; must return at once.
+        environment: what a test replaces.
+
+    Raises:
+        SettingsError: a setting, a file, the port or the store cannot be used.
+        TransportError: the TLS identity cannot be used. In both cases nothing runs.
+    """
+    world = environment or Environment()
+    check_settings(settings)
+    fleet = _read_fleet(settings)
+    registry = await asyncio.to_thread(_open_registry, settings, fleet, world)
+    connect = world.connect or _make_connect(settings, world)
+    command_key, receipt_key = _read_keys(settings)
+    bundle = read_bundle(
+        _read(
+            settings.part(FleetPart.TRUST_BUNDLE, settings.fleet.trust_bundle),
+            BUNDLE_LIMIT * 2,
+        ),
+        fleet_id=fleet.fleet_id,
+    )
+    keys = load_keys(Path(settings.api.keys_file)) if settings.api.keys_file else ()
+    store = Store(Path(settings.store.path), fleet_id=fleet.fleet_id)
+    wire = Wire(observer)
+    sendings = Sendings()
+    relays = tuple(
+        Relay(sink, store, now=world.now, random=world.random)
+        for sink in _make_sinks(settings, world)
+    )
+    dispatcher = Dispatcher(
+        store=store,
+        registry=registry,
+        signer=InProcessSigner(
+            command_key,
+            find_grant(command_key, bundle, name="command"),
+            fleet_id=fleet.fleet_id,
+            sequences=store,
+        ),
+        wire=wire,
+        sendings=sendings,
+        fleet_id=fleet.fleet_id,
+        now=world.now,
+        random_bytes=world.random_bytes,
+    )
+    intake = Intake(
+        connect=connect,
+        wire=wire,
+        store=store,
+        registry=registry,
+        receipt_signer=InProcessReceiptSigner(
+            receipt_key,
+            find_grant(receipt_key, bundle, name="receipt"),
+            fleet_id=fleet.fleet_id,
+            random_bytes=world.random_bytes,
+        ),
+        fleet_id=fleet.fleet_id,
+        now=world.now,
+        random=world.random,
+        sendings=sendings,
+        on_commands=dispatcher.changed,
+        on_events=lambda: _wake(relays),
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        listener = stack.enter_context(_listen(settings))
+        await asyncio.to_thread(store.open)
+        stack.push_async_callback(store.close)
+        host, port = listener.getsockname()[:2]
+        bridge = Bridge(
+            api_url=f"http://{f'[{host}]' if ':' in host else host}:{port}",
+            fleet=fleet,
+            wire=wire,
+            store=store,
+            intake=intake,
+            relays=relays,
+        )
+        for relay in relays:
+            await relay.open()
+            stack.push_async_callback(relay.close)
+        stack.push_async_callback(_flush, intake)
+        stack.push_async_callback(bridge._stop)  # noqa: SLF001 - its own composition
+        for name, work in (
+            ("intake", intake.run()),
+            ("commands", dispatcher.run()),
+            ("housekeeping", _keep_house(registry, intake, store, relays, world)),
+            *((f"sink {relay.name}", relay.run()) for relay in relays),
+        ):
+            bridge._start(work, name)  # noqa: SLF001 - its own composition
+        app = make_application(
+            store=store,
+            registry=registry,
+            dispatcher=dispatcher,
+            readiness=bridge,
+            now=world.now,
+            random_bytes=world.random_bytes,
+            key_digests=keys,
+        )
+        await stack.enter_async_context(_serve(app, listener))
+        LOG.info(
+            "= fleet %s, %d vehicles, API at %s",
+            fleet.name,
+            len(registry.current),
+            bridge.api_url,
+        )
+        yield bridge
+        LOG.info("= stopping")
+
+
+def _wake(relays: Iterable[Relay]) -> None:
+    for relay in relays:
+        relay.wake()
+
+
+async def _flush(intake: Intake) -> None:
+    with contextlib.suppress(StoreError):
+        await intake.flush()
+
+
+async def _keep_house(
+    registry: RegistryDirectory,
+    intake: Intake,
+    store: Store,
+    relays: tuple[Relay, ...],
+    world: Environment,
+) -> None:
+    while True:
+        await asyncio.sleep(HOUSEKEEPING_S)
+        try:
+            if await asyncio.to_thread(registry.refresh):
+                LOG.info("= registry: %d vehicles", len(registry.current))
+            await intake.flush()
+            if await store.tell_gaps(now=world.now()):
+                _wake(relays)
+        except (RegistryError, StoreError) as error:
+            LOG.warning("= %s", error)
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to whoever runs the bridge, and says when it serves."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_serving = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_serving.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _serve(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=DRAIN_S,
+            limit_concurrency=512,
+        )
+    )
+    task = asyncio.create_task(server.serve(sockets=[listener]), name="api")
+    try:
+        # Stopping it before it has started would leave its sockets open.
+        await server.is_serving.wait()
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+@contextlib.contextmanager
+def _listen(settings: Settings) -> Iterator[socket.socket]:
+    host, port = settings.api.host, settings.api.port
+    try:
+        family, kind, proto, _name, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, proto)
+    except OSError as error:
+        raise SettingsError(
+            f"api.host {host} is no address of this machine: {error.strerror}",
+            advice="set api.host to 127.0.0.1",
+        ) from error
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+            listener.listen(128)
+        except OSError as error:
+            advice = "set api.host to 127.0.0.1"
+            if error.errno in {errno.EADDRINUSE, errno.EACCES}:
+                advice = "set api.port to another port, or end the program that uses it"
+            raise SettingsError(
+                f"the API cannot listen at {host}:{port}: {error.strerror}",
+                advice=advice,
+            ) from error
+        listener.setblocking(False)
+        yield listener
+
+
+def _make_connect(settings: Settings, world: Environment) -> Connect:
+    identity = TlsIdentity(settings.certificate, settings.key, settings.trust_anchors)
+    versions = VersionMemory()
+
+    def utc() -> datetime:
+        return datetime.fromtimestamp(world.now() / 1000, UTC)
+
+    # Once now, so that a missing or expired certificate is said at the start.
+    client_context(identity, now=utc())
+    name = common_name(identity)
+    if not BRIDGE_NAME.fullmatch(name):
+        raise SettingsError(
+            f"certificate {settings.certificate} is of {name}, which is no bridge",
+            advice="name bridge/1/tls.crt of the fleet directory",
+        )
+    link_settings = LinkSettings(
+        settings.broker.host,
+        settings.broker.port,
+        client_id=name,
+        version=settings.broker.version,
+        receive_maximum=1024,
+        inbox_limit=1024,
+        in_flight=256,
+    )
+
+    def connect() -> AbstractAsyncContextManager[Link]:
+        # Read anew each time: the certificate may have been renewed meanwhile.
+        return MqttLink(
+            link_settings, client_context(identity, now=utc()), versions=versions
+        )
+
+    return connect
+
+
+def _make_sinks(settings: Settings, world: Environment) -> list[Sink]:
+    sinks: list[Sink] = [
+        JsonLinesSink(sink.name, Path(sink.path)) for sink in settings.sinks.json_lines
+    ]
+    for sink in settings.sinks.webhook:
+        data = _read_secret(Path(sink.secret_file), 1_024)
+        secret = data.decode("ascii", "replace").strip()
+        sinks.append(
+            WebhookSink(
+                sink.name, sink.url, secret, timeout_s=sink.timeout_s, now=world.now
+            )
+        )
+    return sinks
+
+
+def _read_fleet(settings: Settings) -> Fleet:
+    path = settings.part(FleetPart.IDENTITY)
+    try:
+        return parse_fleet(_read(path, FILE_LIMIT))
+    except DecodeError as error:
+        raise SettingsError(
+            f"{path}: {error.detail}",
+            advice="name a directory that `freefloat certs init` made",
+        ) from error
+
+
+def _open_registry(
+    settings: Settings, fleet: Fleet, world: Environment
+) -> RegistryDirectory:
+    path = settings.part(FleetPart.ISSUING_CERTIFICATE)
+    try:
+        issuer = x509.load_pem_x509_certificate(_read(path, 65_536))
+    except ValueError as error:
+        raise SettingsError(
+            f"{path} is no certificate in PEM",
+            advice="name a directory that `freefloat certs init` made",
+        ) from error
+    registry = RegistryDirectory(
+        settings.part(FleetPart.REGISTRY, settings.fleet.registry),
+        fleet_id=fleet.fleet_id,
+        issuer=issuer,
+        wall_ns=lambda: world.now() * 1_000_000,
+        refused=lambda error: LOG.error("= %s", error),
+    )
+    registry.refresh()
+    return registry
+
+
+def _read_keys(settings: Settings) -> tuple[SigningKey, SigningKey]:
+    keys = []
+    for part, given in (
+        (FleetPart.COMMAND_KEY, settings.fleet.command_key),
+        (FleetPart.RECEIPT_KEY, settings.fleet.receipt_key),
+    ):
+        path = settings.part(part, given)
+        data = _read_secret(path, KEY_FILE_LIMIT + 1)
+        try:
+            keys.append(parse_signing_key(data, name=str(path)))
+        except DecodeError as error:
+            raise SettingsError(
+                error.detail, advice="name a key that `freefloat certs init` made"
+            ) from error
+    return keys[0], keys[1]
+
+
+def _read_secret(path: Path, limit: int) -> bytes:
+    data = _read(path, limit)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & _OPEN_TO_OTHERS:
+        raise SettingsError(
+            f"{path} has mode {mode:04o}, so other users can read it",
+            advice=f"run `chmod 600 {path}`, and replace it if others had access",
+        )
+    return data
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(limit)
+    except OSError as error:
+        raise SettingsError(
+            f"{path} cannot be read: {error.strerror}",
+            advice="check the path; `freefloat certs init` makes a fleet directory",
+        ) from error

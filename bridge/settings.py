@@ -1,0 +1,292 @@
+"""The bridge's settings: a TOML file, typed, with every unknown key refused.
+
+Relative paths are taken from the directory of the file. A fleet directory as
+`freefloat certs init` makes it gives the default of every path::
+
+    [fleet]
+    directory = "fleet"
+
+    [broker]
+    host = "127.0.0.1"
+    port = 8883
+
+    [store]
+    path = "bridge.sqlite"
+
+    [api]
+    port = 8080
+    keys_file = "api.keys"
+
+    [[sinks.webhook]]
+    name = "billing"
+    url = "https://billing.example/hooks/freefloat"
+    secret_file = "billing.secret"
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from bridge.errors import SettingsError
+from protocol.fleet import FleetPart, TlsPart
+from transport.link import MqttVersion
+
+FILE_LIMIT: Final = 65_536
+"""Bytes of a settings file."""
+
+NAME: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
+ListenPort = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=4_096)]
+SinkName = Annotated[str, msgspec.Meta(pattern=NAME)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=300)]
+
+
+class FleetSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the fleet's public and private parts lie."""
+
+    directory: Text
+    """A fleet directory; gives the default of every path below and of ``[tls]``."""
+    registry: Text | None = None
+    """Directory of vehicle records."""
+    trust_bundle: Text | None = None
+    """The signed trust bundle that cars hold."""
+    command_key: Text | None = None
+    """Ed25519 key that signs commands."""
+    receipt_key: Text | None = None
+    """Ed25519 key that signs receipts."""
+
+
+class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the broker is."""
+
+    host: Text = "127.0.0.1"
+    """Name or address; the broker's certificate must name it."""
+    port: Port = 8883
+    """TCP port."""
+    version: MqttVersion = MqttVersion.AUTO
+    """auto, 5 or 311."""
+
+
+class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The bridge's own TLS identity; its CN is the MQTT client id."""
+
+    certificate: Text | None = None
+    """PEM, leaf and issuing CA."""
+    key: Text | None = None
+    """PEM, mode 0600."""
+    trust_anchors: Text | None = None
+    """PEM, the fleet's roots."""
+
+
+class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where everything is kept."""
+
+    path: Text = "bridge.sqlite"
+    """The SQLite file."""
+
+
+class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The HTTP API."""
+
+    host: Text = "127.0.0.1"
+    """Address to listen at."""
+    port: ListenPort = 8080
+    """TCP port; 0 lets the system choose."""
+    keys_file: Text | None = None
+    """One key a line, mode 0600."""
+    without_key: bool = False
+    """Let everybody on this machine in; allowed on loopback only."""
+
+
+class JsonLinesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of events."""
+
+    name: SinkName
+    """Names its cursor: a new name begins at the first event."""
+    path: Text
+    """The file."""
+
+
+class WebhookSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A consumer by HTTP."""
+
+    name: SinkName
+    """Names its cursor: a new name begins at the first event."""
+    url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s@]+$", max_length=2_048)]
+    """Where to post; without user name and password."""
+    secret_file: Text
+    """Holds ``whsec_`` and base64; mode 0600."""
+    timeout_s: Seconds = 10.0
+    """How long one attempt may take."""
+
+
+class SinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where events go."""
+
+    json_lines: tuple[JsonLinesSettings, ...] = ()
+    """Files."""
+    webhook: tuple[WebhookSettings, ...] = ()
+    """HTTP consumers."""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All of it."""
+
+    fleet: FleetSettings
+    """The fleet."""
+    broker: BrokerSettings = BrokerSettings()
+    """The broker."""
+    tls: TlsSettings = TlsSettings()
+    """Our identity."""
+    store: StoreSettings = StoreSettings()
+    """The database."""
+    api: ApiSettings = ApiSettings()
+    """The HTTP API."""
+    sinks: SinkSettings = SinkSettings()
+    """The consumers."""
+
+    def part(self, part: FleetPart, given: str | None = None) -> Path:
+        """Return a path of the fleet directory, unless another one is set."""
+        return Path(given) if given else Path(self.fleet.directory) / part
+
+    @property
+    def certificate(self) -> Path:
+        """Our TLS certificate."""
+        given = self.tls.certificate
+        return Path(given) if given else self._bridge / TlsPart.CERTIFICATE
+
+    @property
+    def key(self) -> Path:
+        """Our TLS key."""
+        return Path(self.tls.key) if self.tls.key else self._bridge / TlsPart.KEY
+
+    @property
+    def trust_anchors(self) -> Path:
+        """Whom we trust as broker."""
+        return self.part(FleetPart.TRUST_ANCHORS, self.tls.trust_anchors)
+
+    @property
+    def _bridge(self) -> Path:
+        return self.part(FleetPart.BRIDGE)
+
+
+def parse_settings(data: bytes, *, directory: Path) -> Settings:
+    """Read a settings file.
+
+    Args:
+        data: the file's bytes.
+        directory: what relative paths are relative to.
+
+    Raises:
+        SettingsError: no TOML, an unknown key or a wrong value; the message says where.
+    """
+    if len(data) > FILE_LIMIT:
+        raise SettingsError(f"settings have {len(data)} bytes, limit {FILE_LIMIT}")
+    try:
+        raw = msgspec.toml.decode(data, type=Settings)
+    except msgspec.ValidationError as error:
+        raise SettingsError(
+            f"settings: {_sentence(error)}",
+            advice="see `freefloat bridge run --help` for an example",
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise SettingsError(
+            f"settings are not TOML: {error}", advice="see https://toml.io"
+        ) from None
+    return anchored(raw, directory)
+
+
+def load_settings(path: Path) -> Settings:
+    """Read a settings file from disk.
+
+    Raises:
+        SettingsError: it cannot be read, or as `parse_settings`.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(FILE_LIMIT + 1)
+    except OSError as error:
+        raise SettingsError(
+            f"settings {path} cannot be read: {error.strerror}",
+            advice="check the path given with --config",
+        ) from error
+    return parse_settings(data, directory=path.parent)
+
+
+def anchored(settings: Settings, directory: Path) -> Settings:
+    """Return the settings with every relative path taken from `directory`."""
+
+    def at(path: str) -> str:
+        return str(directory / path)
+
+    def perhaps(path: str | None) -> str | None:
+        return None if path is None else at(path)
+
+    replace = msgspec.structs.replace
+    fleet, tls, sinks = settings.fleet, settings.tls, settings.sinks
+    return replace(
+        settings,
+        fleet=replace(
+            fleet,
+            directory=at(fleet.directory),
+            registry=perhaps(fleet.registry),
+            trust_bundle=perhaps(fleet.trust_bundle),
+            command_key=perhaps(fleet.command_key),
+            receipt_key=perhaps(fleet.receipt_key),
+        ),
+        tls=replace(
+            tls,
+            certificate=perhaps(tls.certificate),
+            key=perhaps(tls.key),
+            trust_anchors=perhaps(tls.trust_anchors),
+        ),
+        store=replace(settings.store, path=at(settings.store.path)),
+        api=replace(settings.api, keys_file=perhaps(settings.api.keys_file)),
+        sinks=SinkSettings(
+            tuple(replace(s, path=at(s.path)) for s in sinks.json_lines),
+            tuple(replace(s, secret_file=at(s.secret_file)) for s in sinks.webhook),
+        ),
+    )
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse settings that contradict one another.
+
+    Raises:
+        SettingsError: names the setting and what to do.
+    """
+    names = [sink.name for sink in settings.sinks.json_lines]
+    names += [sink.name for sink in settings.sinks.webhook]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(
+                f"two sinks are named {name}",
+                advice="give each sink a name of its own: it names its cursor",
+            )
+    api = settings.api
+    if api.keys_file is None and not api.without_key:
+        raise SettingsError(
+            "the API has no key file",
+            advice="set api.keys_file, or api.without_key = true on loopback",
+        )
+    if api.keys_file is None and not is_loopback(api.host):
+        raise SettingsError(
+            f"the API would listen at {api.host} without a key",
+            advice="set api.keys_file, or api.host to 127.0.0.1",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach an address."""
+    return host in {"localhost", "::1"} or bool(
+        re.fullmatch(r"127(\.\d{1,3}){3}", host)
+    )
+
+
+def _sentence(error: msgspec.ValidationError) -> str:
+    text = str(error)
+    return text[:1].lower() + text[1:].replace("`", "'")

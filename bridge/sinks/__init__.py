@@ -1,0 +1,1 @@
+"""Where events go: a port, and one file for each kind of consumer."""

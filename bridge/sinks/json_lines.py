@@ -1,0 +1,76 @@
+"""A file with one CloudEvent a line: for people, for scripts, for `tail -f`."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Final
+
+from bridge.errors import SettingsError, SinkError
+from bridge.rows.outbox import OutboxRow
+
+MODE: Final = 0o640
+"""The file tells who drove when; it is not for every user of the machine."""
+
+
+class JsonLinesSink:
+    """Appends events to a file, each durable before the next.
+
+    A crash between the write and the cursor writes an event again: readers drop
+    repeated ``id``. A line that a crash cut is ended before the next one is written.
+    """
+
+    parallel = 1
+
+    def __init__(self, name: str, path: Path) -> None:
+        self._name = name
+        self._path = path
+        self._descriptor: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Names its cursor."""
+        return self._name
+
+    async def open(self) -> None:
+        """Open or make the file."""
+        await asyncio.to_thread(self._open)
+
+    async def deliver(self, row: OutboxRow) -> None:
+        """Append one event."""
+        try:
+            await asyncio.to_thread(self._append, row.body + b"\n")
+        except OSError as error:
+            raise SinkError(f"{self._path}: {error.strerror}") from error
+
+    async def close(self) -> None:
+        """Close the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _open(self) -> None:
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        try:
+            self._descriptor = os.open(self._path, flags, MODE)
+            size = os.fstat(self._descriptor).st_size
+            if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+                self._append(b"\n")
+        except OSError as error:
+            raise SettingsError(
+                f"sink {self._name}: {self._path}: {error.strerror}",
+                advice="check the path and its owner",
+            ) from error
+
+    def _append(self, data: bytes) -> None:
+        if self._descriptor is None:
+            raise OSError(0, "the sink is not open")
+        size = os.fstat(self._descriptor).st_size
+        try:
+            left = memoryview(data)
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+            os.fsync(self._descriptor)
+        except OSError:
+            # A full disk: no half line may stay before the whole one.
+            os.ftruncate(self._descriptor, size)
+            raise

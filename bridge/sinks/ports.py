@@ -1,0 +1,37 @@
+"""What a sink is."""
+
+from typing import Protocol
+
+from bridge.rows.outbox import OutboxRow
+
+
+class Sink(Protocol):
+    """Delivers events to one consumer."""
+
+    @property
+    def name(self) -> str:
+        """Names its cursor; never changes for one consumer."""
+
+    @property
+    def parallel(self) -> int:
+        """For how many vehicles it may deliver at one time."""
+
+    async def open(self) -> None:
+        """Make ready.
+
+        Raises:
+            SettingsError: it can never work as it is set.
+        """
+
+    async def deliver(self, row: OutboxRow) -> None:
+        """Deliver one event; return when the consumer has it.
+
+        May be called again with the same event. For one vehicle it is called with one
+        event after another, in ledger order.
+
+        Raises:
+            SinkError: not taken, or perhaps taken without an answer.
+        """
+
+    async def close(self) -> None:
+        """Let go of what `open` took."""
