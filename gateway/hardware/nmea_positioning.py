@@ -71,3 +71,11 @@ class NmeaPositioning:
     def _receive(self, data: bytes) -> None:
         if self._loop is not None:
             self._decoder.feed(data, now_ms=int(self._loop.time() * 1000))
+
+
+class NoPositioning:
+    """A car without a receiver; implements `gateway.ports.Positioning`."""
+
+    def fix(self) -> Position | None:
+        """Return None."""
+        return None

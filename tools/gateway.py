@@ -1,0 +1,226 @@
+"""``freefloat gateway``: run the agent in a car, or see what it would find.
+
+The composition root of a real car: the one place that joins `gateway.bootstrap` and
+`gateway.hardware`.
+"""
+
+import asyncio
+import logging
+import secrets
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from gateway.bootstrap import Gateway, build_gateway
+from gateway.hardware.nfc_reader import NfcReader
+from gateway.hardware.nmea_positioning import NmeaPositioning, NoPositioning
+from gateway.hardware.serial_board import SerialBoard
+from gateway.hardware.terminal_display import TerminalDisplay
+from gateway.runtime.system_clock import SystemClock, boot_mark
+from gateway.settings import Settings, load_settings
+from gateway.storage.identity import Identity, load_identity
+from gateway.uplink.mqtt_links import mqtt_links
+from tools.certs import read_clock
+from tools.console import (
+    examples,
+    heading,
+    json_option,
+    print_error,
+    print_json,
+    step,
+)
+from tools.errors import EXIT_FAILED, OperatorError
+from tools.gateway_inspection import Finding, inspect, tls_of
+
+DEFAULT_CONFIG: Final = Path("gateway.toml")
+"""The settings file if nobody names one."""
+
+_OR_WITHOUT: Final = (
+    "or start with --unattended: the car then works without it and keeps trying"
+)
+
+LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+config_option: Final = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    metavar="FILE",
+    help="The car's settings (deploy/gateway.toml is an example).",
+)
+
+
+@click.group(
+    epilog=examples(
+        "freefloat gateway check --config gateway.toml  # is everything connected?",
+        "freefloat gateway run --config gateway.toml    # run the agent",
+    )
+)
+def gateway() -> None:
+    """Run the agent in a car."""
+
+
+@gateway.command(
+    epilog=examples(
+        "freefloat gateway check --config gateway.toml",
+        "freefloat gateway check --json | jq '.[] | select(.ready | not)'",
+    )
+)
+@config_option
+@json_option
+def check(config: Path, as_json: bool) -> int:
+    """Say what the agent would find: board, reader, certificate, broker.
+
+    Moves nothing and logs in nowhere. Devices that a running agent holds are reported
+    as in use. The exit code is 0 if every part is ready.
+    """
+    settings, identity = _load(config)
+    _quieten(logging.CRITICAL)
+    found = []
+    if not as_json:
+        heading(f"Vehicle {identity.vehicle_id}")
+    for finding in inspect(settings, identity, now=read_clock(), listen=True):
+        found.append(finding)
+        if not as_json:
+            _print(finding)
+    if as_json:
+        print_json(
+            [
+                {
+                    "part": finding.part,
+                    "ready": finding.is_ready,
+                    "found": finding.text,
+                    "advice": finding.advice,
+                }
+                for finding in found
+            ]
+        )
+    return 0 if all(finding.is_ready for finding in found) else EXIT_FAILED
+
+
+@gateway.command(
+    epilog=examples(
+        "freefloat gateway run --config gateway.toml",
+        "freefloat gateway run --unattended            # as the service does",
+        "freefloat gateway run --verbose 2> car.log    # keep the log",
+    )
+)
+@config_option
+@click.option(
+    "--unattended",
+    is_flag=True,
+    help="Start whatever is missing, and keep trying: a car must work without a broker "
+    "or with an expired certificate. Without it, what is missing ends the command.",
+)
+@click.option("--verbose", "-v", is_flag=True, help="Log more.")
+def run(config: Path, unattended: bool, verbose: bool) -> None:
+    """Run the agent until it is ended by SIGTERM or Ctrl-C.
+
+    At a terminal, lines typed take the place of display and keypad: 'pin 1234', 'park',
+    'refuel', 'end'. The log goes to stderr.
+    """
+    settings, identity = _load(config)
+    _quieten(logging.CRITICAL)
+    if not unattended:
+        _require_everything(settings, identity)
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO, format=LOG_FORMAT
+    )
+    _quieten(logging.WARNING if verbose else logging.CRITICAL)
+    positioning = (
+        NoPositioning()
+        if settings.positioning is None
+        else NmeaPositioning(settings.positioning.port, baud=settings.positioning.baud)
+    )
+    car = _compose(settings, identity, positioning)
+    asyncio.run(_serve(car, positioning))
+
+
+def _load(config: Path) -> tuple[Settings, Identity]:
+    """Read settings and identity; both say themselves what is wrong with them."""
+    settings = load_settings(config)
+    return settings, load_identity(settings.identity)
+
+
+def _quieten(level: int) -> None:
+    """Keep nfcpy from logging each attempt to open, and card UIDs at its DEBUG."""
+    logging.getLogger("nfc").setLevel(level)
+
+
+def _print(finding: Finding) -> None:
+    if finding.is_ready:
+        step(f"{finding.part.ljust(12)}{finding.text}")
+    else:
+        print_error(f"{finding.part}: {finding.text}", finding.advice)
+
+
+def _require_everything(settings: Settings, identity: Identity) -> None:
+    missing = [
+        finding
+        for finding in inspect(settings, identity, now=read_clock(), listen=False)
+        if not finding.is_ready
+    ]
+    if not missing:
+        return
+    *others, last = missing
+    for finding in others:
+        _print(finding)
+    advice = [last.advice] if last.advice else []
+    raise OperatorError(f"{last.part}: {last.text}", "\n".join([*advice, _OR_WITHOUT]))
+
+
+def _compose(
+    settings: Settings,
+    identity: Identity,
+    positioning: NmeaPositioning | NoPositioning,
+) -> Gateway:
+    clock = SystemClock()
+    keyboard = sys.stdin
+    return build_gateway(
+        identity,
+        store=settings.ledger,
+        links=mqtt_links(
+            identity.vehicle_id,
+            tls_of(identity),
+            host=settings.broker.host,
+            port=settings.broker.port,
+            clock=clock,
+        ),
+        reader=NfcReader(settings.reader.path),
+        board=SerialBoard(settings.board.port),
+        display=TerminalDisplay(keyboard.fileno() if keyboard.isatty() else None),
+        positioning=positioning,
+        clock=clock,
+        random_bytes=secrets.token_bytes,
+        boot_mark=boot_mark(),
+    )
+
+
+async def _serve(car: Gateway, positioning: NmeaPositioning | NoPositioning) -> None:
+    """Run until SIGTERM.
+
+    Raises:
+        StoreError: the ledger failed; the supervisor starts the process anew (L13).
+    """
+    task = asyncio.create_task(car.run())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    listening = (
+        asyncio.create_task(positioning.run())
+        if isinstance(positioning, NmeaPositioning)
+        else None
+    )
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not task.done():  # we were cancelled and not the car: Ctrl-C
+            task.cancel()
+            await asyncio.wait([task])
+            raise
+    finally:
+        if listening is not None:
+            listening.cancel()
+            await asyncio.wait([listening])
