@@ -35,7 +35,8 @@ class EmulatedBoard:
         self._world = world
         self._clock = clock
         self._link: BoardLink | None = None
-        self._incoming = asyncio.Queue[bytes]()
+        self._incoming = bytearray()
+        self._arrived = asyncio.Event()
         self._light: SetLight | None = None
         self._is_lost = False
         self.cable_cut = False
@@ -44,7 +45,7 @@ class EmulatedBoard:
     async def run(self, report: Report) -> None:
         """Report `BoardReported`, `BoardRefused` and `BoardLost` until cancelled."""
         self._is_lost = False
-        self._incoming = asyncio.Queue()
+        self._incoming.clear()
         self._world.connect(self._from_board)
         try:
             while True:
@@ -86,7 +87,9 @@ class EmulatedBoard:
         link = self._link = BoardLink(now_ms=self._clock.elapsed_ms)
         while True:
             now_ms = self._clock.elapsed_ms
-            data = self._drain()
+            data = bytes(self._incoming)
+            self._incoming.clear()
+            self._arrived.clear()
             said = link.receive(data, now_ms=now_ms) if data else []
             if now_ms >= link.next_deadline_ms:
                 said += link.advance(now_ms=now_ms)
@@ -95,8 +98,7 @@ class EmulatedBoard:
                 if not self._hear(one, report):
                     self._link = None
                     return
-            if self._incoming.empty():
-                await self._pause(link.next_deadline_ms - self._clock.elapsed_ms)
+            await self._pause(link.next_deadline_ms - self._clock.elapsed_ms)
 
     def _hear(self, said: LinkEvent, report: Report) -> bool:
         """Pass on what the board said; return whether the link goes on."""
@@ -113,27 +115,20 @@ class EmulatedBoard:
 
     def _from_board(self, data: bytes) -> None:
         if not self.cable_cut:
-            self._incoming.put_nowait(data)
+            self._incoming += data
+            self._arrived.set()
 
     def _flush(self, link: BoardLink) -> None:
         data = link.outgoing()
         if data and not self.cable_cut:
             self._world.receive(data)
 
-    def _drain(self) -> bytes:
-        data = bytearray()
-        while not self._incoming.empty():
-            data += self._incoming.get_nowait()
-        return bytes(data)
-
     async def _pause(self, duration_ms: int) -> None:
         """Wait for bytes, at most so long."""
         sleep = asyncio.ensure_future(self._clock.sleep(max(duration_ms, 1)))
-        bytes_in = asyncio.ensure_future(self._incoming.get())
+        arrival = asyncio.ensure_future(self._arrived.wait())
         try:
-            await asyncio.wait({sleep, bytes_in}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sleep, arrival}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             sleep.cancel()
-            if bytes_in.done() and not bytes_in.cancelled():
-                self._incoming.put_nowait(bytes_in.result())
-            bytes_in.cancel()
+            arrival.cancel()

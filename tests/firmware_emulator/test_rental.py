@@ -125,6 +125,34 @@ def report_of(account: Account) -> RentalEnded:
     return report
 
 
+LEDGER = [
+    "AgentStarted",
+    "ReservationStarted",
+    "Result",
+    "AccessGranted",
+    "RentalStarted",
+    "PinAccepted",
+    "EngineReleased",
+    "EngineStarted",
+    "EnergyLow",
+    "EngineStopped",
+    "AccessGranted",
+    "Parked",
+    "AccessGranted",
+    "Resumed",
+    "RefuelStarted",
+    "FuelPaidByCard",
+    "RefuelEnded",
+    "PinAccepted",
+    "EngineReleased",
+    "EngineStarted",
+    "EngineStopped",
+    "AccessGranted",
+    "RentalEnded",
+]
+"""The whole ledger of the scripted rental: nothing twice, nothing missing."""
+
+
 def test_a_whole_rental_is_lived_step_by_step_and_reported_once(tmp_path: Path) -> None:
     # The flagship: C1 to C4, C8, C11 to C14, C16, C17, C23 to C27, H2, H5 to H7, H15.
     reports: list[StepReport] = []
@@ -149,6 +177,10 @@ def test_a_whole_rental_is_lived_step_by_step_and_reported_once(tmp_path: Path) 
         assert 5_000 <= ended.parking_ms < 6_000
         assert (ended.driving_min, ended.parking_min) == (1, 1)
         assert ended.total_ms < scene.devices.clock.elapsed_ms
+        assert [
+            type(scene.account.bodies[seq]).__name__
+            for seq in sorted(scene.account.bodies)
+        ] == LEDGER
 
     simulate(tmp_path, story)
 
