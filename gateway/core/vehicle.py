@@ -31,7 +31,7 @@ from gateway.core.orders import obey
 from gateway.core.prompts import NO_PROMPT
 from gateway.core.reading import Reading
 from gateway.core.rental import after_reboot, reservation_after_reboot
-from gateway.core.state import PinGuard, Refuelling, State
+from gateway.core.state import PinGuard, Refuelling, Reservation, State
 from gateway.core.table import IllegalTransitionError, Trigger
 from gateway.core.turn import Decision, Turn
 from protocol.codes import Code, Executed, FaultKind, Light, RentalMode
@@ -73,46 +73,50 @@ def next_deadline(state: State) -> int | None:
 
 
 def _deadlines(state: State) -> tuple[int | None, ...]:
+    reservation = _expiring(state)
     return (
         state.refusing_until_ms,
         state.notice_until_ms,
         None if state.pending is None else state.pending.deadline_ms,
-        _reservation_until(state),
+        None if reservation is None else reservation.until_ms,
         None if state.rental is None else state.rental.pin.blocked_until_ms,
     )
 
 
-def _reservation_until(state: State) -> int | None:
-    """Return when the reservation ends; not while its doors are being opened."""
-    if state.reservation is None or state.pending is not None:
-        return None
-    return state.reservation.until_ms
+def _expiring(state: State) -> Reservation | None:
+    """Return the reservation, but not while its doors are being opened."""
+    return state.reservation if state.pending is None else None
 
 
 def _pass_deadlines(turn: Turn) -> None:
-    """Let every instant that has come have its effect before anything else counts."""
+    """Let every instant that has come have its effect before anything else counts.
+
+    One after the other, since an attempt to open that ends lets the reservation end.
+    """
     now_ms = turn.now.boot_ms
-    refusing, notice, pending, reserved, blocked = (
-        at is not None and at <= now_ms for at in _deadlines(turn.state)
-    )
-    if refusing:
+    if _is_due(turn.state.refusing_until_ms, now_ms):
         turn.change(refusing_until_ms=None)
-    if notice:
+    if _is_due(turn.state.notice_until_ms, now_ms):
         turn.hush()
-    if pending:
+    pending = turn.state.pending
+    if pending is not None and pending.deadline_ms <= now_ms:
         actuation.fail(turn, Code.ACTUATOR_TIMEOUT, Executed.MAYBE)
-    if reserved:
-        _expire_reservation(turn)
-    if blocked:
+    reservation = _expiring(turn.state)
+    if reservation is not None and reservation.until_ms <= now_ms:
+        _expire(turn, reservation)
+    rental = turn.state.rental
+    if rental is not None and _is_due(rental.pin.blocked_until_ms, now_ms):
         pin.lift_block(turn)
 
 
-def _expire_reservation(turn: Turn) -> None:
-    rental_id = turn.state.rental_id
+def _is_due(at_ms: int | None, now_ms: int) -> bool:
+    return at_ms is not None and at_ms <= now_ms
+
+
+def _expire(turn: Turn, reservation: Reservation) -> None:
     turn.transit(Trigger.RESERVATION_EXPIRED)
     turn.change(reservation=None)
-    if rental_id is not None:
-        turn.record(ReservationExpired(rental_id))
+    turn.record(ReservationExpired(reservation.rental_id))
 
 
 def _take(turn: Turn, event: Event) -> None:  # noqa: C901 - one branch for each event

@@ -1,0 +1,103 @@
+"""What must hold after every step of the core, whatever happened."""
+
+from gateway.core.actions import AllowEngine, DriveLocks, ShowLight, ShowPrompt
+from gateway.core.appearance import light_of, prompt_of
+from gateway.core.events import AgentStarted, DeadlineReached, Event
+from gateway.core.moment import Moment
+from gateway.core.prompts import NO_PROMPT
+from gateway.core.state import State
+from gateway.core.turn import Decision
+from gateway.core.vehicle import next_deadline
+from protocol.codes import Light, RentalMode
+from protocol.command import ANY_VERSION
+from protocol.event import RentalEnded
+from protocol.result import Result
+
+
+def require_lawful(
+    before: State, event: Event, decision: Decision, *, now: Moment
+) -> None:
+    """Fail if one step broke an invariant."""
+    if decision.illegal is not None:
+        assert decision == Decision(before, (), (), None, decision.illegal)
+        return
+    _require_honest_face(before, event, decision)
+    _require_consistent(decision.state)
+    _require_version(before, decision.state)
+    _require_prudent_orders(decision, now)
+    _require_sane_report(decision)
+    if isinstance(event, DeadlineReached):
+        due_ms = next_deadline(decision.state)
+        assert due_ms is None or due_ms > now.boot_ms, "a deadline that never passes"
+
+
+def _require_honest_face(before: State, event: Event, decision: Decision) -> None:
+    """I-16, H15: indicator and display follow the state, and are told on change."""
+    state = decision.state
+    fresh = isinstance(event, AgentStarted)
+    was_light = (
+        (Light.OFF, False) if fresh else (before.shown_light, before.shown_blinking)
+    )
+    was_prompt = NO_PROMPT if fresh else before.shown_prompt
+    light, prompt = light_of(state), prompt_of(state)
+    assert (state.shown_light, state.shown_blinking) == light
+    assert state.shown_prompt == prompt
+    told_lights = [action for action in decision.actions if type(action) is ShowLight]
+    told_prompts = [action for action in decision.actions if type(action) is ShowPrompt]
+    assert told_lights == ([ShowLight(*light)] if light != was_light else [])
+    assert told_prompts == ([ShowPrompt(prompt)] if prompt != was_prompt else [])
+    green = light[0] is Light.GREEN
+    assert not green or (state.mode is RentalMode.AVAILABLE and not state.faults)
+
+
+def _require_consistent(state: State) -> None:
+    """I-17: the parts of the state fit the mode."""
+    assert (state.reservation is not None) == (state.mode is RentalMode.RESERVED)
+    assert (state.rental is not None) == state.mode.in_rental
+    assert state.pending is None or state.mode is not RentalMode.AVAILABLE
+    assert (state.notice_until_ms is None) == (state.notice == NO_PROMPT)
+    if state.rental is not None:
+        rental = state.rental
+        parked = rental.parked_since_ms is not None
+        assert parked == (state.mode is RentalMode.PARKED)
+        assert (rental.refuelling is not None) == (state.mode is RentalMode.REFUELLING)
+        assert not (parked and rental.pin_accepted)
+
+
+def _require_version(before: State, state: State) -> None:
+    """A change of mode is a new version; it never says "any"."""
+    assert 0 <= state.version < ANY_VERSION
+    if state.mode is not before.mode:
+        assert state.version != before.version
+
+
+def _require_prudent_orders(decision: Decision, now: Moment) -> None:
+    """I-1, I-2: nothing is closed or held unless the car is known to stand still."""
+    reading = decision.state.reading
+    age_ms = now.boot_ms - decision.state.reading_at_ms
+    for action in decision.actions:
+        match action:
+            case DriveLocks(locked=True):
+                assert reading is not None
+                assert age_ms <= 2_000
+                assert not (reading.engine_running or reading.ignition_on)
+                assert not (reading.door_open or reading.boot_open or reading.moving)
+            case AllowEngine(released=False):
+                assert reading is not None
+                assert age_ms <= 2_000
+                assert not (reading.engine_running or reading.moving)
+            case _:
+                pass
+
+
+def _require_sane_report(decision: Decision) -> None:
+    """C27: what is billed is never negative, and parking is part of the whole."""
+    for entry in decision.entries:
+        if isinstance(entry, RentalEnded):
+            assert 0 <= entry.parking_ms <= entry.total_ms
+            assert entry.distance_m is None or entry.distance_m >= 0
+
+
+def results_of(decision: Decision) -> list[Result]:
+    """Return the answers that a decision writes into the ledger."""
+    return [entry for entry in decision.entries if isinstance(entry, Result)]
