@@ -1,0 +1,199 @@
+"""The bridge's HTTP API, as the command line calls it.
+
+One request at a time and no connection kept: an engineer's command asks a few questions
+and ends. A timeout says "unknown", never "failed" (I-11).
+"""
+
+import http.client
+import json
+import os
+import secrets
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+from tools.errors import OperatorError
+
+KEY_FILE_LIMIT: Final = 32_768
+"""Bytes of an API key file."""
+
+ANSWER_LIMIT: Final = 4 * 1024 * 1024
+"""Bytes of an answer; a page of 200 vehicles has about 600 KB."""
+
+SLACK_S: Final = 10.0
+"""Patience beyond the time that the bridge itself was asked to wait."""
+
+API_VARIABLE: Final = "FREEFLOAT_API"
+KEY_VARIABLE: Final = "FREEFLOAT_API_KEY_FILE"
+
+_PLAIN: Final = http.client.HTTPConnection
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeApi:
+    """Where the bridge answers, and the key to it."""
+
+    host: str
+    """Name or address."""
+    port: int
+    """TCP port."""
+    secure: bool
+    """Whether it is https."""
+    prefix: str
+    """Path before ``/v1``, without a slash at the end."""
+    key: str
+    """Value of X-Api-Key, empty for none."""
+
+    @classmethod
+    def at(cls, url: str, key_file: Path | None) -> Self:
+        """Return the API at a URL.
+
+        Raises:
+            OperatorError: the URL or the key file cannot be used.
+        """
+        parts = urllib.parse.urlsplit(url)
+        try:
+            port = parts.port
+        except ValueError:
+            port = -1
+        if parts.scheme not in {"http", "https"} or not parts.hostname or port == -1:
+            raise OperatorError(
+                f"{url!r} is no address of a bridge",
+                f"use http://127.0.0.1:8080, with --api or {API_VARIABLE}",
+            )
+        secure = parts.scheme == "https"
+        return cls(
+            host=parts.hostname,
+            port=port or (443 if secure else 80),
+            secure=secure,
+            prefix=parts.path.rstrip("/"),
+            key="" if key_file is None else _read_key(key_file),
+        )
+
+    def get(self, path: str, *, timeout_s: float = SLACK_S) -> Any:  # noqa: ANN401 - JSON
+        """Return the JSON of an answer.
+
+        Raises:
+            OperatorError: no bridge, or it says no; with its own words.
+        """
+        return self._ask("GET", path, None, {}, timeout_s)
+
+    def post_command(
+        self, vehicle: str, body: Mapping[str, object], *, wait_s: float
+    ) -> Any:  # noqa: ANN401 - JSON
+        """Order something and wait for the signed outcome.
+
+        Raises:
+            OperatorError: no bridge, or it says no; with its own words.
+        """
+        # One key for this call: if the connection breaks and a person repeats the
+        # command, that is a new order, and they are told to look first.
+        headers = {
+            "Content-Type": "application/json",
+            "Idempotency-Key": secrets.token_urlsafe(16),
+        }
+        path = f"/v1/vehicles/{vehicle}/commands?wait_s={wait_s:g}"
+        data = json.dumps(body).encode()
+        return self._ask("POST", path, data, headers, wait_s + SLACK_S)
+
+    def vehicles(self) -> Iterator[dict[str, Any]]:
+        """Yield every vehicle of the fleet."""
+        after = ""
+        while True:
+            page = self.get(f"/v1/vehicles?limit=200{after}")
+            yield from page["vehicles"]
+            if page["next"] is None:
+                return
+            after = f"&after={page['next']}"
+
+    def find(self, beginning: str) -> dict[str, Any]:
+        """Return the one vehicle whose id begins like this.
+
+        Raises:
+            OperatorError: none does, or several do.
+        """
+        found = [v for v in self.vehicles() if v["id"].startswith(beginning.upper())]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise OperatorError(
+                f"no vehicle's id begins with {beginning!r}",
+                "see 'freefloat send list'",
+            )
+        raise OperatorError(
+            f"{len(found)} vehicles' ids begin with {beginning!r}",
+            "type more of the id: " + ", ".join(v["id"] for v in found[:3]) + " ...",
+        )
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        data: bytes | None,
+        headers: Mapping[str, str],
+        timeout_s: float,
+    ) -> Any:  # noqa: ANN401 - JSON
+        kind = (
+            http.client.HTTPSConnection if self.secure else http.client.HTTPConnection
+        )
+        connection = kind(self.host, self.port, timeout=timeout_s)
+        every = dict(headers) | ({"X-Api-Key": self.key} if self.key else {})
+        try:
+            connection.request(method, self.prefix + path, body=data, headers=every)
+            answer = connection.getresponse()
+            body = answer.read(ANSWER_LIMIT + 1)
+        except TimeoutError:
+            raise OperatorError(
+                f"the bridge at {self.host}:{self.port} does not answer",
+                "what was ordered is unknown: look with 'freefloat send show'"
+                if method == "POST"
+                else "try again, or look at the bridge's log",
+            ) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise OperatorError(
+                f"no bridge at {self.host}:{self.port}: {error}",
+                f"start one with 'freefloat bridge run', or set {API_VARIABLE}",
+            ) from error
+        finally:
+            connection.close()
+        return _document(answer.status, body)
+
+
+def _document(status: int, body: bytes) -> Any:  # noqa: ANN401 - JSON
+    try:
+        document = json.loads(body)
+    except ValueError:
+        raise OperatorError(
+            f"the answer with status {status} is no JSON: this is no bridge",
+            "check host and port",
+        ) from None
+    if status < http.HTTPStatus.BAD_REQUEST:
+        return document
+    title = document.get("title", "") if isinstance(document, dict) else ""
+    detail = document.get("detail", "") if isinstance(document, dict) else ""
+    errors = document.get("errors", []) if isinstance(document, dict) else []
+    sentences = [detail or title or f"status {status}"]
+    sentences += [f"{e.get('field')}: {e.get('detail')}" for e in errors]
+    advice = ""
+    if status == http.HTTPStatus.UNAUTHORIZED:
+        advice = f"name the API key file with --api-key-file or {KEY_VARIABLE}"
+    raise OperatorError(f"the bridge says no: {'; '.join(sentences)}", advice)
+
+
+def _read_key(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(KEY_FILE_LIMIT)
+    except OSError as error:
+        raise OperatorError(
+            f"API key file {path} cannot be read: {os.strerror(error.errno or 0)}",
+            f"name it with --api-key-file or {KEY_VARIABLE}",
+        ) from error
+    for line in data.decode("ascii", "replace").splitlines():
+        if line.strip() and not line.startswith("#"):
+            return line.strip()
+    raise OperatorError(
+        f"API key file {path} holds no key", "see the bridge's api.keys_file"
+    )

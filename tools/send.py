@@ -1,0 +1,391 @@
+"""`freefloat send`: order something of a car through the bridge, and see its outcome.
+
+"Sent" is never shown as "done": what is printed is the car's own signed word, or that
+there is none yet (I-11).
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from tools.bridge_api import API_VARIABLE, KEY_VARIABLE, BridgeApi
+from tools.console import (
+    examples,
+    facts,
+    heading,
+    json_option,
+    print_json,
+    table,
+)
+from tools.errors import EXIT_FAILED
+
+Deed = Callable[..., None]
+
+WAIT_S: Final = 15.0
+"""Longer than an unlock lives (10 s), so that its end is always seen."""
+
+EXIT_UNKNOWN: Final = 3
+"""No signed outcome came in time: neither done nor failed."""
+
+
+@click.group(
+    epilog=examples(
+        "freefloat send list",
+        "freefloat send ping AB3X",
+        "freefloat send reserve AB3X --card 04a1b2c3d4e5f6 --pin 2468 --hold 900",
+        "freefloat send unlock AB3X        # for the rental that the car is in",
+        "freefloat send lock AB3X --mode end --json",
+    )
+)
+@click.option(
+    "--api",
+    envvar=API_VARIABLE,
+    default="http://127.0.0.1:8080",
+    show_default=True,
+    show_envvar=True,
+    metavar="URL",
+    help="Where the bridge's API answers.",
+)
+@click.option(
+    "--api-key-file",
+    envvar=KEY_VARIABLE,
+    show_envvar=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with the API key.",
+)
+@click.pass_context
+def send(ctx: click.Context, api: str, api_key_file: Path | None) -> None:
+    """Order something of a car and show its signed outcome.
+
+    VEHICLE is a vehicle id, or as much of its beginning as is unique. Ends with 0 when
+    the car signed that it is done, 1 when it was refused or failed, 3 when there is no
+    signed outcome yet.
+    """
+    ctx.obj = (api, api_key_file)
+
+
+def _api(ctx: click.Context) -> BridgeApi:
+    return BridgeApi.at(*ctx.obj)
+
+
+def _for_vehicle(command: Deed) -> Deed:
+    wait = click.option(
+        "--wait",
+        "wait_s",
+        type=click.FloatRange(0, 30),
+        default=WAIT_S,
+        show_default=True,
+        help="Seconds to wait for the signed outcome.",
+    )
+    return wait(json_option(click.argument("vehicle")(click.pass_context(command))))
+
+
+def _rental_option(command: Deed) -> Deed:
+    return click.option(
+        "--rental",
+        metavar="HEX",
+        help="Rental id, 32 hex digits. Without it: the one that the car is in.",
+    )(command)
+
+
+@send.command(
+    "list", epilog=examples("freefloat send list", "freefloat send list --json")
+)
+@json_option
+@click.pass_context
+def list_vehicles(ctx: click.Context, as_json: bool) -> None:
+    """List the fleet's cars."""
+    vehicles = list(_api(ctx).vehicles())
+    if as_json:
+        print_json(vehicles)
+        return
+    table(
+        ("vehicle", "link", "mode", "light", "level", "washer", "last seen"),
+        (
+            (
+                vehicle["id"],
+                "online" if vehicle["online"] else "offline",
+                _value(vehicle, "mode"),
+                _value(vehicle, "light"),
+                _value(vehicle, "energy_pct", " %"),
+                _value(vehicle, "washer_pct", " %"),
+                vehicle["last_seen"] or "never",
+            )
+            for vehicle in vehicles
+        ),
+    )
+
+
+@send.command(
+    epilog=examples("freefloat send show AB3X", "freefloat send show AB3X --json")
+)
+@click.argument("vehicle")
+@json_option
+@click.pass_context
+def show(ctx: click.Context, vehicle: str, as_json: bool) -> None:
+    """Show a car's last known state, each field with the time it was observed."""
+    found = _api(ctx).find(vehicle)
+    if as_json:
+        print_json(found)
+        return
+    heading(f"{found['id']}, {'online' if found['online'] else 'offline'}")
+    facts(
+        {
+            name: f"{_text(field['value']):<24} observed {field['observed']}"
+            for name, field in found["state"].items()
+        }
+    )
+
+
+@send.command(epilog=examples("freefloat send ping AB3X"))
+@_for_vehicle
+def ping(ctx: click.Context, vehicle: str, wait_s: float, as_json: bool) -> None:
+    """Ask for a signed sign of life."""
+    _order(ctx, vehicle, {"kind": "ping"}, wait_s, as_json)
+
+
+@send.command(epilog=examples("freefloat send unlock AB3X"))
+@_rental_option
+@_for_vehicle
+def unlock(
+    ctx: click.Context, vehicle: str, rental: str | None, wait_s: float, as_json: bool
+) -> None:
+    """Open the doors; starts or resumes the rental."""
+    _order(ctx, vehicle, {"kind": "unlock"}, wait_s, as_json, rental=rental)
+
+
+@send.command(epilog=examples("freefloat send lock AB3X --mode park"))
+@click.option(
+    "--mode",
+    type=click.Choice(["default", "park", "end", "plain"]),
+    default="default",
+    show_default=True,
+    help="What locking means for the rental.",
+)
+@_rental_option
+@_for_vehicle
+def lock(
+    ctx: click.Context,
+    vehicle: str,
+    rental: str | None,
+    mode: str,
+    wait_s: float,
+    as_json: bool,
+) -> None:
+    """Close the doors; parks or ends the rental."""
+    body = {"kind": "lock", "mode": mode}
+    _order(ctx, vehicle, body, wait_s, as_json, rental=rental)
+
+
+@send.command("engine-release", epilog=examples("freefloat send engine-release AB3X"))
+@click.option(
+    "--reason",
+    type=click.Choice(["rental", "operator", "pin_block_lifted"]),
+    default="operator",
+    show_default=True,
+)
+@_rental_option
+@_for_vehicle
+def engine_release(
+    ctx: click.Context,
+    vehicle: str,
+    rental: str | None,
+    reason: str,
+    wait_s: float,
+    as_json: bool,
+) -> None:
+    """Let the engine start without a PIN; lifts a PIN block."""
+    body = {"kind": "engine_release", "reason": reason}
+    _order(ctx, vehicle, body, wait_s, as_json, rental=rental)
+
+
+@send.command("engine-hold", epilog=examples("freefloat send engine-hold AB3X"))
+@_rental_option
+@_for_vehicle
+def engine_hold(
+    ctx: click.Context, vehicle: str, rental: str | None, wait_s: float, as_json: bool
+) -> None:
+    """Keep the engine from starting; a car that moves refuses."""
+    body = {"kind": "engine_hold", "reason": "operator"}
+    _order(ctx, vehicle, body, wait_s, as_json, rental=rental)
+
+
+@send.command(
+    epilog=examples("freefloat send reserve AB3X --card 04a1b2c3d4e5f6 --pin 2468")
+)
+@click.option("--rental", metavar="HEX", help="Rental id; a new one without it.")
+@click.option(
+    "--card",
+    "cards",
+    multiple=True,
+    metavar="UID",
+    help="UID of a card that opens, in hex. Up to four.",
+)
+@click.option("--pin", help="The customer's PIN, 4 to 8 digits; asked for with '-'.")
+@click.option("--fuel-card-pin", help="PIN of the fuel card, up to 8 digits.")
+@click.option(
+    "--hold",
+    "hold_s",
+    type=click.IntRange(1, 86_400),
+    default=900,
+    show_default=True,
+    help="Seconds until the car releases itself.",
+)
+@click.option(
+    "--default",
+    "lock_default",
+    type=click.Choice(["end", "park"]),
+    default="end",
+    show_default=True,
+    help="What locking means when nothing was chosen.",
+)
+@_for_vehicle
+def reserve(
+    ctx: click.Context,
+    vehicle: str,
+    rental: str | None,
+    cards: tuple[str, ...],
+    pin: str | None,
+    fuel_card_pin: str | None,
+    hold_s: int,
+    lock_default: str,
+    wait_s: float,
+    as_json: bool,
+) -> None:
+    """Keep a car for one customer; its light turns yellow."""
+    from secrets import token_hex  # noqa: PLC0415 - only where an id is made
+
+    if pin == "-":
+        pin = click.prompt("PIN", hide_input=True)
+    body: dict[str, object] = {
+        "kind": "reserve",
+        "rental_id": rental or token_hex(16),
+        "hold_s": hold_s,
+        "cards": [uid.lower() for uid in cards],
+        "lock_default": lock_default,
+    }
+    if pin is not None:
+        body["pin"] = pin
+    if fuel_card_pin is not None:
+        body["fuel_card_pin"] = fuel_card_pin
+    _order(ctx, vehicle, body, wait_s, as_json)
+
+
+@send.command(epilog=examples("freefloat send cancel AB3X --reason operator"))
+@click.option(
+    "--reason",
+    type=click.Choice(["customer", "operator"]),
+    default="operator",
+    show_default=True,
+)
+@_rental_option
+@_for_vehicle
+def cancel(
+    ctx: click.Context,
+    vehicle: str,
+    rental: str | None,
+    reason: str,
+    wait_s: float,
+    as_json: bool,
+) -> None:
+    """Take a reservation back; the light turns green."""
+    body = {"kind": "cancel", "reason": reason}
+    _order(ctx, vehicle, body, wait_s, as_json, rental=rental)
+
+
+@send.command("set-mode", epilog=examples("freefloat send set-mode AB3X park"))
+@click.argument(
+    "mode", type=click.Choice(["park", "resume", "refuel", "refuel_done", "end"])
+)
+@_rental_option
+@_for_vehicle
+def set_mode(
+    ctx: click.Context,
+    vehicle: str,
+    mode: str,
+    rental: str | None,
+    wait_s: float,
+    as_json: bool,
+) -> None:
+    """Choose what the driver could choose at the display."""
+    body = {"kind": "set_mode", "mode": mode}
+    _order(ctx, vehicle, body, wait_s, as_json, rental=rental)
+
+
+@send.command("flash-hazards", epilog=examples("freefloat send flash-hazards AB3X"))
+@click.option("--seconds", type=click.IntRange(1, 30), default=5, show_default=True)
+@_for_vehicle
+def flash_hazards(
+    ctx: click.Context, vehicle: str, seconds: int, wait_s: float, as_json: bool
+) -> None:
+    """Let the hazard lights blink, so that the car is found."""
+    body = {"kind": "flash_hazards", "seconds": seconds}
+    _order(ctx, vehicle, body, wait_s, as_json)
+
+
+_NEEDS_RENTAL: Final = frozenset(
+    {"unlock", "lock", "engine_release", "engine_hold", "cancel", "set_mode"}
+)
+
+
+def _order(
+    ctx: click.Context,
+    vehicle: str,
+    body: Mapping[str, object],
+    wait_s: float,
+    as_json: bool,
+    *,
+    rental: str | None = None,
+) -> None:
+    api = _api(ctx)
+    found = api.find(vehicle)
+    order = dict(body)
+    if order["kind"] in _NEEDS_RENTAL:
+        order["rental_id"] = rental or found["state"].get("rental_id", {}).get("value")
+    outcome = api.post_command(found["id"], order, wait_s=wait_s)
+    if as_json:
+        print_json(outcome)
+    else:
+        _tell(found["id"], outcome)
+    if not outcome["is_final"]:
+        ctx.exit(EXIT_UNKNOWN)
+    if outcome["state"] != "succeeded":
+        ctx.exit(EXIT_FAILED)
+
+
+def _tell(vehicle: str, outcome: Mapping[str, Any]) -> None:
+    heading(f"{outcome['kind']} {vehicle}: {outcome['state']}")
+    shown = {
+        "meaning": outcome["meaning"],
+        "code": _text(outcome["code"]),
+        "executed": _text(outcome["executed"]),
+        "retry": _text(outcome["retry"]),
+        "command": outcome["id"],
+    }
+    if outcome["rental_id"]:
+        shown["rental"] = outcome["rental_id"]
+    snapshot = outcome["snapshot"] or {}
+    for name in ("mode", "light", "energy_pct"):
+        if name in snapshot:
+            shown[name] = _text(snapshot[name])
+    for hop in outcome["trail"]:
+        shown[f"  {hop['state']}"] = hop["at"]
+    facts(shown)
+
+
+def _value(vehicle: Mapping[str, Any], name: str, unit: str = "") -> str:
+    field = vehicle["state"].get(name)
+    if field is None or field["value"] is None:
+        return "-"
+    return f"{_text(field['value'])}{unit}"
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, list | dict):
+        return json.dumps(value)
+    return str(value)
