@@ -69,7 +69,6 @@ class EmulatedVehicle:
     ) -> None:
         """Keep the parts; nothing runs before the vehicle is entered."""
         self._identity = identity
-        self._data = data
         self._links = links
         self._random_bytes = random_bytes
         self._backoff = backoff
@@ -77,6 +76,8 @@ class EmulatedVehicle:
         self._life: asyncio.Task[None] | None = None
         self._power: asyncio.Task[None] | None = None
         self._store: MainsStore | None = None
+        self.data = data
+        """Directory of its ledger."""
         self.devices = devices
         """Car, board, reader, display, clock, witness."""
         self.link = link
@@ -146,7 +147,7 @@ class EmulatedVehicle:
         Raises:
             OSError: the data directory cannot be made.
         """
-        self._data.mkdir(parents=True, exist_ok=True)
+        self.data.mkdir(parents=True, exist_ok=True)
         await self._stack.__aenter__()
         if self.link is not None:
             await self._stack.enter_async_context(self.link)
@@ -256,7 +257,7 @@ class EmulatedVehicle:
 
     def _switch_on(self) -> None:
         devices = self.devices
-        self._store = MainsStore(self._data / LEDGER, random_bytes=self._random_bytes)
+        self._store = MainsStore(self.data / LEDGER, random_bytes=self._random_bytes)
         self.gateway = build_gateway(
             self._identity,
             store=self._store,

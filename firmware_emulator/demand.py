@@ -1,0 +1,148 @@
+"""Customers' side of the fleet: reserving a car through the bridge's public HTTP API.
+
+What a fleet service's backend would do, reduced to what emulated customers need. Only
+the standard library is used, in a thread for each call; fifty cars make one call every
+few seconds.
+"""
+
+import asyncio
+import http.client
+import json
+import secrets
+import urllib.parse
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+
+from firmware_emulator.errors import DemandError
+from firmware_emulator.reader import Card
+from protocol.codes import LockDefault
+from protocol.identity import ID_SIZE, VehicleId
+
+WAIT_S: Final = 15
+"""How long the bridge may wait for a car's signed answer."""
+
+HOLD_S: Final = 900
+"""A reservation is free for 15 minutes (N1)."""
+
+_ANSWER_LIMIT: Final = 1_000_000
+"""Bytes of an answer."""
+
+_PATIENCE_S: Final = WAIT_S + 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """Where the API is."""
+
+    url: str
+    """``http://HOST:PORT``."""
+    api_key: str = field(default="", repr=False)
+    """Sent as ``X-Api-Key``; empty for a bridge without keys."""
+
+    def __post_init__(self) -> None:
+        parts = urllib.parse.urlsplit(self.url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise DemandError(
+                f"{self.url!r} is no address of an API: it begins with http:// or "
+                "https:// and names a host"
+            )
+
+    async def reserve(
+        self,
+        vehicle_id: VehicleId,
+        card: Card,
+        pin: str,
+        *,
+        fuel_card_pin: str = "",
+        lock_default: LockDefault = LockDefault.END,
+    ) -> bytes:
+        """Reserve a car and return the rental's id when the car has signed for it.
+
+        Raises:
+            DemandError: the bridge or the car said no, or nobody answered.
+        """
+        rental_id = secrets.token_bytes(ID_SIZE)
+        order = {
+            "kind": "reserve",
+            "rental_id": rental_id.hex(),
+            "hold_s": HOLD_S,
+            "cards": [card.uid.hex()],
+            "pin": pin,
+            "fuel_card_pin": fuel_card_pin or None,
+            "lock_default": lock_default.name.lower(),
+        }
+        command = await self.call(
+            "POST", f"/v1/vehicles/{vehicle_id}/commands?wait_s={WAIT_S}", order
+        )
+        if command.get("state") != "succeeded":
+            raise DemandError(
+                f"{vehicle_id.short} was not reserved: {command.get('state')}, "
+                f"{command.get('code') or command.get('meaning')}"
+            )
+        return rental_id
+
+    async def rental(self, rental_id: bytes) -> dict[str, Any] | None:
+        """Return what the bridge knows of a rental, None if nothing."""
+        try:
+            return await self.call("GET", f"/v1/rentals/{rental_id.hex()}")
+        except UnknownError:
+            return None
+
+    async def call(
+        self, method: str, path: str, document: dict[str, object] | None = None
+    ) -> dict[str, Any]:
+        """Call the API and return its answer.
+
+        Raises:
+            UnknownError: it has no such thing.
+            DemandError: it refuses, or is not there.
+        """
+        return await asyncio.to_thread(self._call, method, path, document)
+
+    def _call(
+        self, method: str, path: str, document: dict[str, object] | None
+    ) -> dict[str, Any]:
+        parts = urllib.parse.urlsplit(self.url)
+        kind = (
+            http.client.HTTPSConnection
+            if parts.scheme == "https"
+            else http.client.HTTPConnection
+        )
+        connection = kind(parts.hostname or "", parts.port, timeout=_PATIENCE_S)
+        headers = {"Accept": "application/json"}
+        if self.api_key:
+            headers["X-Api-Key"] = self.api_key
+        body = None
+        if document is not None:
+            body = json.dumps(document)
+            headers["Content-Type"] = "application/json"
+        try:
+            connection.request(method, parts.path.rstrip("/") + path, body, headers)
+            response = connection.getresponse()
+            status, data = response.status, response.read(_ANSWER_LIMIT)
+        except (OSError, http.client.HTTPException) as error:
+            raise DemandError(
+                f"the API at {self.url} does not answer: {type(error).__name__} {error}"
+            ) from None
+        finally:
+            connection.close()
+        return _answer(status, data)
+
+
+class UnknownError(DemandError):
+    """The API has no such thing."""
+
+
+def _answer(status: int, data: bytes) -> dict[str, Any]:
+    try:
+        answer = json.loads(data)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise DemandError(f"the API answered {status} with something that is no JSON")
+    if status == HTTPStatus.NOT_FOUND:
+        raise UnknownError(str(answer.get("detail", "the API knows no such thing")))
+    if status >= HTTPStatus.BAD_REQUEST:
+        raise DemandError(f"the API answered {status}: {answer.get('detail', '')}")
+    return answer
