@@ -22,8 +22,8 @@ from protocol.identity import card_digest
 from protocol.snapshot import NO_RENTAL
 
 DEBOUNCE_MS: Final = 1_500
-"""The same card within this time is the same tap: readers lose and find a card that is
-held still; assumed, to be measured with each reader."""
+"""The same card again within this time is still the same tap, however long it lasts:
+readers lose and find a card that is held still; assumed, to be measured with each."""
 
 BOARDING_MS: Final = 5_000
 """After opening, a tap does not lock at once: a customer who taps again because the
@@ -50,10 +50,9 @@ _LOCK_REFUSALS: Final = {
 def present_card(turn: Turn, uid: bytes) -> None:
     """Decide on one tap."""
     state, now_ms = turn.state, turn.now.boot_ms
-    if _repeats(state, uid, now_ms):
-        return
+    repeated = _repeats(state, uid, now_ms)
     turn.change(tap=Tap(uid, now_ms))
-    if state.pending is not None:
+    if repeated or state.pending is not None:
         return
     rental_id = state.rental_id
     if len(uid) not in UID_SIZES:

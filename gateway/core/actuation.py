@@ -109,7 +109,10 @@ def complete(turn: Turn, pending: Pending) -> None:
             turn.notify(Prompt(PromptKey.THANKS))
         case Purpose.RELEASE:
             turn.record(EngineReleased(turn.rental_id, pending.means))
-        case Purpose.PLAIN_UNLOCK | Purpose.PLAIN_LOCK | Purpose.HOLD:
+        case Purpose.PLAIN_UNLOCK:
+            # A second tap must not end what was just opened (I-14).
+            turn.change_rental(opened_ms=turn.now.boot_ms, driven=False)
+        case Purpose.PLAIN_LOCK | Purpose.HOLD:
             pass
     turn.answer(pending.request, Code.OK, Executed.YES)
 
