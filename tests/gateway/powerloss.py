@@ -17,6 +17,8 @@ import apsw
 
 SECTOR: Final = 512
 
+_JOURNALS: Final = apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_MAIN_JOURNAL
+
 _NAMES: Final = itertools.count()
 
 Fault = Callable[[str, str], apsw.Error | None]
@@ -118,7 +120,11 @@ class DiskVfs(apsw.VFS):
     ) -> "DiskFile":
         plain = name.filename() if isinstance(name, apsw.URIFilename) else name
         flags[1] = flags[0]
-        return DiskFile(self._disk, plain or f"temporary-{next(_NAMES)}")
+        return DiskFile(
+            self._disk,
+            plain or f"temporary-{next(_NAMES)}",
+            syncs_directory=bool(flags[0] & _JOURNALS),
+        )
 
     def xDelete(self, name: str, syncdir: bool) -> None:  # noqa: N802
         self._disk.tick("delete", name)
@@ -136,9 +142,10 @@ class DiskVfs(apsw.VFS):
 class DiskFile:
     """One open file."""
 
-    def __init__(self, disk: Disk, name: str) -> None:
+    def __init__(self, disk: Disk, name: str, *, syncs_directory: bool) -> None:
         self._disk = disk
         self._name = name
+        self._syncs_directory = syncs_directory and name not in disk.files
         disk.deleted.pop(name, None)
         self._file = disk.files.setdefault(name, _File())
 
@@ -159,6 +166,11 @@ class DiskFile:
         self._disk.tick("sync", self._name)
         self._file.durable = bytearray(self._file.cache)
         self._file.unsynced.clear()
+        if self._syncs_directory:
+            # SQLite's own file system does so at a new journal's first sync
+            # (os_unix.c, UNIXFILE_DIRSYNC); deletions before it are durable then.
+            self._disk.deleted.clear()
+            self._syncs_directory = False
 
     def xFileSize(self) -> int:  # noqa: N802
         return len(self._file.cache)
