@@ -25,6 +25,12 @@ WAIT_S: Final = 15
 HOLD_S: Final = 900
 """A reservation is free for 15 minutes (N1)."""
 
+SETTLED_S: Final = 30.0
+"""From something a car did to the bridge knowing of it, at the longest."""
+
+_LOOK_S: Final = 0.5
+"""Between two looks."""
+
 _ANSWER_LIMIT: Final = 1_000_000
 """Bytes of an answer."""
 
@@ -89,6 +95,34 @@ class Bridge:
         except UnknownError:
             return None
 
+    async def wait_online(
+        self, vehicle_id: VehicleId, *, timeout_s: float = SETTLED_S
+    ) -> None:
+        """Return when the bridge has heard the car's hello.
+
+        Raises:
+            DemandError: it has not, in that time.
+        """
+        path = f"/v1/vehicles/{vehicle_id}"
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while not (await self.call("GET", path)).get("online"):
+            await _pause(deadline, f"{vehicle_id.short} is not online at the bridge")
+
+    async def wait_report(
+        self, rental_id: bytes, *, timeout_s: float = SETTLED_S
+    ) -> dict[str, Any]:
+        """Return a rental's document as soon as it has the signed report.
+
+        Raises:
+            DemandError: it has none, in that time.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            known = await self.rental(rental_id)
+            if known is not None and known.get("report"):
+                return known
+            await _pause(deadline, "the bridge has no report of the rental")
+
     async def call(
         self, method: str, path: str, document: dict[str, object] | None = None
     ) -> dict[str, Any]:
@@ -132,6 +166,12 @@ class Bridge:
 
 class UnknownError(DemandError):
     """The API has no such thing."""
+
+
+async def _pause(deadline: float, missing: str) -> None:
+    if asyncio.get_running_loop().time() >= deadline:
+        raise DemandError(f"waited in vain: {missing}")
+    await asyncio.sleep(_LOOK_S)
 
 
 def _answer(status: int, data: bytes) -> dict[str, Any]:

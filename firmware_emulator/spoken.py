@@ -387,7 +387,7 @@ def _read_expect(rest: list[str]) -> Deed:
     return deed
 
 
-_PLAIN_EXPECTATIONS: Final = {
+_EXPECTATIONS: Final[dict[tuple[str, ...], Expectation]] = {
     ("locked",): bolts(locked=True),
     ("unlocked",): bolts(locked=False),
     ("engine", "held"): starter(released=False),
@@ -409,7 +409,7 @@ _SECOND_WORDS: Final = {
 
 
 def _expectation(words: list[str]) -> Expectation:
-    known = _PLAIN_EXPECTATIONS.get(tuple(words))
+    known = _EXPECTATIONS.get(tuple(words))
     if known is not None:
         return known
     second = _SECOND_WORDS.get(words[0]) if words else None
