@@ -329,6 +329,7 @@ async def _serve(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
         uvicorn.Config(
             app,
             log_config=None,
+            log_level="warning",
             access_log=False,
             lifespan="off",
             server_header=False,

@@ -12,6 +12,7 @@ is undone whole.
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -93,6 +94,15 @@ class Store:
         Raises:
             SettingsError: it cannot be used, or belongs to another fleet or version.
         """
+        try:
+            # It tells who drove when: nobody else reads it, nor its WAL, which SQLite
+            # gives the same mode.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        except OSError as error:
+            raise SettingsError(
+                f"store {self._path} cannot be used: {error.strerror}",
+                advice="check the path, its owner and the free space on its disk",
+            ) from error
         engine = create_engine(
             URL.create("sqlite", database=str(self._path)),
             poolclass=QueuePool,
@@ -106,7 +116,7 @@ class Store:
             with engine.begin() as connection:
                 schema.metadata.create_all(connection)
                 self._check_meta(connection)
-        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        except (SQLAlchemyError, sqlite3.Error) as error:
             engine.dispose()
             raise SettingsError(
                 f"store {self._path} cannot be used: {_sentence(error)}",

@@ -50,6 +50,10 @@ CardUid = Annotated[
 ]
 
 
+Pin = Annotated[str, Field(pattern=r"^[0-9]{4,8}$")]
+FuelCardPin = Annotated[str, Field(pattern=r"^[0-9]{1,8}$")]
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -79,10 +83,8 @@ class ReserveBody(_Body):
     )
     hold_s: Annotated[int, Field(strict=True, ge=1, le=HOLD_LIMIT_S)]
     cards: Annotated[tuple[CardUid, ...], Field(max_length=CARDS_LIMIT)] = ()
-    pin: Annotated[str, Field(pattern=r"^[0-9]{4,8}$", repr=False)] | None = None
-    fuel_card_pin: Annotated[str, Field(pattern=r"^[0-9]{1,8}$", repr=False)] | None = (
-        None
-    )
+    pin: Pin | None = Field(default=None, repr=False)
+    fuel_card_pin: FuelCardPin | None = Field(default=None, repr=False)
     lock_default: Literal["park", "end"] = "end"
     language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] = "en"
 

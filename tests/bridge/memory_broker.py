@@ -1,0 +1,117 @@
+"""A broker in memory, behind the bridge's own port.
+
+It keeps a message until it is acknowledged, hands it out once per connection, and can
+be cut. What the bridge publishes is kept in `sent` and waited for by `next_sent`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from protocol.codes import FrameClass
+from protocol.topic import parse_topic
+from transport.errors import LinkError, LinkFailure
+
+
+@dataclass(slots=True, eq=False)
+class Message:
+    topic: str
+    payload: bytes
+    retain: bool = False
+    is_done: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def done(self) -> None:
+        self.is_done.set()
+
+
+class MemoryLink:
+    def __init__(self, broker: "MemoryBroker") -> None:
+        self._broker = broker
+        self.inbox: asyncio.Queue[Message | None] = asyncio.Queue()
+
+    async def __aenter__(self) -> "MemoryLink":
+        self._broker.connections += 1
+        if self._broker.is_down:
+            raise LinkError("the broker is down", failure=LinkFailure.UNREACHABLE)
+        self._broker.link = self
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._broker.link = None
+
+    async def publish(
+        self, topic: str, payload: bytes, *, expiry_s: int | None = None
+    ) -> None:
+        if self._broker.link is not self:
+            raise LinkError("cut", failure=LinkFailure.LOST)
+        self._broker.sent.append((topic, payload))
+        self._broker.expiries.append(expiry_s)
+        self._broker.was_sent.set()
+
+    async def subscribe(self, *topic_filters: str) -> None:
+        self._broker.subscriptions = topic_filters
+        self._broker.subscribed.set()
+        for message in self._broker.unacknowledged:
+            self.inbox.put_nowait(message)
+
+    async def messages(self) -> AsyncIterator[Message]:
+        while (message := await self.inbox.get()) is not None:
+            yield message
+        raise LinkError("cut", failure=LinkFailure.LOST)
+
+
+class MemoryBroker:
+    def __init__(self) -> None:
+        self.link: MemoryLink | None = None
+        self.is_down = False
+        self.connections = 0
+        self.subscriptions: tuple[str, ...] = ()
+        self.subscribed = asyncio.Event()
+        self.sent: list[tuple[str, bytes]] = []
+        self.expiries: list[int | None] = []
+        self.was_sent = asyncio.Event()
+        self._kept: list[Message] = []
+        self._read: dict[FrameClass, int] = {}
+
+    def connect(self) -> MemoryLink:
+        return MemoryLink(self)
+
+    @property
+    def unacknowledged(self) -> list[Message]:
+        self._kept = [m for m in self._kept if not m.is_done.is_set()]
+        return self._kept
+
+    def deliver(self, topic: str, payload: bytes, *, retain: bool = False) -> Message:
+        message = Message(topic, payload, retain)
+        self._kept.append(message)
+        if self.link is not None:
+            self.link.inbox.put_nowait(message)
+        return message
+
+    def cut(self) -> None:
+        """Lose the connection."""
+        self.subscribed.clear()
+        if self.link is not None:
+            self.link.inbox.put_nowait(None)
+
+    def sent_of(self, frame_class: FrameClass) -> list[bytes]:
+        return [
+            data
+            for topic, data in self.sent
+            if parse_topic(topic).frame_class is frame_class
+        ]
+
+    async def next_sent(self, frame_class: FrameClass) -> bytes:
+        """Wait for the next frame of a class that no call returned before."""
+        seen = self._read.get(frame_class, 0)
+        while len(self.sent_of(frame_class)) <= seen:
+            self.was_sent.clear()
+            await self.was_sent.wait()
+        self._read[frame_class] = seen + 1
+        return self.sent_of(frame_class)[seen]

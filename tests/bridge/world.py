@@ -1,0 +1,197 @@
+"""The bridge without its sockets: real store, intake, dispatcher; broker and clock not.
+
+    async with World(fleet, tmp_path / "bridge.sqlite") as world:
+        await world.say(FrameClass.HELLO, world.car.hello())
+        command = await world.order(Unlock(RENTAL, ANY_VERSION))
+"""
+
+import asyncio
+import contextlib
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from cryptography import x509
+
+from bridge.commands import CommandRecord, Sendings
+from bridge.dispatch import Dispatcher
+from bridge.errors import RegistryError
+from bridge.intake import Intake
+from bridge.orders import Order
+from bridge.ports import FrameSeen
+from bridge.registry import RegistryDirectory
+from bridge.relay import Relay
+from bridge.signer import (
+    InProcessReceiptSigner,
+    InProcessSigner,
+    find_grant,
+    read_bundle,
+)
+from bridge.sinks.ports import Sink
+from bridge.store import Store
+from bridge.vehicle import VehicleState
+from bridge.wire import Wire
+from certs.fleet import FleetDirectory
+from protocol.codes import FrameClass
+from protocol.fleet import FleetPart
+from protocol.keyfile import parse_signing_key
+from tests.bridge.car import Car
+from tests.bridge.memory_broker import MemoryBroker, Message
+
+NOW_MS: Final = 1_800_000_000_000
+"""2027-01-15."""
+
+BOOT_MS: Final = 5_000_000
+"""What every car's clock shows at `NOW_MS`."""
+
+
+class World:
+    def __init__(
+        self, fleet: FleetDirectory, path: Path, sinks: tuple[Sink, ...] = ()
+    ) -> None:
+        self.fleet = fleet
+        self.now_ms = NOW_MS
+        self.path = path
+        self.broker = MemoryBroker()
+        self.seen: list[FrameSeen] = []
+        self.refused: list[RegistryError] = []
+        self.store = Store(path, fleet_id=fleet.fleet.fleet_id)
+        self.registry = RegistryDirectory(
+            fleet.path / FleetPart.REGISTRY,
+            fleet_id=fleet.fleet.fleet_id,
+            issuer=x509.load_pem_x509_certificate(
+                (fleet.path / FleetPart.ISSUING_CERTIFICATE).read_bytes()
+            ),
+            wall_ns=lambda: 0,
+            refused=self.refused.append,
+        )
+        self.registry.refresh()
+        self.cars = [
+            Car(fleet.vehicle_directory(vehicle_id), boot_ms=self.boot_ms)
+            for vehicle_id in fleet.vehicle_ids()
+        ]
+        self.car = self.cars[0]
+        self.wire = Wire(self.seen.append)
+        self.sendings = Sendings()
+        self._randoms = 0
+        fleet_id = fleet.fleet.fleet_id
+        bundle = read_bundle(fleet.trust_bundle(), fleet_id=fleet_id)
+        self.command_key = parse_signing_key(
+            (fleet.path / FleetPart.COMMAND_KEY).read_bytes(), name="command"
+        )
+        self.receipt_key = parse_signing_key(
+            (fleet.path / FleetPart.RECEIPT_KEY).read_bytes(), name="receipt"
+        )
+        self.signer = InProcessSigner(
+            self.command_key,
+            find_grant(self.command_key, bundle, name="command"),
+            fleet_id=fleet_id,
+            sequences=self.store,
+        )
+        self.relays = [
+            Relay(sink, self.store, now=self.now, random=lambda: 1.0) for sink in sinks
+        ]
+        self.dispatcher = Dispatcher(
+            store=self.store,
+            registry=self.registry,
+            signer=self.signer,
+            wire=self.wire,
+            sendings=self.sendings,
+            fleet_id=fleet_id,
+            now=self.now,
+            random_bytes=self.random_bytes,
+        )
+        self.intake = Intake(
+            connect=self.broker.connect,
+            wire=self.wire,
+            store=self.store,
+            registry=self.registry,
+            receipt_signer=InProcessReceiptSigner(
+                self.receipt_key,
+                find_grant(self.receipt_key, bundle, name="receipt"),
+                fleet_id=fleet_id,
+                random_bytes=self.random_bytes,
+            ),
+            fleet_id=fleet_id,
+            now=self.now,
+            random=lambda: 1.0,
+            sendings=self.sendings,
+            on_commands=self.dispatcher.changed,
+            on_events=self._wake,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self.store.open()
+        self._tasks.append(asyncio.create_task(self.intake.run()))
+        for relay in self.relays:
+            await relay.open()
+            self._tasks.append(asyncio.create_task(relay.run()))
+        await self.broker.subscribed.wait()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        for relay in self.relays:
+            await relay.close()
+        await self.store.close()
+
+    def now(self) -> int:
+        return self.now_ms
+
+    def boot_ms(self) -> int:
+        return BOOT_MS + self.now_ms - NOW_MS
+
+    def random_bytes(self, size: int) -> bytes:
+        self._randoms += 1
+        return self._randoms.to_bytes(size, "big")
+
+    def advance(self, seconds: float) -> None:
+        self.now_ms += round(seconds * 1000)
+
+    def deliver(
+        self, frame_class: FrameClass, data: bytes, car: Car | None = None
+    ) -> Message:
+        return self.broker.deliver((car or self.car).topic(frame_class), data)
+
+    async def say(
+        self, frame_class: FrameClass, *frames: bytes, car: Car | None = None
+    ) -> None:
+        """Publish as the car and wait until the bridge acknowledged all of it."""
+        messages = [self.deliver(frame_class, data, car) for data in frames]
+        for message in messages:
+            await message.is_done.wait()
+
+    async def greet(self, car: Car | None = None) -> None:
+        """Let a car say HELLO, and take its receipt out of the way."""
+        who = car or self.car
+        await self.say(FrameClass.HELLO, who.hello(), car=who)
+        await self.broker.next_sent(FrameClass.RECEIPT)
+
+    async def order(self, order: Order, *, wait_s: float = 0) -> CommandRecord:
+        record, _ = await self.dispatcher.submit(
+            self.car.id, order, idempotency_key=None, wait_s=wait_s
+        )
+        return record
+
+    async def vehicle(self, car: Car | None = None) -> VehicleState:
+        state = await self.store.vehicle((car or self.car).id)
+        assert state is not None
+        return state
+
+    async def events(self) -> list[str]:
+        """Return the types of everything in the outbox."""
+        return [row.type for row in await self.store.outbox_after(0, 1000)]
+
+    def _wake(self) -> None:
+        for relay in self.relays:
+            relay.wake()

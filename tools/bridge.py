@@ -1,0 +1,265 @@
+"""``freefloat bridge``: connect cars to fleet services.
+
+A thin shell around `bridge.bootstrap`: it reads or makes the settings, says where the
+API is, and turns signals into a clean end.
+"""
+
+import asyncio
+import base64
+import errno
+import logging
+import os
+import secrets
+import signal
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from bridge.bootstrap import open_bridge
+from bridge.errors import SettingsError
+from bridge.settings import (
+    ApiSettings,
+    BrokerSettings,
+    FleetSettings,
+    JsonLinesSettings,
+    Settings,
+    SinkSettings,
+    StoreSettings,
+    WebhookSettings,
+    load_settings,
+)
+from tools.broker_address import DEFAULT_PORT, BrokerAddress
+from tools.console import examples, facts, json_option, print_json, step
+
+DEFAULT_API: Final = ("127.0.0.1", 8080)
+"""Loopback: nobody else reaches the API unless a person says so."""
+
+LOG_FORMAT: Final = "%(asctime)s %(message)s"
+
+KEYS_FILE: Final = "api.keys"
+SECRET_FILE: Final = "webhook.secret"  # noqa: S105 - a file's name
+
+SETTINGS_EXAMPLE: Final = """\b
+Settings file:
+  [fleet]
+  directory = "fleet"
+  [broker]
+  host = "127.0.0.1"
+  port = 8883
+  [store]
+  path = "bridge.sqlite"
+  [api]
+  port = 8080
+  keys_file = "api.keys"
+  [[sinks.webhook]]
+  name = "billing"
+  url = "https://billing.example/hooks/freefloat"
+  secret_file = "billing.secret"
+"""
+
+
+@click.group(
+    epilog=examples(
+        "freefloat bridge run --fleet fleet --broker 127.0.0.1:8883",
+        "freefloat bridge run --config bridge.toml",
+    )
+)
+def bridge() -> None:
+    """Connect cars to fleet services."""
+
+
+@bridge.command(
+    epilog=examples(
+        "freefloat bridge run --fleet fleet --broker 127.0.0.1:8883",
+        "freefloat bridge run --fleet fleet --json-lines events.jsonl",
+        "freefloat bridge run --config bridge.toml",
+    )
+    + "\n\n"
+    + SETTINGS_EXAMPLE
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Settings in TOML; excludes the options below, but for --quiet and --json.",
+)
+@click.option(
+    "--fleet",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="A fleet directory as 'freefloat certs init' makes it.",
+)
+@click.option(
+    "--broker",
+    type=BrokerAddress(),
+    help=f"Where the broker listens.  [default: 127.0.0.1:{DEFAULT_PORT}]",
+)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where the database, the API key and the webhook secret lie; made if it is "
+    "not there.  [default: bridge-state]",
+)
+@click.option(
+    "--api",
+    type=BrokerAddress(),
+    help="Where the API listens.  [default: 127.0.0.1:8080]",
+)
+@click.option(
+    "--json-lines",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Append every event to this file.",
+)
+@click.option("--webhook", metavar="URL", help="Post every event to this URL.")
+@click.option("--quiet", is_flag=True, help="Do not print a line for each frame.")
+@json_option
+def run(
+    config: Path | None,
+    fleet: Path | None,
+    broker: tuple[str, int] | None,
+    state: Path | None,
+    api: tuple[str, int] | None,
+    json_lines: Path | None,
+    webhook: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Run the bridge until Ctrl-C.
+
+    Give either --config, or --fleet and what differs from the defaults. With --fleet,
+    the state directory gets an API key and a webhook secret of its own, mode 0600.
+    """
+    short = (broker, state, api, json_lines, webhook)
+    if config is not None and (fleet is not None or any(short)):
+        raise click.UsageError("--config already says what the other options would say")
+    if config is None and fleet is None:
+        raise click.UsageError("give --config FILE or --fleet DIR")
+    settings = (
+        load_settings(config)
+        if config is not None
+        else local_settings(
+            fleet or Path(),
+            state=state or Path("bridge-state"),
+            broker=broker or ("127.0.0.1", DEFAULT_PORT),
+            api=api or DEFAULT_API,
+            json_lines=json_lines,
+            webhook=webhook,
+        )
+    )
+    logging.basicConfig(
+        format=LOG_FORMAT, level=logging.WARNING if quiet else logging.INFO
+    )
+    asyncio.run(_run(settings, as_json=as_json))
+
+
+def local_settings(
+    fleet: Path,
+    *,
+    state: Path,
+    broker: tuple[str, int],
+    api: tuple[str, int] = DEFAULT_API,
+    json_lines: Path | None = None,
+    webhook: str | None = None,
+) -> Settings:
+    """Return settings around a fleet directory, and make the secrets that they need.
+
+    Args:
+        fleet: as `freefloat certs init` makes it.
+        state: made if missing; gets ``api.keys``, ``webhook.secret`` and the database.
+        broker: host and port.
+        api: host and port to listen at; port 0 lets the system choose.
+        json_lines: a file for events.
+        webhook: a URL for events.
+
+    Raises:
+        OSError: the state directory cannot be made or written.
+    """
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keys_file = state / KEYS_FILE
+    make_secret(keys_file, secrets.token_urlsafe(32))
+    webhooks: tuple[WebhookSettings, ...] = ()
+    if webhook is not None:
+        secret_file = state / SECRET_FILE
+        random = base64.b64encode(secrets.token_bytes(32)).decode("ascii")
+        make_secret(secret_file, f"whsec_{random}")
+        webhooks = (
+            WebhookSettings(name="webhook", url=webhook, secret_file=str(secret_file)),
+        )
+    lines: tuple[JsonLinesSettings, ...] = ()
+    if json_lines is not None:
+        lines = (JsonLinesSettings(name="json-lines", path=str(json_lines)),)
+    made = Settings(
+        fleet=FleetSettings(directory=str(fleet)),
+        broker=BrokerSettings(host=broker[0], port=broker[1]),
+        store=StoreSettings(path=str(state / "bridge.sqlite")),
+        api=ApiSettings(host=api[0], port=api[1], keys_file=str(keys_file)),
+        sinks=SinkSettings(json_lines=lines, webhook=webhooks),
+    )
+    return _checked(made)
+
+
+def make_secret(path: Path, secret: str) -> None:
+    """Write a secret into a file of its own, mode 0600; an existing one is kept."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        if error.errno == errno.EEXIST:
+            return
+        raise
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(f"{secret}\n")
+
+
+def _checked(settings: Settings) -> Settings:
+    """Hold values of the command line against the same bounds as those of a file."""
+    try:
+        return msgspec.convert(msgspec.to_builtins(settings), Settings)
+    except msgspec.ValidationError as error:
+        text = str(error).replace("`", "'")
+        raise SettingsError(
+            f"{text[:1].lower()}{text[1:]}", advice="see 'freefloat bridge run --help'"
+        ) from None
+
+
+async def _run(settings: Settings, *, as_json: bool) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with open_bridge(settings) as running:
+            _announce(settings, running.api_url, as_json=as_json)
+            await running.wait(stop)
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+    if not as_json:
+        step("bridge stopped: everything that was received is stored")
+
+
+def _announce(settings: Settings, api_url: str, *, as_json: bool) -> None:
+    broker = f"{settings.broker.host}:{settings.broker.port}"
+    if as_json:
+        print_json(
+            {
+                "api": api_url,
+                "keys_file": settings.api.keys_file,
+                "broker": broker,
+                "store": settings.store.path,
+                "pid": os.getpid(),
+            }
+        )
+        return
+    step("bridge runs; Ctrl-C ends it")
+    facts(
+        {
+            "API": api_url,
+            "API key": settings.api.keys_file or "none: open to this machine",
+            "broker": broker,
+            "store": settings.store.path,
+        }
+    )
