@@ -87,6 +87,7 @@ def _count_wrong(turn: Turn) -> None:
     blocks = guard.blocks + 1
     for_good = blocks >= PIN_BLOCKS
     until_ms = None if for_good else turn.now.boot_ms + PIN_BLOCK_MS
+    turn.hush()
     turn.change_rental(pin=PinGuard(0, blocks, until_ms))
     turn.record(PinBlocked(turn.rental_id, blocks))
 
