@@ -75,7 +75,9 @@ def reads_back(pending: Pending, reading: Reading) -> bool:
         case Purpose.START | Purpose.RESUME | Purpose.PLAIN_UNLOCK:
             return not reading.locked
         case Purpose.PARK | Purpose.END:
-            return reading.locked and not reading.engine_released
+            # A car that drives off is neither parked nor ended, whatever its bolts say.
+            held = not (reading.engine_released or reading.engine_running)
+            return reading.locked and held
         case Purpose.PLAIN_LOCK:
             return reading.locked
         case Purpose.RELEASE:

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from gateway.core.actions import Action, AllowEngine, CheckPin, DriveLocks, SendRefusal
 from gateway.core.events import (
     AgentStarted,
+    BoardLost,
     BoardRefusal,
     BoardRefused,
     BoardReported,
@@ -292,6 +293,9 @@ class Scene:
         """Change what the board reads, and let it report."""
         self.reading = replace(self.reading, **changes)  # type: ignore[arg-type] # by name
         return self.report()
+
+    def lose_board(self) -> Decision:
+        return self.happen(BoardLost())
 
     def type_pin(self, pin: str = PIN) -> Decision:
         return self.happen(PinEntered(pin))
