@@ -31,6 +31,7 @@ repeats a lost order within two (docs/board-protocol.md)."""
 
 OPENING: Final = frozenset({Purpose.START, Purpose.RESUME, Purpose.PLAIN_UNLOCK})
 CLOSING: Final = frozenset({Purpose.PARK, Purpose.END, Purpose.PLAIN_LOCK})
+_HOLDING: Final = frozenset({Purpose.PARK, Purpose.END})
 
 _REFUSED: Final = {
     BoardRefusal.DOOR_OPEN: Code.DOOR_OPEN,
@@ -62,7 +63,7 @@ def begin_actuation(
     if purpose in OPENING:
         turn.act(DriveLocks(locked=False))
     elif purpose in CLOSING:
-        if purpose is not Purpose.PLAIN_LOCK:
+        if purpose in _HOLDING:
             turn.act(AllowEngine(released=False))
         turn.act(DriveLocks(locked=True))
     else:
@@ -152,6 +153,10 @@ def fail(turn: Turn, code: Code, executed: Executed) -> None:
     if pending.purpose is Purpose.RELEASE:
         # The engine was not released as far as anybody knows: ask for the PIN again.
         turn.change_rental(pin_accepted=False)
+    elif pending.purpose in _HOLDING and turn.rental.pin_accepted:
+        # It was held for a lock that did not come, and a driver must not be left
+        # without an engine, nor an engine that starts meanwhile be held (I-2, I-19).
+        turn.act(AllowEngine(released=True))
     if code in {Code.ACTUATOR_TIMEOUT, Code.ACTUATOR_FAULT}:
         raise_fault(turn, _fault_of(pending))
     if pending.request is None:
@@ -200,10 +205,9 @@ def why_not_lock(state: State, purpose: Purpose, now_ms: int) -> Code | None:
     ending = purpose is Purpose.END
     holders_filled = reading.key_present and reading.fuel_card_present
     hindrances = (
-        (reading.engine_running, Code.IGNITION_ON),
+        (reading.engine_running or reading.ignition_on, Code.IGNITION_ON),
         (reading.moving, Code.VEHICLE_MOVING),
-        (reading.door_open, Code.DOOR_OPEN),
-        (ending and reading.boot_open, Code.DOOR_OPEN),
+        (reading.door_open or reading.boot_open, Code.DOOR_OPEN),
         (ending and not holders_filled, Code.KEY_OR_CARD_MISSING),
     )
     return next((code for hinders, code in hindrances if hinders), None)

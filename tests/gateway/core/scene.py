@@ -297,6 +297,9 @@ class Scene:
     def lose_board(self) -> Decision:
         return self.happen(BoardLost())
 
+    def refuse(self, refusal: BoardRefusal) -> Decision:
+        return self.happen(BoardRefused(refusal))
+
     def type_pin(self, pin: str = PIN) -> Decision:
         return self.happen(PinEntered(pin))
 
