@@ -1,0 +1,303 @@
+"""Commands over the link: once, fresh, in this session, and always answered."""
+
+import pytest
+
+from protocol.codes import Code, Executed, FrameClass, Lane, LockMode, Opcode
+from protocol.command import ANY_VERSION, FlashHazards, Lock, Ping, Unlock
+from protocol.frame import Header, parse_frame
+from protocol.signing import sign_frame
+from protocol.snapshot import NO_RENTAL
+from tests.gateway.fleet_end import COMMAND_KEY, FLEET_ID, STRANGER_KEY
+from tests.gateway.world import ALICE, World, reservation
+
+PING = Ping(NO_RENTAL, ANY_VERSION, bytes(16))
+
+
+async def test_the_same_command_twice_runs_once_and_gets_the_same_bytes() -> None:
+    # I-5, L10, protocol-design.md 1.2 step 6.
+    async with World() as world:
+        rental_id = await world.reserve(ALICE)
+        data = world.fleet.send(Unlock(rental_id, ANY_VERSION))
+        await world.advance(1.0)
+
+        world.air.deliver(FrameClass.CMD, data)
+        await world.advance(1.0)
+
+        assert world.board.orders == ["unlock"]
+        first, second = [
+            frame
+            for result, frame in world.fleet.answers
+            if result.request_id == parse_frame(data).header.msg_id
+        ]
+        assert second == first
+
+
+async def test_a_repeated_command_is_answered_after_its_entry_was_receipted() -> None:
+    # The entry is gone with its receipt, the journal still has the bytes.
+    async with World() as world:
+        data = world.fleet.send(PING)
+        await world.advance(1.0)
+        assert await world.kept() == []
+
+        await world.restart()
+        world.air.deliver(FrameClass.CMD, data)
+        await world.advance(1.0)
+
+        assert world.fleet.codes_of(data) == [Code.OK, Code.OK]
+        assert len({frame for _, frame in world.fleet.answers}) == 1
+
+
+async def test_a_command_that_still_runs_is_not_answered_twice() -> None:
+    async with World() as world:
+        rental_id = await world.reserve(ALICE)
+        world.board.is_stuck = True
+        data = world.fleet.send(Unlock(rental_id, ANY_VERSION))
+        await world.settle()
+
+        world.air.deliver(FrameClass.CMD, data)
+        await world.settle()
+        assert world.fleet.codes_of(data) == []
+        await world.advance(10.0)
+
+        assert world.board.orders == ["unlock"]
+        assert world.fleet.codes_of(data) == [Code.ACTUATOR_TIMEOUT]
+
+
+async def test_another_request_under_a_used_id_is_refused() -> None:
+    async with World() as world:
+        data = world.fleet.send(PING)
+        await world.settle()
+        header = parse_frame(data).header
+        other = resigned(header, seq=header.seq + 1, payload=parse_frame(data).payload)
+
+        world.air.deliver(FrameClass.CMD, other)
+        await world.settle()
+
+        assert world.fleet.codes_of(data) == [Code.OK, Code.ID_REUSED]
+
+
+async def test_a_crash_between_accepting_and_acting_is_never_repeated() -> None:
+    # I-10, row 2: accepted and durable, then the process dies before the read-back.
+    async with World() as world:
+        rental_id = await world.reserve(ALICE)
+        world.board.is_stuck = True
+        data = world.fleet.send(Unlock(rental_id, ANY_VERSION))
+        await world.settle()
+        assert world.board.orders == ["unlock"]
+
+        await world.power_cut()
+        world.board.is_stuck = False
+        await world.advance(5.0)
+        world.air.deliver(FrameClass.CMD, data)
+        await world.advance(5.0)
+
+        results = world.fleet.results_of(data)
+        assert {result.code for result in results} == {Code.INDETERMINATE_AFTER_REBOOT}
+        assert results[0].executed is Executed.MAYBE
+        assert world.board.orders == ["unlock"]
+        assert world.board.locked
+
+
+async def test_hello_repeats_how_the_last_commands_ended() -> None:
+    # I-11: an outcome lost on the way is settled by the next HELLO.
+    async with World() as world:
+        world.air.is_deaf = True
+        data = world.fleet.send(PING)
+        await world.advance(1.0)
+        assert world.fleet.codes_of(data) == []
+
+        world.air.cut()
+        world.air.is_deaf = False
+        world.air.restore()
+        await world.advance(5.0)
+
+        msg_id = parse_frame(data).header.msg_id
+        outcomes = {o.msg_id: o.code for o in world.fleet.hellos[-1].outcomes}
+        assert outcomes[msg_id] is Code.OK
+
+
+async def test_a_command_of_the_session_before_is_refused_with_the_new_hello() -> None:
+    # I-6, step 7: what waited in a tunnel is void after the reconnect.
+    async with World() as world:
+        rental_id = await world.reserve(ALICE)
+        stale = world.fleet.command(Unlock(rental_id, ANY_VERSION), ttl_ms=10_000)
+        world.air.cut()
+        world.air.restore()
+        await world.advance(3.0)
+        hellos = len(world.fleet.hellos)
+
+        world.air.deliver(FrameClass.CMD, stale)
+        await world.settle()
+
+        assert world.fleet.codes_of(stale) == [Code.SESSION_STALE]
+        assert world.fleet.results_of(stale)[0].executed is Executed.MAYBE
+        assert world.board.locked
+        assert len(world.fleet.hellos) == hellos + 1
+
+
+async def test_every_connection_has_a_session_of_its_own_and_a_rising_hello() -> None:
+    async with World() as world:
+        await world.restart()
+        world.air.cut()
+        world.air.restore()
+        await world.advance(3.0)
+
+        headers = [
+            parse_frame(data).header for data in world.air.frames(FrameClass.HELLO)
+        ]
+        assert len({header.session_id for header in headers}) == len(headers) == 3
+        counters = [header.seq for header in headers]
+        assert counters == sorted(set(counters))
+
+
+async def test_a_refusal_enters_no_ledger() -> None:
+    async with World() as world:
+        before = len(world.written())
+
+        data = world.fleet.send(Lock(bytes(15) + b"\1", ANY_VERSION, LockMode.END))
+        await world.settle()
+
+        assert world.fleet.codes_of(data) == [Code.WRONG_RENTAL]
+        assert len(world.written()) == before
+        refusal = parse_frame(world.fleet.answers[-1][1])
+        assert refusal.header.seq == 0
+
+
+async def test_refusals_are_limited_and_come_again_with_time() -> None:
+    # protocol-design.md 1.2: replayed frames must cost neither disk nor bandwidth.
+    async with World() as world:
+        stale = world.fleet.command(PING, ttl_ms=1)
+        await world.advance(1.0)
+        for _ in range(20):
+            world.air.deliver(FrameClass.CMD, stale)
+        await world.settle()
+        answered = len(world.fleet.codes_of(stale))
+        await world.advance(5.0)
+        world.air.deliver(FrameClass.CMD, stale)
+        await world.settle()
+
+        assert answered == 8
+        assert len(world.fleet.codes_of(stale)) == 9
+
+
+async def test_a_flood_is_dropped_before_it_costs_a_signature_check() -> None:
+    # Step 3, K23.
+    async with World() as world:
+        for _ in range(200):
+            world.air.deliver(FrameClass.CMD, b"FF" + bytes(200))
+        await world.settle()
+
+        assert world.gateway.dropped[Code.RATE_LIMITED] >= 150
+        await world.advance(10.0)
+        data = world.fleet.send(PING)
+        await world.settle()
+        assert world.fleet.codes_of(data) == [Code.OK]
+
+
+async def test_a_retained_command_is_refused() -> None:
+    # L9, I-9.
+    async with World() as world:
+        data = world.fleet.command(PING)
+
+        world.air.deliver(FrameClass.CMD, data, retain=True)
+        await world.settle()
+
+        assert world.fleet.codes_of(data) == [Code.RETAINED]
+
+
+async def test_a_strangers_command_gets_no_answer_at_all() -> None:
+    async with World() as world:
+        data = world.fleet.command(PING, key=STRANGER_KEY)
+        before = len(world.air.up)
+
+        message = world.air.deliver(FrameClass.CMD, data)
+        await world.settle()
+
+        assert len(world.air.up) == before
+        assert world.gateway.dropped == {Code.UNKNOWN_KEY: 1}
+        assert message is not None
+        assert message.is_done
+
+
+@pytest.mark.parametrize("frame_class", [FrameClass.SYNC, FrameClass.TRUST])
+async def test_classes_without_meaning_in_this_version_are_dropped(
+    frame_class: FrameClass,
+) -> None:
+    async with World() as world:
+        world.air.deliver(frame_class, world.fleet.command(PING))
+        await world.settle()
+
+        assert world.gateway.dropped == {Code.BAD_CLASS: 1}
+
+
+async def test_an_older_command_never_overtakes_a_newer_one_of_its_lane() -> None:
+    # I-8.
+    async with World() as world:
+        rental_id = await world.begin_rental()
+        unlock = world.fleet.command(Unlock(rental_id, ANY_VERSION))
+        lock = world.fleet.command(Lock(rental_id, ANY_VERSION, LockMode.PLAIN))
+
+        world.air.deliver(FrameClass.CMD, lock)
+        world.air.deliver(FrameClass.CMD, unlock)
+        await world.advance(1.0)
+
+        assert world.fleet.codes_of(lock) == [Code.OK]
+        assert world.fleet.codes_of(unlock) == [Code.SUPERSEDED]
+        assert world.board.locked
+
+
+async def test_hazards_flash_for_the_customer_who_looks_for_the_car() -> None:
+    # C6, H16.
+    async with World() as world:
+        rental_id = await world.reserve(ALICE)
+
+        data = world.fleet.send(FlashHazards(rental_id, ANY_VERSION, 10))
+        await world.settle()
+
+        assert world.fleet.codes_of(data) == [Code.OK]
+        assert world.board.hazards_s == 10
+
+
+async def test_a_message_is_acknowledged_after_its_work_is_durable() -> None:
+    # L2.
+    async with World() as world:
+        acknowledged_at_sync: list[bool] = []
+        command = world.fleet.command(reservation(b"r" * 16, ALICE, world=world))
+        message = world.air.deliver(FrameClass.CMD, command)
+        assert message is not None
+
+        def look(kind: str, _name: str) -> None:
+            if kind == "sync":
+                acknowledged_at_sync.append(message.is_done)
+
+        world.disk.fault = look
+        await world.settle()
+
+        assert acknowledged_at_sync[0] is False
+        assert message.is_done
+
+
+def resigned(header: Header, *, seq: int, payload: bytes) -> bytes:
+    """Sign the same request id again with another sequence."""
+    assert header.type == Opcode.PING
+    assert header.lane == Lane.DIAGNOSTICS
+    return sign_frame(
+        Header(
+            suite=header.suite,
+            frame_class=header.frame_class,
+            flags=0,
+            type=header.type,
+            schema=header.schema,
+            lane=header.lane,
+            vehicle_id=header.vehicle_id,
+            key_id=header.key_id,
+            session_id=header.session_id,
+            seq=seq,
+            mono_ms=header.mono_ms,
+            wall_ms=header.wall_ms,
+            msg_id=header.msg_id,
+        ),
+        payload,
+        fleet_id=FLEET_ID,
+        key=COMMAND_KEY,
+    )

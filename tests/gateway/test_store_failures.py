@@ -1,0 +1,163 @@
+"""A disk that is full or broken: nothing half done, nothing told that is not kept."""
+
+import apsw
+import pytest
+
+from gateway.ports import StoreError
+from gateway.storage.errors import StoreBrokenError
+from protocol.codes import Code, Executed, Light, RentalMode
+from protocol.command import ANY_VERSION, Ping, Unlock
+from protocol.snapshot import NO_RENTAL
+from tests.gateway.oracle import require_sound
+from tests.gateway.powerloss import Fault
+from tests.gateway.world import ALICE, World, reservation
+
+pytestmark = pytest.mark.filterwarnings(
+    # apsw warns of errors that SQLite met while it closed or rolled back.
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+def failing(error: type[apsw.Error], *kinds: str) -> Fault:
+    """Return a fault that hits every operation of these kinds."""
+    return lambda kind, _name: error("planted") if kind in kinds else None
+
+
+async def test_a_full_disk_leaves_the_old_state_and_moves_nothing() -> None:
+    # I-20, row 3; architecture.md: if the commit fails, nothing was done.
+    async with World() as world:
+        rental_id = await world.reserve(ALICE)
+        before = world.state.essence()
+        world.disk.fault = failing(apsw.FullError, "write")
+
+        world.present(ALICE)
+        data = world.fleet.send(Unlock(rental_id, ANY_VERSION))
+        await world.advance(3.0)
+
+        assert world.board.orders == []
+        assert world.board.locked
+        assert world.state.essence() == before
+        assert world.fleet.codes_of(data) == [Code.STORAGE_FULL]
+        assert world.fleet.results_of(data)[0].executed is Executed.NO
+        assert world.is_running
+
+
+async def test_the_car_works_again_when_there_is_room_again() -> None:
+    async with World() as world:
+        await world.reserve(ALICE)
+        world.disk.fault = failing(apsw.FullError, "write")
+        world.present(ALICE)
+        await world.advance(3.0)
+
+        world.disk.fault = None
+        world.present(ALICE)
+        await world.advance(3.0)
+
+        assert not world.board.locked
+        await require_sound(world)
+
+
+async def test_a_rental_that_cannot_be_recorded_as_over_is_not_told_as_over() -> None:
+    # H21: the light stays red and the rental runs until the report is durable.
+    async with World() as world:
+        await world.begin_rental()
+        await world.advance(10.0)
+        world.disk.fault = failing(apsw.FullError, "sync")
+
+        world.present(ALICE)
+        await world.advance(1.0)
+
+        assert world.board.light == (Light.RED, False)
+        assert world.state.mode is RentalMode.STOPPED
+        world.disk.fault = None
+        await world.end_rental()
+        assert world.board.light == (Light.GREEN, False)
+        assert len(world.reports()) == 1
+
+
+@pytest.mark.parametrize("kind", ["write", "sync"])
+async def test_an_io_error_ends_the_gateway_before_anything_moves(kind: str) -> None:
+    # L13, row 4: end, open anew, and start from what the disk holds.
+    async with World() as world:
+        await world.reserve(ALICE)
+        world.disk.fault = failing(apsw.IOError, kind)
+
+        world.present(ALICE)
+        await world.advance(1.0)
+
+        assert not world.is_running
+        assert isinstance(world.failure, StoreBrokenError)
+        assert world.failure.may_have_taken_effect
+        assert world.board.orders == []
+
+        world.disk.fault = None
+        await world.restart()
+        await require_sound(world)
+        world.present(ALICE)
+        await world.advance(3.0)
+        assert not world.board.locked
+
+
+async def test_a_command_that_met_an_io_error_is_answered_after_the_restart() -> None:
+    # Whether it was kept is unknown, so it is not called refused; I-10 settles it.
+    async with World() as world:
+        rental_id = await world.reserve(ALICE)
+        world.disk.fault = failing(apsw.IOError, "sync")
+        data = world.fleet.send(Unlock(rental_id, ANY_VERSION))
+        await world.advance(1.0)
+        assert world.fleet.codes_of(data) == []
+        message = world.air.down[-1]
+        assert not message.is_done
+
+        world.disk.fault = None
+        await world.restart()
+        await world.advance(1.0)
+
+        assert world.board.orders == []
+        assert set(world.fleet.codes_of(data)) <= {Code.INDETERMINATE_AFTER_REBOOT}
+
+
+async def test_a_failed_receipt_frees_nothing_and_the_next_one_does() -> None:
+    async with World() as world:
+        world.fleet.gives_receipts = False
+        await world.begin_rental()
+        before = await world.kept()
+        world.disk.fault = failing(apsw.FullError, "write")
+        world.fleet.give_receipt()
+        await world.settle()
+        assert await world.kept() == before
+        assert not world.air.down[-1].is_done
+
+        world.disk.fault = None
+        world.fleet.give_receipt()
+        await world.settle()
+
+        assert await world.kept() == []
+
+
+async def test_a_nearly_full_ledger_takes_no_reservation_but_runs_the_rental() -> None:
+    # I-20: space for the end of a rental is always there.
+    async with World() as world:
+        await world.begin_rental()
+        assert world.store is not None
+        world.store.free_kib = lambda: 100  # type: ignore[method-assign] # nearly full
+        await world.end_rental()
+        assert len(world.reports()) == 1
+
+        refused = world.fleet.send(reservation(b"r" * 16, ALICE, world=world))
+        ping = world.fleet.send(Ping(NO_RENTAL, ANY_VERSION, bytes(16)))
+        await world.settle()
+
+        assert world.fleet.codes_of(refused) == [Code.STORAGE_FULL]
+        assert world.fleet.codes_of(ping) == [Code.OK]
+
+
+async def test_a_disk_that_fails_at_the_start_ends_the_gateway() -> None:
+    world = World()
+    world.disk.fault = failing(apsw.IOError, "write")
+
+    await world.start()
+
+    assert not world.is_running
+    assert isinstance(world.failure, StoreError)
+    await world.stop()
