@@ -9,12 +9,14 @@ import logging
 import secrets
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import click
 
 from gateway.bootstrap import Gateway, build_gateway
+from gateway.hardware import nfc_reader
 from gateway.hardware.nfc_reader import NfcReader
 from gateway.hardware.nmea_positioning import NmeaPositioning, NoPositioning
 from gateway.hardware.serial_board import SerialBoard
@@ -142,6 +144,12 @@ def run(config: Path, unattended: bool, verbose: bool) -> None:
 
 def _load(config: Path) -> tuple[Settings, Identity]:
     """Read settings and identity; both say themselves what is wrong with them."""
+    if not nfc_reader.is_installed():
+        # nfcpy is imported late, so the command itself could be imported without it.
+        raise OperatorError(
+            "command 'gateway' needs nfc, which is not installed",
+            "install the optional part: pip install 'freefloat[vehicle,nfc]'",
+        )
     settings = load_settings(config)
     return settings, load_identity(settings.identity)
 
@@ -201,7 +209,7 @@ def _compose(
 
 
 async def _serve(car: Gateway, positioning: NmeaPositioning | NoPositioning) -> None:
-    """Run until SIGTERM.
+    """Run until SIGTERM or Ctrl-C, either of which ends the car in order.
 
     Raises:
         StoreError: the ledger failed; the supervisor starts the process anew (L13).
@@ -214,12 +222,8 @@ async def _serve(car: Gateway, positioning: NmeaPositioning | NoPositioning) -> 
         else None
     )
     try:
-        await task
-    except asyncio.CancelledError:
-        if not task.done():  # we were cancelled and not the car: Ctrl-C
-            task.cancel()
-            await asyncio.wait([task])
-            raise
+        with suppress(asyncio.CancelledError):
+            await task
     finally:
         if listening is not None:
             listening.cancel()

@@ -1,7 +1,9 @@
 """The card reader behind nfcpy: `gateway.ports.Reader`.
 
 The one file that imports nfcpy, which is EUPL-1.1 and an optional part of the
-installation (extra ``nfc``).
+installation (extra ``nfc``). It is imported when a reader is opened and not before:
+libusb1, which it needs, runs ldconfig and a compiler while it is imported, to find its
+library, and importing a package of freefloat shall do nothing.
 
 nfcpy waits in its calls, so a thread scans and the event loop judges: what begins a tap
 (`tap`), and whether the thread still comes round. A scan is ISO/IEC 14443 type A at
@@ -18,15 +20,13 @@ nothing of freefloat uses it, and a simulated card binds to loopback by itself.
 """
 
 import asyncio
+import importlib.util
 import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
-
-import nfc
-import nfc.clf
 
 from gateway.core.events import CardPresented, ReaderLost, ReaderRecovered
 from gateway.hardware.errors import DeviceUnavailableError
@@ -72,6 +72,8 @@ def open_frontend(path: str) -> Frontend:
     Raises:
         DeviceUnavailableError: there is none, or it cannot be opened.
     """
+    import nfc  # noqa: PLC0415 - see the module's docstring
+
     try:
         # nfcpy takes an empty path for "open nothing yet".
         frontend: Frontend = nfc.ContactlessFrontend(path or "none")
@@ -85,6 +87,11 @@ def open_frontend(path: str) -> Frontend:
             "udp:127.0.0.1:54321), and that the user may open the device",
         ) from error
     return frontend
+
+
+def is_installed() -> bool:
+    """Return whether nfcpy is there, without importing it."""
+    return importlib.util.find_spec("nfc") is not None
 
 
 def probe(path: str) -> str:
@@ -234,6 +241,8 @@ class _Scanner:
             frontend = self._opener(self._path)
         except DeviceUnavailableError as error:
             return str(error)
+        import nfc.clf  # noqa: PLC0415 - see the module's docstring
+
         self._say(_Opened())
         garbled = 0
         try:
@@ -259,6 +268,8 @@ class _Scanner:
 
 
 def _sense(frontend: Frontend) -> bytes | None:
+    import nfc.clf  # noqa: PLC0415 - see the module's docstring
+
     target = frontend.sense(nfc.clf.RemoteTarget("106A"))
     if target is None:
         return None

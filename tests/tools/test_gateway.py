@@ -253,7 +253,10 @@ async def test_a_complete_car_is_ready_and_a_check_moves_nothing(
 
 
 @pytest.mark.broker
-async def test_the_agent_connects_and_ends_in_order_by_sigterm(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+async def test_the_agent_connects_and_ends_in_order_by_a_signal(
+    tmp_path: Path, end: signal.Signals
+) -> None:
     async with bench(tmp_path):
         async with asyncio.timeout(30):
             process = await start(tmp_path, "run")
@@ -263,7 +266,7 @@ async def test_the_agent_connects_and_ends_in_order_by_sigterm(tmp_path: Path) -
                 line = await process.stderr.readline()
                 assert line, log.decode()
                 log += line
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(end)
             said, rest = await process.communicate()
 
     assert process.returncode == 0, (log + rest).decode()
