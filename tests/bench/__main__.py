@@ -1,0 +1,41 @@
+"""`make bench`: print figures and ratios measured in this run; assert none of them."""
+
+import argparse
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.bench import frames, startup, unlock
+from tests.bench.figure import Figure, print_table, write_json
+
+
+def main() -> None:
+    """Measure, print a table, and write the same as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    options = parser.parse_args()
+    figures: list[Figure] = []
+    parts: tuple[tuple[str, Callable[[], Iterator[Figure]]], ...] = (
+        ("frames (median of 7 rounds)", frames.measure),
+        ("start of the command line", startup.measure),
+    )
+    for title, measure in parts:
+        print(f"\n{title}")
+        part = list(measure())
+        print_table(part)
+        figures += part
+    print("\nunlock latency, one car at rest, everything on this machine")
+    part = asyncio.run(_collect())
+    print_table(part)
+    figures += part
+    if options.json is not None:
+        write_json(figures, options.json)
+        print(f"\nwritten to {options.json}")
+
+
+async def _collect() -> list[Figure]:
+    return [entry async for entry in unlock.measure()]
+
+
+if __name__ == "__main__":
+    main()
