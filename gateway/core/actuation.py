@@ -115,7 +115,9 @@ def complete(turn: Turn, pending: Pending) -> None:
         case Purpose.PLAIN_UNLOCK:
             # A second tap must not end what was just opened (I-14).
             turn.change_rental(opened_ms=turn.now.boot_ms, driven=False)
-        case Purpose.PLAIN_LOCK | Purpose.HOLD:
+        case Purpose.HOLD:
+            turn.change_rental(pin_accepted=False)
+        case Purpose.PLAIN_LOCK:
             pass
     turn.answer(pending.request, Code.OK, Executed.YES)
 
@@ -150,8 +152,9 @@ def fail(turn: Turn, code: Code, executed: Executed) -> None:
     if pending is None:
         return
     turn.change(pending=None)
-    if pending.purpose is Purpose.RELEASE:
-        # The engine was not released as far as anybody knows: ask for the PIN again.
+    perhaps_held = pending.purpose is Purpose.HOLD and executed is not Executed.NO
+    if pending.purpose is Purpose.RELEASE or perhaps_held:
+        # The engine is not released as far as anybody knows: ask for the PIN again.
         turn.change_rental(pin_accepted=False)
     elif pending.purpose in _HOLDING and turn.rental.pin_accepted:
         # It was held for a lock that did not come, and a driver must not be left

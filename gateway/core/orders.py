@@ -241,7 +241,6 @@ def _hold(turn: Turn, event: CommandReceived, request: Request) -> None:
     if code is not None:
         raise Refusal(code)
     _actuate(turn, event, request, Purpose.HOLD)
-    turn.change_rental(pin_accepted=False)
 
 
 def _actuate(

@@ -31,7 +31,7 @@ from gateway.core.orders import obey
 from gateway.core.prompts import NO_PROMPT
 from gateway.core.reading import Reading
 from gateway.core.rental import after_reboot, reservation_after_reboot
-from gateway.core.state import PinGuard, Refuelling, Reservation, State
+from gateway.core.state import PinGuard, Purpose, Refuelling, Reservation, State
 from gateway.core.table import IllegalTransitionError, Trigger
 from gateway.core.turn import Decision, Turn
 from protocol.codes import Code, Executed, FaultKind, Light, RentalMode
@@ -164,6 +164,8 @@ def _start(turn: Turn, event: AgentStarted) -> None:
         # It may or may not have moved; it is never done again (I-5, I-10). A customer
         # at the car holds the card to it once more.
         turn.change(pending=None)
+        if state.pending.purpose is Purpose.HOLD:
+            turn.change_rental(pin_accepted=False)
         turn.answer(
             state.pending.request, Code.INDETERMINATE_AFTER_REBOOT, Executed.MAYBE
         )
