@@ -160,6 +160,8 @@ def _start(turn: Turn, event: AgentStarted) -> None:
         shown_prompt=NO_PROMPT,
     )
     turn.record(AgentStartedEntry(event.boot_counter, event.firmware))
+    # The reader's driver is as new as the agent and tells only what it misses itself.
+    actuation.clear_fault(turn, FaultKind.READER_GONE)
     if state.pending is not None:
         # It may or may not have moved; it is never done again (I-5, I-10). A customer
         # at the car holds the card to it once more.
