@@ -1,12 +1,22 @@
 """What the bridge does with frames: I-21, I-22, I-23, I-24, I-27."""
 
+import base64
+import json
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
+from bridge import projection, store
 from bridge.errors import StoreError
+from certs.fleet import FleetDirectory
+from certs.vehicle import issue_vehicles, random_vehicle_id
 from protocol.codes import AccessMeans, Code, FrameClass
 from protocol.event import EVENTS, AgentStarted, Parked, RentalStarted
-from protocol.receipt import Gap
-from tests.bridge.car import RENTAL, REPORT, receipt_of, sample
+from protocol.receipt import Gap, Reject
+from tests.bridge.car import RENTAL, REPORT, Car, frame_of, receipt_of, sample
+from tests.bridge.conftest import MADE, make_fleet
 from tests.bridge.world import World
 
 STARTED = RentalStarted(RENTAL, AccessMeans.CARD, 1_000_000, 60, 80, 400)
@@ -34,4 +44,355 @@ async def test_a_resent_entry_is_told_once_and_receipted_again(world: World) -> 
     await world.say(FrameClass.EVENT, entry)
 
     assert receipt_of(await world.broker.next_sent(FrameClass.RECEIPT)).upto == 1
+    assert await world.events() == ["freefloat.rental.started"]
+
+
+async def test_entries_behind_a_gap_are_kept_asked_for_and_told_in_order(
+    world: World,
+) -> None:
+    # I-25, I-27: the second entry arrives last.
+    first, second, third = (
+        world.car.event(AgentStarted(1, bytes(4))),
+        world.car.event(STARTED),
+        world.car.event(PARKED),
+    )
+    await world.say(FrameClass.EVENT, first)
+    await world.broker.next_sent(FrameClass.RECEIPT)
+
+    await world.say(FrameClass.EVENT, third)
+
+    waiting = receipt_of(await world.broker.next_sent(FrameClass.RECEIPT))
+    assert (waiting.upto, waiting.gaps) == (1, (Gap(2, 2),))
+    assert await world.events() == ["freefloat.agent.started"]
+
+    await world.say(FrameClass.EVENT, second)
+
+    closed = receipt_of(await world.broker.next_sent(FrameClass.RECEIPT))
+    assert (closed.upto, closed.gaps) == (3, ())
+    assert closed.head_hash == world.car.head
+    assert await world.events() == [
+        "freefloat.agent.started",
+        "freefloat.rental.started",
+        "freefloat.rental.parked",
+    ]
+
+
+async def test_a_gap_that_stays_is_told_once(world: World) -> None:
+    world.car.event(AgentStarted(1, bytes(4)))
+    await world.say(FrameClass.EVENT, world.car.event(STARTED))
+
+    world.advance(59)
+    assert not await world.store.tell_gaps(now=world.now())
+    world.advance(2)
+
+    assert await world.store.tell_gaps(now=world.now())
+    assert not await world.store.tell_gaps(now=world.now())
+    assert await world.events() == ["freefloat.ledger.gap"]
+
+
+async def test_another_entry_with_a_known_sequence_is_a_fork_and_both_are_kept(
+    world: World,
+) -> None:
+    # I-27
+    genuine = world.car.event(STARTED)
+    await world.say(FrameClass.EVENT, genuine)
+    world.car.seq, world.car.head = 0, bytes(32)
+    other = world.car.event(PARKED)
+
+    await world.say(FrameClass.EVENT, other)
+
+    assert await world.events() == [
+        "freefloat.rental.started",
+        "freefloat.ledger.forked",
+    ]
+    assert [(d, r) for _, d, r in await world.store.dead_letters()] == [(other, "fork")]
+    rows = await world.store.outbox_after(0, 10)
+    assert rows[0].event_id != rows[1].event_id
+
+
+async def test_an_entry_that_does_not_name_the_one_before_stops_the_ledger(
+    world: World,
+) -> None:
+    await world.say(FrameClass.EVENT, world.car.event(STARTED))
+    await world.broker.next_sent(FrameClass.RECEIPT)
+    world.car.head = bytes(31) + b"\1"
+
+    await world.say(FrameClass.EVENT, world.car.event(PARKED))
+
+    assert receipt_of(await world.broker.next_sent(FrameClass.RECEIPT)).upto == 1
+    assert await world.events() == [
+        "freefloat.rental.started",
+        "freefloat.ledger.broken",
+    ]
+
+
+async def test_nothing_is_acknowledged_or_receipted_when_the_store_does_not_commit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # I-23
+    await world.greet()
+    real = world.store.commit_batch
+
+    async def full_disk(*_args: object, **_kwargs: object) -> object:
+        raise StoreError("the store did not commit: disk I/O error")
+
+    monkeypatch.setattr(world.store, "commit_batch", full_disk)
+    world.broker.subscribed.clear()
+    message = world.deliver(FrameClass.EVENT, world.car.event(STARTED))
+    await world.broker.subscribed.wait()
+
+    # It reconnected, so that a broker with a session would deliver again.
+    assert not message.is_done.is_set()
+    assert len(world.broker.sent_of(FrameClass.RECEIPT)) == 1
+    assert await world.events() == []
+
+    monkeypatch.setattr(world.store, "commit_batch", real)
+    world.broker.cut()
+    await message.is_done.wait()
+
+    assert receipt_of(await world.broker.next_sent(FrameClass.RECEIPT)).upto == 1
+    assert await world.events() == ["freefloat.rental.started"]
+
+
+async def test_what_was_receipted_is_there_after_a_restart(
+    world: World, fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    await world.say(FrameClass.EVENT, world.car.event(STARTED))
+    copy = tmp_path / "after-the-crash.sqlite"
+    with sqlite3.connect(world.path) as source, sqlite3.connect(copy) as target:
+        source.backup(target)
+    source.close()
+    target.close()
+
+    async with World(fleet, copy) as again:
+        assert await again.events() == ["freefloat.rental.started"]
+
+
+async def test_telemetry_updates_the_state_and_gets_no_receipt(world: World) -> None:
+    await world.greet()
+
+    await world.say(FrameClass.TELEM, world.car.telemetry(sample(energy_pct=33)))
+
+    vehicle = await world.vehicle()
+    assert vehicle.twin["energy_pct"].value == 33
+    assert vehicle.twin["latitude_deg"].value == pytest.approx(48.1)
+    assert len(world.broker.sent_of(FrameClass.RECEIPT)) == 1
+    assert await world.events() == []
+
+
+async def test_what_was_not_measured_keeps_its_value_and_shows_its_age(
+    world: World,
+) -> None:
+    await world.greet()
+    await world.say(FrameClass.TELEM, world.car.telemetry(sample(energy_pct=33)))
+    before = (await world.vehicle()).twin["energy_pct"]
+    world.advance(60)
+
+    await world.say(FrameClass.TELEM, world.car.telemetry(sample(energy_pct=None)))
+
+    assert (await world.vehicle()).twin["energy_pct"] == before
+
+
+async def test_an_old_event_that_arrives_late_does_not_overwrite_newer_state(
+    world: World,
+) -> None:
+    # The rental ran offline; HELLO shows the present before the past arrives.
+    world.advance(-600)
+    started = world.car.event(STARTED)
+    world.advance(600)
+    await world.greet()
+
+    await world.say(FrameClass.EVENT, started)
+
+    assert (await world.vehicle()).twin["mode"].value == "available"
+    assert await world.events() == ["freefloat.rental.started"]
+
+
+async def test_an_event_of_a_newer_car_is_kept_and_receipted(world: World) -> None:
+    newer = world.car.entry(FrameClass.EVENT, 0x81FF, b"something new")
+
+    await world.say(FrameClass.EVENT, newer)
+
+    assert receipt_of(await world.broker.next_sent(FrameClass.RECEIPT)).upto == 1
+    assert await world.events() == ["freefloat.event.unknown"]
+
+
+async def test_a_signed_entry_with_a_wrong_body_is_refused_for_good_and_kept(
+    world: World,
+) -> None:
+    kind = next(iter(EVENTS))
+
+    await world.say(
+        FrameClass.EVENT, world.car.entry(FrameClass.EVENT, int(kind), b"wrong")
+    )
+
+    receipt = receipt_of(await world.broker.next_sent(FrameClass.RECEIPT))
+    assert (receipt.upto, receipt.rejects) == (1, (Reject(1, Code.BAD_PARAM),))
+    assert await world.events() == ["freefloat.entry.refused"]
+
+
+async def test_numbers_that_no_database_holds_stop_nobody(world: World) -> None:
+    # I-31: a car signs 2**64 - 1 wherever the wire lets it.
+    huge = 2**64 - 1
+    bad = [
+        world.car.sign(FrameClass.EVENT, 0x8114, bytes(52), seq=huge),
+        world.car.sign(FrameClass.EVENT, 0x8114, bytes(52), seq=1, mono_ms=huge),
+        world.car.telemetry(sample(), mono_ms=huge),
+    ]
+
+    await world.say(FrameClass.EVENT, *bad[:2])
+    await world.say(FrameClass.TELEM, bad[2])
+    await world.say(FrameClass.EVENT, world.car.event(STARTED, wall_ms=huge))
+
+    assert await world.events() == ["freefloat.rental.started"]
+    assert len(await world.store.dead_letters()) == 3
+
+
+async def test_a_frame_that_this_program_cannot_digest_is_kept_and_stops_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # I-31: a defect, provoked by one car's rental id.
+    poison = replace(STARTED, rental_id=bytes(15) + b"\7")
+    real = projection.absorb
+
+    def defect(space: projection.Workspace, record: object, *, now: int) -> None:
+        body = getattr(record, "body", None)
+        if body == poison:
+            raise ZeroDivisionError
+        real(space, record, now=now)  # type: ignore[arg-type] # as it came
+
+    monkeypatch.setattr(store, "absorb", defect)
+    other = world.cars[1]
+    messages = [
+        world.deliver(FrameClass.EVENT, world.car.event(poison)),
+        world.deliver(FrameClass.EVENT, other.event(STARTED), other),
+    ]
+    for message in messages:
+        await message.is_done.wait()
+
+    assert await world.events() == ["freefloat.rental.started"]
+    letters = await world.store.dead_letters()
+    assert [reason for _, _, reason in letters] == [
+        "INTERNAL: a defect of this bridge; see its log"
+    ]
+
+
+async def test_a_hello_is_answered_with_how_far_the_ledger_is_stored(
+    world: World,
+) -> None:
+    await world.say(FrameClass.EVENT, world.car.event(STARTED))
+    await world.broker.next_sent(FrameClass.RECEIPT)
+
+    await world.say(FrameClass.HELLO, world.car.hello())
+
+    assert receipt_of(await world.broker.next_sent(FrameClass.RECEIPT)).upto == 1
+
+
+async def test_a_replayed_older_hello_changes_nothing(world: World) -> None:
+    first = world.car.hello()
+    await world.say(FrameClass.HELLO, first)
+    world.car.reboot()
+    await world.say(FrameClass.HELLO, world.car.hello())
+    session = (await world.vehicle()).session_id
+
+    await world.say(FrameClass.HELLO, first)
+
+    assert (await world.vehicle()).session_id == session == world.car.session
+    assert "hello went back" in {seen.note for seen in world.seen}
+
+
+async def test_a_ledger_that_went_back_is_told(world: World) -> None:
+    await world.say(FrameClass.EVENT, world.car.event(STARTED))
+    world.car.seq, world.car.head = 0, bytes(32)
+
+    await world.say(FrameClass.HELLO, world.car.hello())
+
+    assert "freefloat.ledger.forked" in await world.events()
+
+
+async def test_a_death_counts_only_for_the_newest_connection(world: World) -> None:
+    await world.greet()
+    stale = world.car.death(seq=0)
+
+    await world.say(FrameClass.DEATH, stale)
+    assert (await world.vehicle()).is_online(now=world.now())
+    await world.say(FrameClass.DEATH, world.car.death())
+
+    assert not (await world.vehicle()).is_online(now=world.now())
+
+
+async def test_a_car_that_is_silent_for_long_is_offline(world: World) -> None:
+    await world.greet()
+    world.advance(181)
+
+    assert not (await world.vehicle()).is_online(now=world.now())
+
+
+async def test_a_vehicle_issued_while_the_bridge_runs_is_known_at_its_first_frame(
+    tmp_path: Path,
+) -> None:
+    fleet = make_fleet(tmp_path / "growing", 1)
+    async with World(fleet, tmp_path / "bridge.sqlite") as world:
+        [issued] = issue_vehicles(fleet, [random_vehicle_id()], now=MADE)
+        newcomer = Car(issued.directory, boot_ms=world.boot_ms)
+
+        await world.say(FrameClass.HELLO, newcomer.hello(), car=newcomer)
+
+        assert (await world.vehicle(newcomer)).session_id == newcomer.session
+
+
+async def test_the_rental_report_is_told_with_units_and_evidence(world: World) -> None:
+    await world.say(FrameClass.EVENT, world.car.event(REPORT))
+
+    [row] = await world.store.outbox_after(0, 10)
+    event = json.loads(row.body)
+    assert event["specversion"] == "1.0"
+    assert event["type"] == "freefloat.rental.ended"
+    assert event["subject"] == str(world.car.id)
+    data = event["data"]
+    assert (data["driving_min"], data["parking_min"]) == (20, 5)
+    assert (data["distance_m"], data["range_km"]) == (12_500, 350)
+    assert data["reason"] == "card"
+    assert data["bits"]["locked"] is True
+    assert data["started"] == "2027-01-15T08:00:00.000Z"
+    frame = base64.b64decode(data["evidence"]["frame"])
+    assert frame_of(frame).header.seq == 1
+    rental = await world.store.rental(RENTAL)
+    assert rental is not None
+    assert (rental.state, rental.frame) == ("ended", frame)
+
+
+async def test_a_receipt_is_kept_with_its_rental(world: World) -> None:
+    await world.say(FrameClass.EVENT, world.car.event(REPORT))
+    sent = await world.broker.next_sent(FrameClass.RECEIPT)
+
+    await world.intake.flush()
+
+    rental = await world.store.rental(RENTAL)
+    assert rental is not None
+    assert rental.receipt is not None
+    assert rental.receipt.data == sent
+
+
+async def test_every_frame_is_shown_to_the_observer_in_order(world: World) -> None:
+    await world.greet()
+    await world.say(FrameClass.EVENT, world.car.event(STARTED))
+    await world.broker.next_sent(FrameClass.RECEIPT)
+
+    shown = [
+        (seen.direction, seen.frame.header.frame_class.label)
+        for seen in world.seen
+        if seen.frame is not None
+    ]
+    assert shown == [("<", "hello"), (">", "receipt"), ("<", "event"), (">", "receipt")]
+
+
+async def test_the_bridge_reconnects_and_goes_on(world: World) -> None:
+    await world.greet()
+    world.broker.cut()
+    await world.broker.subscribed.wait()
+
+    await world.say(FrameClass.EVENT, world.car.event(STARTED))
+
+    assert world.broker.connections == 2
     assert await world.events() == ["freefloat.rental.started"]

@@ -1,8 +1,8 @@
 """The bridge without its sockets: real store, intake, dispatcher; broker and clock not.
 
-    async with World(fleet, tmp_path / "bridge.sqlite") as world:
-        await world.say(FrameClass.HELLO, world.car.hello())
-        command = await world.order(Unlock(RENTAL, ANY_VERSION))
+async with World(fleet, tmp_path / "bridge.sqlite") as world:
+    await world.say(FrameClass.HELLO, world.car.hello())
+    command = await world.order(Unlock(RENTAL, ANY_VERSION))
 """
 
 import asyncio

@@ -1,0 +1,126 @@
+"""Ledger rules: whatever the order of arrival, the chain is told once and in order."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.ledger import (
+    HELD_LIMIT,
+    Ledger,
+    Place,
+    Placement,
+    contradicts,
+    gaps_of,
+    place,
+)
+from protocol.entry import GENESIS
+from protocol.receipt import GAPS_LIMIT, Gap
+
+
+def digest(seq: int) -> bytes:
+    return seq.to_bytes(32, "big")
+
+
+def entry(seq: int) -> Place:
+    return Place(seq, digest(seq), GENESIS if seq == 1 else digest(seq - 1))
+
+
+def fill(*seqs: int) -> Ledger:
+    ledger = Ledger()
+    for seq in seqs:
+        ledger = place(ledger, entry(seq), known_hash=None).ledger
+    return ledger
+
+
+@given(st.permutations(range(1, 9)), st.lists(st.integers(0, 7)))
+def test_any_order_of_arrival_is_told_once_and_in_order(
+    order: list[int], repeats: list[int]
+) -> None:
+    # I-21, I-25
+    arrivals = list(order)
+    for position in repeats:
+        arrivals.insert(position, order[position % len(order)])
+    ledger, told, stored = Ledger(), [], set[int]()
+
+    for seq in arrivals:
+        placed = place(
+            ledger, entry(seq), known_hash=digest(seq) if seq in stored else None
+        )
+        assert (placed.placement is Placement.DUPLICATE) == (seq in stored)
+        stored.add(seq)
+        ledger = placed.ledger
+        told.extend(placed.released)
+
+    assert told == list(range(1, 9))
+    assert ledger == Ledger(8, digest(8), {})
+
+
+@given(st.sets(st.integers(1, 40), min_size=1))
+def test_gaps_and_what_is_stored_make_up_the_whole_ledger(stored: set[int]) -> None:
+    ledger = fill(*sorted(stored, reverse=True))
+
+    missing = {s for gap in gaps_of(ledger) for s in range(gap.first, gap.last + 1)}
+
+    complete = set(range(1, max(stored) + 1))
+    expected = complete - stored
+    if len(gaps_of(ledger)) < GAPS_LIMIT:
+        assert missing == expected
+    assert missing <= expected
+    assert ledger.upto == next(n for n in range(50) if n + 1 not in stored)
+
+
+def test_the_same_sequence_with_another_hash_is_a_fork_and_changes_nothing() -> None:
+    # I-27
+    ledger = fill(1, 2)
+
+    placed = place(ledger, Place(2, digest(99), digest(1)), known_hash=digest(2))
+
+    assert placed.placement is Placement.FORKED
+    assert placed.ledger == ledger
+
+
+def test_an_entry_that_names_another_predecessor_is_held_and_reported() -> None:
+    placed = place(fill(1), Place(2, digest(2), digest(77)), known_hash=None)
+
+    assert placed.placement is Placement.BROKEN
+    assert placed.broken_at == 2
+    assert placed.released == ()
+    assert placed.ledger.upto == 1
+
+
+def test_a_held_entry_that_turns_out_not_to_fit_is_reported_when_its_turn_comes() -> (
+    None
+):
+    ledger = place(fill(1), Place(3, digest(3), digest(77)), known_hash=None).ledger
+
+    placed = place(ledger, entry(2), known_hash=None)
+
+    assert placed.released == (2,)
+    assert placed.broken_at == 3
+
+
+def test_islands_beyond_a_gap_are_bounded() -> None:
+    held = {seq: entry(seq) for seq in range(3, 3 + HELD_LIMIT)}
+    ledger = Ledger(1, digest(1), held)
+
+    placed = place(ledger, entry(10**6), known_hash=None)
+
+    assert placed.placement is Placement.CROWDED
+    assert placed.ledger is ledger
+
+
+def test_a_receipt_asks_for_at_most_sixteen_gaps() -> None:
+    ledger = fill(*range(2, 100, 2))
+
+    gaps = gaps_of(ledger)
+
+    assert len(gaps) == GAPS_LIMIT
+    assert gaps[0] == Gap(1, 1)
+
+
+def test_a_cars_word_about_its_head_is_held_against_the_store() -> None:
+    ledger = fill(1, 2, 3)
+
+    assert contradicts(ledger, 3, digest(3), known_hash=digest(3)) is None
+    assert contradicts(ledger, 9, digest(9), known_hash=None) is None
+    assert "went back" in str(contradicts(ledger, 2, digest(2), known_hash=digest(2)))
+    assert "not the one" in str(contradicts(ledger, 3, digest(8), known_hash=digest(3)))
