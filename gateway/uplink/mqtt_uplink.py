@@ -20,7 +20,7 @@ from protocol.identity import VehicleId
 from protocol.rendering import render_bytes
 from protocol.topic import downlinks_of, parse_topic, topic_of
 from transport.backoff import Backoff
-from transport.errors import LinkError, LinkFailure, TransportError
+from transport.errors import LinkError, LinkFailure, RefusedError, TransportError
 
 OFFERS_LIMIT: Final = 64
 """Frames of no ledger that wait; the oldest is dropped, as a newer one says more."""
@@ -63,6 +63,7 @@ class MqttUplink:
         self._offers: deque[tuple[FrameClass, bytes]] = deque(maxlen=OFFERS_LIMIT)
         self._wake = asyncio.Event()
         self._failures = 0
+        self._refusals = 0
         self._last_failure = ""
 
     # -- gateway.ports.Outlet ---
@@ -104,13 +105,19 @@ class MqttUplink:
             try:
                 async with self._links() as link:
                     await self._serve(link, agent)
+            except RefusedError as error:
+                # The broker's access list is wrong. The fleet may have answered the
+                # hello all the same, so the link's own count says nothing here.
+                self._refusals += 1
+                self._failures = max(self._failures, self._refusals)
+                self._note_failure(error)
             except TransportError as error:
                 self._note_failure(error)
             # Not when we are cancelled: the runtime may be gone by then.
             await agent.close_session()
             now_ms = self._clock.now().boot_ms
             if now_ms - began_ms >= STEADY_MS:
-                self._failures = 0
+                self._failures = self._refusals = 0
             self._failures += 1
             delay_s = self._backoff.delay_s(self._failures, random=self._random)
             await self._clock.sleep_until(now_ms + round(delay_s * 1000))
@@ -128,7 +135,8 @@ class MqttUplink:
         await link.subscribe(downlinks_of(self._vehicle_id))
         await self._announce(link, agent)
         self._log.info("= link up")
-        self._last_failure = ""
+        if not self._refusals:
+            self._last_failure = ""
         try:
             async with asyncio.TaskGroup() as ways:
                 ways.create_task(self._receive(link, agent))

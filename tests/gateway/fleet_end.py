@@ -33,7 +33,7 @@ from protocol.result import Result
 from protocol.signing import sign_frame, verify_frame
 from protocol.topic import parse_topic, topic_of
 from protocol.trust import ALL_OPCODES, TrustBundle, TrustedKey
-from transport.errors import LinkError, LinkFailure
+from transport.errors import LinkError, LinkFailure, PublishRefusedError, TlsSetupError
 
 FLEET_ID = bytes(range(16))
 VEHICLE = VehicleId(bytes(range(16, 32)))
@@ -92,6 +92,10 @@ class Air:
         self.is_up = True
         self.is_deaf = False
         """The broker takes what the car publishes, and nobody hears it (L1)."""
+        self.refused: frozenset[FrameClass] = frozenset()
+        """Classes that the broker's access list forbids."""
+        self.setup_error: TlsSetupError | None = None
+        """What is wrong with the car's certificates."""
         self.attempts = 0
         self.up: list[tuple[FrameClass, bytes]] = []
         """Every frame that the car published, in order."""
@@ -102,6 +106,8 @@ class Air:
 
     def links(self) -> "AirLink":
         """Make a link, as `gateway.uplink.link.LinkFactory` does."""
+        if self.setup_error is not None:
+            raise self.setup_error
         return AirLink(self)
 
     def cut(self) -> None:
@@ -167,6 +173,8 @@ class AirLink:
         self._require()
         route = parse_topic(topic)
         assert route.vehicle_id == VEHICLE
+        if route.frame_class in self._air.refused:
+            raise PublishRefusedError(f"the broker refuses {topic}")
         self._air.up.append((route.frame_class, payload))
         await asyncio.sleep(0)
         self._require()

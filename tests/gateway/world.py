@@ -233,9 +233,12 @@ class World:
         """Hold a card to the windscreen."""
         self.reader.present(uid)
 
-    async def reserve(self, *cards: bytes, sealed: bytes = b"sealed") -> bytes:
+    async def reserve(
+        self, *cards: bytes, sealed: bytes = b"sealed", rental_id: bytes | None = None
+    ) -> bytes:
         """Have the fleet reserve the car for 15 minutes; returns the rental's id."""
-        rental_id = b"rental--" + self._random.randbytes(8)
+        if rental_id is None:
+            rental_id = b"rental--" + self._random.randbytes(8)
         data = self.fleet.send(
             reservation(rental_id, *cards, world=self, sealed=sealed)
         )

@@ -1,0 +1,487 @@
+"""The ledger's file: what it keeps, what it lets go and what it refuses."""
+
+import asyncio
+import os
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from gateway.core.ledger import LedgerHead, SealedEntry, Signatory, seal_entry
+from gateway.core.moment import Moment
+from gateway.core.state import PinGuard, State, Tap
+from gateway.ports import AcceptedCommand, Commit, Stored, StoreError
+from gateway.storage.errors import (
+    StoreBrokenError,
+    StoreDamagedError,
+    StoreFullError,
+    StoreInUseError,
+)
+from gateway.storage.ledger_store import JOURNAL_AGE_MS, JOURNAL_RECORDS, LedgerStore
+from gateway.storage.state_codec import decode_state, encode_state
+from gateway.storage.worker import InlineWorker, ThreadWorker
+from protocol.codes import ClockQuality, Code, Executed, FaultKind, RentalMode, Retry
+from protocol.event import AgentStarted, EventBody
+from protocol.result import Result
+from tests.gateway.fleet_end import FLEET_ID, VEHICLE, VEHICLE_KEY
+from tests.gateway.powerloss import Disk, DiskVfs
+from tests.gateway.world import LEDGER, SeededBytes
+
+SIGNATORY = Signatory(VEHICLE, FLEET_ID, bytes(16), VEHICLE_KEY)
+NOW = Moment(1_000, 2_000_000_000_000, ClockQuality.NTP)
+
+
+def make_store(
+    path: Path, vfs: str | None = None, limit_kib: int = 4_096
+) -> LedgerStore:
+    return LedgerStore(
+        path,
+        worker=InlineWorker(),
+        random_bytes=SeededBytes(1),
+        limit_kib=limit_kib,
+        vfs=vfs,
+    )
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[LedgerStore]:
+    store = make_store(tmp_path / "data" / "ledger.db")
+    yield store
+    await store.close()
+
+
+def started(count: int, head: LedgerHead) -> list[SealedEntry]:
+    """Return that many entries after `head`."""
+    entries: list[SealedEntry] = []
+    for number in range(count):
+        body: EventBody = AgentStarted(number + 1, bytes(4))
+        entry, head = seal_entry(body, head, SIGNATORY, now=NOW)
+        entries.append(entry)
+    return entries
+
+
+async def filled(store: LedgerStore, count: int) -> tuple[Stored, list[SealedEntry]]:
+    stored = await store.open(boot_mark="a")
+    entries = started(count, stored.head)
+    await store.commit(Commit(State(version=7), tuple(entries), None))
+    return stored, entries
+
+
+async def test_a_new_ledger_is_empty_and_has_an_id(store: LedgerStore) -> None:
+    stored = await store.open(boot_mark="a")
+
+    assert stored.state == State()
+    assert (stored.head.seq, stored.head.hash) == (0, bytes(32))
+    assert len(set(stored.head.ledger_id)) > 1
+    assert (stored.boot_counter, stored.same_boot) == (1, False)
+
+
+async def test_what_was_committed_is_there_after_reopening(store: LedgerStore) -> None:
+    _, entries = await filled(store, 3)
+
+    stored = await store.open(boot_mark="a")
+
+    assert stored.state == State(version=7)
+    assert stored.head.seq == 3
+    assert stored.head.hash == entries[-1].hash
+    assert list(await store.entries(1, 10)) == entries
+    assert list(await store.entries(2, 1)) == [entries[1]]
+
+
+async def test_every_start_is_counted_and_a_new_boot_is_seen(
+    store: LedgerStore,
+) -> None:
+    starts = [await store.open(boot_mark=mark) for mark in ("a", "a", "b")]
+
+    assert [s.boot_counter for s in starts] == [1, 2, 3]
+    assert [s.same_boot for s in starts] == [False, True, False]
+
+
+async def test_the_chain_continues_from_a_freed_entry(store: LedgerStore) -> None:
+    _, entries = await filled(store, 3)
+
+    await store.release(3, ())
+    stored = await store.open(boot_mark="a")
+
+    assert (stored.receipted, stored.head.hash) == (3, entries[-1].hash)
+    assert await store.entries(1, 10) == []
+    assert store.hash_at(3) is None
+    more = started(1, stored.head)
+    await store.commit(Commit(State(), tuple(more), None))
+    assert (await store.open(boot_mark="a")).head.seq == 4
+
+
+async def test_hashes_are_known_until_the_receipt(store: LedgerStore) -> None:
+    _, entries = await filled(store, 3)
+
+    await store.release(1, ((3, Code.BAD_PARAM),))
+
+    assert [store.hash_at(seq) for seq in (1, 2, 3, 4)] == [
+        None,
+        entries[1].hash,
+        entries[2].hash,
+        None,
+    ]
+    assert [entry.seq for entry in await store.entries(1, 10)] == [2]
+
+
+async def test_an_entry_that_does_not_follow_the_head_is_refused_whole(
+    store: LedgerStore,
+) -> None:
+    stored, _ = await filled(store, 1)
+    stray = started(1, stored.head)
+
+    with pytest.raises(StoreDamagedError, match="does not follow the head 1"):
+        await store.commit(Commit(State(version=9), tuple(stray), None))
+
+    assert (await store.open(boot_mark="a")).state.version == 7
+
+
+async def test_a_receipt_beyond_the_head_changes_nothing(store: LedgerStore) -> None:
+    await filled(store, 1)
+
+    with pytest.raises(StoreDamagedError, match="up to 2"):
+        await store.release(2, ())
+
+    assert len(await store.entries(1, 10)) == 1
+
+
+def result(number: int) -> Result:
+    from gateway.core.appearance import snapshot_of  # noqa: PLC0415 - used here only
+
+    return Result(
+        request_id=number.to_bytes(16, "big"),
+        request_hash=number.to_bytes(32, "big"),
+        code=Code.OK,
+        executed=Executed.YES,
+        retry=Retry.NEVER,
+        snapshot=snapshot_of(State()),
+    )
+
+
+async def run_command(
+    store: LedgerStore, head: LedgerHead, number: int, wall_ms: int
+) -> tuple[SealedEntry, LedgerHead]:
+    entry, head = seal_entry(result(number), head, SIGNATORY, now=NOW)
+    accepted = AcceptedCommand(
+        number.to_bytes(16, "big"), number.to_bytes(32, "big"), wall_ms
+    )
+    await store.commit(Commit(State(), (entry,), accepted))
+    return entry, head
+
+
+async def test_a_result_closes_its_command_with_its_very_bytes(
+    store: LedgerStore,
+) -> None:
+    stored = await store.open(boot_mark="a")
+    accepted = AcceptedCommand(bytes(15) + b"\1", bytes(31) + b"\1", 5)
+    await store.commit(Commit(State(), (), accepted))
+    (running,) = (await store.open(boot_mark="a")).journal
+    assert (running.code, running.result_frame) == (Code.IN_PROGRESS, None)
+
+    entry, _ = seal_entry(result(1), stored.head, SIGNATORY, now=NOW)
+    await store.commit(Commit(State(), (entry,), None))
+    await store.release(1, ())
+
+    (record,) = (await store.open(boot_mark="a")).journal
+    assert (record.code, record.result_frame) == (Code.OK, entry.frame)
+
+
+async def test_the_journal_keeps_the_last_256_and_all_of_a_day(
+    store: LedgerStore,
+) -> None:
+    # protocol-design.md 1.2.
+    head = (await store.open(boot_mark="a")).head
+    count = JOURNAL_RECORDS + 10
+    for number in range(count):
+        _, head = await run_command(store, head, number, wall_ms=1_000)
+    assert len((await store.open(boot_mark="a")).journal) == count
+
+    _, head = await run_command(store, head, count, wall_ms=1_001 + JOURNAL_AGE_MS)
+
+    journal = (await store.open(boot_mark="a")).journal
+    assert len(journal) == JOURNAL_RECORDS
+    assert journal[-1].msg_id == count.to_bytes(16, "big")
+
+
+async def test_a_command_that_still_runs_is_kept_whatever_its_age(
+    store: LedgerStore,
+) -> None:
+    head = (await store.open(boot_mark="a")).head
+    accepted = AcceptedCommand(b"r" * 16, b"r" * 32, 0)
+    await store.commit(Commit(State(), (), accepted))
+    for number in range(JOURNAL_RECORDS + 5):
+        _, head = await run_command(store, head, number, wall_ms=10 * JOURNAL_AGE_MS)
+
+    journal = (await store.open(boot_mark="a")).journal
+
+    assert journal[0].msg_id == b"r" * 16
+
+
+async def test_the_connection_waits_for_the_disk_and_has_the_file_alone(
+    store: LedgerStore,
+) -> None:
+    # L11: per connection, so it is asserted per connection.
+    await store.open(boot_mark="a")
+    connection = store._open_connection
+
+    found = [
+        next(iter(connection.execute(f"pragma {name}")))[0]
+        for name in ("synchronous", "journal_mode", "locking_mode")
+    ]
+
+    assert found == [2, "wal", "exclusive"]
+
+
+async def test_a_second_gateway_on_one_ledger_is_refused(
+    store: LedgerStore, tmp_path: Path
+) -> None:
+    await store.open(boot_mark="a")
+    other = make_store(tmp_path / "data" / "ledger.db")
+
+    with pytest.raises(StoreInUseError, match="stop the other gateway"):
+        await other.open(boot_mark="a")
+
+
+async def test_only_the_owner_can_read_the_ledger(
+    store: LedgerStore, tmp_path: Path
+) -> None:
+    await filled(store, 1)
+
+    for path in [tmp_path / "data", *(tmp_path / "data").iterdir()]:
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o077
+
+
+async def test_entries_cannot_be_changed_even_by_hand(store: LedgerStore) -> None:
+    await filled(store, 1)
+
+    with pytest.raises(apsw.ConstraintError, match="never change"):
+        store._open_connection.execute("update entry set frame = x'00'")
+
+
+@pytest.mark.parametrize(
+    ("statement", "complaint"),
+    [
+        ("delete from entry where seq = 2", "entry 2 is missing"),
+        ("delete from entry where seq = 3", "ends at entry 2"),
+        ("update vehicle set head_hash = zeroblob(32)", "another hash"),
+        ("update vehicle set ledger_id = zeroblob(8)", "does not continue"),
+        (
+            "drop trigger entry_is_immutable; update entry set frame = zeroblob(220)",
+            "entry 1 is not what was written",
+        ),
+        (
+            "drop trigger entry_is_immutable; update entry set hash = zeroblob(32)",
+            "entry 1 is not what was written",
+        ),
+        ("update vehicle set state = '{}'", "not readable JSON"),
+    ],
+)
+async def test_a_ledger_that_was_tampered_with_is_not_opened(
+    store: LedgerStore, tmp_path: Path, statement: str, complaint: str
+) -> None:
+    # Row 5.
+    await filled(store, 3)
+    await store.close()
+    connection = apsw.Connection(str(tmp_path / "data" / "ledger.db"))
+    connection.execute("pragma ignore_check_constraints = on")
+    connection.execute(statement.replace("'{}'", "x'7b7d'"))
+    connection.close()
+
+    with pytest.raises(StoreDamagedError, match=complaint):
+        await store.open(boot_mark="a")
+
+
+async def test_a_file_with_flipped_bits_is_not_opened(
+    store: LedgerStore, tmp_path: Path
+) -> None:
+    await filled(store, 40)
+    await store.close()
+    path = tmp_path / "data" / "ledger.db"
+    image = bytearray(path.read_bytes())
+    for page in range(1, len(image) // 4096):
+        image[page * 4096 : page * 4096 + 16] = b"\xff" * 16
+    path.write_bytes(image)
+
+    with pytest.raises(StoreDamagedError, match="keep the file as evidence"):
+        await store.open(boot_mark="a")
+
+
+async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    path.write_bytes(b"a shopping list, long enough to look at" * 40)
+
+    with pytest.raises(StoreDamagedError, match="damaged"):
+        await make_store(path).open(boot_mark="a")
+
+    assert path.read_bytes().startswith(b"a shopping list")
+
+
+async def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    connection = apsw.Connection(str(path))
+    connection.execute("create table recipe (name)")
+    connection.close()
+
+    with pytest.raises(StoreDamagedError, match="another program's database"):
+        await make_store(path).open(boot_mark="a")
+
+
+async def test_a_newer_schema_is_refused(store: LedgerStore, tmp_path: Path) -> None:
+    await filled(store, 1)
+    await store.close()
+    connection = apsw.Connection(str(tmp_path / "data" / "ledger.db"))
+    connection.execute("pragma user_version = 2")
+    connection.close()
+
+    with pytest.raises(StoreDamagedError, match="has schema 2, this gateway knows 1"):
+        await store.open(boot_mark="a")
+
+
+async def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(StoreBrokenError, match="cannot be made"):
+        await make_store(tmp_path / "file" / "ledger.db").open(boot_mark="a")
+
+
+async def test_a_store_that_is_not_open_says_so(store: LedgerStore) -> None:
+    with pytest.raises(StoreBrokenError, match="is not open"):
+        await store.entries(1, 1)
+
+
+async def test_a_full_ledger_refuses_and_takes_again_what_was_freed(
+    tmp_path: Path,
+) -> None:
+    # I-20: bounded, and never evicted without a receipt.
+    store = make_store(tmp_path / "ledger.db", limit_kib=256)
+    head = (await store.open(boot_mark="a")).head
+    written = 0
+    while store.free_kib() >= 16:
+        entries = started(10, head)
+        await store.commit(Commit(State(), tuple(entries), None))
+        head = LedgerHead(head.ledger_id, entries[-1].seq, entries[-1].hash)
+        written += 10
+    too_many = Commit(State(), tuple(started(100, head)), None)
+    with pytest.raises(StoreFullError, match="no room for the ledger"):
+        await store.commit(too_many)
+    assert len(await store.entries(1, 10_000)) == written
+
+    await store.release(written, ())
+
+    assert store.free_kib() > 100
+    await store.commit(Commit(State(), tuple(started(10, head)), None))
+    await store.close()
+
+
+async def test_after_an_io_error_nothing_works_until_the_file_is_opened_anew() -> None:
+    # L13.
+    disk = Disk()
+    vfs = DiskVfs(disk)
+    store = make_store(LEDGER, vfs.name)
+    stored = await store.open(boot_mark="a")
+    await store.commit(Commit(State(version=1), tuple(started(1, stored.head)), None))
+    disk.fault = lambda kind, _name: apsw.IOError("planted") if kind == "sync" else None
+    with pytest.raises(StoreBrokenError, match="cannot be read or written"):
+        await store.commit(Commit(State(version=2), (), None))
+    disk.fault = None
+
+    with pytest.raises(StoreBrokenError, match="open the ledger anew"):
+        await store.commit(Commit(State(version=3), (), None))
+    with pytest.raises(StoreError):
+        await store.entries(1, 1)
+    reopened = await store.open(boot_mark="a")
+
+    assert reopened.state.version in {1, 2}
+    assert reopened.head.seq == 1
+    await store.commit(Commit(State(version=4), (), None))
+    assert (await store.open(boot_mark="a")).state.version == 4
+    await store.close()
+    vfs.unregister()
+
+
+async def test_a_failed_checkpoint_belongs_to_the_next_call_not_to_the_commit() -> None:
+    disk = Disk()
+    vfs = DiskVfs(disk)
+    store = LedgerStore(
+        LEDGER,
+        worker=InlineWorker(),
+        random_bytes=SeededBytes(1),
+        checkpoint_pages=1,
+        vfs=vfs.name,
+    )
+    await store.open(boot_mark="a")
+    disk.fault = lambda _kind, name: (
+        apsw.IOError("planted") if name == str(LEDGER) else None
+    )
+
+    await store.commit(Commit(State(version=1), (), None))
+    with pytest.raises(StoreBrokenError):
+        await store.commit(Commit(State(version=2), (), None))
+    disk.fault = None
+
+    assert (await store.open(boot_mark="a")).state.version == 1
+    await store.close()
+    vfs.unregister()
+
+
+async def test_the_loop_runs_while_the_disk_is_slow(tmp_path: Path) -> None:
+    worker = ThreadWorker("ledger")
+    store = LedgerStore(
+        tmp_path / "ledger.db", worker=worker, random_bytes=SeededBytes(1)
+    )
+    await store.open(boot_mark="a")
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counter = asyncio.create_task(count())
+    for version in range(20):
+        await store.commit(Commit(State(version=version), (), None))
+    counter.cancel()
+
+    assert turns > 20
+    await store.close()
+    worker.close()
+
+
+def test_a_state_survives_its_bytes() -> None:
+    state = State(
+        mode=RentalMode.RESERVED,
+        faults=frozenset({FaultKind.READER_GONE, FaultKind.LOCK_NO_READBACK}),
+        tap=Tap(os.urandom(7), 5),
+    )
+
+    assert decode_state(encode_state(state)) == state
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda d: d.replace(b'"format":1', b'"format":2'), "format 2"),
+        (lambda d: d.replace(b'"version":0', b'"version":"0"'), "other types"),
+        (lambda d: d.replace(b'"mode":0', b'"mode":99'), "other types"),
+        (lambda d: d.replace(b'"version":0', b'"version":0,"x":1'), "not what"),
+        (lambda d: d.replace(b'"tap":null,', b""), "not what"),
+        (lambda d: d[:-1], "not readable"),
+        (lambda _: b"\xff\xfe", "not readable"),
+        (lambda d: d.replace(b"{", b"{ ", 1), "not what"),
+    ],
+)
+def test_bytes_that_are_no_state_are_refused(change, complaint: str) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001 - a lambda of the row
+    data = change(encode_state(State()))
+
+    with pytest.raises(StoreDamagedError, match=complaint):
+        decode_state(data)
+
+
+def test_the_pin_guard_is_part_of_what_is_stored() -> None:
+    # H6: the counter survives restarts; so it must have a place in the bytes.
+    assert PinGuard(wrong=2).wrong == 2
+    assert b"wrong" not in encode_state(State())

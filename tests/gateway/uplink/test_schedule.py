@@ -1,0 +1,193 @@
+"""What is sent first, how much at once, and when again."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.uplink.schedule import (
+    BATCH,
+    FIRST_CREDIT,
+    PATIENCE_LIMIT_MS,
+    PATIENCE_MS,
+    Overdue,
+    Schedule,
+    Wanted,
+)
+
+
+def begun() -> Schedule:
+    schedule = Schedule()
+    schedule.begin_session(now_ms=0)
+    return schedule
+
+
+def send_all(schedule: Schedule, stored: range, *, now_ms: int = 0) -> list[int]:
+    """Send until nothing more may go, as the uplink does; returns what went."""
+    went: list[int] = []
+    while (wanted := schedule.wanted()) is not None:
+        seqs = [seq for seq in stored if seq >= wanted.first][: wanted.limit]
+        schedule.sent(wanted, seqs, now_ms=now_ms)
+        went.extend(seqs)
+    return went
+
+
+def test_a_session_begins_with_the_oldest_entry() -> None:
+    assert begun().wanted() == Wanted(1, BATCH)
+
+
+def test_entries_go_in_order_and_once() -> None:
+    assert send_all(begun(), range(5, 12)) == list(range(5, 12))
+
+
+def test_no_more_goes_than_there_is_credit_for() -> None:
+    schedule = begun()
+
+    assert len(send_all(schedule, range(1, 100))) == FIRST_CREDIT
+    schedule.receipted(10, credit=3, gaps=(), now_ms=0)
+    assert send_all(schedule, range(11, 100)) == []
+    schedule.receipted(FIRST_CREDIT, credit=3, gaps=(), now_ms=0)
+    assert send_all(schedule, range(33, 100)) == [33, 34, 35]
+
+
+def test_new_entries_are_wanted_when_the_store_grew() -> None:
+    schedule = begun()
+    send_all(schedule, range(1, 4))
+    assert schedule.wanted() is None
+
+    schedule.entries_grew()
+
+    assert schedule.wanted() == Wanted(4, BATCH)
+
+
+def test_gaps_go_before_everything_else() -> None:
+    schedule = begun()
+    send_all(schedule, range(1, 11))
+    schedule.entries_grew()
+
+    schedule.receipted(2, credit=64, gaps=((4, 5), (8, 8)), now_ms=0)
+
+    assert send_all(schedule, range(3, 13)) == [4, 5, 8, 11, 12]
+
+
+def test_a_gap_of_what_was_not_sent_yet_changes_nothing() -> None:
+    schedule = begun()
+    send_all(schedule, range(1, 4))
+
+    schedule.receipted(3, credit=64, gaps=((4, 9),), now_ms=0)
+
+    assert send_all(schedule, range(4, 8)) == [4, 5, 6, 7]
+
+
+def test_a_gap_of_rejected_entries_ends() -> None:
+    schedule = begun()
+    send_all(schedule, range(1, 6))
+    schedule.receipted(1, credit=64, gaps=((2, 3),), now_ms=0)
+
+    wanted = schedule.wanted()
+    assert wanted == Wanted(2, 2)
+    schedule.sent(wanted, [4, 5], now_ms=0)
+
+    assert schedule.wanted() != Wanted(2, 2)
+
+
+def test_a_new_session_sends_everything_again() -> None:
+    schedule = begun()
+    send_all(schedule, range(1, 4))
+
+    schedule.begin_session(now_ms=0)
+
+    assert send_all(schedule, range(1, 4)) == [1, 2, 3]
+
+
+def test_a_session_that_nobody_answers_is_announced_again_ever_more_rarely() -> None:
+    schedule, now_ms, waits = begun(), 0, []
+    for _ in range(8):
+        at_ms = schedule.overdue_at_ms()
+        assert at_ms is not None
+        assert schedule.overdue(now_ms=at_ms - 1) is None
+        assert schedule.overdue(now_ms=at_ms) is Overdue.HELLO
+        waits.append(at_ms - now_ms)
+        now_ms = at_ms
+        schedule.begin_session(now_ms=now_ms)
+
+    assert waits[:3] == [PATIENCE_MS, 2 * PATIENCE_MS, 4 * PATIENCE_MS]
+    assert waits[-1] == PATIENCE_LIMIT_MS
+
+
+def test_entries_without_a_receipt_are_sent_again_in_a_session_that_lives() -> None:
+    schedule = begun()
+    schedule.heard()
+    send_all(schedule, range(3, 6), now_ms=1_000)
+
+    assert schedule.overdue_at_ms() == 1_000 + PATIENCE_MS
+    assert schedule.overdue(now_ms=1_000 + PATIENCE_MS) is Overdue.RECEIPT
+
+    assert send_all(schedule, range(3, 6)) == [3, 4, 5]
+
+
+def test_a_receipt_that_frees_something_renews_the_patience() -> None:
+    schedule = begun()
+    schedule.heard()
+    send_all(schedule, range(1, 6))
+    schedule.overdue(now_ms=PATIENCE_MS)
+    send_all(schedule, range(1, 6))
+
+    schedule.receipted(2, credit=64, gaps=(), now_ms=20_000)
+
+    assert schedule.overdue_at_ms() == 20_000 + PATIENCE_MS
+
+
+def test_nothing_is_awaited_when_all_is_receipted() -> None:
+    schedule = begun()
+    schedule.heard()
+    send_all(schedule, range(1, 6))
+
+    schedule.receipted(5, credit=64, gaps=(), now_ms=0)
+
+    assert schedule.overdue_at_ms() is None
+
+
+@given(
+    receipts=st.lists(
+        st.tuples(
+            st.integers(0, 40),
+            st.integers(0, 20),
+            st.integers(1, 40),
+            st.integers(0, 5),
+        ),
+        max_size=12,
+    ),
+    stored=st.integers(0, 40),
+)
+def test_whatever_receipts_come_nothing_goes_twice_unasked_or_beyond_credit(
+    receipts: list[tuple[int, int, int, int]], stored: int
+) -> None:
+    schedule = begun()
+    under_way: set[int] = set(send_all(schedule, range(1, stored + 1)))
+    upto = 0
+    for receipt, credit, first, length in receipts:
+        upto = max(upto, min(receipt, stored))
+        gap = (first, first + length)
+        schedule.receipted(upto, credit=credit, gaps=(gap,), now_ms=0)
+        under_way = {seq for seq in under_way if seq > upto}
+        asked = {seq for seq in under_way if gap[0] <= seq <= gap[1]}
+        before = under_way - asked
+
+        went = send_all(schedule, range(upto + 1, stored + 1))
+
+        assert not before & set(went)
+        assert len(went) == len(set(went))
+        under_way = before | set(went)
+        assert not went or len(under_way) <= max(credit, len(before))
+
+
+@given(credits=st.lists(st.integers(1, 10), min_size=1, max_size=60))
+def test_with_any_credit_above_zero_everything_arrives(credits: list[int]) -> None:  # noqa: A002 - a fleet's word for it
+    schedule, arrived = begun(), 0
+    for credit in credits:
+        went = send_all(schedule, range(arrived + 1, 31))
+        if went:
+            assert went == list(range(went[0], went[-1] + 1))
+            arrived = max(arrived, went[-1])
+        schedule.receipted(arrived, credit=credit, gaps=(), now_ms=0)
+
+    assert arrived >= min(30, FIRST_CREDIT)

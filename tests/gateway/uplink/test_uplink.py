@@ -1,0 +1,193 @@
+"""The uplink against links that are not there, break, refuse and lose."""
+
+import logging
+
+import pytest
+
+from protocol.codes import FrameClass, RentalMode
+from protocol.content import parse_content
+from protocol.frame import FLAG_HISTORICAL
+from protocol.telemetry import Telemetry
+from tests.gateway.fleet_end import AirMessage
+from tests.gateway.world import ALICE, World
+from transport.errors import TlsSetupError
+
+
+async def test_a_broker_that_is_down_is_said_once_and_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    world = World(is_online=False)
+    await world.start()
+
+    await world.advance(600.0)
+
+    lines = [r for r in caplog.records if "keeps trying" in r.message]
+    assert len(lines) == 1
+    assert "nobody answers" in lines[0].message
+    # 1, 2, 4 ... 60 s: about a dozen attempts in ten minutes.
+    assert 10 <= world.air.attempts <= 18
+    world.air.restore()
+    await world.advance(61.0)
+    assert len(world.fleet.hellos) == 1
+    assert await world.kept() == []
+    await world.stop()
+
+
+async def test_a_rental_needs_no_link_once_the_car_is_reserved() -> None:
+    # I-13, I-19, row 13.
+    async with World() as world:
+        await world.reserve(ALICE)
+        world.air.cut()
+        await world.advance(2.0)
+
+        world.present(ALICE)
+        await world.advance(1.0)
+        assert not world.board.locked
+        await world.end_rental()
+        assert world.state.mode is RentalMode.AVAILABLE
+        world.air.restore()
+        await world.advance(61.0)
+
+        assert len(world.reports()) == 1
+
+
+async def test_certificates_that_cannot_be_used_do_not_stop_the_car() -> None:
+    # I-19: no PKI failure locks the active renter out.
+    async with World() as world:
+        await world.begin_rental()
+
+        world.air.setup_error = TlsSetupError("certificate tls.crt expired")
+        world.air.cut()
+        await world.end_rental()
+
+        assert world.is_running
+        assert world.board.locked
+
+
+async def test_hello_is_the_first_frame_of_every_connection() -> None:
+    async with World() as world:
+        await world.begin_rental()
+        world.air.cut()
+        await world.advance(5.0)
+        sent = len(world.air.up)
+        world.air.restore()
+        await world.advance(61.0)
+
+        assert world.air.up[0][0] is FrameClass.HELLO
+        assert world.air.up[sent][0] is FrameClass.HELLO
+
+
+async def test_entries_go_before_telemetry_after_an_outage() -> None:
+    # protocol-design.md 3: the rental's end never waits behind telemetry.
+    async with World() as world:
+        await world.begin_rental()
+        world.air.cut()
+        await world.advance(300.0)
+        await world.end_rental()
+        sent = len(world.air.up)
+        world.air.restore()
+        await world.advance(61.0)
+
+        classes = [frame_class for frame_class, _ in world.air.up[sent:]]
+        assert classes[0] is FrameClass.HELLO
+        first_sample = classes.index(FrameClass.TELEM)
+        assert set(classes[1:first_sample]) == {FrameClass.EVENT}
+        assert FrameClass.EVENT not in classes[first_sample:]
+
+
+async def test_samples_of_an_outage_are_sent_later_as_history() -> None:
+    async with World() as world:
+        world.air.cut()
+        await world.advance(600.0)
+        before = len(world.fleet.telemetry)
+        world.air.restore()
+        await world.advance(61.0)
+
+        present, past = world.fleet.telemetry[before : before + 2]
+        assert not present.header.flags & FLAG_HISTORICAL
+        assert past.header.flags & FLAG_HISTORICAL
+        body = parse_content(past).body
+        assert isinstance(body, Telemetry)
+        ages = [sample.age_ds for sample in body.samples]
+        assert ages == sorted(ages, reverse=True)
+        assert len(ages) >= 9
+
+
+async def test_telemetry_follows_the_mode() -> None:
+    # protocol-design.md 6: one a minute at rest, at once on a change of mode.
+    async with World() as world:
+        start = len(world.fleet.telemetry)
+        await world.advance(300.0)
+        at_rest = len(world.fleet.telemetry) - start
+        await world.reserve(ALICE)
+        on_change = len(world.fleet.telemetry) - start - at_rest
+
+        assert at_rest == 5
+        assert on_change == 1
+
+
+async def test_telemetry_has_no_position_while_a_rental_runs() -> None:
+    # K25.
+    async with World() as world:
+        await world.begin_rental()
+
+        bodies = [parse_content(frame).body for frame in world.fleet.telemetry]
+        samples = [b.samples[-1] for b in bodies if isinstance(b, Telemetry)]
+        rented = [s for s in samples if s.mode.in_rental]
+        free = [s for s in samples if not s.mode.in_rental]
+        assert rented
+        assert all(sample.latitude_e7 is None for sample in rented)
+        assert all(sample.latitude_e7 is not None for sample in free)
+
+
+async def test_a_publish_that_is_refused_costs_the_link_and_no_entry(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # L3: a negative acknowledgement is no delivery.
+    async with World() as world:
+        await world.begin_rental()
+        world.air.refused = frozenset({FrameClass.EVENT})
+        await world.end_rental()
+        await world.advance(120.0)
+        assert caplog.text.count("the broker refuses") == 1
+        assert world.reports() == []
+        assert await world.kept()
+
+        world.air.refused = frozenset()
+        await world.advance(61.0)
+
+        assert len(world.reports()) == 1
+        assert await world.kept() == []
+
+
+async def test_a_message_on_a_strange_topic_is_said_and_acknowledged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with World() as world:
+        assert world.air.link is not None
+        message = AirMessage("ff/v1/nobody/down/cmd", b"")
+
+        world.air.link.inbox.put_nowait(message)
+        await world.settle()
+
+        assert message.is_done
+        assert "strange topic" in caplog.text
+        assert world.is_running
+
+
+async def test_frames_are_logged_in_both_directions_on_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="gateway")
+    async with World() as world:
+        await world.begin_rental()
+        world.display.type_pin("4711")
+        await world.advance(1.0)
+
+    lines = [r.getMessage() for r in caplog.records if r.name.startswith("gateway")]
+    assert any(line.startswith("< CMD") for line in lines)
+    assert any(line.startswith("> HELLO") for line in lines)
+    assert any(line.startswith("= RESERVED -> STOPPED") for line in lines)
+    # No PIN and no whole card UID is ever logged.
+    assert not any("4711" in line or ALICE.hex() in line for line in lines)
