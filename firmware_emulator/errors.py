@@ -7,6 +7,8 @@
     +-- ScriptError        a script cannot be read
     +-- StepError          a step of a script did not come about
     +-- DemandError        a fleet service or its API did not do as asked
+        +-- UnansweredError    it did not answer
+        +-- UnknownError       it has no such thing
 
 The gateway under test never sees any of them.
 """
@@ -32,15 +34,23 @@ class ScriptError(EmulatorError):
 
 
 class StepError(EmulatorError):
-    """A step did not come about in its time; the message says what was missing.
-
-    The car is as the step left it: what was done stays done.
-    """
+    """A step did not come about in its time; the message says what was missing."""
 
     may_have_taken_effect = True
+    advice = "the car is as the step left it; what was done stays done"
 
 
 class DemandError(EmulatorError):
-    """A fleet service or its API did not do as asked."""
+    """A fleet service or its API did not do as asked; the message says why."""
 
+
+class UnansweredError(DemandError):
+    """The API did not answer; what was asked may have been done."""
+
+    retryable = True
     may_have_taken_effect = True
+    advice = "start the bridge, or correct the address of its API"
+
+
+class UnknownError(DemandError):
+    """The API has no such thing."""

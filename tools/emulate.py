@@ -5,12 +5,13 @@ clocks, a broker and, where one is named, a bridge's API.
 """
 
 import asyncio
+import contextlib
 import logging
 import signal
 import stat
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -61,6 +62,15 @@ SCRIPT_BYTES: Final = 1_000_000
 
 KEY_BYTES: Final = 32_768
 """Largest API key file."""
+
+_SETTLE_S: Final = 0.5
+"""From a deed at the prompt to what is shown of it; bolts need 0.15 s."""
+
+_OWN_WORDS: Final = {
+    "reserve": "reserve this car for the customer (needs --api)",
+    "state": "say what is seen",
+    "quit": "end; the car keeps its ledger and stands where it is",
+}
 
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -181,7 +191,7 @@ def car(
     customer_card, bridge = _card(card), _bridge(api, api_key_file)
     built = _build(directory, broker, _data(fleet, data), seed)
     customer = Customer(built.devices, customer_card, _pin(pin))
-    _run(_live_with(built, customer, lines, bridge))
+    _run(_live_with(built, customer, lines, bridge), is_endless=lines is None)
 
 
 @emulate.command(
@@ -245,7 +255,8 @@ def fleet(
     )
     if not as_json:
         heading(f"{len(directories)} cars, seed {seed}; Ctrl-C ends them")
-    _run(_live(built, None if minutes is None else minutes * 60))
+    duration_s = None if minutes is None else minutes * 60
+    _run(_live(built, duration_s), is_endless=True)
     counts = built.counts
     if as_json:
         print_json(
@@ -307,6 +318,17 @@ def rental(
 # --- living -----------------------------------------------------------------------
 
 
+@contextlib.asynccontextmanager
+async def _put_away(vehicle: EmulatedVehicle) -> AsyncIterator[None]:
+    """Let a vehicle live, and keep how its car was left, however that ends."""
+    try:
+        async with vehicle:
+            yield
+    finally:
+        if vehicle.data.is_dir():
+            save_car(vehicle.devices.car, vehicle.data / CAR_FILE)
+
+
 async def _live_with(
     vehicle: EmulatedVehicle,
     customer: Customer,
@@ -314,7 +336,7 @@ async def _live_with(
     bridge: Bridge | None,
 ) -> None:
     stage = Stage(vehicle, customer)
-    async with vehicle:
+    async with _put_away(vehicle):
         await vehicle.wait_ready()
         heading(f"Vehicle {vehicle.vehicle_id}")
         _fact("seen", describe(stage))
@@ -325,7 +347,6 @@ async def _live_with(
             _fact("seen", describe(stage))
         else:
             await _ask(stage, bridge)
-    save_car(vehicle.devices.car, vehicle.data / CAR_FILE)
 
 
 async def _ask(stage: Stage, bridge: Bridge | None) -> None:
@@ -347,11 +368,7 @@ async def _ask(stage: Stage, bridge: Bridge | None) -> None:
 
 async def _answer(word: str, text: str, stage: Stage, bridge: Bridge | None) -> None:
     if word == "help":
-        for verb in VERBS.values():
-            _fact(verb.usage, f"  {verb.summary}")
-        _fact("reserve", "  reserve this car for the customer (needs --api)")
-        _fact("state", "  say what is seen")
-        _fact("quit", "  end; the car keeps its ledger")
+        facts({verb.usage: verb.summary for verb in VERBS.values()} | _OWN_WORDS)
         return
     if word == "reserve":
         if bridge is None:
@@ -365,6 +382,7 @@ async def _answer(word: str, text: str, stage: Stage, bridge: Bridge | None) -> 
         line = parse_line(text)
         if line is not None:
             await say(line, stage)
+            await asyncio.sleep(_SETTLE_S)
             for entry in stage.vehicle.devices.witness.since(stage.seq):
                 _fact("ledger", f"#{entry.seq} {_told(entry.body)}")
     _fact("seen", describe(stage))
@@ -399,14 +417,15 @@ async def _live(fleet: EmulatedFleet, duration_s: float | None) -> None:
 
 
 async def _rent(vehicle: EmulatedVehicle, customer: Customer, bridge: Bridge) -> None:
-    async with vehicle:
+    session_before = await bridge.session_of(vehicle.vehicle_id)
+    async with _put_away(vehicle):
         await vehicle.wait_ready()
         heading(f"Vehicle {vehicle.vehicle_id}")
         with vehicle.devices.world.hands() as car:
             # So that the level falls below 25 % on the way; the rest is physics.
             car.fuel_l = LOW_SOON_L
             car.washer_l = min(car.washer_l, 1.0)
-        await bridge.wait_online(vehicle.vehicle_id)
+        await bridge.wait_online(vehicle.vehicle_id, after=session_before)
         rental_id = await bridge.reserve(
             vehicle.vehicle_id, customer.card, customer.pin, fuel_card_pin="4711"
         )
@@ -424,7 +443,6 @@ async def _rent(vehicle: EmulatedVehicle, customer: Customer, bridge: Bridge) ->
         _fact("report", _told(ended[-1]))
         await bridge.wait_report(rental_id)
         step("the bridge holds the signed report")
-    save_car(vehicle.devices.car, vehicle.data / CAR_FILE)
 
 
 # --- composing ----------------------------------------------------------------------
@@ -532,19 +550,26 @@ def _log(*, verbose: bool) -> None:
     )
 
 
-def _run(main: Coroutine[Any, Any, None]) -> None:
-    """Run until it ends, SIGTERM or Ctrl-C; either way cars are put away in order."""
+def _run(main: Coroutine[Any, Any, None], *, is_endless: bool = False) -> None:
+    """Run until it ends, SIGTERM or Ctrl-C; either way cars are put away in order.
 
-    async def guarded() -> None:
-        task = asyncio.ensure_future(main)
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    Args:
+        main: what to run.
+        is_endless: whether a signal is its usual end.
+
+    Raises:
+        KeyboardInterrupt: a signal ended what should have come to an end of its own.
+    """
+
+    async def guarded() -> bool:
+        task = asyncio.current_task()
+        if task is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         try:
-            await task
+            await main
         except asyncio.CancelledError:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
-                raise
+            return True
+        return False
 
-    asyncio.run(guarded())
+    if asyncio.run(guarded()) and not is_endless:
+        raise KeyboardInterrupt
