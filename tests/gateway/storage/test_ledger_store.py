@@ -3,12 +3,13 @@
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import apsw
 import pytest
 
+from gateway.core.appearance import snapshot_of
 from gateway.core.ledger import LedgerHead, SealedEntry, Signatory, seal_entry
 from gateway.core.moment import Moment
 from gateway.core.state import PinGuard, State, Tap
@@ -149,8 +150,6 @@ async def test_a_receipt_beyond_the_head_changes_nothing(store: LedgerStore) -> 
 
 
 def result(number: int) -> Result:
-    from gateway.core.appearance import snapshot_of  # noqa: PLC0415 - used here only
-
     return Result(
         request_id=number.to_bytes(16, "big"),
         request_hash=number.to_bytes(32, "big"),
@@ -474,7 +473,9 @@ def test_a_state_survives_its_bytes() -> None:
         (lambda d: d.replace(b"{", b"{ ", 1), "not what"),
     ],
 )
-def test_bytes_that_are_no_state_are_refused(change, complaint: str) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001 - a lambda of the row
+def test_bytes_that_are_no_state_are_refused(
+    change: Callable[[bytes], bytes], complaint: str
+) -> None:
     data = change(encode_state(State()))
 
     with pytest.raises(StoreDamagedError, match=complaint):

@@ -1,0 +1,239 @@
+"""What the shell promises beyond a rental: order, time, floods and silence."""
+
+import asyncio
+import logging
+
+import pytest
+
+from gateway.core.events import Choice, DeadlineReached, PinChecked, PinEntered
+from gateway.core.moment import Moment
+from gateway.core.prompts import PromptKey
+from gateway.ports import StoreError
+from gateway.runtime.answer_limit import ANSWERS_BURST, AnswerLimit
+from gateway.runtime.mailbox import Mailbox
+from gateway.runtime.runtime import QUEUE_LIMIT
+from protocol.codes import ClockQuality, Light, RentalMode
+from tests.gateway.devices import FakeVault
+from tests.gateway.world import ALICE, PIN, World
+
+
+async def test_a_reservation_ends_by_itself_at_its_instant() -> None:
+    # H1: one timer, on the boot clock, without any network.
+    async with World() as world:
+        await world.reserve(ALICE)
+        world.air.cut()
+
+        modes = []
+        for seconds in (15 * 60 - 2, 3):
+            await world.advance(seconds)
+            modes.append(world.state.mode)
+
+        assert modes == [RentalMode.RESERVED, RentalMode.AVAILABLE]
+        assert world.board.light == (Light.GREEN, False)
+
+
+async def test_a_jump_of_the_wall_clock_moves_no_deadline() -> None:
+    # I-29.
+    async with World() as world:
+        await world.reserve(ALICE)
+
+        world.clock.wall_offset_ms += 10 * 365 * 86_400_000
+        await world.advance(60)
+
+        assert world.state.mode is RentalMode.RESERVED
+
+
+async def test_a_car_at_rest_does_not_wake_for_nothing() -> None:
+    async with World() as world:
+        await world.advance(60.0)
+        before = len(world.steps)
+
+        await world.advance(600.0)
+
+        # Board reports only; no deadline is looked at again and again.
+        assert len(world.steps) - before == 600
+        assert not any(isinstance(s.event, DeadlineReached) for s in world.steps)
+
+
+async def test_a_slow_pin_check_holds_up_nothing_else() -> None:
+    gate = asyncio.Event()
+    vault = FakeVault(PIN)
+    vault.wait = gate.wait
+    async with World(vault=vault) as world:
+        await world.begin_rental()
+        world.display.type_pin(PIN)
+        await world.advance(5.0)
+        assert world.state.reading_at_ms > world.clock.boot_ms - 1_500
+        assert not world.board.car.engine_released
+
+        gate.set()
+        await world.advance(1.0)
+
+        assert world.board.car.engine_released
+
+
+async def test_a_pin_check_ends_with_the_gateway() -> None:
+    gate = asyncio.Event()
+    vault = FakeVault(PIN)
+    vault.wait = gate.wait
+    world = World(vault=vault)
+    async with world:
+        await world.begin_rental()
+        world.display.type_pin(PIN)
+        await world.settle()
+
+    gate.set()
+    assert not any(isinstance(step.event, PinChecked) for step in world.steps)
+
+
+async def test_what_is_watched_shows_no_pin() -> None:
+    async with World() as world:
+        await world.begin_rental()
+        world.display.type_pin("7531")
+        await world.advance(1.0)
+
+        typed = [step for step in world.steps if isinstance(step.event, PinEntered)]
+        assert typed
+        assert not any("7531" in repr(step) for step in world.steps)
+
+
+async def test_the_fuel_cards_pin_is_shown_in_refuel_mode_only() -> None:
+    # H6.
+    async with World() as world:
+        await world.begin_rental()
+        world.display.type_pin(PIN)
+        await world.advance(1.0)
+        world.display.choose(Choice.REFUEL)
+        await world.advance(1.0)
+        assert world.display.prompt.key is PromptKey.FUEL_CARD_PIN
+        assert world.display.secret == "0815"
+
+        world.display.choose(Choice.REFUEL_DONE)
+        await world.advance(1.0)
+
+        assert world.display.secret == ""
+
+
+async def test_a_device_that_floods_loses_its_own_reports_only(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with World() as world:
+        for _ in range(QUEUE_LIMIT + 100):
+            world.board.change(supply_mv=12_000)
+        await world.settle()
+
+        assert "lost one BoardReported" in caplog.text
+        assert world.is_running
+
+
+async def test_a_rental_that_only_stands_is_stored_once_a_minute() -> None:
+    # protocol-design.md 1.3: a power cut makes at most a minute an estimate.
+    async with World() as world:
+        await world.begin_rental()
+        syncs = 0
+
+        def count(kind: str, _name: str) -> None:
+            nonlocal syncs
+            syncs += kind == "sync"
+
+        world.disk.fault = count
+        await world.advance(600.0)
+
+        assert 10 <= syncs <= 25
+
+
+async def test_minutes_across_a_power_cut_are_marked_as_estimated() -> None:
+    async with World() as world:
+        await world.begin_rental()
+        await world.advance(120.0)
+
+        await world.power_cut(off_s=60.0)
+        await world.end_rental()
+
+        (report,) = world.reports()
+        assert report.estimated
+        assert 180_000 <= report.total_ms <= 260_000
+
+
+async def test_an_illegal_event_is_said_and_changes_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with World() as world:
+        before = world.state.essence()
+        world.gateway.report(PinEntered("1234"))
+        world.gateway.report(DeadlineReached())
+        await world.settle()
+
+        assert world.state.essence() == before
+        assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
+
+
+async def test_a_job_that_fails_tells_whoever_waits_for_it() -> None:
+    mailbox = Mailbox()
+
+    async def fail() -> None:
+        raise StoreError("planted")
+
+    waiting = asyncio.create_task(mailbox.ask(fail))
+    await asyncio.sleep(0)
+    with pytest.raises(StoreError):
+        await mailbox.do_next()
+
+    with pytest.raises(StoreError):
+        await waiting
+
+
+async def test_a_job_that_breaks_leaves_nobody_waiting() -> None:
+    mailbox = Mailbox()
+
+    async def break_down() -> None:
+        raise ZeroDivisionError
+
+    waiting = asyncio.create_task(mailbox.ask(break_down))
+    await asyncio.sleep(0)
+    with pytest.raises(ZeroDivisionError):
+        await mailbox.do_next()
+
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert waiting.cancelled()
+
+
+async def test_a_closed_mailbox_cancels_who_waits_and_who_comes() -> None:
+    mailbox = Mailbox()
+
+    async def nothing() -> None:
+        pass
+
+    early = asyncio.create_task(mailbox.ask(nothing))
+    await asyncio.sleep(0)
+    mailbox.post(nothing)
+    mailbox.close()
+    late = asyncio.create_task(mailbox.ask(nothing))
+    await asyncio.gather(early, late, return_exceptions=True)
+
+    assert early.cancelled()
+    assert late.cancelled()
+
+
+def at(boot_ms: int) -> Moment:
+    return Moment(boot_ms, 0, ClockQuality.UNSET)
+
+
+def test_each_key_has_its_own_allowance_of_answers() -> None:
+    limit = AnswerLimit()
+
+    first = [limit.allows(b"one", now=at(0)) for _ in range(ANSWERS_BURST + 1)]
+
+    assert first == [True] * ANSWERS_BURST + [False]
+    assert limit.allows(b"two", now=at(0))
+    assert limit.allows(b"one", now=at(1_000))
+    assert not limit.allows(b"one", now=at(1_000))
+
+
+def test_keys_without_number_cost_no_memory() -> None:
+    limit = AnswerLimit()
+
+    for number in range(1_000):
+        limit.allows(number.to_bytes(8, "big"), now=at(0))
+
+    assert len(limit._allowances) <= 64

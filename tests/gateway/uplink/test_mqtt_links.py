@@ -1,0 +1,178 @@
+"""The uplink over real brokers with mutual TLS: connect, lose the broker, come back."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bridge.broker.access import BrokerAccess
+from bridge.broker.embedded import EmbeddedBroker
+from gateway.bootstrap import build_gateway
+from gateway.runtime.system_clock import SystemClock, boot_mark
+from gateway.uplink.mqtt_links import mqtt_links
+from protocol.codes import Code, FrameClass
+from protocol.command import ANY_VERSION, Ping
+from protocol.event import RentalEnded
+from protocol.snapshot import NO_RENTAL
+from protocol.topic import ALL_UPLINKS, parse_topic, topic_of
+from tests.broker.pki import HOUR, Pki, clock
+from tests.gateway.devices import FakeBoard, FakeDisplay, FakePositioning, FakeReader
+from tests.gateway.fleet_end import VEHICLE, Air, AirMessage, FleetEnd
+from tests.gateway.world import ALICE, IDENTITY
+from transport.backoff import Backoff
+from transport.errors import LinkError
+from transport.link import LinkSettings, MqttLink
+from transport.tls import TlsIdentity, client_context
+
+pytestmark = pytest.mark.broker
+
+KINDS = pytest.mark.parametrize(
+    "kind", [pytest.param("mosquitto", marks=pytest.mark.mosquitto), "nats"]
+)
+BRIDGE = "ff-bridge-1"
+ACCESS = BrokerAccess(
+    is_vehicle={str(VEHICLE)}.__contains__, bridges=(BRIDGE,), engineers=()
+)
+
+
+class BrokerAir(Air):
+    """The way to the car over a real broker."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: asyncio.Queue[tuple[FrameClass, bytes]] = asyncio.Queue()
+
+    def deliver(
+        self, frame_class: FrameClass, data: bytes, *, retain: bool = False
+    ) -> AirMessage | None:
+        assert not retain
+        self.waiting.put_nowait((frame_class, data))
+        return None
+
+
+class Street:
+    """A broker, a fleet on it, and a car."""
+
+    def __init__(self, kind: str, directory: Path) -> None:
+        self.kind = kind
+        self.directory = directory
+        self.pki = Pki(directory / "pki", now=clock())
+        self.server = self.pki.issue("broker", server=True)
+        self.bridge = self.pki.issue(BRIDGE)
+        self.car = self.pki.issue(str(VEHICLE))
+        self.clock = SystemClock()
+        self.air = BrokerAir()
+        self.fleet = FleetEnd(self.air, self.clock)
+        self.board = FakeBoard(self.clock)
+        self.reader = FakeReader()
+        self.changed = asyncio.Event()
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def broker(self, port: int) -> EmbeddedBroker:
+        return EmbeddedBroker(
+            directory=self.directory / f"broker-{port}",
+            identity=self.server,
+            access=ACCESS,
+            clock=clock,
+            kind=self.kind,
+            port=port,
+        )
+
+    def start_fleet(self, port: int) -> None:
+        self.tasks.append(asyncio.create_task(self._run_fleet(port)))
+
+    async def _run_fleet(self, port: int) -> None:
+        settings = LinkSettings("127.0.0.1", port, client_id=BRIDGE)
+        context = client_context(self.bridge, now=clock())
+        try:
+            async with MqttLink(settings, context) as link:
+                await link.subscribe(ALL_UPLINKS)
+                sender = asyncio.create_task(self._send(link))
+                try:
+                    async for message in link.messages():
+                        route = parse_topic(message.topic)
+                        self.fleet.take(route.frame_class, message.payload)
+                        self.changed.set()
+                        message.done()
+                finally:
+                    sender.cancel()
+        except LinkError:
+            return  # the broker went
+
+    async def _send(self, link: MqttLink) -> None:
+        while True:
+            frame_class, data = await self.air.waiting.get()
+            await link.publish(topic_of(VEHICLE, frame_class), data)
+
+    def start_car(self, port: int, tls: TlsIdentity) -> None:
+        gateway = build_gateway(
+            IDENTITY,
+            store=self.directory / "ledger.db",
+            links=mqtt_links(
+                VEHICLE, tls, host="127.0.0.1", port=port, clock=self.clock
+            ),
+            reader=self.reader,
+            board=self.board,
+            display=FakeDisplay(),
+            positioning=FakePositioning(),
+            clock=self.clock,
+            random_bytes=secrets.token_bytes,
+            boot_mark=boot_mark(),
+            backoff=Backoff(initial_s=0.1, maximum_s=0.5),
+        )
+        self.tasks.append(asyncio.create_task(gateway.run()))
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                self.changed.clear()
+                await self.changed.wait()
+
+    async def stop(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+@KINDS
+async def test_entries_survive_a_broker_that_dies_and_comes_back(
+    kind: str, tmp_path: Path
+) -> None:
+    # Rows 19 and 21, L1: what the broker held is gone, what the car holds is not.
+    street = Street(kind, tmp_path)
+    async with street.broker(0) as broker:
+        port = broker.port
+        street.start_fleet(port)
+        street.start_car(port, street.car)
+        await street.until(lambda: street.fleet.contiguous >= 1)
+        ping = street.fleet.send(Ping(NO_RENTAL, ANY_VERSION, bytes(16)), ttl_ms=9_000)
+        await street.until(lambda: street.fleet.codes_of(ping) == [Code.OK])
+    street.reader.present(ALICE)  # refused, and written down without a link
+
+    async with street.broker(port):
+        street.start_fleet(port)
+        await street.until(lambda: street.fleet.contiguous >= 3)
+
+        assert len(street.fleet.hellos) >= 2
+        assert not any(isinstance(e, RentalEnded) for e in street.fleet.events())
+        await street.stop()
+
+
+async def test_an_expired_certificate_is_said_and_the_car_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Row 34, I-19.
+    street = Street("nats", tmp_path)
+    expired = street.pki.issue(
+        str(VEHICLE), file="expired", starts=-2 * HOUR, ends=-HOUR
+    )
+    street.start_car(1, expired)
+
+    async with asyncio.timeout(10):
+        while "expired on" not in caplog.text:  # noqa: ASYNC110 - a log has no event
+            await asyncio.sleep(0.02)
+
+    assert not street.tasks[0].done()
+    await street.stop()
