@@ -18,8 +18,9 @@ from typing import Final
 from gateway.core.events import CommandReceived
 from gateway.core.moment import Moment
 from gateway.core.state import Request
-from protocol.codes import Code, Executed, FrameClass, Lane, Opcode, Role
+from protocol.codes import Code, Executed, FrameClass, FrameType, Lane, Opcode, Role
 from protocol.command import COMMANDS, parse_command
+from protocol.content import FRAME_SCHEMA
 from protocol.errors import AuthenticationError, DecodeError
 from protocol.frame import Frame, Header, parse_frame
 from protocol.identity import VehicleId
@@ -168,9 +169,24 @@ def open_receipt(data: bytes, desk: Desk) -> Receipt | Dropped:
             return Dropped(
                 Code.ROLE_FORBIDDEN, f"role {key.role.name} signs no receipts"
             )
-        return RECEIPT.parse(frame.payload)
+        return _parse_receipt(frame)
     except (DecodeError, AuthenticationError) as error:
         return Dropped(error.code, error.detail)
+
+
+def _parse_receipt(frame: Frame) -> Receipt:
+    """Read a verified receipt; refused whole when the fleet is newer than this car."""
+    header = frame.header
+    if header.type != FrameType.RECEIPT:
+        raise DecodeError(
+            Code.UNKNOWN_OPCODE, f"type 0x{header.type:04X} of class receipt"
+        )
+    if header.schema != FRAME_SCHEMA:
+        raise DecodeError(
+            Code.UNSUPPORTED_SCHEMA,
+            f"schema {header.schema} of class receipt, this reads {FRAME_SCHEMA}",
+        )
+    return RECEIPT.parse(frame.payload)
 
 
 def _authenticate(

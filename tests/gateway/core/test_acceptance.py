@@ -1,0 +1,732 @@
+"""One test for each attack on the way from fleet to car (protocol-design.md 1.2, 4).
+
+The names of protocol-design.md section 4 stand at the beginning of each.
+"""
+
+from dataclasses import replace
+from itertools import permutations
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.acceptance import (
+    BUCKET_REFILL_PER_S,
+    BUCKET_SIZE,
+    Bucket,
+    Dropped,
+    JournalRecord,
+    Refused,
+    Repeated,
+    open_receipt,
+)
+from gateway.core.events import CommandReceived
+from gateway.core.moment import Moment
+from protocol.codes import (
+    ClockQuality,
+    Code,
+    Executed,
+    FrameClass,
+    FrameType,
+    Lane,
+    LockDefault,
+    LockMode,
+    Opcode,
+    Role,
+    Suite,
+)
+from protocol.command import (
+    ANY_VERSION,
+    COMMANDS,
+    Command,
+    FlashHazards,
+    Lock,
+    Ping,
+    Reserve,
+    build_command,
+)
+from protocol.frame import FLAG_HISTORICAL
+from protocol.receipt import RECEIPT, Receipt
+from protocol.signing import request_hash, sign_frame
+from protocol.snapshot import NO_RENTAL
+from tests.gateway.core.desk import (
+    BUNDLE,
+    DAY_MS,
+    HAZARD_KEY,
+    HEADER,
+    MONITOR_KEY,
+    NOW,
+    OLD_SESSION,
+    RECEIPTS_KEY,
+    RENTAL,
+    RENTAL_KEY,
+    SESSION,
+    UNKNOWN_KEY,
+    UNLOCK,
+    FrontDesk,
+    command_frame,
+    outcome,
+    trusted,
+)
+from tools.published_keys import (
+    CAR_A_KEY,
+    CAR_B,
+    CAR_B_KEY,
+    FLEET_ID,
+    OTHER_FLEET_ID,
+    TestKey,
+)
+
+LOCK: Final = Lock(RENTAL, ANY_VERSION, LockMode.DEFAULT)
+PING: Final = Ping(NO_RENTAL, ANY_VERSION, bytes(16))
+TEN_YEARS_MS: Final = 3_650 * DAY_MS
+
+
+def test_an_honest_command_is_accepted_with_all_that_its_answer_needs() -> None:
+    data = command_frame()
+
+    verdict = FrontDesk().judge(data)
+
+    assert verdict == CommandReceived(
+        command=UNLOCK,
+        msg_id=HEADER.msg_id,
+        request_hash=request_hash(data),
+        key_id=RENTAL_KEY.key_id,
+        lane=Lane.ACCESS,
+        seq=1,
+    )
+
+
+# --- integrity ---------------------------------------------------------------------
+
+
+def test_bit_flip_anywhere_in_a_command_is_dropped_without_an_answer() -> None:
+    # K11; no answer, since answering the unauthenticated helps forgers.
+    desk = FrontDesk()
+    data = bytearray(command_frame())
+
+    unnoticed = []
+    for place in range(len(data) * 8):
+        data[place // 8] ^= 1 << place % 8
+        verdict = desk.judge(bytes(data))
+        data[place // 8] ^= 1 << place % 8
+        if not (isinstance(verdict, Dropped) and verdict.code.local_only):
+            unnoticed.append((place, verdict))
+
+    assert unnoticed == []
+
+
+def test_truncated_or_extended_frames_are_dropped() -> None:
+    data = command_frame()
+
+    for size in range(len(data)):
+        assert isinstance(FrontDesk().judge(data[:size]), Dropped)
+    for more in range(1, 9):
+        assert isinstance(FrontDesk().judge(data + bytes(more)), Dropped)
+
+
+@pytest.mark.parametrize("size", [1_025, 4_096, 4_097, 100_000])
+def test_over_long_frames_are_dropped_before_they_are_parsed(size: int) -> None:
+    data = command_frame()
+    body = data[:-64] + bytes(size - len(data)) + data[-64:]
+    body = body[:10] + (size - 156 & 0xFFFF).to_bytes(2, "big") + body[12:]
+
+    assert outcome(FrontDesk().judge(body)) == ("dropped", Code.BAD_LEN)
+
+
+@given(st.binary(max_size=2_000))
+def test_arbitrary_bytes_are_dropped(data: bytes) -> None:
+    assert isinstance(FrontDesk().judge(data), Dropped)
+
+
+@given(st.binary(max_size=300))
+def test_arbitrary_payloads_under_a_good_signature_never_raise(payload: bytes) -> None:
+    verdict = FrontDesk().judge(command_frame(payload=payload))
+
+    assert isinstance(verdict, Refused | CommandReceived)
+
+
+# --- who signs ---------------------------------------------------------------------
+
+
+def test_cross_vehicle_a_command_for_another_car_is_dropped() -> None:
+    # I-7
+    verdict = FrontDesk().judge(command_frame(vehicle_id=CAR_B))
+
+    assert outcome(verdict) == ("dropped", Code.WRONG_VEHICLE)
+
+
+@pytest.mark.parametrize("signer", [CAR_A_KEY, CAR_B_KEY], ids=lambda s: s.name)
+def test_cross_vehicle_a_command_signed_by_a_vehicle_is_dropped(
+    signer: TestKey,
+) -> None:
+    verdict = FrontDesk().judge(command_frame(key=signer.key))
+
+    assert outcome(verdict) == ("dropped", Code.UNKNOWN_KEY)
+
+
+def test_cross_vehicle_a_signature_of_another_key_under_a_known_name_is_dropped() -> (
+    None
+):
+    stolen = command_frame(key=UNKNOWN_KEY)
+    data = stolen[:28] + RENTAL_KEY.key_id + stolen[36:]
+
+    assert outcome(FrontDesk().judge(data)) == ("dropped", Code.BAD_SIGNATURE)
+
+
+def test_staging_to_prod_a_command_of_another_fleet_is_dropped() -> None:
+    verdict = FrontDesk().judge(command_frame(fleet_id=OTHER_FLEET_ID))
+
+    assert outcome(verdict) == ("dropped", Code.BAD_SIGNATURE)
+
+
+def test_unknown_key_is_dropped() -> None:
+    verdict = FrontDesk().judge(command_frame(key=UNKNOWN_KEY))
+
+    assert outcome(verdict) == ("dropped", Code.UNKNOWN_KEY)
+
+
+def test_revoked_key_is_dropped_even_if_the_bundle_still_lists_it() -> None:
+    # revoked_key_inflight
+    desk = FrontDesk(bundle=replace(BUNDLE, revoked=(RENTAL_KEY.key_id,)))
+
+    assert outcome(desk.judge(command_frame())) == ("dropped", Code.REVOKED)
+
+
+def test_suite_downgrade_a_suite_outside_the_bundle_is_dropped() -> None:
+    desk = FrontDesk(bundle=replace(BUNDLE, suites=(Suite.P256,)))
+
+    assert outcome(desk.judge(command_frame())) == ("dropped", Code.SUITE_FORBIDDEN)
+
+
+def test_suite_downgrade_an_allowed_suite_that_is_not_the_keys_is_dropped() -> None:
+    desk = FrontDesk(bundle=replace(BUNDLE, suites=(Suite.ED25519, Suite.P256)))
+
+    verdict = desk.judge(command_frame(suite=Suite.P256))
+
+    assert outcome(verdict) == ("dropped", Code.SUITE_FORBIDDEN)
+
+
+def test_a_receipt_key_signs_no_commands() -> None:
+    verdict = FrontDesk().judge(command_frame(key=RECEIPTS_KEY))
+
+    assert outcome(verdict) == ("refused", Code.ROLE_FORBIDDEN)
+
+
+def test_a_monitor_only_reads() -> None:
+    verdict = FrontDesk().judge(command_frame(PING, key=MONITOR_KEY))
+
+    assert outcome(verdict) == ("refused", Code.ROLE_FORBIDDEN)
+
+
+@pytest.mark.parametrize("role", [Role.RENTAL, Role.OPERATIONS, Role.SERVICE])
+def test_other_roles_may_what_their_mask_says(role: Role) -> None:
+    desk = FrontDesk().with_key(trusted(HAZARD_KEY, role))
+
+    assert outcome(desk.judge(command_frame(key=HAZARD_KEY))) == ("accepted", None)
+
+
+def test_opcode_mask_bounds_a_stolen_key() -> None:
+    desk = FrontDesk().with_key(trusted(HAZARD_KEY, opcodes=(Opcode.FLASH_HAZARDS,)))
+    hazards = FlashHazards(NO_RENTAL, ANY_VERSION, 5)
+
+    unlock = desk.judge(command_frame(key=HAZARD_KEY))
+    blink = desk.judge(command_frame(hazards, key=HAZARD_KEY))
+
+    assert outcome(unlock) == ("refused", Code.OPCODE_FORBIDDEN)
+    assert outcome(blink) == ("accepted", None)
+
+
+def test_lane_mask_bounds_a_stolen_key() -> None:
+    desk = FrontDesk().with_key(trusted(HAZARD_KEY, lanes=(Lane.SIGNALS,)))
+
+    verdict = desk.judge(command_frame(key=HAZARD_KEY))
+
+    assert outcome(verdict) == ("refused", Code.OPCODE_FORBIDDEN)
+
+
+@pytest.mark.parametrize("lane", [0, 2, 3, 4, 5, 255])
+def test_a_command_keeps_to_its_lane(lane: int) -> None:
+    # Another lane would have an order of its own, and an unlock could overtake.
+    verdict = FrontDesk().judge(command_frame(lane=lane))
+
+    assert outcome(verdict) == ("refused", Code.BAD_PARAM)
+
+
+@pytest.mark.parametrize("wall_ms", [NOW.wall_ms + DAY_MS + 1, NOW.wall_ms - DAY_MS - 1])
+@pytest.mark.parametrize("quality", list(ClockQuality))
+def test_a_key_expires_by_a_trusted_clock_only(
+    wall_ms: int, quality: ClockQuality
+) -> None:
+    # I-29: a clock that says anything must not shut the fleet out.
+    verdict = FrontDesk().judge(
+        command_frame(), now=Moment(NOW.boot_ms, wall_ms, quality)
+    )
+
+    expected = ("refused", Code.KEY_EXPIRED) if quality.trusted else ("accepted", None)
+    assert outcome(verdict) == expected
+
+
+@pytest.mark.parametrize("wall_ms", [NOW.wall_ms + DAY_MS, NOW.wall_ms - DAY_MS])
+def test_a_key_is_valid_to_its_last_instant(wall_ms: int) -> None:
+    verdict = FrontDesk().judge(
+        command_frame(), now=Moment(NOW.boot_ms, wall_ms, ClockQuality.GNSS)
+    )
+
+    assert outcome(verdict) == ("accepted", None)
+
+
+# --- freshness ---------------------------------------------------------------------
+
+
+def test_replay_returns_cached_result_no_second_actuation() -> None:
+    # I-5: bit by bit the stored answer.
+    desk = FrontDesk()
+    data = command_frame()
+    accepted = desk.accept(data)
+
+    running = desk.judge(data)
+    desk.close(accepted, b"the signed result")
+    done = desk.judge(data)
+
+    assert running == Repeated(None)
+    assert done == Repeated(b"the signed result")
+
+
+def test_replay_after_the_command_expired_still_returns_the_result() -> None:
+    desk = FrontDesk()
+    data = command_frame()
+    desk.close(desk.accept(data), b"the signed result")
+    later = replace(NOW, boot_ms=NOW.boot_ms + DAY_MS)
+
+    assert desk.judge(data, now=later) == Repeated(b"the signed result")
+
+
+def test_an_id_used_for_two_commands_is_refused() -> None:
+    desk = FrontDesk()
+    desk.accept(command_frame())
+
+    verdict = desk.judge(command_frame(LOCK, seq=2))
+
+    assert outcome(verdict) == ("refused", Code.ID_REUSED)
+
+
+def test_replay_after_flash_loss_nothing_of_an_older_session_runs() -> None:
+    # replay_after_flash_loss: journal and lanes are gone, the session is another one.
+    desk = FrontDesk(session_id=OLD_SESSION)
+
+    verdict = desk.judge(command_frame())
+
+    assert isinstance(verdict, Refused)
+    assert (verdict.code, verdict.executed) == (Code.SESSION_STALE, Executed.MAYBE)
+
+
+def test_consecutive_old_frames_never_accepted() -> None:
+    # RollBack: no counter is ever synchronised from traffic.
+    desk = FrontDesk(session_id=OLD_SESSION)
+    frames = [
+        command_frame(seq=seq, msg_id=seq.to_bytes(16, "big")) for seq in range(1, 10)
+    ]
+
+    verdicts = {outcome(desk.judge(frame)) for frame in frames * 2}
+
+    assert verdicts == {("refused", Code.SESSION_STALE)}
+
+
+@pytest.mark.parametrize("late_ms", [0, 1, 3_600_000])
+def test_unlock_after_tunnel_is_expired(late_ms: int) -> None:
+    # I-6: at the last instant and an hour later.
+    now = replace(NOW, boot_ms=HEADER.mono_ms + late_ms)
+
+    verdict = FrontDesk().judge(command_frame(), now=now)
+
+    assert outcome(verdict) == ("refused", Code.EXPIRED)
+
+
+def test_an_unlock_is_good_until_its_last_millisecond() -> None:
+    now = replace(NOW, boot_ms=HEADER.mono_ms - 1)
+
+    assert outcome(FrontDesk().judge(command_frame(), now=now)) == ("accepted", None)
+
+
+def test_a_command_without_an_end_is_expired() -> None:
+    # I-9: not_after = 0.
+    verdict = FrontDesk().judge(command_frame(mono_ms=0))
+
+    assert outcome(verdict) == ("refused", Code.EXPIRED)
+
+
+@pytest.mark.parametrize("opcode", list(Opcode), ids=lambda opcode: opcode.name)
+def test_a_command_lives_no_longer_than_its_opcode_allows(opcode: Opcode) -> None:
+    limit_ms = COMMANDS[opcode].ttl_limit_ms
+    common: dict[str, object] = {"type": opcode, "lane": COMMANDS[opcode].lane}
+
+    longest = FrontDesk().judge(command_frame(mono_ms=NOW.boot_ms + limit_ms, **common))
+    longer = FrontDesk().judge(
+        command_frame(mono_ms=NOW.boot_ms + limit_ms + 1, **common)
+    )
+    for_ever = FrontDesk().judge(command_frame(mono_ms=2**64 - 1, **common))
+
+    assert outcome(longest) != ("refused", Code.TTL_TOO_LONG)
+    assert outcome(longer) == ("refused", Code.TTL_TOO_LONG)
+    assert outcome(for_ever) == ("refused", Code.TTL_TOO_LONG)
+
+
+def test_a_key_can_have_a_shorter_life_for_its_commands() -> None:
+    desk = FrontDesk().with_key(trusted(HAZARD_KEY, max_ttl_ms=1_000))
+
+    short = desk.judge(command_frame(key=HAZARD_KEY, mono_ms=NOW.boot_ms + 1_000))
+    long = desk.judge(command_frame(key=HAZARD_KEY, mono_ms=NOW.boot_ms + 1_001))
+
+    assert outcome(short) == ("accepted", None)
+    assert outcome(long) == ("refused", Code.TTL_TOO_LONG)
+
+
+@pytest.mark.parametrize("jump_ms", [TEN_YEARS_MS, -TEN_YEARS_MS])
+@pytest.mark.parametrize("label_ms", [0, 2**64 - 1])
+def test_wall_clock_plus_minus_10y_accepts_and_refuses_nothing_wrongly(
+    jump_ms: int, label_ms: int
+) -> None:
+    # I-29: the car's boot clock decides; labels decide nothing.
+    now = Moment(NOW.boot_ms, NOW.wall_ms + jump_ms, ClockQuality.RTC)
+
+    fresh = FrontDesk().judge(command_frame(wall_ms=label_ms), now=now)
+    stale = FrontDesk().judge(command_frame(mono_ms=NOW.boot_ms), now=now)
+
+    assert outcome(fresh) == ("accepted", None)
+    assert outcome(stale) == ("refused", Code.EXPIRED)
+
+
+def test_holdback_then_newer_the_older_command_is_superseded() -> None:
+    # RollJam: what the broker held back is worth nothing after the next one.
+    desk = FrontDesk()
+    held_back = command_frame(seq=1, msg_id=b"\1" * 16)
+    desk.accept(command_frame(seq=2, msg_id=b"\2" * 16))
+
+    assert outcome(desk.judge(held_back)) == ("refused", Code.SUPERSEDED)
+
+
+def test_reordered_lock_unlock_an_older_one_never_overtakes() -> None:
+    # I-8: in every order of arrival, what is accepted rises.
+    frames = [
+        command_frame(
+            UNLOCK if seq % 2 else LOCK, seq=seq, msg_id=seq.to_bytes(16, "big")
+        )
+        for seq in range(1, 5)
+    ]
+
+    for order in permutations(frames):
+        desk = FrontDesk()
+        accepted = []
+        for frame in order:
+            if outcome(desk.judge(frame))[0] == "accepted":
+                accepted.append(desk.accept(frame).seq)
+        assert accepted == sorted(set(accepted))
+        assert accepted[-1] == 4
+
+
+def test_lanes_are_independent() -> None:
+    desk = FrontDesk()
+    desk.accept(command_frame(seq=9))
+
+    verdict = desk.judge(command_frame(PING, seq=1, msg_id=b"\2" * 16))
+
+    assert outcome(verdict) == ("accepted", None)
+
+
+def test_signers_count_for_themselves() -> None:
+    desk = FrontDesk().with_key(trusted(HAZARD_KEY))
+    desk.accept(command_frame(seq=9))
+
+    verdict = desk.judge(command_frame(key=HAZARD_KEY, seq=1, msg_id=b"\2" * 16))
+
+    assert outcome(verdict) == ("accepted", None)
+
+
+def test_sequence_zero_is_before_every_lane() -> None:
+    assert outcome(FrontDesk().judge(command_frame(seq=0))) == (
+        "refused",
+        Code.SUPERSEDED,
+    )
+
+
+def test_retained_command_is_refused() -> None:
+    # retained_command, L9, I-9
+    verdict = FrontDesk().judge(command_frame(), retained=True)
+
+    assert isinstance(verdict, Refused)
+    assert (verdict.code, verdict.executed) == (Code.RETAINED, Executed.NO)
+
+
+def test_forged_busy_single_token_a_refusal_consumes_no_sequence() -> None:
+    # forged_busy_single_token: the identical bytes can come again.
+    desk = FrontDesk()
+    data = command_frame()
+
+    desk.judge(data, retained=True)
+
+    assert outcome(desk.judge(data)) == ("accepted", None)
+
+
+# --- class and direction -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("frame_class", list(FrameClass), ids=lambda c: c.label)
+def test_every_class_at_every_receiver_only_its_own_is_taken(
+    frame_class: FrameClass,
+) -> None:
+    # every_class_at_every_receiver: reflection and confusion
+    desk = FrontDesk()
+    for key in (RENTAL_KEY, RECEIPTS_KEY):
+        data = sign_frame(
+            replace(HEADER, frame_class=frame_class, key_id=key.key_id),
+            build_command(UNLOCK),
+            fleet_id=FLEET_ID,
+            key=key,
+        )
+
+        as_command = desk.judge(data)
+        as_receipt = open_receipt(data, desk.desk)
+
+        if frame_class is not FrameClass.CMD:
+            assert outcome(as_command) == ("dropped", Code.WRONG_DIRECTION)
+        assert isinstance(as_receipt, Dropped)
+        if frame_class is not FrameClass.RECEIPT:
+            assert as_receipt.code is Code.WRONG_DIRECTION
+
+
+@pytest.mark.parametrize("frame_class", list(FrameClass), ids=lambda c: c.label)
+def test_every_class_at_every_receiver_a_relabelled_frame_is_dropped(
+    frame_class: FrameClass,
+) -> None:
+    # The label is signed: one frame cannot be passed off as another class.
+    data = sign_frame(
+        replace(HEADER, frame_class=frame_class),
+        build_command(UNLOCK),
+        fleet_id=FLEET_ID,
+        key=RENTAL_KEY,
+    )
+    relabelled = data[:4] + bytes([FrameClass.CMD]) + data[5:]
+
+    verdict = FrontDesk().judge(relabelled)
+
+    if frame_class is not FrameClass.CMD:
+        assert outcome(verdict) == ("dropped", Code.BAD_SIGNATURE)
+
+
+# --- content -----------------------------------------------------------------------
+
+
+def test_an_opcode_of_a_newer_fleet_is_refused() -> None:
+    verdict = FrontDesk().judge(command_frame(type=0x0208))
+
+    assert outcome(verdict) == ("refused", Code.UNKNOWN_OPCODE)
+
+
+@pytest.mark.parametrize("schema", [0, 2, 255])
+def test_a_schema_of_a_newer_fleet_is_refused_whole(schema: int) -> None:
+    verdict = FrontDesk().judge(command_frame(schema=schema))
+
+    assert outcome(verdict) == ("refused", Code.UNSUPPORTED_SCHEMA)
+
+
+def test_a_payload_with_a_tail_is_refused() -> None:
+    payload = build_command(UNLOCK) + b"\0"
+
+    verdict = FrontDesk().judge(command_frame(payload=payload))
+
+    assert outcome(verdict) == ("refused", Code.NON_CANONICAL)
+
+
+def test_a_payload_that_says_nothing_known_is_refused() -> None:
+    payload = build_command(LOCK)[:20] + b"\x09\0\0\0"
+
+    verdict = FrontDesk().judge(command_frame(LOCK, payload=payload))
+
+    assert outcome(verdict) == ("refused", Code.BAD_PARAM)
+
+
+def test_an_unknown_critical_flag_is_dropped() -> None:
+    data = bytearray(command_frame())
+    data[5] = 0x10
+
+    verdict = FrontDesk().judge(bytes(data))
+
+    assert outcome(verdict) == ("dropped", Code.CRITICAL_FLAG)
+
+
+def test_an_advisory_flag_is_allowed() -> None:
+    verdict = FrontDesk().judge(command_frame(flags=FLAG_HISTORICAL))
+
+    assert outcome(verdict) == ("accepted", None)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        UNLOCK,
+        LOCK,
+        PING,
+        Reserve(
+            RENTAL,
+            ANY_VERSION,
+            NOW.boot_ms + 900_000,
+            lock_default=LockDefault.END,
+            language=b"en",
+            cards=(),
+            sealed=b"",
+        ),
+    ],
+    ids=lambda c: type(c).__name__,
+)
+def test_commands_come_out_as_they_went_in(command: Command) -> None:
+    assert FrontDesk().accept(command_frame(command)).command == command
+
+
+def test_the_journal_is_asked_before_the_session() -> None:
+    # Step 6 before 7: the answer of a past session's command can still be had.
+    data = command_frame()
+    record = JournalRecord(HEADER.msg_id, request_hash(data), b"result", Code.OK)
+    desk = FrontDesk(session_id=OLD_SESSION, journal={HEADER.msg_id: record})
+
+    assert desk.judge(data) == Repeated(b"result")
+
+
+def test_every_refusal_is_one_that_may_be_sent() -> None:
+    # Codes of 0x07xx are never answered.
+    desk = FrontDesk().with_key(trusted(HAZARD_KEY, opcodes=()))
+    refused = [
+        desk.judge(command_frame(), retained=True),
+        desk.judge(command_frame(key=HAZARD_KEY)),
+        desk.judge(command_frame(key=MONITOR_KEY)),
+        desk.judge(command_frame(mono_ms=0)),
+        desk.judge(command_frame(mono_ms=2**63)),
+        desk.judge(command_frame(seq=0)),
+        desk.judge(command_frame(schema=9)),
+        desk.judge(command_frame(type=9)),
+        desk.judge(command_frame(payload=b"")),
+    ]
+
+    for verdict in refused:
+        assert isinstance(verdict, Refused)
+        assert not verdict.code.local_only
+        assert verdict.executed is Executed.NO
+
+
+# --- receipts ----------------------------------------------------------------------
+
+EMPTY: Final = Receipt(bytes(8), 0, bytes(32), 16, (), ())
+
+
+def _receipt_frame(**changes: object) -> bytes:
+    fields: dict[str, object] = {
+        "frame_class": FrameClass.RECEIPT,
+        "type": FrameType.RECEIPT,
+        "key_id": RECEIPTS_KEY.key_id,
+        "lane": 0,
+    }
+    key = RECEIPTS_KEY if "key_id" not in changes else RENTAL_KEY
+    header = replace(HEADER, **(fields | changes))  # type: ignore[arg-type] # by name
+    return sign_frame(header, RECEIPT.build(EMPTY), fleet_id=FLEET_ID, key=key)
+
+
+def test_a_receipt_is_opened_by_its_key() -> None:
+    assert open_receipt(_receipt_frame(), FrontDesk().desk) == EMPTY
+
+
+def test_a_command_key_signs_no_receipts() -> None:
+    # I-22
+    data = _receipt_frame(key_id=RENTAL_KEY.key_id)
+
+    opened = open_receipt(data, FrontDesk().desk)
+
+    assert isinstance(opened, Dropped)
+    assert opened.code is Code.ROLE_FORBIDDEN
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"vehicle_id": CAR_B}, Code.WRONG_VEHICLE),
+        ({"frame_class": FrameClass.CMD}, Code.WRONG_DIRECTION),
+        ({"type": 0x0002}, Code.UNKNOWN_OPCODE),
+        ({"schema": 2}, Code.UNSUPPORTED_SCHEMA),
+    ],
+)
+def test_a_receipt_that_is_not_meant_so_is_dropped(
+    changes: dict[str, object], code: Code
+) -> None:
+    opened = open_receipt(_receipt_frame(**changes), FrontDesk().desk)
+
+    assert isinstance(opened, Dropped)
+    assert opened.code is code
+
+
+def test_a_receipt_of_another_session_counts() -> None:
+    # It names entries, not sessions; a replay frees nothing more.
+    data = _receipt_frame(session_id=OLD_SESSION)
+
+    assert open_receipt(data, FrontDesk(session_id=SESSION).desk) == EMPTY
+
+
+def test_a_receipt_with_a_flipped_bit_is_dropped() -> None:
+    data = bytearray(_receipt_frame())
+    data[100] ^= 1
+
+    opened = open_receipt(bytes(data), FrontDesk().desk)
+
+    assert isinstance(opened, Dropped)
+    assert opened.code is Code.BAD_SIGNATURE
+
+
+# --- flood -------------------------------------------------------------------------
+
+
+def _drain(bucket: Bucket, now: Moment) -> tuple[Bucket, int]:
+    taken = 0
+    while True:
+        bucket, allowed = bucket.take(now=now)
+        if not allowed:
+            return bucket, taken
+        taken += 1
+
+
+def test_flood_bounded_cpu_a_burst_and_then_ten_a_second() -> None:
+    # K23
+    bucket, burst = _drain(Bucket(), NOW)
+    _bucket, later = _drain(bucket, replace(NOW, boot_ms=NOW.boot_ms + 1_000))
+
+    assert burst == BUCKET_SIZE
+    assert later == BUCKET_REFILL_PER_S
+
+
+@given(st.lists(st.integers(0, 5_000), max_size=300))
+def test_flood_bounded_cpu_whatever_the_rhythm(pauses_ms: list[int]) -> None:
+    bucket, boot_ms, taken = Bucket(at_ms=NOW.boot_ms), NOW.boot_ms, 0
+    for pause_ms in pauses_ms:
+        boot_ms += pause_ms
+        bucket, allowed = bucket.take(now=replace(NOW, boot_ms=boot_ms))
+        taken += allowed
+        assert 0 <= bucket.tokens_milli <= BUCKET_SIZE * 1000
+
+    elapsed_s = (boot_ms - NOW.boot_ms) / 1000
+    assert taken <= BUCKET_SIZE + elapsed_s * BUCKET_REFILL_PER_S
+
+
+@given(st.lists(st.integers(100, 5_000), max_size=100))
+def test_a_fleet_that_sends_ten_a_second_is_never_kept_waiting(
+    pauses_ms: list[int],
+) -> None:
+    bucket, boot_ms = Bucket(), NOW.boot_ms
+    for pause_ms in pauses_ms:
+        boot_ms += pause_ms
+        bucket, allowed = bucket.take(now=replace(NOW, boot_ms=boot_ms))
+        assert allowed
+
+
+def test_a_clock_that_stands_still_fills_no_bucket() -> None:
+    bucket, _taken = _drain(Bucket(), NOW)
+
+    assert _drain(bucket, NOW)[1] == 0
+    assert _drain(bucket, replace(NOW, boot_ms=0))[1] == 0
