@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from bridge.errors import OrderRefusedError, Refusal, StoreError
+from bridge.orders import KINDS
 from bridge.wire import LOG
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -59,6 +60,9 @@ _BOUNDS: Final = (
     "expected_tags",
 )
 """What pydantic calls the bounds that a value broke; none of them is the value."""
+
+
+_KINDS: Final = frozenset(KINDS.values())
 
 
 class ProblemError(Exception):
@@ -196,8 +200,12 @@ def _field_error(found: Mapping[str, Any]) -> dict[str, object]:
         if name in context
     }
     where = [str(part)[:NAME_LIMIT] for part in found["loc"]]
-    # The first part is body, query, path or header; a union adds its tag.
-    field = ".".join(where[1:]) or where[0]
+    # The first part is body, query, path or header. In a body the kind of order
+    # follows, which is not a part of the document that came.
+    path = where[1:]
+    if where[0] == "body" and path and path[0] in _KINDS:
+        path = path[1:]
+    field = ".".join(path) or where[0]
     return {
         "field": field,
         "in": where[0],

@@ -13,9 +13,9 @@ from tests.bridge.world import NOW_MS, World
 MADE = datetime.fromtimestamp(NOW_MS / 1000, UTC)
 
 
-def make_fleet(path: Path, cars: int) -> FleetDirectory:
-    fleet = FleetDirectory.create(path, name=path.name, now=MADE)
-    issue_vehicles(fleet, [random_vehicle_id() for _ in range(cars)], now=MADE)
+def make_fleet(path: Path, cars: int, *, now: datetime = MADE) -> FleetDirectory:
+    fleet = FleetDirectory.create(path, name=path.name, now=now)
+    issue_vehicles(fleet, [random_vehicle_id() for _ in range(cars)], now=now)
     return fleet
 
 

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Self
 
 from protocol.codes import FrameClass
 from protocol.topic import parse_topic
@@ -30,7 +31,7 @@ class MemoryLink:
         self._broker = broker
         self.inbox: asyncio.Queue[Message | None] = asyncio.Queue()
 
-    async def __aenter__(self) -> "MemoryLink":
+    async def __aenter__(self) -> Self:
         self._broker.connections += 1
         if self._broker.is_down:
             raise LinkError("the broker is down", failure=LinkFailure.UNREACHABLE)

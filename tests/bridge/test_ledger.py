@@ -39,7 +39,7 @@ def test_any_order_of_arrival_is_told_once_and_in_order(
     arrivals = list(order)
     for position in repeats:
         arrivals.insert(position, order[position % len(order)])
-    ledger, told, stored = Ledger(), [], set[int]()
+    ledger, told, stored = Ledger(), list[int](), set[int]()
 
     for seq in arrivals:
         placed = place(

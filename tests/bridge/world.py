@@ -9,16 +9,14 @@ import asyncio
 import contextlib
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from cryptography import x509
 
 from bridge.commands import CommandRecord, Sendings
 from bridge.dispatch import Dispatcher
-from bridge.errors import RegistryError
 from bridge.intake import Intake
 from bridge.orders import Order
-from bridge.ports import FrameSeen
 from bridge.registry import RegistryDirectory
 from bridge.relay import Relay
 from bridge.signer import (
@@ -37,6 +35,10 @@ from protocol.fleet import FleetPart
 from protocol.keyfile import parse_signing_key
 from tests.bridge.car import Car
 from tests.bridge.memory_broker import MemoryBroker, Message
+
+if TYPE_CHECKING:
+    from bridge.errors import RegistryError
+    from bridge.ports import FrameSeen
 
 NOW_MS: Final = 1_800_000_000_000
 """2027-01-15."""
@@ -191,6 +193,14 @@ class World:
     async def events(self) -> list[str]:
         """Return the types of everything in the outbox."""
         return [row.type for row in await self.store.outbox_after(0, 1000)]
+
+    async def wait_cursor(self, sink: str, position: int) -> None:
+        """Wait until a sink took everything up to `position`."""
+        for _ in range(1_000):
+            if await self.store.cursor(sink) >= position:
+                return
+            await asyncio.sleep(0.01)
+        raise TimeoutError(sink)
 
     def _wake(self) -> None:
         for relay in self.relays:

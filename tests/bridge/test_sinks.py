@@ -1,0 +1,338 @@
+"""From the outbox to consumers: at least once, in order, one never delaying another.
+
+I-25, I-26, I-31, row 30.
+"""
+
+import asyncio
+import json
+import stat
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from standardwebhooks.webhooks import Webhook
+
+from bridge import relay as relay_module
+from bridge.errors import SettingsError, SinkError
+from bridge.rows.outbox import OutboxRow
+from bridge.sinks.json_lines import JsonLinesSink
+from bridge.sinks.webhook import WebhookSink
+from certs.fleet import FleetDirectory
+from protocol.codes import AccessMeans, FrameClass
+from protocol.event import AgentStarted, EngineStarted, Parked, RentalStarted, Resumed
+from protocol.identity import VehicleId
+from tests.bridge.car import RENTAL
+from tests.bridge.world import NOW_MS, World
+from transport.backoff import Backoff
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+BODIES = (
+    AgentStarted(1, bytes(4)),
+    RentalStarted(RENTAL, AccessMeans.CARD, 1_000_000, 60, 80, 400),
+    EngineStarted(RENTAL, 1_000_000),
+    Parked(RENTAL, AccessMeans.CARD, 1_005_000),
+    Resumed(RENTAL, AccessMeans.CARD, 60_000),
+)
+
+
+class MemorySink:
+    """Takes events, after failing as often as it is told to."""
+
+    def __init__(self, name: str = "memory", parallel: int = 4) -> None:
+        self.name = name
+        self.parallel = parallel
+        self.taken: list[OutboxRow] = []
+        self.attempts = 0
+        self.failures: dict[str, list[SinkError]] = {}
+        self.hangs = False
+        self.grew = asyncio.Event()
+
+    async def open(self) -> None:
+        """Nothing to open."""
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+    async def deliver(self, row: OutboxRow) -> None:
+        self.attempts += 1
+        if self.hangs:
+            await asyncio.Event().wait()
+        waiting = self.failures.get(row.type, [])
+        if waiting:
+            raise waiting.pop(0)
+        self.taken.append(row)
+        self.grew.set()
+
+    async def wait_taken(self, count: int) -> None:
+        while len(self.taken) < count:
+            self.grew.clear()
+            await self.grew.wait()
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = Backoff(initial_s=0.001, maximum_s=0.002)
+    monkeypatch.setattr(relay_module, "BACKOFF", quick)
+
+
+async def tell(world: World, *cars: int) -> None:
+    for body in BODIES:
+        for number in cars:
+            car = world.cars[number]
+            await world.say(FrameClass.EVENT, car.event(body), car=car)
+
+
+async def test_events_arrive_once_and_in_order_for_each_car(
+    fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    sink = MemorySink()
+    async with World(fleet, tmp_path / "bridge.sqlite", (sink,)) as world:
+        await tell(world, 0, 1, 2)
+        await sink.wait_taken(15)
+
+        for car in world.cars:
+            types = [r.type for r in sink.taken if r.vehicle_id == car.id]
+            assert types == [
+                "freefloat.agent.started",
+                "freefloat.rental.started",
+                "freefloat.engine.started",
+                "freefloat.rental.parked",
+                "freefloat.rental.resumed",
+            ]
+    assert sink.attempts == 15
+
+
+async def test_a_failed_event_holds_back_its_own_car_and_is_tried_again(
+    fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    sink = MemorySink()
+    sink.failures["freefloat.rental.started"] = [SinkError("503")] * 8
+    async with World(fleet, tmp_path / "bridge.sqlite", (sink,)) as world:
+        await tell(world, 0)
+        await sink.wait_taken(5)
+
+    assert [row.type for row in sink.taken][1] == "freefloat.rental.started"
+    assert sink.attempts == 13
+
+
+async def test_an_event_that_a_consumer_never_wants_is_set_aside_and_kept(
+    fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    sink = MemorySink()
+    no = SinkError("the consumer answered 400", is_permanent=True)
+    sink.failures["freefloat.rental.started"] = [no] * 100
+    async with World(fleet, tmp_path / "bridge.sqlite", (sink,)) as world:
+        await tell(world, 0)
+        await sink.wait_taken(4)
+
+    assert "freefloat.rental.started" not in {row.type for row in sink.taken}
+
+
+async def test_a_consumer_that_hangs_delays_neither_another_nor_the_intake(
+    fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    hanging, quick = MemorySink("hanging"), MemorySink("quick")
+    hanging.hangs = True
+    path = tmp_path / "bridge.sqlite"
+    async with World(fleet, path, (hanging, quick)) as world:
+        await tell(world, 0)
+        await quick.wait_taken(5)
+
+    assert hanging.taken == []
+
+
+async def test_a_restart_goes_on_behind_what_was_taken(
+    fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    path, sink = tmp_path / "bridge.sqlite", MemorySink()
+    async with World(fleet, path, (sink,)) as world:
+        await tell(world, 0)
+        await sink.wait_taken(5)
+        await world.wait_cursor("memory", 5)
+
+    again = MemorySink()
+    async with World(fleet, path, (again,)) as world:
+        await world.say(
+            FrameClass.EVENT, world.cars[1].event(BODIES[0]), car=world.cars[1]
+        )
+        await again.wait_taken(1)
+
+    assert [row.type for row in again.taken] == ["freefloat.agent.started"]
+
+
+async def test_a_crash_before_the_cursor_delivers_again_under_the_same_id(
+    fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    path, sink = tmp_path / "bridge.sqlite", MemorySink()
+    async with World(fleet, path) as world:
+        await tell(world, 0)
+    async with World(fleet, path, (sink,)) as world:
+        await sink.wait_taken(5)
+    again = MemorySink("memory-2")
+    async with World(fleet, path, (again,)):
+        await again.wait_taken(5)
+
+    assert [r.event_id for r in again.taken] == [r.event_id for r in sink.taken]
+    assert [r.body for r in again.taken] == [r.body for r in sink.taken]
+
+
+def row(number: int, body: bytes = b'{"id": "x"}') -> OutboxRow:
+    return OutboxRow(
+        number, f"id-{number}", VehicleId(bytes(16)), "freefloat.test", body, NOW_MS
+    )
+
+
+async def test_json_lines_are_appended_one_event_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    for number in (1, 2):
+        sink = JsonLinesSink("lines", path)
+        await sink.open()
+        await sink.deliver(row(number, json.dumps({"n": number}).encode()))
+        await sink.close()
+
+    assert [json.loads(x)["n"] for x in path.read_text().splitlines()] == [1, 2]
+    assert stat.S_IMODE(path.stat().st_mode) & 0o007 == 0
+
+
+async def test_a_line_that_a_crash_cut_does_not_spoil_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"n": 1}\n{"n": 2')
+    sink = JsonLinesSink("lines", path)
+    await sink.open()
+    await sink.deliver(row(2, b'{"n": 2}'))
+    await sink.close()
+
+    assert path.read_bytes().splitlines()[-1] == b'{"n": 2}'
+
+
+async def test_a_directory_is_no_sink(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="lines"):
+        await JsonLinesSink("lines", tmp_path).open()
+
+
+def test_a_secret_that_is_no_base64_is_a_setting_to_correct() -> None:
+    with pytest.raises(SettingsError, match="secret"):
+        WebhookSink("w", "http://127.0.0.1:1", "whsec_", timeout_s=1, now=lambda: 0)
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Consumer:
+    """A real HTTP server whose answers a test scripts."""
+
+    def __init__(self) -> None:
+        self.answers: list[Handler | int] = []
+        self.requests: list[tuple[dict[str, str], bytes]] = []
+        self.url = ""
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append((dict(request.headers), await request.read()))
+        answer = self.answers.pop(0) if self.answers else 200
+        if isinstance(answer, int):
+            headers = {"Location": "/elsewhere"} if answer in {301, 302, 307} else {}
+            return web.Response(status=answer, headers=headers)
+        return await answer(request)
+
+
+@pytest.fixture
+async def consumer() -> AsyncIterator[Consumer]:
+    made = Consumer()
+    app = web.Application()
+    app.router.add_post("/hook", made.handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    made.url = f"http://{host}:{port}/hook"
+    yield made
+    await runner.cleanup()
+
+
+def webhook(consumer: Consumer, *, timeout_s: float = 5) -> WebhookSink:
+    # standardwebhooks verifies against the machine's clock.
+    def now() -> int:
+        return time.clock_gettime_ns(time.CLOCK_REALTIME) // 1_000_000
+
+    return WebhookSink("hook", consumer.url, SECRET, timeout_s=timeout_s, now=now)
+
+
+@pytest.mark.broker
+async def test_a_webhook_is_signed_by_standard_webhooks(consumer: Consumer) -> None:
+    sink = webhook(consumer)
+    await sink.open()
+    await sink.deliver(row(1))
+    await sink.close()
+
+    headers, body = consumer.requests[0]
+    assert Webhook(SECRET).verify(body, headers) == {"id": "x"}
+    assert headers["webhook-id"] == "id-1"
+    assert headers["Content-Type"].startswith("application/cloudevents+json")
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize(
+    ("status", "is_permanent"),
+    [(500, False), (503, False), (429, False), (404, False), (400, True), (302, False)],
+)
+async def test_everything_but_success_is_not_taken(
+    consumer: Consumer, status: int, is_permanent: bool
+) -> None:
+    consumer.answers = [status]
+    sink = webhook(consumer)
+    await sink.open()
+
+    with pytest.raises(SinkError) as caught:
+        await sink.deliver(row(1))
+    await sink.close()
+
+    assert caught.value.is_permanent is is_permanent
+    assert len(consumer.requests) == 1
+
+
+@pytest.mark.broker
+async def test_a_webhook_that_hangs_or_is_not_there_is_an_error_in_time(
+    consumer: Consumer,
+) -> None:
+    async def hang(_request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(2)
+        return web.Response()
+
+    consumer.answers = [hang]
+    sink = webhook(consumer, timeout_s=0.1)
+    await sink.open()
+
+    with pytest.raises(SinkError, match=r"no answer .* within 0\.1 s"):
+        await sink.deliver(row(1))
+    await sink.close()
+    dead = WebhookSink(
+        "w", "http://127.0.0.1:1/", SECRET, timeout_s=1, now=lambda: NOW_MS
+    )
+    await dead.open()
+    with pytest.raises(SinkError):
+        await dead.deliver(row(1))
+    await dead.close()
+
+
+@pytest.mark.broker
+async def test_a_flaky_consumer_gets_every_event_in_order(
+    fleet: FleetDirectory, tmp_path: Path, consumer: Consumer
+) -> None:
+    # Row 30
+    async def slow(_request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(0.2)
+        return web.Response()
+
+    consumer.answers = [500, 200, slow, 503, 429, 200, 500, 500]
+    sink = webhook(consumer, timeout_s=0.1)
+    async with World(fleet, tmp_path / "bridge.sqlite", (sink,)) as world:
+        await tell(world, 0)
+        await world.wait_cursor("hook", 5)
+
+    taken = list(dict.fromkeys(h["webhook-id"] for h, _ in consumer.requests))
+    async with World(fleet, tmp_path / "bridge.sqlite") as world:
+        rows = await world.store.outbox_after(0, 10)
+    assert taken == [r.event_id for r in rows]
