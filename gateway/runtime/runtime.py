@@ -14,7 +14,7 @@ from typing import Final
 
 from gateway.core.events import AgentStarted, CommandReceived, DeadlineReached, Event
 from gateway.core.ledger import LedgerHead, SealedEntry, seal_entry
-from gateway.core.moment import Moment
+from gateway.core.moment import NEVER, Moment
 from gateway.core.state import State
 from gateway.core.turn import Decision
 from gateway.core.vehicle import handle, next_deadline
@@ -102,7 +102,7 @@ class Runtime:
             state=State(),
             head=LedgerHead(b"", 0, b""),
             receipted=0,
-            journal=Journal(()),
+            journal=Journal((), now=NEVER),
             session=Session(0, random_bytes),
         )
         self._herald = Herald(
@@ -161,7 +161,7 @@ class Runtime:
         standing.state = stored.state
         standing.head = stored.head
         standing.receipted = stored.receipted
-        standing.journal = Journal(stored.journal)
+        standing.journal = Journal(stored.journal, now=self._clock.now())
         standing.session = Session(stored.boot_counter, self._random_bytes)
         self._log.info(
             "= start %d, mode %s, ledger at %d of which %d receipted",
@@ -268,7 +268,7 @@ class Runtime:
                 Commit(decision.state, entries, _accepted(decision, now))
             )
             self._saved_ms = now.boot_ms
-        self._adopt(decision, entries)
+        self._adopt(decision, entries, now)
         self._observer(Step(event, decision, entries, now))
         if entries:
             self._outlet.entries_grew()
@@ -295,7 +295,9 @@ class Runtime:
             )
         )
 
-    def _adopt(self, decision: Decision, entries: Sequence[SealedEntry]) -> None:
+    def _adopt(
+        self, decision: Decision, entries: Sequence[SealedEntry], now: Moment
+    ) -> None:
         standing = self._standing
         if decision.state.mode is not standing.state.mode:
             self._log.info(
@@ -304,7 +306,7 @@ class Runtime:
         standing.state = decision.state
         if decision.accepted is not None:
             accepted = decision.accepted
-            standing.journal.accept(accepted)
+            standing.journal.accept(accepted, now=now)
             standing.session.lanes[accepted.key_id, accepted.lane] = accepted.seq
         for body, entry in zip(decision.entries, entries, strict=True):
             standing.head = LedgerHead(standing.head.ledger_id, entry.seq, entry.hash)

@@ -9,6 +9,7 @@ no shared memory, and a second gateway on one ledger is refused instead of forki
 Rule 3: entries never change; the file itself refuses it.
 """
 
+import ctypes
 import os
 from pathlib import Path
 from typing import Final
@@ -158,9 +159,10 @@ def _prepare(path: Path) -> None:
     directory on the disk is lost by a power cut, however well the file is synced.
     """
     try:
-        if not path.parent.is_dir():
-            path.parent.mkdir(mode=0o700, parents=True)
-            _sync_directory(path.parent.parent)
+        for directory in reversed((path.parent, *path.parent.parents)):
+            if not directory.exists():
+                directory.mkdir(mode=0o700)
+                _sync_directory(directory.parent)
         if not path.exists():
             path.touch(mode=0o600)
             _sync_directory(path.parent)
@@ -186,6 +188,11 @@ def _configure(connection: apsw.Connection, page_limit: int) -> None:
     connection.execute("pragma synchronous = full")
     # Checkpoints are made by the store, which looks at how they end.
     connection.execute("pragma wal_autocheckpoint = 0")
+    # The log stays on the disk when it is closed: see `CHECKPOINT_PAGES`.
+    stays = ctypes.c_int(1)
+    connection.file_control(
+        "main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(stays)
+    )
     connection.execute("pragma trusted_schema = off")
     connection.execute("pragma cell_size_check = on")
     connection.execute(f"pragma max_page_count = {page_limit}")

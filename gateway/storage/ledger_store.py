@@ -42,7 +42,8 @@ LIMIT_KIB: Final = 64 * 1024
 
 CHECKPOINT_PAGES: Final = 256
 """Pages in the write-ahead log at which it is copied into the file: 1 MiB. The log is
-never cut, so that on a full disk its own bytes are room for what still must be kept."""
+never cut or deleted, so that on a full disk its own bytes are room for what still must
+be kept: the end of a rental takes two pages (I-20)."""
 
 T = TypeVar("T")
 

@@ -5,14 +5,23 @@ import logging
 
 import pytest
 
-from gateway.core.events import Choice, DeadlineReached, PinChecked, PinEntered
+from gateway.core.acceptance import JournalRecord
+from gateway.core.events import (
+    Choice,
+    CommandReceived,
+    DeadlineReached,
+    PinChecked,
+    PinEntered,
+)
 from gateway.core.moment import Moment
 from gateway.core.prompts import PromptKey
 from gateway.ports import StoreError
 from gateway.runtime.answer_limit import ANSWERS_BURST, AnswerLimit
+from gateway.runtime.journal import KEPT_MS, KEPT_RECORDS, Journal
 from gateway.runtime.mailbox import Mailbox
 from gateway.runtime.runtime import QUEUE_LIMIT
-from protocol.codes import ClockQuality, Light, RentalMode
+from protocol.codes import ClockQuality, Code, Lane, Light, RentalMode
+from protocol.command import ANY_VERSION, Ping
 from tests.gateway.devices import FakeVault
 from tests.gateway.world import ALICE, PIN, World
 
@@ -237,3 +246,33 @@ def test_keys_without_number_cost_no_memory() -> None:
         limit.allows(number.to_bytes(8, "big"), now=at(0))
 
     assert len(limit._allowances) <= 64
+
+
+def test_the_journal_in_memory_forgets_by_the_stores_rule() -> None:
+    # protocol-design.md 1.2: the last 256, and all of a day.
+    running = JournalRecord(b"runs", b"", None, Code.IN_PROGRESS)
+    done = [
+        JournalRecord(number.to_bytes(2, "big"), b"", b"frame", Code.OK)
+        for number in range(300)
+    ]
+    journal = Journal([running, *done], now=at(0))
+
+    journal.accept(command(b"same day"), now=at(KEPT_MS))
+    same_day = len(journal.newest(1_000))
+    journal.accept(command(b"next day"), now=at(KEPT_MS + 1))
+
+    assert same_day == 302
+    assert len(journal.newest(1_000)) == KEPT_RECORDS + 1
+    assert journal.find(b"runs") == running
+    assert journal.find(done[0].msg_id) is None
+
+
+def command(msg_id: bytes) -> CommandReceived:
+    return CommandReceived(
+        command=Ping(bytes(16), ANY_VERSION, bytes(16)),
+        msg_id=msg_id,
+        request_hash=bytes(32),
+        key_id=bytes(8),
+        lane=Lane.DIAGNOSTICS,
+        seq=1,
+    )

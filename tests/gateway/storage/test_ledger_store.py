@@ -253,6 +253,18 @@ async def test_only_the_owner_can_read_the_ledger(
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077
 
 
+async def test_the_log_stays_as_room_for_a_full_disk(
+    store: LedgerStore, tmp_path: Path
+) -> None:
+    # I-20.
+    await filled(store, 20)
+    before = (tmp_path / "data" / "ledger.db-wal").stat().st_size
+
+    await store.close()
+
+    assert (tmp_path / "data" / "ledger.db-wal").stat().st_size == before > 20_000
+
+
 async def test_entries_cannot_be_changed_even_by_hand(store: LedgerStore) -> None:
     await filled(store, 1)
 
@@ -299,6 +311,7 @@ async def test_a_file_with_flipped_bits_is_not_opened(
     await filled(store, 40)
     await store.close()
     path = tmp_path / "data" / "ledger.db"
+    (tmp_path / "data" / "ledger.db-wal").unlink()
     image = bytearray(path.read_bytes())
     for page in range(1, len(image) // 4096):
         image[page * 4096 : page * 4096 + 16] = b"\xff" * 16
