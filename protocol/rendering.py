@@ -111,10 +111,17 @@ def _head(frame: Frame) -> str:
         words.append(f"0x{header.type:04X} {type_name(header)}")
     if header.frame_class is FrameClass.CMD:
         words.append(f"lane {_lane_name(header.lane)}")
-    words.append(f"seq {header.seq} {len(frame.data)} B")
+    words.append(f"seq {_place(header)} {len(frame.data)} B")
     if header.flags & FLAG_HISTORICAL:
         words.append("historical")
     return " ".join(words)
+
+
+def _place(header: Header) -> str:
+    """Return a sequence; a boot and a count in it for classes that have no ledger."""
+    if header.frame_class in {FrameClass.HELLO, FrameClass.TELEM}:
+        return f"{header.seq >> 32}:{header.seq & 0xFFFF_FFFF}"
+    return str(header.seq)
 
 
 def _lane_name(lane: int) -> str:

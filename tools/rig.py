@@ -107,6 +107,7 @@ async def open_rig(
     broker: str = "auto",
     observer: Observer | None = None,
     webhook: tuple[str, Path] | None = None,
+    api_key: str | None = None,
     tell: Teller = lambda _what, _where: None,
 ) -> AsyncIterator[Rig]:
     """Start everything, yield it, and end it all.
@@ -118,13 +119,13 @@ async def open_rig(
         broker: auto, mosquitto or nats.
         observer: told of every frame at the bridge.
         webhook: a fleet service's URL and the file of its secret.
+        api_key: opens the bridge's API; a new one without it.
         tell: told of each step.
 
     Raises:
         CertsError, BrokerSetupError, SettingsError, StepError: a part cannot start;
             what had started is ended.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     makers = [random_car] * cars if isinstance(cars, int) else list(cars)
     fleet, ids = await asyncio.to_thread(_make_fleet, directory / "fleet", len(makers))
     tell(f"made the fleet's PKI and {len(ids)} cars' keys", str(fleet.path))
@@ -142,7 +143,7 @@ async def open_rig(
             f"started {embedded.kind}, mutual TLS only",
             f"{embedded.host}:{embedded.port}",
         )
-        api_key = secrets.token_urlsafe(32)
+        api_key = api_key or secrets.token_urlsafe(32)
         key_file = write_private(directory / "api.keys", api_key + "\n")
         events_file = directory / "events.jsonl"
         settings = Settings(
@@ -183,6 +184,7 @@ async def open_rig(
 
 def _make_fleet(path: Path, cars: int) -> tuple[FleetDirectory, list[VehicleId]]:
     now = wall_clock()
+    path.parent.mkdir(parents=True, exist_ok=True)
     fleet = FleetDirectory.create(path, name="demo", now=now)
     ids = [random_vehicle_id() for _ in range(cars)]
     issue_vehicles(fleet, ids, now=now)
