@@ -13,9 +13,10 @@ from gateway.core.events import (
 )
 from gateway.core.reading import Reading
 from protocol.board.link import BoardSilent, LinkEvent, OrderRefused, StateReceived
-from protocol.board.message import RefusalReason, State
+from protocol.board.message import AllowEngine, RefusalReason, SetLocks, State
 from protocol.codes import Bits
 
+_ACTUATIONS = (SetLocks, AllowEngine)
 _REFUSALS = {
     RefusalReason.DOOR_OPEN: BoardRefusal.DOOR_OPEN,
     RefusalReason.MOVING: BoardRefusal.MOVING,
@@ -53,11 +54,12 @@ def reading_of(state: State) -> Reading:
 def event_of(said: LinkEvent) -> Event | None:
     """Return the core's event, None for what concerns the link alone.
 
-    A lost order is no event: the core waits for the read-back and judges by it.
+    A lost order is no event: the core waits for the read-back and judges by it. Nor is
+    a refused lamp: it must not fail an unlock that is under way.
     """
     if isinstance(said, StateReceived):
         return BoardReported(reading_of(said.state))
-    if isinstance(said, OrderRefused):
+    if isinstance(said, OrderRefused) and isinstance(said.order, _ACTUATIONS):
         return BoardRefused(_REFUSALS[said.reason])
     if isinstance(said, BoardSilent):
         return BoardLost()
