@@ -58,8 +58,8 @@ def generate() -> str:
         (
             "# The states of a car",
             "",
-            "Made by `python -m tools.states` from `gateway/core/table.py`. Do not edit;",
-            "a test compares.",
+            "Made by `python -m tools.states` from `gateway/core/table.py`. Do not",
+            "edit; a test compares.",
             "",
             *_prose(),
             "",
@@ -82,17 +82,22 @@ def generate() -> str:
             "",
             "Doors and engine are orders to the board. Between the order and its",
             "read-back the mode stays, and one `Pending` at a time waits for at most",
-            f"{ACTUATION_MS // 1_000} s. It ends in one of three ways: the wanted state",
-            "is read back (the trigger, and `OK` to a command), the board refuses (its",
-            "reason, executed *no*), or the time is over (`ACTUATOR_TIMEOUT`, executed",
-            "*maybe*, and a fault that is told once).",
+            f"{ACTUATION_MS // 1_000} s. It ends in one of three ways:",
+            "",
+            "- the wanted state is read back: the trigger, and `OK` to a command;",
+            "- the board refuses: its reason, executed *no*;",
+            "- the time is over: `ACTUATOR_TIMEOUT`, executed *maybe*, and a fault that",
+            "  is told once.",
+            "",
+            "Should the engine start under a lock, the lock fails with `IGNITION_ON` and",
+            "the rental goes on.",
             "",
         )
     )
 
 
 def _prose() -> list[str]:
-    """Return the table's docstring; its rules become a list of Markdown by themselves."""
+    """Return the table's docstring, whose rules are a list in Markdown too."""
     text = inspect.getdoc(table) or ""
     _title, _, rest = text.partition("\n")
     return rest.strip().splitlines()

@@ -83,11 +83,8 @@ def _repeats(state: State, uid: bytes, now_ms: int) -> bool:
 
 
 def _cards(state: State) -> tuple[bytes, ...]:
-    if state.rental is not None:
-        return state.rental.reservation.cards
-    if state.reservation is not None:
-        return state.reservation.cards
-    return ()
+    held = state.reservation if state.rental is None else state.rental.reservation
+    return () if held is None else held.cards
 
 
 def _act_on_own_card(turn: Turn, uid: bytes, rental_id: bytes, digest: bytes) -> None:

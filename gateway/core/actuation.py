@@ -6,7 +6,7 @@ the deadline passed and nobody knows (I-10). The board checks the physics again 
 itself before it moves anything (I-1); the checks here save a customer the wait.
 """
 
-from typing import Final
+from typing import Final, assert_never
 
 from gateway.core.actions import AllowEngine, DriveLocks
 from gateway.core.events import BoardRefusal
@@ -85,6 +85,8 @@ def reads_back(pending: Pending, reading: Reading) -> bool:
             return reading.engine_released
         case Purpose.HOLD:
             return not reading.engine_released
+        case _:
+            assert_never(pending.purpose)
 
 
 def complete(turn: Turn, pending: Pending) -> None:
@@ -119,6 +121,8 @@ def complete(turn: Turn, pending: Pending) -> None:
             turn.change_rental(pin_accepted=False)
         case Purpose.PLAIN_LOCK:
             pass
+        case _:
+            assert_never(pending.purpose)
     turn.answer(pending.request, Code.OK, Executed.YES)
 
 

@@ -6,7 +6,7 @@ here consumes nothing; an accepted command is journalled in the same commit as w
 causes, and answered exactly once (I-5, I-10).
 """
 
-from typing import Final
+from typing import Final, assert_never
 
 from gateway.core.access import lock_purpose
 from gateway.core.actions import FlashHazards
@@ -99,6 +99,8 @@ def _carry_out(  # noqa: C901 - one branch for each opcode
             _release(turn, event, request)
         case orders.EngineHold():
             _hold(turn, event, request)
+        case _:
+            assert_never(command)
 
 
 def _done(turn: Turn, event: CommandReceived, request: Request, code: Code) -> None:

@@ -7,7 +7,7 @@ the state and survives restarts, so that pulling the plug wins no attempts.
 """
 
 from dataclasses import replace
-from typing import Final
+from typing import Final, assert_never
 
 from gateway.core.actions import CheckPin
 from gateway.core.actuation import begin_actuation
@@ -75,6 +75,8 @@ def take_verdict(turn: Turn, event: PinChecked) -> None:
             # The reservation carried no verifier, or one for another car: no entry can
             # be right, so the fleet must release the engine.
             turn.notify(Prompt(PromptKey.PIN_BLOCKED_FOR_GOOD))
+        case _:
+            assert_never(event.verdict)
 
 
 def _count_wrong(turn: Turn) -> None:

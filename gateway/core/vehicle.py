@@ -6,6 +6,8 @@ effect. The shell commits before it acts (architecture.md: intent is durable bef
 bolt moves). `next_deadline` says when to call again although nothing happened.
 """
 
+from typing import assert_never
+
 from gateway.core import actuation, pin, refuelling
 from gateway.core.access import present_card
 from gateway.core.actions import AllowEngine
@@ -144,6 +146,8 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901 - one branch for each
             _choose(turn, choice)
         case AgentStarted() | DeadlineReached():
             pass
+        case _:
+            assert_never(event)
 
 
 def _start(turn: Turn, event: AgentStarted) -> None:

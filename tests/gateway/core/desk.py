@@ -3,7 +3,6 @@
 Keys are the published test keys. Nothing of the core is replaced.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -61,7 +60,7 @@ def trusted(
         public_key=key.verify_key.raw,
         role=role,
         opcodes=opcodes,
-        lanes=lanes,
+        lanes=self.lanes,
         max_ttl_ms=max_ttl_ms,
         not_before_ms=NOW.wall_ms - DAY_MS,
         not_after_ms=NOW.wall_ms + DAY_MS,
@@ -134,7 +133,6 @@ class FrontDesk:
 
     @property
     def desk(self) -> Desk:
-        lanes: Mapping[tuple[bytes, Lane], int] = self.lanes
         return Desk(
             vehicle_id=CAR_A,
             fleet_id=FLEET_ID,

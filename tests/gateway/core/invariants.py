@@ -80,12 +80,19 @@ def _require_prudent_orders(decision: Decision, now: Moment) -> None:
             case DriveLocks(locked=True):
                 assert reading is not None
                 assert age_ms <= 2_000
-                assert not (reading.engine_running or reading.ignition_on)
-                assert not (reading.door_open or reading.boot_open or reading.moving)
+                assert not any(
+                    (
+                        reading.engine_running,
+                        reading.ignition_on,
+                        reading.moving,
+                        reading.door_open,
+                        reading.boot_open,
+                    )
+                )
             case AllowEngine(released=False):
                 assert reading is not None
                 assert age_ms <= 2_000
-                assert not (reading.engine_running or reading.moving)
+                assert not any((reading.engine_running, reading.moving))
             case _:
                 pass
 

@@ -4,7 +4,6 @@ Everything goes through `handle` and `next_deadline`; nothing of the core is rep
 After every step the invariants of `tests.gateway.core.invariants` are checked.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from enum import Enum, unique
 from itertools import count
@@ -139,7 +138,7 @@ class Scene:
         self.vault_answers = True
         self.decisions: list[Decision] = []
         self.open_requests: set[bytes] = set()
-        self._ids: Iterator[int] = count(1)
+        self._ids = count(1)
         if state is None:
             self.start()
             self.report()
@@ -334,7 +333,7 @@ class Scene:
         return True
 
     def _require_one_answer(self, event: Event, decision: Decision) -> None:
-        """I-10: an accepted command is answered once, a refused one consumes nothing."""
+        """I-10: accepted is answered once, refused consumes nothing."""
         refusals = [a for a in decision.actions if isinstance(a, SendRefusal)]
         if isinstance(event, CommandReceived):
             assert len(refusals) == (0 if decision.accepted is event else 1)

@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.core.actuation import complete
 from gateway.core.appearance import condition_of, light_of, snapshot_of
 from gateway.core.events import PinEntered, ReaderLost, ReaderRecovered
 from gateway.core.prompts import PromptKey
-from gateway.core.state import State
+from gateway.core.rental import known
+from gateway.core.state import Pending, Purpose, State
 from gateway.core.turn import Turn
-from protocol.codes import Bits, Condition, FaultKind, Light, RentalMode
+from protocol.codes import AccessMeans, Bits, Condition, FaultKind, Light, RentalMode
 from protocol.event import FaultCleared, FaultRaised
 from tests.gateway.core.scene import RESTING, BoardMood, Scene
 
@@ -48,7 +50,9 @@ def test_a_silent_board_is_the_fault_pattern_in_every_mode(mode: RentalMode) -> 
 
 @pytest.mark.parametrize("mode", list(RentalMode))
 @pytest.mark.parametrize("fault", list(FaultKind))
-def test_nothing_is_green_that_does_not_work(mode: RentalMode, fault: FaultKind) -> None:
+def test_nothing_is_green_that_does_not_work(
+    mode: RentalMode, fault: FaultKind
+) -> None:
     # H15
     state = State(mode=mode, reading=RESTING, faults=frozenset({fault}))
 
@@ -87,21 +91,21 @@ def test_a_driver_without_a_board_is_told_no_level() -> None:
     scene = Scene()
     scene.be(RentalMode.DRIVING)
     scene.board(energy_pct=10)
-    assert scene.prompt is PromptKey.ENERGY_LOW
+    before = scene.prompt
 
     scene.lose_board()
 
-    assert scene.prompt is PromptKey.NONE
+    assert (before, scene.prompt) == (PromptKey.ENERGY_LOW, PromptKey.NONE)
 
 
 def test_a_driver_without_a_board_is_promised_no_engine() -> None:
     scene = Scene()
     scene.rent_and_release()
-    assert scene.prompt is PromptKey.MAY_START
+    before = scene.prompt
 
     scene.lose_board()
 
-    assert scene.prompt is PromptKey.NONE
+    assert (before, scene.prompt) == (PromptKey.MAY_START, PromptKey.NONE)
 
 
 def test_a_snapshot_without_a_reading_knows_nothing_of_the_car() -> None:
@@ -130,10 +134,10 @@ def test_a_passing_word_stands_for_five_seconds() -> None:
     scene.happen(PinEntered("letters"))
 
     scene.advance(4.999)
-    assert scene.prompt is PromptKey.PIN_MALFORMED
+    passing = scene.prompt
     scene.advance(0.001)
 
-    assert scene.prompt is PromptKey.ENTER_PIN
+    assert (passing, scene.prompt) == (PromptKey.PIN_MALFORMED, PromptKey.ENTER_PIN)
 
 
 def test_an_opening_by_card_takes_the_refusal_before_it_away() -> None:
@@ -153,6 +157,21 @@ def test_asking_for_a_rental_where_there_is_none_is_a_fault_of_the_program() -> 
 
     with pytest.raises(LookupError, match="mode AVAILABLE without a rental"):
         turn.change_rental(driven=True)
+
+
+def test_what_no_read_back_brought_is_not_read() -> None:
+    turn = Turn(State(), Scene().now)
+
+    with pytest.raises(LookupError, match="a read-back without a reading"):
+        known(turn)
+
+
+def test_a_rental_does_not_start_without_a_reservation() -> None:
+    turn = Turn(State(mode=RentalMode.RESERVED, reading=RESTING), Scene().now)
+    pending = Pending(Purpose.START, 5, AccessMeans.CARD, bytes(32), None)
+
+    with pytest.raises(LookupError, match="starts from a reservation only"):
+        complete(turn, pending)
 
 
 def test_typed_pins_do_not_show_in_the_event() -> None:

@@ -62,9 +62,7 @@ def test_a_hello_tells_the_last_outcomes_and_no_more() -> None:
 
 
 def test_a_hello_fits_its_frame_at_its_fullest() -> None:
-    lanes = {
-        (bytes([key]) * 8, lane): 2**64 - 1 for key in range(9) for lane in Lane
-    }
+    lanes = {(bytes([key]) * 8, lane): 2**64 - 1 for key in range(9) for lane in Lane}
     journal = (JournalRecord(bytes(16), bytes(32), None, Code.OK),) * 300
 
     hello = _hello(State(), lanes=lanes, journal=journal)

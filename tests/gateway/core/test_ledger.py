@@ -58,9 +58,7 @@ def _sealed(count: int = len(BODIES)) -> tuple[list[SealedEntry], LedgerHead]:
     head, entries = EMPTY, []
     for number in range(count):
         now = replace(NOW, boot_ms=NOW.boot_ms + number)
-        entry, head = seal_entry(
-            BODIES[number % len(BODIES)], head, SIGNATORY, now=now
-        )
+        entry, head = seal_entry(BODIES[number % len(BODIES)], head, SIGNATORY, now=now)
         entries.append(entry)
     return entries, head
 

@@ -247,9 +247,7 @@ def test_a_parked_rental_is_ended_without_opening_the_car() -> None:
     assert ended.parking_ms == 60_000
 
 
-@pytest.mark.parametrize(
-    "lock_mode", [LockMode.DEFAULT, LockMode.PARK, LockMode.PLAIN]
-)
+@pytest.mark.parametrize("lock_mode", [LockMode.DEFAULT, LockMode.PARK, LockMode.PLAIN])
 def test_a_parked_car_is_already_locked(lock_mode: LockMode) -> None:
     scene = Scene()
     scene.be(RentalMode.PARKED)

@@ -28,11 +28,11 @@ from tests.gateway.core.scene import (
 )
 
 BOUND: dict[str, Callable[[bytes, int], Command]] = {
-    "unlock": lambda rental, version: unlock(rental, version),
+    "unlock": unlock,
     "lock": lambda rental, version: lock(LockMode.DEFAULT, rental, version),
-    "release": lambda rental, version: release(rental, version),
-    "hold": lambda rental, version: hold(rental, version),
-    "cancel": lambda rental, version: cancel(rental, version),
+    "release": release,
+    "hold": hold,
+    "cancel": cancel,
     "set mode": lambda rental, version: set_mode(ModeRequest.PARK, rental, version),
     "hazards": lambda rental, version: orders.FlashHazards(rental, version, 5),
 }

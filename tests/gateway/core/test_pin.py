@@ -79,7 +79,17 @@ def test_a_right_pin_forgives_the_wrong_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    "typed", ["", "123", "123456789", "abcd", "12a4", "１２３４", "-123", "12 4"]
+    "typed",
+    [
+        "",
+        "123",
+        "123456789",
+        "abcd",
+        "12a4",
+        "\uff11\uff12\uff13\uff14",
+        "-123",
+        "12 4",
+    ],
 )
 def test_what_cannot_be_a_pin_costs_no_attempt(typed: str) -> None:
     # A PIN of letters is a slip, and says nothing about knowing the PIN.
@@ -122,7 +132,7 @@ def test_the_third_block_is_lifted_by_the_fleet_only() -> None:
             scene.type_pin(WRONG_PIN)
         scene.advance(61)
     assert [told.block for told in scene.told(PinBlocked)] == [1, 2, 3]
-    assert scene.prompt is PromptKey.PIN_BLOCKED_FOR_GOOD
+    blocked = scene.prompt
     scene.advance(100_000)
     scene.forget()
     scene.type_pin()
@@ -130,6 +140,7 @@ def test_the_third_block_is_lifted_by_the_fleet_only() -> None:
 
     result = scene.answer(release())
 
+    assert blocked is PromptKey.PIN_BLOCKED_FOR_GOOD
     assert result.code is Code.OK
     assert scene.one(EngineReleased).means is AccessMeans.COMMAND
     assert scene.prompt is PromptKey.MAY_START

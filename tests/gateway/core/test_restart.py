@@ -1,4 +1,4 @@
-"""Restarts of the agent and of the machine (I-5, I-10, I-28, protocol-design.md 1.3)."""
+"""Restarts of agent and machine (I-5, I-10, I-28, protocol-design.md 1.3)."""
 
 from dataclasses import replace
 
