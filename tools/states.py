@@ -86,11 +86,11 @@ def generate() -> str:
             "",
             "- the wanted state is read back: the trigger, and `OK` to a command;",
             "- the board refuses: its reason, executed *no*;",
-            "- the time is over: `ACTUATOR_TIMEOUT`, executed *maybe*, and a fault that",
-            "  is told once.",
+            "- the time is over: `ACTUATOR_TIMEOUT`, executed *maybe*, and a fault,",
+            "  told once.",
             "",
-            "Should the engine start under a lock, the lock fails with `IGNITION_ON` and",
-            "the rental goes on.",
+            "Should the engine start under a lock, the lock fails with `IGNITION_ON`",
+            "and the rental goes on.",
             "",
         )
     )

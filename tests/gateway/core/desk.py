@@ -60,7 +60,7 @@ def trusted(
         public_key=key.verify_key.raw,
         role=role,
         opcodes=opcodes,
-        lanes=self.lanes,
+        lanes=lanes,
         max_ttl_ms=max_ttl_ms,
         not_before_ms=NOW.wall_ms - DAY_MS,
         not_after_ms=NOW.wall_ms + DAY_MS,
@@ -138,7 +138,7 @@ class FrontDesk:
             fleet_id=FLEET_ID,
             session_id=self.session_id,
             bundle=self.bundle,
-            lanes=lanes,
+            lanes=self.lanes,
             journal=self.journal.get,
         )
 
