@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import msgspec
 
 from firmware_emulator.car import Car
-from firmware_emulator.errors import EmulatorError
+from firmware_emulator.errors import CarFileError
 from firmware_emulator.street import City, Heading, Place
 
 CAR_FILE: Final = "car.json"
@@ -22,10 +22,6 @@ FORMAT: Final = 1
 _FILE_LIMIT: Final = 4_096
 
 Litres = Annotated[float, msgspec.Meta(ge=0, le=1_000)]
-
-
-class CarFileError(EmulatorError):
-    """A car file cannot be read."""
 
 
 class _CarFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,14 +81,10 @@ def load_car(path: Path, rng: Random, city: City | None = None) -> Car | None:
         read = msgspec.json.decode(data, type=_CarFile)
         heading = Heading(read.heading_deg)
     except (msgspec.DecodeError, ValueError) as error:
-        raise CarFileError(
-            f"{path} is no car file: {error}; remove it for another car"
-        ) from None
+        raise CarFileError(f"{path} is no car file: {error}") from None
     place = Place(read.east_mm, read.north_mm)
     if read.format != FORMAT or not city.is_street(place):
-        raise CarFileError(
-            f"{path} is of another format or city; remove it for another car"
-        )
+        raise CarFileError(f"{path} is of another format or city")
     return Car(
         rng,
         city=city,

@@ -53,8 +53,8 @@ class Bridge:
         parts = urllib.parse.urlsplit(self.url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise DemandError(
-                f"{self.url!r} is no address of an API: it begins with http:// or "
-                "https:// and names a host"
+                f"{self.url!r} is no address of an API",
+                "it begins with http:// or https:// and names a host and a port",
             )
 
     async def reserve(

@@ -7,12 +7,12 @@ import pytest
 
 from firmware_emulator import virtual_time
 from firmware_emulator.car import Car
-from firmware_emulator.car_file import CarFileError, load_car, save_car
+from firmware_emulator.car_file import load_car, save_car
 from firmware_emulator.chance import seeded
 from firmware_emulator.clock import EmulatedClock
 from firmware_emulator.devices import EmulatedDevices, random_car
 from firmware_emulator.display import words_of
-from firmware_emulator.errors import StepError
+from firmware_emulator.errors import CarFileError, StepError
 from firmware_emulator.positioning import EmulatedPositioning
 from firmware_emulator.reader import Card, EmulatedReader
 from firmware_emulator.street import City, Place
