@@ -114,6 +114,11 @@ class Bridge:
         self._relays = relays
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a link to the broker now."""
+        return self._wire.is_connected
+
     async def wait_connected(self) -> None:
         """Wait until there is a link to the broker."""
         await self._wire.wait_connected()

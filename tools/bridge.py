@@ -30,7 +30,7 @@ from bridge.settings import (
     WebhookSettings,
     load_settings,
 )
-from tools.broker_address import DEFAULT_PORT, BrokerAddress
+from tools.broker_address import DEFAULT_PORT, LAST_PORT, BrokerAddress
 from tools.console import examples, facts, json_option, print_json, step
 
 DEFAULT_API: Final = ("127.0.0.1", 8080)
@@ -58,6 +58,30 @@ Settings file:
   url = "https://billing.example/hooks/freefloat"
   secret_file = "billing.secret"
 """
+
+
+class ListenAddress(click.ParamType[tuple[str, int]]):
+    """Reads ``HOST:PORT`` of a server of ours; port 0 lets the system choose."""
+
+    name = "HOST:PORT"
+
+    def convert(
+        self,
+        value: str | tuple[str, int],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[str, int]:
+        """Return host and port, or fail with the rule."""
+        if isinstance(value, tuple):
+            return value
+        host, _colon, port = value.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > LAST_PORT:
+            self.fail(
+                f"{value!r} is not HOST:PORT with a port from 0 to {LAST_PORT}",
+                param,
+                ctx,
+            )
+        return host.strip("[]"), int(port)
 
 
 @click.group(
@@ -105,8 +129,9 @@ def bridge() -> None:
 )
 @click.option(
     "--api",
-    type=BrokerAddress(),
-    help="Where the API listens.  [default: 127.0.0.1:8080]",
+    type=ListenAddress(),
+    help="Where the API listens; port 0 lets the system choose.  "
+    "[default: 127.0.0.1:8080]",
 )
 @click.option(
     "--json-lines",

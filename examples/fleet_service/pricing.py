@@ -120,16 +120,16 @@ def price(report: Report, *, bonus_min: int = 0, tariff: Tariff = CARD) -> Invoi
     earned = bonus_of(report, tariff)
     lines = [
         Line(
-            f"{report.driving_min} driving minutes",
+            _minutes(report.driving_min, "driving"),
             report.driving_min * tariff.driving_minute,
         ),
         Line(
-            f"{report.parking_min} parking minutes",
+            _minutes(report.parking_min, "parking"),
             report.parking_min * tariff.parking_minute,
         ),
     ]
     if used:
-        lines.append(Line(f"{used} bonus minutes", -used * tariff.driving_minute))
+        lines.append(Line(_minutes(used, "bonus"), -used * tariff.driving_minute))
     if is_left_empty(report, tariff):
         lines.append(
             Line(f"refuelling: {report.range_km} km were left", tariff.manual_refuel)
@@ -162,6 +162,10 @@ def bonus_of(report: Report, tariff: Tariff = CARD) -> int:
 def is_left_empty(report: Report, tariff: Tariff = CARD) -> bool:
     """Return whether the driver pays for refuelling; exactly 15 km is too little."""
     return report.range_km is not None and report.range_km <= tariff.range_limit_km
+
+
+def _minutes(count: int, kind: str) -> str:
+    return f"{count} {kind} minute{'' if count == 1 else 's'}"
 
 
 def _count(data: Mapping[str, object], name: str) -> int:

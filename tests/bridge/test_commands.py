@@ -485,3 +485,44 @@ async def test_a_command_that_was_open_at_a_crash_becomes_unknown(
     unknown = await world.store.command(command.command_id)
     assert unknown is not None
     assert unknown.state is CommandState.TIMED_OUT
+
+
+async def test_a_full_list_proves_by_an_older_command_that_it_holds(
+    world: World,
+) -> None:
+    # The list is the end of the car's journal: 32 entries, and this one is not there.
+    await world.greet()
+    for _ in range(32):
+        command = await world.order(UNLOCK)
+        frame = await world.broker.next_sent(FrameClass.CMD)
+        await world.say(FrameClass.RESULT, world.car.result(frame))
+        world.advance(1)
+    early = await world.order(UNLOCK)
+    world.advance(30)
+    late = await world.order(LOCK)
+    world.car.reboot()
+
+    await world.say(FrameClass.HELLO, world.car.hello())
+
+    for command in (early, late):
+        settled = await world.store.command(command.command_id)
+        assert settled is not None
+        assert settled.state is CommandState.EXPIRED, command.kind
+
+
+async def test_a_full_list_of_newer_commands_proves_nothing(world: World) -> None:
+    await world.greet()
+    lost = await world.order(UNLOCK)
+    await world.broker.next_sent(FrameClass.CMD)
+    for _ in range(32):
+        world.advance(1)
+        await world.order(LOCK)
+        frame = await world.broker.next_sent(FrameClass.CMD)
+        await world.say(FrameClass.RESULT, world.car.result(frame))
+    world.car.reboot()
+
+    await world.say(FrameClass.HELLO, world.car.hello())
+
+    still = await world.store.command(lost.command_id)
+    assert still is not None
+    assert not still.state.is_terminal

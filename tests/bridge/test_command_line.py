@@ -1,0 +1,155 @@
+"""`freefloat bridge run` as a person runs it: what is wrong is said, nothing hangs."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from certs.fleet import FleetDirectory
+from protocol.fleet import FleetPart
+from tests.bridge.conftest import make_fleet
+from tests.bridge.test_real_broker import clock
+from tests.tools.command_line import PYTHON, SOURCES, freefloat, require_clear_failure
+
+pytestmark = pytest.mark.demo
+
+
+@pytest.fixture(scope="module")
+def today(tmp_path_factory: pytest.TempPathFactory) -> FleetDirectory:
+    return make_fleet(tmp_path_factory.mktemp("today") / "fleet", 1, now=clock())
+
+
+@contextlib.contextmanager
+def running(*arguments: str | Path, cwd: Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [*PYTHON, "bridge", "run", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(SOURCES), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_with_the_broker_down_it_says_so_keeps_trying_and_ends_cleanly(
+    today: FleetDirectory, tmp_path: Path, number: signal.Signals
+) -> None:
+    arguments = ("--fleet", today.path, "--broker", "127.0.0.1:1", "--json")
+    with running(*arguments, "--api", "127.0.0.1:0", cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        told = json.loads(process.stdout.readline())
+        line = ""
+        while "no link" not in line:
+            line = process.stderr.readline()
+            assert line, "ended without saying that there is no broker"
+        process.send_signal(number)
+        _out, errors = process.communicate(timeout=15)
+
+    assert told["api"].startswith("http://127.0.0.1:")
+    assert "nothing listens at 127.0.0.1:1" in line
+    assert "next try in" in line
+    assert process.returncode == 0, errors
+    assert "Traceback" not in errors
+
+
+def test_a_port_in_use_is_said(today: FleetDirectory, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = freefloat(
+            *("bridge", "run", "--fleet", today.path),
+            *("--broker", "127.0.0.1:1", "--api", f"127.0.0.1:{port}"),
+            cwd=tmp_path,
+        )
+
+    require_clear_failure(
+        done, f"127.0.0.1:{port}", "Address already in use", "api.port"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[fleet]\ndirectory = "fleet"\ncolour = 1\n', "unknown field 'colour'"),
+        ('[fleet]\ndirectory = "fleet"\n[broker]\nport = 99999\n', "$.broker.port"),
+        ("[fleet", "not TOML"),
+    ],
+)
+def test_a_settings_file_that_is_wrong_is_said(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    (tmp_path / "bridge.toml").write_text(text)
+
+    done = freefloat("bridge", "run", "--config", "bridge.toml", cwd=tmp_path)
+
+    require_clear_failure(done, said)
+
+
+def test_a_settings_file_that_is_not_there_is_said(tmp_path: Path) -> None:
+    done = freefloat("bridge", "run", "--config", "bridge.toml", cwd=tmp_path)
+
+    require_clear_failure(done, "bridge.toml", "No such file")
+
+
+def test_a_missing_or_expired_certificate_is_said(
+    tmp_path: Path, fleet: FleetDirectory
+) -> None:
+    # The session's fleet is of 2027: its certificates are not valid yet, or no more.
+    dated = freefloat("bridge", "run", "--fleet", fleet.path, cwd=tmp_path)
+    missing = make_fleet(tmp_path / "fleet", 1, now=clock())
+    (missing.path / FleetPart.BRIDGE / "tls.crt").unlink()
+    gone = freefloat("bridge", "run", "--fleet", missing.path, cwd=tmp_path)
+
+    # The transport's sentences hold their own advice.
+    for done, what in ((dated, "is not valid before"), (gone, "does not exist")):
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: certificate ")
+        assert what in done.stderr
+        assert ": check " in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "--config FILE or --fleet DIR"),
+        (("--config", "x.toml", "--fleet", "fleet"), "--config already says"),
+        (("--fleet", "fleet", "--broker", "host:0"), "1 to 65535"),
+        (("--fleet", "fleet", "--api", "host:70000"), "0 to 65535"),
+    ],
+)
+def test_a_command_line_that_contradicts_itself_is_said(
+    tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    done = freefloat("bridge", "run", *arguments, cwd=tmp_path)
+
+    require_clear_failure(done, said, code=2)
+
+
+def test_importing_the_bridge_has_no_side_effect(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import bridge.bootstrap, tools.bridge"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(SOURCES)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []
