@@ -16,6 +16,7 @@ from firmware_emulator.clock import EmulatedClock
 from firmware_emulator.customer import Customer
 from firmware_emulator.devices import EmulatedDevices
 from firmware_emulator.errors import StepError
+from firmware_emulator.fleet import FleetPlan, random_rental
 from firmware_emulator.reader import Card
 from firmware_emulator.rental_script import (
     LOW_SOON_L,
@@ -374,6 +375,43 @@ def test_the_same_seed_makes_the_same_rental_to_the_millisecond(tmp_path: Path) 
         return seen
 
     assert day("monday") == day("again")
+
+
+def random_day(tmp_path: Path, seed: int) -> list[tuple[int, str]]:
+    """Three random customers, one after another; return the car's whole ledger."""
+    ledger: list[tuple[int, str]] = []
+
+    async def story(scene: Scene) -> None:
+        rng = seeded(seed, "day")
+        for number in range(3):
+            customer = Customer(scene.devices, Card.random(rng), PIN)
+            result = await scene.fleet.reserve(
+                scene.vehicle.vehicle_id,
+                rental_id=bytes([number + 1]) * 16,
+                card_uid=customer.card.uid,
+                pin=PIN,
+            )
+            must_be_ok(result)
+            async for _ in play(random_rental(rng, FleetPlan(seed), PIN), customer):
+                await scene.devices.clock.sleep(rng.randrange(10_000))
+        await scene.all_reported()
+        assert len(scene.account.of_kind(RentalEnded)) == 3
+        ledger.extend(
+            (entry.at_ms, type(entry.body).__name__)
+            for entry in scene.devices.witness.entries
+        )
+
+    tmp_path.mkdir()
+    simulate(tmp_path, story, seed)
+    return ledger
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_same_seed_lives_the_same_day(tmp_path: Path, seed: int) -> None:
+    first = random_day(tmp_path / "first", seed)
+
+    assert first == random_day(tmp_path / "again", seed)
+    assert first != random_day(tmp_path / "other", seed + 100)
 
 
 def test_a_step_that_does_not_come_about_names_what_was_missing(tmp_path: Path) -> None:

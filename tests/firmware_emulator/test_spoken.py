@@ -1,5 +1,8 @@
 """What can be said to an emulated car: scripts are read whole and strictly."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,3 +78,15 @@ def test_any_line_is_read_or_refused_with_one_error(text: str) -> None:
 def test_every_verb_has_a_usage_that_begins_with_it(name: str) -> None:
     assert VERBS[name].usage.split()[0] == name
     assert VERBS[name].summary
+
+
+def test_every_script_of_the_manual_can_be_played() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "test-engineers.md").read_text()
+    scripts = re.findall(r"```script\n(.*?)```", manual, flags=re.DOTALL)
+    inline = re.findall(r"^\| `([a-z]+ [a-z`, ]+)` \|", manual, flags=re.MULTILINE)
+
+    lines = [line for text in scripts for line in parse_script(text)]
+    spoken = [parse_line(text) for row in inline for text in row.split("`, `")]
+
+    assert len(lines) >= 8
+    assert len(spoken) >= 10
