@@ -149,9 +149,7 @@ async def _run(stage: Stage, *, keep: bool) -> None:
             aiohttp.ClientSession(rig.bridge.api_url, headers={"X-Api-Key": api_key})
         )
         scenes = Scenes(story, rig, api, service, postbox, pause_s=stage.pause_s)
-        await scenes.connect()
-        await scenes.rent()
-        await scenes.rent_offline()
+        await _play(scenes, rig)
         if story.frames_refused:
             raise StepError(
                 f"the bridge did not take {len(story.frames_refused)} frames: "
@@ -165,6 +163,25 @@ async def _run(stage: Stage, *, keep: bool) -> None:
         if keep:
             await _keep(rig, story)
     click.echo("Nothing is left running.")
+
+
+async def _play(scenes: Scenes, rig: Rig) -> None:
+    """Play all scenes, for as long as the broker lives.
+
+    Raises:
+        BrokerDiedError: it does not; with the last words of its log.
+    """
+    acts = asyncio.create_task(scenes.play())
+    died = asyncio.create_task(rig.broker.wait_died())
+    try:
+        await asyncio.wait({acts, died}, return_when=asyncio.FIRST_COMPLETED)
+        if died.done():
+            raise died.result()
+        await acts
+    finally:
+        for task in (acts, died):
+            task.cancel()
+        await asyncio.gather(acts, died, return_exceptions=True)
 
 
 async def _keep(rig: Rig, story: Story) -> None:

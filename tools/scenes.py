@@ -112,6 +112,16 @@ class Scenes:
         self._postbox = postbox
         self._rng = random.Random(7)  # noqa: S311 - card numbers, no secrets
 
+    async def play(self) -> None:
+        """Play all three.
+
+        Raises:
+            StepError: something did not come about; it says what.
+        """
+        await self.connect()
+        await self.rent()
+        await self.rent_offline()
+
     # --- the cars connect -----------------------------------------------------------
 
     async def connect(self) -> None:
