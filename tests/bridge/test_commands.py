@@ -241,6 +241,7 @@ async def test_a_signed_end_is_never_changed(world: World) -> None:
     settled = await world.store.command(command.command_id)
     assert settled is not None
     assert (settled.state, settled.code) == (CommandState.SUCCEEDED, Code.OK)
+    assert await world.store.dead_letters() == []
 
 
 async def test_a_result_for_other_bytes_settles_nothing(world: World) -> None:

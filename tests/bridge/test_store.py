@@ -1,0 +1,100 @@
+"""The store: durable on every connection, whole or not at all."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, text
+
+from bridge.errors import StoreError
+from bridge.ingest import Rejection
+from bridge.rows import batches
+from bridge.store import Store
+from protocol.codes import AccessMeans, Code, FrameClass
+from protocol.event import RentalStarted
+from tests.bridge.car import RENTAL
+from tests.bridge.world import NOW_MS, World
+
+STARTED = RentalStarted(RENTAL, AccessMeans.CARD, 1_000_000, 60, 80, 400)
+
+FULL = 2
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    made = Store(tmp_path / "bridge.sqlite", fleet_id=bytes(16))
+    made.open()
+    yield made
+    await made.close()
+
+
+async def test_every_connection_waits_for_the_disk(store: Store) -> None:
+    # L11: the pragma belongs to the connection.
+    def durability(connection: Connection) -> tuple[int, str]:
+        return (
+            connection.execute(text("PRAGMA synchronous")).scalar_one(),
+            connection.execute(text("PRAGMA journal_mode")).scalar_one(),
+        )
+
+    work = [store._read(durability) for _ in range(8)]
+    work += [store._write(durability) for _ in range(2)]
+
+    assert set(await asyncio.gather(*work)) == {(FULL, "wal")}
+
+
+async def test_a_batch_that_fails_half_way_leaves_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = batches._write_rentals
+
+    def disk_full(connection: Connection, *_args: object) -> None:
+        connection.execute(text("insert into no_such_table values (1)"))
+
+    monkeypatch.setattr(batches, "_write_rentals", disk_full)
+    world.broker.subscribed.clear()
+    message = world.deliver(FrameClass.EVENT, world.car.event(STARTED))
+    await world.broker.subscribed.wait()
+    before = await world.events(), await world.store.vehicle(world.car.id)
+    monkeypatch.setattr(batches, "_write_rentals", real)
+    world.broker.cut()
+    await message.is_done.wait()
+
+    assert before == ([], None)
+    assert await world.events() == ["freefloat.rental.started"]
+
+
+async def test_sequences_are_given_out_once(store: Store) -> None:
+    firsts = await asyncio.gather(
+        *(store.reserve_sequences(bytes(8), bytes(16), 1, 10) for _ in range(20))
+    )
+
+    assert sorted(firsts) == list(range(1, 201, 10))
+    assert await store.reserve_sequences(bytes(8), bytes(16), 2, 10) == 1
+
+
+async def test_dead_letters_are_kept_and_bounded(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "DEAD_LETTERS_LIMIT", 3)
+    for number in range(5):
+        letter = Rejection(
+            Code.BAD_MAGIC, "x" * 2_000, "\ud800" * 300, bytes([number]), None
+        )
+        await store.commit_batch([letter], published={}, receipts=[], now=NOW_MS)
+
+    kept = await store.dead_letters()
+    assert [data for _, data, _ in kept] == [b"\4", b"\3", b"\2"]
+    assert all(len(reason) <= 512 and len(topic) <= 256 for topic, _, reason in kept)
+
+
+async def test_a_closed_store_says_so(tmp_path: Path) -> None:
+    store = Store(tmp_path / "bridge.sqlite", fleet_id=bytes(16))
+
+    with pytest.raises(StoreError, match="not open"):
+        await store.vehicles([])
+    store.open()
+    await store.close()
+
+    with pytest.raises(StoreError, match="not open"):
+        await store.vehicles([])
