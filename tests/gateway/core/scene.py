@@ -32,6 +32,7 @@ from gateway.core.reading import Reading
 from gateway.core.state import Rental, State
 from gateway.core.turn import Decision
 from gateway.core.vehicle import handle, next_deadline
+from gateway.storage.state_codec import decode_state, encode_state
 from protocol.codes import (
     CancelReason,
     ClockQuality,
@@ -129,6 +130,7 @@ class Scene:
         state: State | None = None,
     ) -> None:
         self.state = State() if state is None else state
+        self.committed = encode_state(self.state)
         self.boot_ms = START_BOOT_MS
         self.wall_ms = START_WALL_MS
         self.quality = quality
@@ -204,6 +206,9 @@ class Scene:
         require_lawful(before, event, decision, now=now)
         self._require_one_answer(event, decision)
         self.decisions.append(decision)
+        changed = decision.state.essence() != before.essence()
+        if decision.entries or decision.accepted is not None or changed:
+            self.committed = encode_state(decision.state)
         self.state = decision.state
         self._perform(decision)
         return decision
@@ -215,13 +220,15 @@ class Scene:
     def restart(
         self, *, off_s: float | None = None, wall_s: float | None = None
     ) -> Decision:
-        """Restart the agent; with `off_s` the machine was off for so long.
+        """Restart the agent with what the store kept.
+
+        With `off_s` the machine was off for so long.
 
         Args:
             off_s: None for a restart of the agent alone.
             wall_s: what the wall clock makes of the time off, if not the same.
         """
-        self.state = replace(self.state.essence(), last=self.state.last)
+        self.state = decode_state(self.committed)
         if off_s is None:
             return self.start(boot_counter=2, same_boot=True)
         self.boot_ms = 5_000

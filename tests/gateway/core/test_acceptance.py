@@ -338,7 +338,8 @@ def test_consecutive_old_frames_never_accepted() -> None:
 
 @pytest.mark.parametrize("late_ms", [0, 1, 3_600_000])
 def test_unlock_after_tunnel_is_expired(late_ms: int) -> None:
-    # I-6: at the last instant and an hour later.
+    # I-6: at the last instant and an hour later. unlock_after_suspend is the same: the
+    # boot clock runs through a suspend.
     now = replace(NOW, boot_ms=HEADER.mono_ms + late_ms)
 
     verdict = FrontDesk().judge(command_frame(), now=now)

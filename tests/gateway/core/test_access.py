@@ -92,6 +92,20 @@ def test_a_strangers_card_moves_nothing_in_any_mode(mode: RentalMode) -> None:
         assert refused.rental_id == RENTAL
 
 
+def test_tap_cannot_enroll_however_often_a_strangers_card_is_held_there() -> None:
+    # I-14: protocol-design.md 4, abuse of the NFC window.
+    scene = Scene()
+    scene.reserve()
+    promised = scene.state.reservation
+
+    for _ in range(50):
+        scene.tap(STRANGER)
+        scene.advance(3)
+
+    assert scene.state.reservation == promised
+    assert scene.done(DriveLocks) == []
+
+
 def test_a_refusal_blinks_red_for_two_seconds() -> None:
     # H15
     scene = Scene()

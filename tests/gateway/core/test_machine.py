@@ -1,0 +1,406 @@
+"""Everything that can happen, in any order: Hypothesis looks for what we forgot.
+
+`Scene.happen` checks the invariants of `tests.gateway.core.invariants` after each step;
+here stand those that need a memory of what went before.
+"""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any, Final
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from gateway.core.actions import AllowEngine, CheckPin, DriveLocks
+from gateway.core.events import (
+    BoardLost,
+    BoardRefusal,
+    CardPresented,
+    Choice,
+    CommandReceived,
+    Event,
+    PinChecked,
+    PinVerdict,
+    ReaderLost,
+    ReaderRecovered,
+)
+from gateway.core.turn import Decision
+from gateway.core.vehicle import next_deadline
+from gateway.storage.state_codec import decode_state, encode_state
+from protocol.codes import (
+    ClockQuality,
+    LockDefault,
+    LockMode,
+    ModeRequest,
+    RentalMode,
+)
+from protocol.command import (
+    ANY_VERSION,
+    Command,
+    EngineRelease,
+    FlashHazards,
+    Lock,
+    Ping,
+    Unlock,
+)
+from protocol.event import Parked, RentalEnded, RentalStarted, build_event
+from protocol.identity import card_digest
+from protocol.result import RESULT, Result
+from protocol.snapshot import NO_RENTAL
+from tests.gateway.core.scene import (
+    CARD,
+    OTHER_RENTAL,
+    PIN,
+    RENTAL,
+    SECOND_CARD,
+    STRANGER,
+    WRONG_PIN,
+    BoardMood,
+    Scene,
+    cancel,
+    hold,
+    lock,
+    release,
+    reserve,
+    set_mode,
+    unlock,
+)
+
+CARDS: Final = (CARD, SECOND_CARD, STRANGER, bytes(5))
+LEVELS: Final = st.none() | st.integers(0, 100)
+HOUR_S: Final = 3_600.0
+
+
+class WatchedScene(Scene):
+    """A scene that remembers who was allowed what."""
+
+    def __init__(self) -> None:
+        self.engine_allowed = False
+        self.reports: Counter[bytes] = Counter()
+        self.starts: Counter[bytes] = Counter()
+        super().__init__()
+
+    def happen(self, event: Event) -> Decision:
+        held = self.state.rental_id
+        cards = self._cards()
+        parked = self.state.mode is RentalMode.PARKED
+        decision = super().happen(event)
+        self._require_authority(event, decision, held, cards)
+        for entry in decision.entries:
+            if isinstance(entry, Result):
+                assert RESULT.parse(RESULT.build(entry)) == entry
+                continue
+            build_event(entry)
+            if isinstance(entry, RentalStarted):
+                assert held == entry.rental_id
+                assert not parked
+                self.starts[entry.rental_id] += 1
+            elif isinstance(entry, RentalEnded):
+                assert held == entry.rental_id
+                self.reports[entry.rental_id] += 1
+        return decision
+
+    def _cards(self) -> tuple[bytes, ...]:
+        if self.state.rental is not None:
+            return self.state.rental.reservation.cards
+        return () if self.state.reservation is None else self.state.reservation.cards
+
+    def _require_authority(
+        self,
+        event: Event,
+        decision: Decision,
+        held: bytes | None,
+        cards: tuple[bytes, ...],
+    ) -> None:
+        """I-12, C11: nothing opens and nothing starts without a right to it."""
+        if _proves_pin(event, held) or _orders(event, EngineRelease, held):
+            self.engine_allowed = True
+        by_card = (
+            isinstance(event, CardPresented)
+            and held is not None
+            and card_digest(held, event.uid) in cards
+        )
+        for action in decision.actions:
+            if isinstance(action, DriveLocks):
+                command = Lock if action.locked else Unlock
+                assert by_card or _orders(event, command, held), "nobody may move it"
+            elif isinstance(action, AllowEngine) and action.released:
+                assert self.engine_allowed, "nobody may start it"
+        if any(isinstance(e, Parked | RentalEnded) for e in decision.entries):
+            self.engine_allowed = False
+
+
+def _proves_pin(event: Event, held: bytes | None) -> bool:
+    return (
+        isinstance(event, PinChecked)
+        and event.verdict is PinVerdict.RIGHT
+        and event.rental_id == held
+    )
+
+
+def _orders(event: Event, kind: type[Command], held: bytes | None) -> bool:
+    return (
+        isinstance(event, CommandReceived)
+        and isinstance(event.command, kind)
+        and event.command.rental_id == held
+    )
+
+
+class CoreMachine(RuleBasedStateMachine):
+    """A car between customers, fleet, board, clock and power cuts."""
+
+    @initialize(mode=st.sampled_from(RentalMode))
+    def begin(self, mode: RentalMode) -> None:
+        self.scene = WatchedScene()
+        self.scene.be(mode)
+        self.rentals = 0
+
+    # --- the fleet -------------------------------------------------------------------
+
+    @precondition(lambda self: not self.scene.mode.in_rental)
+    @rule(
+        seconds=st.floats(-5, 900),
+        lock_default=st.sampled_from(LockDefault),
+        cards=st.sets(st.sampled_from([CARD, SECOND_CARD])),
+    )
+    def reserve_for_somebody_new(
+        self, seconds: float, lock_default: LockDefault, cards: set[bytes]
+    ) -> None:
+        self.rentals += 1
+        until_ms = max(0, self.scene.boot_ms + int(seconds * 1000))
+        self.scene.order(
+            reserve(
+                until_ms,
+                rental_id=b"rental" + self.rentals.to_bytes(10, "big"),
+                lock_default=lock_default,
+                cards=tuple(sorted(cards)),
+            )
+        )
+
+    @precondition(lambda self: self.scene.state.rental_id is not None)
+    @rule(data=st.data())
+    def order_for_the_rental(self, data: st.DataObject) -> None:
+        rental_id = data.draw(
+            st.sampled_from([self.scene.state.rental_id or RENTAL] * 4 + [OTHER_RENTAL])
+        )
+        version = data.draw(
+            st.sampled_from([ANY_VERSION] * 4 + [self.scene.state.version, 10_000])
+        )
+        commands: list[Command] = [
+            unlock(rental_id, version),
+            *(lock(mode, rental_id, version) for mode in LockMode),
+            release(rental_id, version),
+            hold(rental_id, version),
+            cancel(rental_id, version),
+            *(set_mode(request, rental_id, version) for request in ModeRequest),
+            FlashHazards(rental_id, version, 5),
+        ]
+        self.scene.order(data.draw(st.sampled_from(commands)))
+
+    @rule()
+    def ping(self) -> None:
+        self.scene.order(Ping(NO_RENTAL, ANY_VERSION, bytes(16)))
+
+    # --- customers -------------------------------------------------------------------
+
+    @precondition(lambda self: not self.scene.mode.in_rental)
+    @rule(lock_default=st.sampled_from(LockDefault), knows_pin=st.booleans())
+    def somebody_rents(self, lock_default: LockDefault, knows_pin: bool) -> None:
+        """A whole chapter, without which most runs would never leave AVAILABLE."""
+        self.scene.mood = BoardMood.OBEYS
+        self.scene.happen(ReaderRecovered())
+        self.leave_it_in_order()
+        self.scene.advance(10)
+        if self.scene.mode is RentalMode.AVAILABLE:
+            self.reserve_for_somebody_new(60, lock_default, {CARD})
+        self.scene.tap()
+        if knows_pin:
+            self.scene.type_pin()
+
+    @precondition(lambda self: self.scene.mode is RentalMode.STOPPED)
+    @rule(choice=st.sampled_from(Choice))
+    def choose_and_lock(self, choice: Choice) -> None:
+        self.leave_it_in_order()
+        self.scene.choose(choice)
+        self.scene.tap_later()
+
+    @precondition(lambda self: self.scene.mode is RentalMode.STOPPED)
+    @rule(tries=st.integers(1, 4))
+    def guess(self, tries: int) -> None:
+        for _ in range(tries):
+            self.scene.type_pin(WRONG_PIN)
+
+    @rule(uid=st.sampled_from(CARDS))
+    def tap(self, uid: bytes) -> None:
+        self.scene.tap(uid)
+
+    @rule()
+    def tap_in_peace(self) -> None:
+        self.scene.tap_later()
+
+    @rule(pin=st.sampled_from([PIN, WRONG_PIN, "letters", ""]))
+    def type_pin(self, pin: str) -> None:
+        self.scene.type_pin(pin)
+
+    @rule(choice=st.sampled_from(Choice))
+    def choose(self, choice: Choice) -> None:
+        self.scene.choose(choice)
+
+    @precondition(lambda self: self.scene.reading.engine_released)
+    @rule(speed=st.sampled_from([0, 1, 500, None]))
+    def drive_off(self, speed: int | None) -> None:
+        self.scene.board(engine_running=True, ignition_on=True, speed_dkmh=speed)
+
+    @rule(metres=st.integers(-10, 10_000))
+    def stand_still(self, metres: int) -> None:
+        odometer_m = self.scene.reading.odometer_m
+        self.scene.board(
+            engine_running=False,
+            ignition_on=False,
+            speed_dkmh=0,
+            odometer_m=None if odometer_m is None else odometer_m + metres,
+        )
+
+    @rule(
+        changes=st.fixed_dictionaries(
+            {},
+            optional={
+                "door_open": st.booleans(),
+                "boot_open": st.booleans(),
+                "key_present": st.booleans(),
+                "ignition_on": st.booleans(),
+                "locked": st.booleans(),
+                "energy_pct": LEVELS,
+                "washer_pct": LEVELS,
+                "odometer_m": st.none() | st.integers(0, 10**6),
+            },
+        ),
+        tells=st.booleans(),
+    )
+    def touch_the_car(self, changes: dict[str, Any], tells: bool) -> None:
+        self.scene.reading = replace(self.scene.reading, **changes)
+        if tells:
+            self.scene.report()
+
+    @rule()
+    def leave_it_in_order(self) -> None:
+        self.scene.board(
+            door_open=False,
+            boot_open=False,
+            key_present=True,
+            ignition_on=False,
+            engine_running=False,
+            speed_dkmh=0,
+        )
+
+    # --- devices ---------------------------------------------------------------------
+
+    @rule(mood=st.sampled_from([*BoardMood, BoardMood.OBEYS, BoardMood.OBEYS]))
+    def change_mood(self, mood: BoardMood) -> None:
+        self.scene.mood = mood
+
+    @rule(refusal=st.sampled_from(BoardRefusal))
+    def refuse(self, refusal: BoardRefusal) -> None:
+        self.scene.refusal = refusal
+        self.scene.refuse(refusal)
+
+    @rule(locked=st.booleans(), released=st.booleans())
+    def board_catches_up(self, locked: bool, released: bool) -> None:
+        """A deaf board did something after all, or forgot it."""
+        running = self.scene.reading.engine_running
+        self.scene.board(locked=locked, engine_released=released or running)
+
+    @rule(event=st.sampled_from([BoardLost(), ReaderLost(), ReaderRecovered()]))
+    def device_comes_or_goes(self, event: Event) -> None:
+        self.scene.happen(event)
+
+    @rule(answers=st.booleans())
+    def vault_is_slow(self, answers: bool) -> None:
+        self.scene.vault_answers = answers
+
+    @precondition(lambda self: self.scene.done(CheckPin))
+    @rule(data=st.data())
+    def verdict_comes_late(self, data: st.DataObject) -> None:
+        asked = data.draw(st.sampled_from(self.scene.done(CheckPin)))
+        if data.draw(st.booleans()):
+            self.scene.check(PinVerdict.UNREADABLE, asked.rental_id)
+        elif asked.pin == PIN:
+            self.scene.check(PinVerdict.RIGHT, asked.rental_id)
+        else:
+            self.scene.check(PinVerdict.WRONG, asked.rental_id)
+
+    # --- time and power --------------------------------------------------------------
+
+    @rule(seconds=st.floats(0, 10) | st.floats(0, HOUR_S), reports=st.booleans())
+    def let_time_pass(self, seconds: float, reports: bool) -> None:
+        self.scene.advance(seconds, board_reports=reports)
+
+    @rule()
+    def wait_for_the_next_deadline(self) -> None:
+        due_ms = next_deadline(self.scene.state)
+        if due_ms is not None:
+            wait_ms = max(0, due_ms - self.scene.boot_ms)
+            self.scene.advance(wait_ms / 1000, board_reports=False)
+
+    @rule(years=st.integers(-10, 10), quality=st.sampled_from(ClockQuality))
+    def wall_clock_jumps(self, years: int, quality: ClockQuality) -> None:
+        jumped_ms = self.scene.wall_ms + years * 365 * 86_400_000
+        # Labels are unsigned on the wire, and clocks begin in 1970.
+        self.scene.wall_ms = max(0, jumped_ms)
+        self.scene.quality = quality
+
+    @rule()
+    def restart_the_agent(self) -> None:
+        self.scene.restart()
+
+    @rule(off_s=st.floats(0, HOUR_S), wall_s=st.none() | st.just(-2 * HOUR_S))
+    def cut_the_power(self, off_s: float, wall_s: float | None) -> None:
+        self.scene.wall_ms = max(self.scene.wall_ms, int(2 * HOUR_S * 1000))
+        self.scene.restart(off_s=off_s, wall_s=wall_s)
+
+    # --- what always holds -----------------------------------------------------------
+
+    @invariant()
+    def every_rental_is_reported_once(self) -> None:
+        # I-21: one report for each that has ended, none for the one that runs.
+        scene = self.scene
+        running = scene.state.rental
+        assert max(scene.starts.values(), default=1) == 1
+        expected = Counter(scene.starts)
+        if running is not None:
+            expected[running.reservation.rental_id] -= 1
+        assert +expected == scene.reports
+
+    @invariant()
+    def the_state_is_what_the_store_gives_back(self) -> None:
+        # I-28
+        assert decode_state(encode_state(self.scene.state)) == self.scene.state
+
+    def teardown(self) -> None:
+        """C13: every rental can be brought to an end by its fleet."""
+        scene = self.scene
+        scene.mood = BoardMood.OBEYS
+        scene.advance(120)
+        self.leave_it_in_order()
+        if scene.mode is RentalMode.REFUELLING:
+            scene.order(set_mode(ModeRequest.REFUEL_DONE, scene.state.rental_id or b""))
+        if scene.mode.in_rental:
+            scene.order(lock(LockMode.END, scene.state.rental_id or b""))
+        assert not scene.mode.in_rental
+        self.every_rental_is_reported_once()
+
+
+TestCore = CoreMachine.TestCase
+TestCore.settings = settings(
+    max_examples=200,
+    stateful_step_count=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
