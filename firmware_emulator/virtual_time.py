@@ -40,10 +40,10 @@ class _NoFiles(selectors.BaseSelector):
         return []
 
     def register(self, *_: object) -> selectors.SelectorKey:
-        raise NotImplementedError("virtual time has no sockets")
+        raise RuntimeError("virtual time has no sockets")
 
     def unregister(self, *_: object) -> selectors.SelectorKey:
-        raise NotImplementedError("virtual time has no sockets")
+        raise RuntimeError("virtual time has no sockets")
 
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
         return {}

@@ -33,6 +33,7 @@ from firmware_emulator.rental_script import (
     tap_to_open,
 )
 from firmware_emulator.script import StepReport, play, play_step
+from firmware_emulator.spoken import Stage, describe, parse_script, say
 from firmware_emulator.vehicle import EmulatedVehicle
 from gateway.storage.identity import load_identity
 from protocol.codes import Code, EndReason, Light, RentalMode
@@ -375,6 +376,82 @@ def test_the_same_seed_makes_the_same_rental_to_the_millisecond(tmp_path: Path) 
         return seen
 
     assert day("monday") == day("again")
+
+
+SPOKEN = """
+tap
+expect unlocked
+expect display enter-pin
+in
+pin 0000
+expect display pin-wrong
+pin
+expect engine released
+start
+expect entry EngineStarted
+drive 40
+wash 2
+stop
+expect entry EngineStopped
+refuel
+expect display fuel-card-pin
+out
+pump 6
+paid
+expect entry FuelPaidByCard
+done
+expect entry RefuelEnded
+fill 0.5
+park
+boot open
+boot close
+door open
+door close
+tap
+expect entry Parked
+expect locked
+expect engine held
+wait 20
+stranger
+expect entry CardRefused
+wait 3
+tap
+expect entry Resumed
+restart
+expect entry AgentStarted
+expect light red
+wait 6
+end
+reader off
+expect entry FaultRaised
+reader on
+expect entry FaultCleared
+board off
+expect entry FaultRaised
+board on
+expect light red
+bolts jam
+wait 1
+bolts free
+tap
+expect entry RentalEnded
+expect light green
+"""
+
+
+def test_a_rental_can_be_spoken_line_by_line(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        await scene.reserve()
+        stage = Stage(scene.vehicle, scene.customer)
+        for line in parse_script(SPOKEN):
+            await say(line, stage)
+        await scene.all_reported()
+
+        ended = report_of(scene.account)
+        assert (ended.distance_m, ended.refuel_gain_pct) == (40, 12)
+        assert "light green, doors locked" in describe(stage)
+
+    simulate(tmp_path, story)
 
 
 def random_day(tmp_path: Path, seed: int) -> list[tuple[int, str]]:
