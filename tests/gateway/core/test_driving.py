@@ -209,3 +209,15 @@ def test_an_engine_that_runs_when_the_doors_open_is_driving_at_once() -> None:
 
     assert scene.mode is RentalMode.DRIVING
     assert scene.rental.means is AccessMeans.CARD
+
+
+def test_an_engine_that_starts_takes_a_passing_word_away() -> None:
+    # Nobody reads thanks on the way out of the station.
+    scene = Scene()
+    scene.be(RentalMode.REFUELLING)
+    scene.choose(Choice.PAID_BY_CARD)
+    before = scene.prompt
+
+    scene.drive_off()
+
+    assert (before, scene.prompt) == (PromptKey.THANKS, PromptKey.NONE)
