@@ -379,3 +379,26 @@ def test_a_choice_is_forgotten_when_the_driver_drives_on() -> None:
     scene.tap_later()
 
     assert scene.mode is RentalMode.AVAILABLE
+
+
+def test_the_same_card_after_a_second_and_a_half_is_a_new_tap() -> None:
+    scene = Scene()
+    scene.tap(STRANGER)
+    scene.advance(1.5)
+
+    scene.tap(STRANGER)
+
+    assert scene.state.refusing_until_ms == scene.boot_ms + 2_000
+
+
+def test_a_driver_who_comes_back_is_told_to_start_and_not_asked_what_next() -> None:
+    # C16 is for an engine that was switched off, not for one that was parked.
+    scene = Scene()
+    scene.rent_and_release(lock_default=LockDefault.PARK)
+    scene.drive()
+    scene.tap_later()
+    scene.tap_later()
+
+    scene.type_pin()
+
+    assert scene.prompt is PromptKey.MAY_START

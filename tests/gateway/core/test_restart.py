@@ -425,3 +425,17 @@ def test_the_choice_survives_a_restart() -> None:
     scene.tap_later()
 
     assert scene.mode is RentalMode.PARKED
+
+
+def test_what_passes_needs_no_commit() -> None:
+    # Levels, lights and repeated taps must not wear the flash.
+    scene = Scene()
+    scene.tap(bytes(4))
+    before = scene.state.essence()
+
+    scene.advance(1)
+    scene.tap(bytes(4))
+    scene.board(energy_pct=12, locked=False)
+    scene.advance(5)
+
+    assert scene.state.essence() == before
