@@ -18,6 +18,8 @@ LOOPBACK: Final = "127.0.0.1"
 
 _CHUNK: Final = 65_536
 _CONNECT_TIMEOUT_S: Final = 10.0
+_ACCEPTING_TURNS: Final = 5
+"""Turns of asyncio's loop from accept(2) to the callback: 3 in Python 3.11."""
 _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 """SO_LINGER on, 0 s: closing sends a reset instead of what is unsent (socket(7))."""
 
@@ -54,8 +56,13 @@ class CuttableLink:
 
     async def __aexit__(self, *_exc: object) -> None:
         """Close everything."""
+        self.is_cut = True
         if self._server is not None:
             self._server.close()
+        # A connection that was accepted an instant ago reaches `_accept` only after a
+        # few turns of the loop; it must find the link cut and not stay open.
+        for _ in range(_ACCEPTING_TURNS):
+            await asyncio.sleep(0)
         self._abort()
         for task in self._tasks:
             task.cancel()
@@ -102,6 +109,9 @@ class CuttableLink:
         except OSError:
             _reset(writer)
             return
+        except asyncio.CancelledError:
+            _reset(writer)
+            raise
         self.connections += 1
         pair = {writer, onward[1]}
         self._streams |= pair

@@ -119,9 +119,9 @@ def _head(frame: Frame) -> str:
 
 def _place(header: Header) -> str:
     """Return a sequence; a boot and a count in it for classes that have no ledger."""
-    if header.frame_class in {FrameClass.HELLO, FrameClass.TELEM}:
-        return f"{header.seq >> 32}:{header.seq & 0xFFFF_FFFF}"
-    return str(header.seq)
+    boot, count = divmod(header.seq, 1 << 32)
+    counted = header.frame_class in {FrameClass.HELLO, FrameClass.TELEM}
+    return f"{boot}:{count}" if counted and boot else str(header.seq)
 
 
 def _lane_name(lane: int) -> str:
