@@ -37,7 +37,8 @@ _WORDS: Final[dict[PromptKey, str]] = {
     PromptKey.RETURN_KEY: "Please put the key into its holder",
     PromptKey.RETURN_FUEL_CARD: "Please put the fuel card into its holder",
     PromptKey.NOT_NOW: "Not possible now",
-    PromptKey.THANKS: "Thank you",
+    PromptKey.PAYMENT_NOTED: "Payment by fuel card noted, thank you",
+    PromptKey.RENTAL_ENDED: "Your rental has ended, thank you",
 }
 
 

@@ -313,6 +313,6 @@ def end_by_card() -> ScriptStep:
             bolts(locked=True),
             entry(RentalEnded),
             light(Light.GREEN),
-            prompt(PromptKey.THANKS),
+            prompt(PromptKey.RENTAL_ENDED),
         ),
     )

@@ -111,7 +111,7 @@ def complete(turn: Turn, pending: Pending) -> None:
         case Purpose.END:
             turn.transit(Trigger.LOCKED_TO_END)
             end(turn, pending)
-            turn.notify(Prompt(PromptKey.THANKS))
+            turn.notify(Prompt(PromptKey.RENTAL_ENDED))
         case Purpose.RELEASE:
             turn.record(EngineReleased(turn.rental_id, pending.means))
         case Purpose.PLAIN_UNLOCK:

@@ -83,11 +83,11 @@ def _driving(state: State) -> Prompt:
 
 
 def _stopped(state: State, rental: Rental) -> Prompt:
-    if not rental.pin_accepted:
-        return _pin(rental.pin)
     if rental.parking_chosen is not None:
         chosen = rental.parking_chosen
         return Prompt(PromptKey.LOCK_TO_PARK if chosen else PromptKey.LOCK_TO_END)
+    if not rental.pin_accepted:
+        return _pin(rental.pin)
     if rental.driven:
         return Prompt(PromptKey.CHOOSE_NEXT)
     if state.reading is None or not state.reading.engine_released:

@@ -29,7 +29,8 @@ class PromptKey(Enum):
     RETURN_KEY = "return-key"
     RETURN_FUEL_CARD = "return-fuel-card"
     NOT_NOW = "not-now"
-    THANKS = "thanks"
+    PAYMENT_NOTED = "payment-noted"
+    RENTAL_ENDED = "rental-ended"
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ def confirm_payment(turn: Turn, refuelling: Refuelling) -> None:
         return
     turn.change_rental(refuelling=Refuelling(refuelling.before_pct, paid=True))
     turn.record(FuelPaidByCard(turn.rental_id))
-    turn.notify(Prompt(PromptKey.THANKS))
+    turn.notify(Prompt(PromptKey.PAYMENT_NOTED))
 
 
 def finish_refuelling(turn: Turn, refuelling: Refuelling, trigger: Trigger) -> None:

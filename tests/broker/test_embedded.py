@@ -96,7 +96,7 @@ async def test_a_port_in_use_is_a_clear_error_that_quotes_the_broker(
 
     message = str(caught.value)
     assert f"another program has port {port}" in message
-    assert "ddress already in use" in message
+    assert "already in use" in message
     assert "choose another port" in message
 
 

@@ -232,7 +232,7 @@ def test_after_boarding_a_tap_locks_and_ends() -> None:
 
     assert scene.mode is RentalMode.AVAILABLE
     assert scene.light == "green"
-    assert scene.prompt is PromptKey.THANKS
+    assert scene.prompt is PromptKey.RENTAL_ENDED
     ended = scene.one(RentalEnded)
     assert ended.reason is EndReason.CARD
     assert ended.authority == card_digest(RENTAL, CARD) + bytes(16)

@@ -220,4 +220,4 @@ def test_an_engine_that_starts_takes_a_passing_word_away() -> None:
 
     scene.drive_off()
 
-    assert (before, scene.prompt) == (PromptKey.THANKS, PromptKey.NONE)
+    assert (before, scene.prompt) == (PromptKey.PAYMENT_NOTED, PromptKey.NONE)

@@ -358,6 +358,6 @@ def test_the_end_is_told_after_the_report_is_in_the_same_decision() -> None:
 
     last = scene.decisions[-1]
     assert any(isinstance(entry, RentalEnded) for entry in last.entries)
-    assert scene.prompt is PromptKey.THANKS
+    assert scene.prompt is PromptKey.RENTAL_ENDED
     assert last.state.rental_id is None
     assert scene.one(RentalEnded).rental_id == RENTAL

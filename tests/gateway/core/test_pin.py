@@ -293,3 +293,16 @@ def test_neither_pin_shows_in_a_log() -> None:
     scene.type_pin("13579")
 
     assert "13579" not in repr(scene.done(CheckPin))
+
+
+def test_a_choice_made_before_the_pin_is_confirmed_and_the_pin_still_counts() -> None:
+    # C16, C26: a customer who came back and wants to end need not type a PIN first.
+    scene = Scene()
+    scene.rent()
+
+    scene.choose(Choice.END)
+    confirmed = scene.prompt
+    scene.type_pin()
+
+    assert confirmed is PromptKey.LOCK_TO_END
+    assert scene.rental.pin_accepted

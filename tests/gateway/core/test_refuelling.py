@@ -52,7 +52,7 @@ def test_paying_is_the_drivers_word_and_told_once() -> None:
     scene.choose(Choice.PAID_BY_CARD)
     scene.choose(Choice.REFUEL_DONE)
 
-    assert thanks is PromptKey.THANKS
+    assert thanks is PromptKey.PAYMENT_NOTED
     assert len(scene.told(FuelPaidByCard)) == 1
     assert scene.one(RefuelEnded).paid_by is PaidBy.FUEL_CARD
 
