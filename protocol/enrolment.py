@@ -23,6 +23,7 @@ from cryptography.x509.oid import NameOID
 from protocol.codes import Code
 from protocol.errors import AuthenticationError, DecodeError
 from protocol.identity import VehicleId
+from protocol.json_file import parse_file, parse_hex
 from protocol.keys import SigningKey, VerifyKey
 
 RECORD_FORMAT: Final = 1
@@ -79,7 +80,13 @@ class VehicleRecord:
             DecodeError: not a record file, or its parts do not belong together.
             AuthenticationError: not signed by the CA, a weak key, or no proof.
         """
-        record = _read(data)
+        record = parse_file(
+            data,
+            RecordFile,
+            name="vehicle record",
+            limit=RECORD_LIMIT,
+            revision=RECORD_FORMAT,
+        )
         vehicle_id = VehicleId.from_text(record.vehicle_id)
         signing = _certificate(record.signing_certificate, "signing", vehicle_id)
         sealing = _certificate(record.sealing_certificate, "sealing", vehicle_id)
@@ -100,9 +107,9 @@ class VehicleRecord:
         message = proof_message(
             fleet_id, vehicle_id, key.raw, sealing_public.public_bytes_raw()
         )
-        key.verify(_hex(record.proof, 64, "proof"), message)
-        fingerprint = _hex(record.tls_fingerprint, 32, "tls_fingerprint").hex()
-        return cls(vehicle_id, key, sealing_public, fingerprint)
+        key.verify(parse_hex(record.proof, 64, name="proof"), message)
+        fingerprint = parse_hex(record.tls_fingerprint, 32, name="tls_fingerprint")
+        return cls(vehicle_id, key, sealing_public, fingerprint.hex())
 
 
 def proof_message(
@@ -119,23 +126,6 @@ def prove_possession(
     return key.sign(
         proof_message(fleet_id, vehicle_id, key.verify_key.raw, sealing_key)
     )
-
-
-def _read(data: bytes) -> RecordFile:
-    if len(data) > RECORD_LIMIT:
-        raise DecodeError(
-            Code.TOO_LARGE, f"record of {len(data)} bytes, limit {RECORD_LIMIT}"
-        )
-    try:
-        record = msgspec.json.decode(data, type=RecordFile)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DecodeError(Code.BAD_PARAM, f"not a vehicle record: {error}") from None
-    if record.format != RECORD_FORMAT:
-        raise DecodeError(
-            Code.UNSUPPORTED_SCHEMA,
-            f"record format {record.format}, this reads {RECORD_FORMAT}",
-        )
-    return record
 
 
 def _certificate(pem: str, name: str, vehicle_id: VehicleId) -> x509.Certificate:
@@ -161,16 +151,3 @@ def _require_issued(
             Code.BAD_SIGNATURE,
             f"{name} certificate was not issued by this fleet's CA",
         ) from None
-
-
-def _hex(text: str, size: int, name: str) -> bytes:
-    try:
-        data = bytes.fromhex(text)
-    except ValueError:
-        raise DecodeError(Code.BAD_PARAM, f"{name} is not hexadecimal") from None
-    # bytes.fromhex skips spaces and takes capitals: one value, one text.
-    if len(data) != size or data.hex() != text:
-        raise DecodeError(
-            Code.BAD_LEN, f"{name} is not {2 * size} lower-case hexadecimal digits"
-        )
-    return data

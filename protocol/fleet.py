@@ -15,6 +15,7 @@ import msgspec
 from protocol.codes import Code
 from protocol.errors import AuthenticationError, DecodeError
 from protocol.identity import ID_SIZE, VehicleId
+from protocol.json_file import parse_file, parse_hex
 from protocol.keys import PUBLIC_KEY_SIZE, VerifyKey
 from protocol.trust import ROOTS_LIMIT, TrustRoots
 
@@ -90,6 +91,9 @@ class _TrustRootsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     roots: Annotated[list[str], msgspec.Meta(min_length=1, max_length=ROOTS_LIMIT)]
 
 
+F = TypeVar("F", _FleetFile, _VehicleFile, _TrustRootsFile)
+
+
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """One fleet in one environment (``fleet.json``)."""
@@ -124,7 +128,7 @@ def parse_fleet(data: bytes) -> Fleet:
         DecodeError: not such a file; the message names the field.
     """
     read = _parse(data, _FleetFile, FleetPart.IDENTITY)
-    fleet_id = _hex(read.fleet_id, ID_SIZE, "fleet_id")
+    fleet_id = parse_hex(read.fleet_id, ID_SIZE, name="fleet_id")
     return Fleet(fleet_id, read.name, read.created)
 
 
@@ -141,7 +145,8 @@ def parse_vehicle(data: bytes) -> VehicleIdentity:
     """
     read = _parse(data, _VehicleFile, VehiclePart.IDENTITY)
     return VehicleIdentity(
-        VehicleId.from_text(read.vehicle_id), _hex(read.fleet_id, ID_SIZE, "fleet_id")
+        VehicleId.from_text(read.vehicle_id),
+        parse_hex(read.fleet_id, ID_SIZE, name="fleet_id"),
     )
 
 
@@ -159,7 +164,7 @@ def parse_trust_roots(data: bytes) -> TrustRoots:
             the roots cannot reach or that nobody needs to reach.
     """
     read = _parse(data, _TrustRootsFile, VehiclePart.TRUST_ROOTS)
-    raws = [_hex(text, PUBLIC_KEY_SIZE, "root") for text in read.roots]
+    raws = [parse_hex(text, PUBLIC_KEY_SIZE, name="root") for text in read.roots]
     if len(set(raws)) != len(raws):
         # Two entries of one root would let one signature look like two.
         raise DecodeError(Code.BAD_PARAM, "a trust root is listed twice")
@@ -175,38 +180,9 @@ def parse_trust_roots(data: bytes) -> TrustRoots:
     return TrustRoots(keys, read.threshold)
 
 
-F = TypeVar("F", _FleetFile, _VehicleFile, _TrustRootsFile)
-
-
 def _parse(data: bytes, kind: type[F], name: str) -> F:
-    if len(data) > FILE_LIMIT:
-        raise DecodeError(
-            Code.TOO_LARGE, f"{name} has {len(data)} bytes, limit {FILE_LIMIT}"
-        )
-    try:
-        read = msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DecodeError(Code.BAD_PARAM, f"{name}: {error}") from None
-    if read.format != FORMAT:
-        raise DecodeError(
-            Code.UNSUPPORTED_SCHEMA,
-            f"{name} has format {read.format}, this reads {FORMAT}",
-        )
-    return read
+    return parse_file(data, kind, name=name, limit=FILE_LIMIT, revision=FORMAT)
 
 
 def _build(file: msgspec.Struct) -> bytes:
     return msgspec.json.format(msgspec.json.encode(file), indent=2) + b"\n"
-
-
-def _hex(text: str, size: int, name: str) -> bytes:
-    try:
-        data = bytes.fromhex(text)
-    except ValueError:
-        raise DecodeError(Code.BAD_PARAM, f"{name} is not hexadecimal") from None
-    # bytes.fromhex skips spaces and takes capitals: one value, one text.
-    if len(data) != size or data.hex() != text:
-        raise DecodeError(
-            Code.BAD_LEN, f"{name} is not {2 * size} lower-case hexadecimal digits"
-        )
-    return data

@@ -99,7 +99,7 @@ def test_a_damaged_record_is_reported(
 ) -> None:
     fleet.record_path(vehicle.vehicle_id).write_text("{}")
 
-    assert "not a vehicle record" in only_problem(take_inventory(fleet))
+    assert "vehicle record: " in only_problem(take_inventory(fleet))
 
 
 def test_a_record_under_another_vehicle_s_name_is_reported(
