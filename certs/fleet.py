@@ -53,7 +53,9 @@ from certs.trust import (
     new_signing_key,
     trust_roots,
 )
-from protocol.errors import ProtocolError
+from protocol.codes import Code
+from protocol.enrolment import RECORD_LIMIT, VehicleRecord
+from protocol.errors import DecodeError, ProtocolError
 from protocol.fleet import (
     Fleet,
     FleetPart,
@@ -269,6 +271,27 @@ class FleetDirectory:
     def record_path(self, vehicle_id: VehicleId) -> Path:
         """Return the file of one car's public record."""
         return self.path / FleetPart.REGISTRY / f"{vehicle_id}.json"
+
+    def vehicle_record(self, vehicle_id: VehicleId) -> VehicleRecord:
+        """Read and verify one car's public record.
+
+        Raises:
+            OSError: there is none, or it cannot be read.
+            FleetError: the issuing CA's certificate is missing or damaged.
+            DecodeError: it is no record, or that of another car.
+            AuthenticationError: this fleet's CA did not issue it.
+        """
+        with self.record_path(vehicle_id).open("rb") as file:
+            data = file.read(RECORD_LIMIT + 1)
+        record = VehicleRecord.parse(
+            data, fleet_id=self.fleet.fleet_id, issuer=self.issuing_certificate
+        )
+        if record.vehicle_id != vehicle_id:
+            raise DecodeError(
+                Code.WRONG_VEHICLE,
+                f"the file of {vehicle_id} is the record of {record.vehicle_id}",
+            )
+        return record
 
     def vehicle_ids(self) -> list[VehicleId]:
         """Return the registered vehicles, sorted."""

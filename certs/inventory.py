@@ -14,7 +14,6 @@ from certs.files import OTHERS, PARTIAL
 from certs.fleet import FleetDirectory, root_part
 from certs.profiles import Kind
 from certs.trust import ROOT_COUNT
-from protocol.enrolment import VehicleRecord
 from protocol.errors import ProtocolError
 from protocol.fleet import FleetPart, TlsPart, VehiclePart
 from protocol.identity import VEHICLE_TEXT, VehicleId
@@ -104,21 +103,12 @@ def _items(fleet: FleetDirectory, problems: list[str]) -> list[Item]:
 def _vehicles(fleet: FleetDirectory, problems: list[str]) -> list[Item]:
     items = []
     try:
-        issuer = fleet.issuing_certificate
+        _ = fleet.issuing_certificate
     except (FleetError, OSError):
         return []  # reported with the items
     for vehicle_id in fleet.vehicle_ids():
         try:
-            record = VehicleRecord.parse(
-                fleet.record_path(vehicle_id).read_bytes(),
-                fleet_id=fleet.fleet.fleet_id,
-                issuer=issuer,
-            )
-            if record.vehicle_id != vehicle_id:
-                problems.append(
-                    f"{fleet.record_path(vehicle_id)} is the record of "
-                    f"{record.vehicle_id}"
-                )
+            fleet.vehicle_record(vehicle_id)
         except (ProtocolError, OSError) as error:
             problems.append(f"{fleet.record_path(vehicle_id)}: {error}")
         part = _tls_part(vehicle_id)

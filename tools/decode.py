@@ -23,7 +23,6 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from certs.fleet import FleetDirectory
 from protocol.codes import Code
 from protocol.content import parse_content
-from protocol.enrolment import VehicleRecord
 from protocol.errors import AuthenticationError, DecodeError, ProtocolError
 from protocol.frame import FRAME_LIMIT, HEADER_SIZE, MAGIC, OVERHEAD, VERSION, Frame
 from protocol.frame import parse_frame as parse
@@ -81,13 +80,13 @@ class Keyring:
                 None, "not checked: name the --fleet, or --key and --fleet-id"
             )
         try:
-            key, owner = self._key_of(frame, self.fleet_id)
+            key, owner = self._key_of(frame)
             verify_frame(frame, fleet_id=self.fleet_id, key=key)
         except (AuthenticationError, DecodeError) as error:
             return Verdict(False, f"refused: {error}")
         return Verdict(True, f"holds, by {owner}")
 
-    def _key_of(self, frame: Frame, fleet_id: bytes) -> tuple[VerifyKey, str]:
+    def _key_of(self, frame: Frame) -> tuple[VerifyKey, str]:
         header = frame.header
         if self.key is not None:
             return self.key, f"key {self.key.key_id.hex()}"
@@ -95,17 +94,13 @@ class Keyring:
             raise AuthenticationError(Code.UNKNOWN_KEY, "no key was given")
         if not header.frame_class.from_vehicle:
             return _trusted_key(self.fleet, header.key_id)
-        path = self.fleet.record_path(header.vehicle_id)
         try:
-            data = path.read_bytes()
+            record = self.fleet.vehicle_record(header.vehicle_id)
         except FileNotFoundError:
             raise AuthenticationError(
                 Code.UNKNOWN_KEY,
                 f"vehicle {header.vehicle_id} is not registered in {self.fleet.path}",
             ) from None
-        record = VehicleRecord.parse(
-            data, fleet_id=fleet_id, issuer=self.fleet.issuing_certificate
-        )
         return record.signing_key, f"vehicle {header.vehicle_id}"
 
 

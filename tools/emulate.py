@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from certs.fleet import FleetDirectory
 from firmware_emulator.car_file import CAR_FILE, load_car, save_car
 from firmware_emulator.chance import seeded
 from firmware_emulator.clock import EmulatedClock
@@ -480,13 +481,10 @@ def _vehicles(fleet: Path, beginning: str, count: int) -> list[Path]:
     """Return the directories of issued vehicles, sorted.
 
     Raises:
+        FleetError: that is no fleet directory.
         OperatorError: the fleet has not so many.
     """
-    if not (fleet / FleetPart.IDENTITY).is_file():
-        raise OperatorError(
-            f"{fleet} is no fleet directory: it has no {FleetPart.IDENTITY}",
-            "name one with --fleet, or make one with 'freefloat certs init'",
-        )
+    FleetDirectory.open(fleet)
     found = sorted(
         path
         for path in (fleet / FleetPart.VEHICLES).glob("*")

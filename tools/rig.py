@@ -42,7 +42,7 @@ from firmware_emulator.clock import EmulatedClock
 from firmware_emulator.devices import EmulatedDevices, random_car
 from firmware_emulator.street import City
 from firmware_emulator.vehicle import EmulatedVehicle
-from protocol.fleet import FleetPart, TlsPart
+from protocol.fleet import FleetPart
 from protocol.identity import VehicleId
 from transport.backoff import Backoff
 from transport.tls import TlsIdentity
@@ -133,7 +133,7 @@ async def open_rig(
         embedded = await stack.enter_async_context(
             EmbeddedBroker(
                 directory=directory / "broker",
-                identity=_identity(fleet, FleetPart.BROKER),
+                identity=TlsIdentity.of_fleet(fleet.path, FleetPart.BROKER),
                 access=BrokerAccess(is_vehicle=frozenset(map(str, ids)).__contains__),
                 clock=wall_clock,
                 kind=broker,
@@ -189,14 +189,6 @@ def _make_fleet(path: Path, cars: int) -> tuple[FleetDirectory, list[VehicleId]]
     ids = [random_vehicle_id() for _ in range(cars)]
     issue_vehicles(fleet, ids, now=now)
     return fleet, ids
-
-
-def _identity(fleet: FleetDirectory, part: FleetPart) -> TlsIdentity:
-    return TlsIdentity(
-        fleet.path / part / TlsPart.CERTIFICATE,
-        fleet.path / part / TlsPart.KEY,
-        fleet.path / FleetPart.TRUST_ANCHORS,
-    )
 
 
 def _make_vehicle(

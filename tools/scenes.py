@@ -9,11 +9,9 @@ import base64
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 import aiohttp
-from cryptography import x509
 
 from firmware_emulator import rental_script as script
 from firmware_emulator.customer import Customer
@@ -23,10 +21,8 @@ from firmware_emulator.rental_script import RentalPlan, rental_steps
 from firmware_emulator.script import ScriptStep, play_step
 from firmware_emulator.vehicle import EmulatedVehicle
 from protocol.codes import FrameClass, Light, Role
-from protocol.enrolment import VehicleRecord
 from protocol.entry import entry_hash, split_entry
 from protocol.event import RentalEnded, parse_event
-from protocol.fleet import FleetPart
 from protocol.frame import parse_frame
 from protocol.keys import VerifyKey
 from protocol.receipt import RECEIPT
@@ -206,11 +202,7 @@ class Scenes:
     def _verify_report(self, car: EmulatedVehicle, data: bytes) -> RentalEnded:
         """Check the car's signature with nothing but the registry, and read it."""
         fleet = self._rig.fleet
-        record = VehicleRecord.parse(
-            fleet.record_path(car.vehicle_id).read_bytes(),
-            fleet_id=fleet.fleet.fleet_id,
-            issuer=_certificate(fleet.path / FleetPart.ISSUING_CERTIFICATE),
-        )
+        record = fleet.vehicle_record(car.vehicle_id)
         frame = parse_frame(data)
         verify_frame(frame, fleet_id=fleet.fleet.fleet_id, key=record.signing_key)
         _link, body = split_entry(frame.payload)
@@ -347,7 +339,3 @@ async def _within(limit_s: float, missing: str) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise StepError(f"waited {limit_s:g} s for {missing}") from None
-
-
-def _certificate(path: Path) -> x509.Certificate:
-    return x509.load_pem_x509_certificate(path.read_bytes())

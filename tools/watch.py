@@ -9,17 +9,16 @@ import asyncio
 import base64
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from cryptography import x509
 
+from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
-from protocol.enrolment import RECORD_LIMIT, VehicleRecord
 from protocol.errors import ProtocolError
-from protocol.fleet import FleetPart, TlsPart, parse_fleet
+from protocol.fleet import FleetPart
 from protocol.frame import Frame, parse_frame
 from protocol.identity import VehicleId
 from protocol.keys import VerifyKey
@@ -29,7 +28,6 @@ from protocol.topic import EVERYTHING, parse_topic
 from tools.broker_address import DEFAULT_PORT, BrokerAddress
 from tools.certs import read_clock
 from tools.console import examples, json_option, print_json
-from tools.errors import OperatorError
 from transport.link import LinkSettings, MqttLink
 from transport.message import IncomingMessage
 from transport.tls import TlsIdentity, client_context, common_name
@@ -39,24 +37,10 @@ from transport.tls import TlsIdentity, client_context, common_name
 class Judge:
     """Checks frames of vehicles against the registry of one fleet."""
 
-    fleet_id: bytes
-    registry: Path
-    issuer: x509.Certificate
-    known: dict[VehicleId, VerifyKey]
-
-    @classmethod
-    def of(cls, fleet: Path) -> "Judge":
-        """Read what is needed from a fleet directory.
-
-        Raises:
-            DecodeError: fleet.json is not one.
-            OSError: a file is missing.
-        """
-        issuer = x509.load_pem_x509_certificate(
-            (fleet / FleetPart.ISSUING_CERTIFICATE).read_bytes()
-        )
-        identity = parse_fleet((fleet / FleetPart.IDENTITY).read_bytes())
-        return cls(identity.fleet_id, fleet / FleetPart.REGISTRY, issuer, {})
+    fleet: FleetDirectory
+    """Which one."""
+    known: dict[VehicleId, VerifyKey] = field(default_factory=dict)
+    """Keys that were looked up already."""
 
     def judge(self, frame: Frame) -> str:
         """Return "signed", "unsigned here" for the fleet's own frames, or the fault."""
@@ -64,7 +48,7 @@ class Judge:
             return "to the car"
         try:
             key = self._key_of(frame.header.vehicle_id)
-            verify_frame(frame, fleet_id=self.fleet_id, key=key)
+            verify_frame(frame, fleet_id=self.fleet.fleet.fleet_id, key=key)
         except (ProtocolError, OSError) as error:
             return f"NOT AUTHENTIC: {error}"
         return "signed"
@@ -72,11 +56,7 @@ class Judge:
     def _key_of(self, vehicle_id: VehicleId) -> VerifyKey:
         known = self.known.get(vehicle_id)
         if known is None:
-            with (self.registry / f"{vehicle_id}.json").open("rb") as file:
-                data = file.read(RECORD_LIMIT + 1)
-            record = VehicleRecord.parse(
-                data, fleet_id=self.fleet_id, issuer=self.issuer
-            )
+            record = self.fleet.vehicle_record(vehicle_id)
             known = self.known[vehicle_id] = record.signing_key
         return known
 
@@ -143,23 +123,14 @@ def watch(
 
     Ends with Ctrl-C. Each line says whether the frame's signature holds.
     """
-    if not (fleet / FleetPart.IDENTITY).is_file():
-        raise OperatorError(
-            f"{fleet} is no fleet directory: it has no {FleetPart.IDENTITY}",
-            "name one with --fleet, or make one with 'freefloat certs init'",
-        )
-    engineer = fleet / FleetPart.ENGINEER
-    identity = TlsIdentity(
-        certificate=engineer / TlsPart.CERTIFICATE,
-        key=engineer / TlsPart.KEY,
-        trust_anchors=fleet / FleetPart.TRUST_ANCHORS,
-    )
+    directory = FleetDirectory.open(fleet)
+    identity = TlsIdentity.of_fleet(fleet, FleetPart.ENGINEER)
     link = MqttLink(
         LinkSettings(*broker, client_id=common_name(identity)),
         client_context(identity, now=read_clock()),
     )
     selection = Selection(vehicle.upper(), classes)
-    asyncio.run(_watch(link, Judge.of(fleet), selection, count, as_json=as_json))
+    asyncio.run(_watch(link, Judge(directory), selection, count, as_json=as_json))
 
 
 async def _watch(

@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from protocol.fleet import FleetPart, TlsPart
 from transport.errors import TlsSetupError
 
 _MAX_FILE_SIZE: Final = 64 * 1024
@@ -43,6 +44,16 @@ class TlsIdentity:
     """PEM: our private key, unencrypted, readable by its owner alone (0600)."""
     trust_anchors: Path
     """PEM: the root certificates that the other side's chain must end in."""
+
+    @classmethod
+    def of_fleet(cls, fleet: Path, part: FleetPart) -> Self:
+        """Return the identity of one part of a fleet directory: broker, bridge, ..."""
+        directory = fleet / part
+        return cls(
+            certificate=directory / TlsPart.CERTIFICATE,
+            key=directory / TlsPart.KEY,
+            trust_anchors=fleet / FleetPart.TRUST_ANCHORS,
+        )
 
 
 class _ClosingSocket(ssl.SSLSocket):

@@ -22,7 +22,7 @@ from bridge.broker.embedded import EmbeddedBroker
 from certs.fleet import FleetDirectory
 from protocol.codes import AccessMeans, FrameClass
 from protocol.event import AgentStarted, EventBody, Parked, RentalStarted, Resumed
-from protocol.fleet import FleetPart, TlsPart, VehiclePart
+from protocol.fleet import FleetPart, VehiclePart
 from protocol.topic import downlinks_of, parse_topic
 from tests.bridge.car import RENTAL, REPORT, Car, receipt_of
 from tests.bridge.conftest import make_fleet
@@ -95,14 +95,9 @@ class Driver:
 async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
     fleet = make_fleet(tmp_path / "fleet", 1, now=clock())
     known = {str(vehicle_id) for vehicle_id in fleet.vehicle_ids()}
-    broker_directory = fleet.path / FleetPart.BROKER
     async with EmbeddedBroker(
         directory=tmp_path / "broker",
-        identity=TlsIdentity(
-            broker_directory / TlsPart.CERTIFICATE,
-            broker_directory / TlsPart.KEY,
-            fleet.path / FleetPart.TRUST_ANCHORS,
-        ),
+        identity=TlsIdentity.of_fleet(fleet.path, FleetPart.BROKER),
         access=BrokerAccess(is_vehicle=known.__contains__),
         clock=clock,
         kind=request.param,

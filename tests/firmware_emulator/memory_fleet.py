@@ -131,11 +131,7 @@ class MemoryFleet:
     def issue(self) -> tuple[VehicleId, Path]:
         """Enrol a car and return what is copied into it."""
         (issued,) = issue_vehicles(self.directory, [random_vehicle_id()], now=NOW)
-        record = VehicleRecord.parse(
-            self.directory.record_path(issued.vehicle_id).read_bytes(),
-            fleet_id=self.fleet_id,
-            issuer=self.directory.issuing_certificate,
-        )
+        record = self.directory.vehicle_record(issued.vehicle_id)
         self.accounts[issued.vehicle_id] = Account(record)
         return issued.vehicle_id, issued.directory
 

@@ -34,7 +34,7 @@ def script(tmp_path: Path, *lines: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["car", "--fleet", "nowhere"], "nowhere is no fleet directory"),
+        (["car", "--fleet", "nowhere"], "nowhere holds no fleet"),
         (["car", "--card", "04zz"], "--card is no UID"),
         (["car", "--pin", "12a4"], "--pin is no PIN"),
         (["car", "--vehicle", "A1"], "has 0 issued vehicles whose id begins with A1"),

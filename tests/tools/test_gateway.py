@@ -19,7 +19,7 @@ from bridge.broker.embedded import EmbeddedBroker
 from certs.fleet import FleetDirectory
 from certs.profiles import VEHICLE_TLS_LIFETIME
 from certs.vehicle import issue_vehicles, random_vehicle_id
-from protocol.fleet import FleetPart, TlsPart
+from protocol.fleet import FleetPart
 from tests.broker.pki import clock
 from tests.gateway.hardware.pty_board import PtyBoard, pty_board
 from tests.gateway.hardware.simulated_card import card_field
@@ -205,11 +205,7 @@ async def bench(directory: Path) -> AsyncIterator[PtyBoard]:
     fleet = make_car(directory)
     broker = EmbeddedBroker(
         directory=directory / "broker",
-        identity=TlsIdentity(
-            fleet.path / FleetPart.BROKER / TlsPart.CERTIFICATE,
-            fleet.path / FleetPart.BROKER / TlsPart.KEY,
-            fleet.path / FleetPart.TRUST_ANCHORS,
-        ),
+        identity=TlsIdentity.of_fleet(fleet.path, FleetPart.BROKER),
         access=BrokerAccess(
             is_vehicle=lambda _name: True, bridges=("ff-bridge-1",), engineers=()
         ),
