@@ -38,6 +38,7 @@ _WORDS: Final[dict[PromptKey, str]] = {
     PromptKey.RETURN_FUEL_CARD: "Please put the fuel card into its holder",
     PromptKey.NOT_NOW: "Not possible now",
     PromptKey.PAYMENT_NOTED: "Payment by fuel card noted, thank you",
+    PromptKey.ENGINE_HELD: "The engine is held, please call us",
     PromptKey.RENTAL_ENDED: "Your rental has ended, thank you",
 }
 

@@ -118,7 +118,7 @@ def complete(turn: Turn, pending: Pending) -> None:
             # A second tap must not end what was just opened (I-14).
             turn.change_rental(opened_ms=turn.now.boot_ms, driven=False)
         case Purpose.HOLD:
-            turn.change_rental(pin_accepted=False)
+            turn.change_rental(pin_accepted=False, held=True)
         case Purpose.PLAIN_LOCK:
             pass
         case _:
@@ -178,6 +178,21 @@ def fail(turn: Turn, code: Code, executed: Executed) -> None:
 def refuse_by_board(turn: Turn, reason: BoardRefusal) -> None:
     """Take the board's refusal: nothing moved."""
     fail(turn, _REFUSED[reason], Executed.NO)
+
+
+def close_unrented(turn: Turn) -> None:
+    """Close the bolts of a car that nobody has, if that is safe.
+
+    An opening that was cut off by a restart, a cancellation or the end of a reservation
+    can leave a car free and open; nobody waits for this lock, the next report shows it.
+    """
+    state = turn.state
+    is_open = state.reading is not None and not state.reading.locked
+    unrented = state.rental is None and state.pending is None
+    if not (is_open and unrented):
+        return
+    if why_not_lock(state, Purpose.PLAIN_LOCK, turn.now.boot_ms) is None:
+        turn.act(DriveLocks(locked=True))
 
 
 def raise_fault(turn: Turn, kind: FaultKind) -> None:

@@ -86,6 +86,8 @@ def _stopped(state: State, rental: Rental) -> Prompt:
     if rental.parking_chosen is not None:
         chosen = rental.parking_chosen
         return Prompt(PromptKey.LOCK_TO_PARK if chosen else PromptKey.LOCK_TO_END)
+    if rental.held:
+        return Prompt(PromptKey.ENGINE_HELD)
     if not rental.pin_accepted:
         return _pin(rental.pin)
     if rental.driven:

@@ -10,7 +10,12 @@ from typing import Final, assert_never
 
 from gateway.core.access import lock_purpose
 from gateway.core.actions import FlashHazards
-from gateway.core.actuation import begin_actuation, why_not_hold, why_not_lock
+from gateway.core.actuation import (
+    begin_actuation,
+    close_unrented,
+    why_not_hold,
+    why_not_lock,
+)
 from gateway.core.events import CommandReceived
 from gateway.core.refuelling import begin_refuelling, finish_refuelling
 from gateway.core.state import PinGuard, Purpose, Request, Reservation
@@ -81,8 +86,9 @@ def _carry_out(  # noqa: C901 - one branch for each opcode
         case orders.Ping():
             _done(turn, event, request, Code.OK)
         case orders.FlashHazards(seconds=seconds):
-            if why_not_hold(turn.state, turn.now.boot_ms) is not None:
-                raise Refusal(Code.VEHICLE_MOVING)
+            code = why_not_hold(turn.state, turn.now.boot_ms)
+            if code is not None:
+                raise Refusal(code)
             turn.act(FlashHazards(seconds))
             _done(turn, event, request, Code.OK)
         case orders.Reserve():
@@ -156,6 +162,7 @@ def _cancel(
     turn.transit(Trigger.RESERVATION_CANCELLED)
     turn.change(reservation=None)
     turn.record(ReservationCancelled(command.rental_id, command.reason))
+    close_unrented(turn)
     _done(turn, event, request, Code.OK)
 
 
@@ -172,6 +179,8 @@ def _set_mode(
     elif turn.state.pending is not None:
         raise Refusal(Code.BUSY)
     elif wanted is ModeRequest.REFUEL:
+        if not turn.rental.pin_accepted:
+            raise Refusal(Code.PIN_REQUIRED)
         begin_refuelling(turn)
     else:
         turn.change_rental(parking_chosen=_CHOICES[wanted])
@@ -209,7 +218,9 @@ def _lock(
     state = turn.state
     if state.rental is None:
         raise Refusal(Code.WRONG_MODE)
-    if state.mode is RentalMode.PARKED and lock_mode is not LockMode.END:
+    is_locked = state.reading is not None and state.reading.locked
+    parked = state.mode is RentalMode.PARKED and lock_mode is not LockMode.END
+    if parked and is_locked:
         _done(turn, event, request, Code.ALREADY_IN_STATE)
         return
     if state.mode is RentalMode.REFUELLING and lock_mode not in {
@@ -217,7 +228,7 @@ def _lock(
         LockMode.DEFAULT,
     }:
         raise Refusal(Code.WRONG_MODE)
-    if state.mode is RentalMode.REFUELLING or lock_mode is LockMode.PLAIN:
+    if parked or state.mode is RentalMode.REFUELLING or lock_mode is LockMode.PLAIN:
         purpose = Purpose.PLAIN_LOCK
     elif lock_mode is LockMode.DEFAULT:
         purpose = lock_purpose(state.rental)
@@ -233,7 +244,7 @@ def _release(turn: Turn, event: CommandReceived, request: Request) -> None:
     if turn.state.mode not in {RentalMode.STOPPED, RentalMode.REFUELLING}:
         raise Refusal(Code.WRONG_MODE)
     _actuate(turn, event, request, Purpose.RELEASE)
-    turn.change_rental(pin=PinGuard(), pin_accepted=True)
+    turn.change_rental(pin=PinGuard(), pin_accepted=True, held=False)
 
 
 def _hold(turn: Turn, event: CommandReceived, request: Request) -> None:

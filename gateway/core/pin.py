@@ -46,7 +46,7 @@ def _asked_for(turn: Turn) -> bool:
         return False
     guard = turn.rental.pin
     blocked = guard.blocked_until_ms is not None or guard.blocks >= PIN_BLOCKS
-    return not (blocked or turn.rental.pin_accepted)
+    return not (blocked or turn.rental.held or turn.rental.pin_accepted)
 
 
 def take_verdict(turn: Turn, event: PinChecked) -> None:

@@ -19,6 +19,7 @@ class PromptKey(Enum):
     PIN_BLOCKED = "pin-blocked"
     PIN_BLOCKED_FOR_GOOD = "pin-blocked-for-good"
     PIN_MALFORMED = "pin-malformed"
+    ENGINE_HELD = "engine-held"
     MAY_START = "may-start"
     ENERGY_LOW = "energy-low"
     CHOOSE_NEXT = "choose-next"

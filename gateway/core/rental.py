@@ -44,6 +44,7 @@ def begin(turn: Turn, reservation: Reservation, pending: Pending) -> None:
             opened_ms=turn.now.boot_ms,
             pin=PinGuard(),
             pin_accepted=False,
+            held=False,
             estimated=False,
         ),
     )
@@ -122,12 +123,19 @@ def _distance_m(start: Reading, end: Reading) -> int | None:
     return distance if distance >= 0 else None
 
 
+GAP_LIMIT_MS: Final = 24 * 60 * 60 * 1_000
+"""A longer gap is believed of a trusted clock only: a battery clock that jumped by
+years must not bill them (assumed: a car is back on power within a day)."""
+
+
 def gap_ms(last: Moment, now: Moment) -> int | None:
     """Return how long the machine was off, None when no clock can tell."""
     labelled = ClockQuality.UNSET not in {last.quality, now.quality}
-    if not labelled or now.wall_ms < last.wall_ms:
+    gap = now.wall_ms - last.wall_ms
+    if not labelled or gap < 0:
         return None
-    return now.wall_ms - last.wall_ms
+    trusted = last.quality.trusted and now.quality.trusted
+    return gap if trusted or gap <= GAP_LIMIT_MS else None
 
 
 def after_reboot(rental: Rental, last: Moment, now: Moment) -> Rental:

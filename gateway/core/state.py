@@ -100,6 +100,8 @@ class Rental:
     """Wrong PINs."""
     pin_accepted: bool
     """Whether the PIN was right since the doors were last opened."""
+    held: bool
+    """Whether the fleet holds the engine, whatever PIN is typed."""
     estimated: bool
     """Whether a power cut made a duration an estimate."""
 

@@ -6,11 +6,12 @@ effect. The shell commits before it acts (architecture.md: intent is durable bef
 bolt moves). `next_deadline` says when to call again although nothing happened.
 """
 
-from typing import assert_never
+from typing import Final, assert_never
 
 from gateway.core import actuation, pin, refuelling
 from gateway.core.access import present_card
 from gateway.core.actions import AllowEngine
+from gateway.core.actuation import close_unrented
 from gateway.core.appearance import LOW_ENERGY_PCT
 from gateway.core.events import (
     AgentStarted,
@@ -119,6 +120,7 @@ def _expire(turn: Turn, reservation: Reservation) -> None:
     turn.transit(Trigger.RESERVATION_EXPIRED)
     turn.change(reservation=None)
     turn.record(ReservationExpired(reservation.rental_id))
+    close_unrented(turn)
 
 
 def _take(turn: Turn, event: Event) -> None:  # noqa: C901 - one branch for each event
@@ -165,7 +167,10 @@ def _start(turn: Turn, event: AgentStarted) -> None:
     )
     turn.record(AgentStartedEntry(event.boot_counter, event.firmware))
     # The reader's driver is as new as the agent and tells only what it misses itself.
-    actuation.clear_fault(turn, FaultKind.READER_GONE)
+    # Locks and engine are believed again until they fail again: without that a car that
+    # nobody can reserve would never be tried, and stay out of service for ever.
+    for kind in _FORGIVEN_AT_START:
+        actuation.clear_fault(turn, kind)
     if state.pending is not None:
         # It may or may not have moved; it is never done again (I-5, I-10). A customer
         # at the car holds the card to it once more.
@@ -189,6 +194,13 @@ def _start(turn: Turn, event: AgentStarted) -> None:
             turn.change_rental(pin=_blocked(turn, guard_until_ms))
 
 
+_FORGIVEN_AT_START: Final = (
+    FaultKind.READER_GONE,
+    FaultKind.LOCK_NO_READBACK,
+    FaultKind.ENGINE_NO_READBACK,
+)
+
+
 def _blocked(turn: Turn, until_ms: int) -> PinGuard:
     guard = turn.rental.pin
     return PinGuard(guard.wrong, guard.blocks, until_ms)
@@ -207,6 +219,7 @@ def _read(turn: Turn, reading: Reading) -> None:
         _watch_level(turn, reading)
     if first:
         _restore_engine(turn, reading)
+        close_unrented(turn)
 
 
 def _follow_engine(turn: Turn, reading: Reading) -> None:
@@ -267,7 +280,9 @@ def _choose(turn: Turn, choice: Choice) -> None:
         _choose_at_station(turn, visit, choice)
     elif turn.state.mode is RentalMode.STOPPED:
         if choice is Choice.REFUEL:
-            refuelling.begin_refuelling(turn)
+            # A card alone, which may be copied, must not bring up a payment PIN (H6).
+            if turn.rental.pin_accepted:
+                refuelling.begin_refuelling(turn)
         elif choice in {Choice.PARK, Choice.END}:
             turn.change_rental(parking_chosen=choice is Choice.PARK)
 

@@ -3,11 +3,19 @@
 from collections import Counter
 
 from gateway.core.events import AgentStarted
+from protocol import event as entries
 from protocol.codes import FrameClass, RentalMode
 from protocol.content import parse_content
 from protocol.event import AccessGranted, RentalEnded, RentalStarted
 from protocol.frame import parse_frame
 from tests.gateway.world import World
+
+SELF_CLOSING = (
+    entries.AgentStarted,
+    entries.ReservationExpired,
+    entries.ReservationCancelled,
+)
+"""What a car that nobody has closes its bolts at."""
 
 
 async def require_sound(world: World) -> None:
@@ -44,10 +52,13 @@ async def require_sound(world: World) -> None:
     assert set(started) - set(ended) == running, "a rental is over and unreported"
     assert world.state.mode.in_rental == bool(running)
 
-    # Intent is durable before the bolt moves: no order without a grant.
+    # Intent is durable before the bolt moves: nothing opens without a grant, and a car
+    # closes itself at a start or at the end of a reservation only.
     grants = sum(isinstance(body, AccessGranted) for body in bodies)
-    orders = sum(order in {"lock", "unlock"} for order in world.board.orders)
-    assert orders <= grants, "a bolt moved without a durable grant"
+    closings = sum(isinstance(body, SELF_CLOSING) for body in bodies)
+    opened, closed = map(world.board.orders.count, ("unlock", "lock"))
+    assert opened <= grants, "a bolt opened without a durable grant"
+    assert opened + closed <= grants + closings, "a bolt moved without a durable grant"
 
     if world.state.mode is RentalMode.AVAILABLE:
         assert world.state.reservation is None

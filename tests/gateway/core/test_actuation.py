@@ -226,7 +226,7 @@ def test_an_engine_is_held_when_it_is_read_back_held() -> None:
 
     assert result.code is Code.OK
     assert not scene.reading.engine_released
-    assert scene.prompt is PromptKey.ENTER_PIN
+    assert scene.prompt is PromptKey.ENGINE_HELD
 
 
 def test_a_hold_that_was_refused_leaves_the_engine_as_it_was() -> None:
@@ -372,3 +372,18 @@ def test_a_car_with_a_failed_lock_takes_no_customer() -> None:
 
     assert scene.light == "blinking fault_pattern"
     assert result.code is Code.BUS_ERROR
+
+
+def test_an_engine_that_the_fleet_holds_is_not_released_by_a_pin() -> None:
+    # C11: an operator's hold holds against a customer who knows the PIN.
+    scene = Scene()
+    scene.rent_and_release()
+    scene.answer(hold())
+
+    scene.type_pin()
+    held = scene.reading.engine_released
+    scene.answer(release())
+
+    assert held is False
+    assert scene.reading.engine_released
+    assert not scene.rental.held

@@ -161,13 +161,13 @@ def test_hazards_do_not_blink_while_driving(reading: dict[str, object]) -> None:
 
 
 def test_hazards_do_not_blink_when_nobody_knows_whether_it_drives() -> None:
-    # I-2, H16: unknown counts as moving.
+    # I-2, H16: unknown counts as moving, and is called what it is.
     scene = Scene()
     scene.lose_board()
 
     result = scene.answer(orders.FlashHazards(NO_RENTAL, ANY_VERSION, 5))
 
-    assert result.code is Code.VEHICLE_MOVING
+    assert result.code is Code.BUS_ERROR
     assert scene.done(FlashHazards) == []
 
 
@@ -281,3 +281,15 @@ def test_a_result_carries_the_state_that_it_leads_to() -> None:
     assert result.snapshot.mode is RentalMode.AVAILABLE
     assert result.snapshot.rental_id == NO_RENTAL
     assert result.snapshot.light.name == "GREEN"
+
+
+def test_a_parked_car_that_stands_open_is_locked_again() -> None:
+    scene = Scene()
+    scene.be(RentalMode.PARKED)
+    scene.board(locked=False)
+
+    result = scene.answer(lock(LockMode.DEFAULT))
+
+    assert (result.code, result.executed) == (Code.OK, Executed.YES)
+    assert scene.reading.locked
+    assert scene.mode is RentalMode.PARKED

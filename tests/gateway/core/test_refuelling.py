@@ -4,7 +4,7 @@ import pytest
 
 from gateway.core.events import Choice
 from gateway.core.prompts import Prompt, PromptKey
-from protocol.codes import Code, LockMode, ModeRequest, PaidBy, RentalMode
+from protocol.codes import Code, Executed, LockMode, ModeRequest, PaidBy, RentalMode
 from protocol.event import FuelPaidByCard, RefuelEnded, RefuelStarted, RentalEnded
 from tests.gateway.core.scene import RENTAL, SEALED, Scene, lock, set_mode
 
@@ -212,3 +212,16 @@ def test_a_visit_is_neither_parked_nor_ended(lock_mode: LockMode) -> None:
 
     assert result.code is Code.WRONG_MODE
     assert not scene.reading.locked
+
+
+def test_a_card_without_the_pin_does_not_bring_up_the_fuel_cards_pin() -> None:
+    # H6: a UID can be copied, and the fuel card's PIN is money.
+    scene = Scene()
+    scene.rent()
+
+    scene.choose(Choice.REFUEL)
+    result = scene.answer(set_mode(ModeRequest.REFUEL))
+
+    assert scene.mode is RentalMode.STOPPED
+    assert scene.prompt is PromptKey.ENTER_PIN
+    assert (result.code, result.executed) == (Code.PIN_REQUIRED, Executed.NO)
