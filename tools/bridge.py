@@ -5,41 +5,21 @@ API is, and turns signals into a clean end.
 """
 
 import asyncio
-import base64
-import errno
 import logging
 import os
-import secrets
 import signal
 from pathlib import Path
 from typing import Final
 
 import click
-import msgspec
 
 from bridge.bootstrap import open_bridge
-from bridge.errors import SettingsError
-from bridge.settings import (
-    ApiSettings,
-    BrokerSettings,
-    FleetSettings,
-    JsonLinesSettings,
-    Settings,
-    SinkSettings,
-    StoreSettings,
-    WebhookSettings,
-    load_settings,
-)
-from tools.broker_address import DEFAULT_PORT, LAST_PORT, BrokerAddress
+from bridge.settings import Settings, load_settings
+from tools.address import DEFAULT_PORT, BrokerAddress, ListenAddress
+from tools.bridge_settings import DEFAULT_API, local_settings
 from tools.console import examples, facts, json_option, print_json, step
 
-DEFAULT_API: Final = ("127.0.0.1", 8080)
-"""Loopback: nobody else reaches the API unless a person says so."""
-
 LOG_FORMAT: Final = "%(asctime)s %(message)s"
-
-KEYS_FILE: Final = "api.keys"
-SECRET_FILE: Final = "webhook.secret"  # noqa: S105 - a file's name
 
 SETTINGS_EXAMPLE: Final = """\b
 Settings file:
@@ -58,30 +38,6 @@ Settings file:
   url = "https://billing.example/hooks/freefloat"
   secret_file = "billing.secret"
 """
-
-
-class ListenAddress(click.ParamType[tuple[str, int]]):
-    """Reads ``HOST:PORT`` of a server of ours; port 0 lets the system choose."""
-
-    name = "HOST:PORT"
-
-    def convert(
-        self,
-        value: str | tuple[str, int],
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> tuple[str, int]:
-        """Return host and port, or fail with the rule."""
-        if isinstance(value, tuple):
-            return value
-        host, _colon, port = value.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > LAST_PORT:
-            self.fail(
-                f"{value!r} is not HOST:PORT with a port from 0 to {LAST_PORT}",
-                param,
-                ctx,
-            )
-        return host.strip("[]"), int(port)
 
 
 @click.group(
@@ -179,75 +135,6 @@ def run(
         format=LOG_FORMAT, level=logging.WARNING if quiet else logging.INFO
     )
     asyncio.run(_run(settings, as_json=as_json))
-
-
-def local_settings(
-    fleet: Path,
-    *,
-    state: Path,
-    broker: tuple[str, int],
-    api: tuple[str, int] = DEFAULT_API,
-    json_lines: Path | None = None,
-    webhook: str | None = None,
-) -> Settings:
-    """Return settings around a fleet directory, and make the secrets that they need.
-
-    Args:
-        fleet: as `freefloat certs init` makes it.
-        state: made if missing; gets ``api.keys``, ``webhook.secret`` and the database.
-        broker: host and port.
-        api: host and port to listen at; port 0 lets the system choose.
-        json_lines: a file for events.
-        webhook: a URL for events.
-
-    Raises:
-        OSError: the state directory cannot be made or written.
-    """
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    keys_file = state / KEYS_FILE
-    make_secret(keys_file, secrets.token_urlsafe(32))
-    webhooks: tuple[WebhookSettings, ...] = ()
-    if webhook is not None:
-        secret_file = state / SECRET_FILE
-        random = base64.b64encode(secrets.token_bytes(32)).decode("ascii")
-        make_secret(secret_file, f"whsec_{random}")
-        webhooks = (
-            WebhookSettings(name="webhook", url=webhook, secret_file=str(secret_file)),
-        )
-    lines: tuple[JsonLinesSettings, ...] = ()
-    if json_lines is not None:
-        lines = (JsonLinesSettings(name="json-lines", path=str(json_lines)),)
-    made = Settings(
-        fleet=FleetSettings(directory=str(fleet)),
-        broker=BrokerSettings(host=broker[0], port=broker[1]),
-        store=StoreSettings(path=str(state / "bridge.sqlite")),
-        api=ApiSettings(host=api[0], port=api[1], keys_file=str(keys_file)),
-        sinks=SinkSettings(json_lines=lines, webhook=webhooks),
-    )
-    return _checked(made)
-
-
-def make_secret(path: Path, secret: str) -> None:
-    """Write a secret into a file of its own, mode 0600; an existing one is kept."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        if error.errno == errno.EEXIST:
-            return
-        raise
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(f"{secret}\n")
-
-
-def _checked(settings: Settings) -> Settings:
-    """Hold values of the command line against the same bounds as those of a file."""
-    try:
-        return msgspec.convert(msgspec.to_builtins(settings), Settings)
-    except msgspec.ValidationError as error:
-        text = str(error).replace("`", "'")
-        raise SettingsError(
-            f"{text[:1].lower()}{text[1:]}", advice="see 'freefloat bridge run --help'"
-        ) from None
 
 
 async def _run(settings: Settings, *, as_json: bool) -> None:

@@ -6,7 +6,6 @@ and ends. A timeout says "unknown", never "failed" (I-11).
 
 import http.client
 import json
-import os
 import secrets
 import urllib.parse
 from collections.abc import Iterator, Mapping
@@ -14,10 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+from tools.api_key import read_api_key
 from tools.errors import OperatorError
-
-KEY_FILE_LIMIT: Final = 32_768
-"""Bytes of an API key file."""
 
 ANSWER_LIMIT: Final = 4 * 1024 * 1024
 """Bytes of an answer; a page of 200 vehicles has about 600 KB."""
@@ -69,7 +66,7 @@ class BridgeApi:
             port=port or (443 if secure else 80),
             secure=secure,
             prefix=parts.path.rstrip("/"),
-            key="" if key_file is None else _read_key(key_file),
+            key="" if key_file is None else read_api_key(key_file),
         )
 
     def get(self, path: str, *, timeout_s: float = SLACK_S) -> Any:  # noqa: ANN401 - JSON
@@ -180,20 +177,3 @@ def _document(status: int, body: bytes) -> Any:  # noqa: ANN401 - JSON
     if status == http.HTTPStatus.UNAUTHORIZED:
         advice = f"name the API key file with --api-key-file or {KEY_VARIABLE}"
     raise OperatorError(f"the bridge says no: {'; '.join(sentences)}", advice)
-
-
-def _read_key(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(KEY_FILE_LIMIT)
-    except OSError as error:
-        raise OperatorError(
-            f"API key file {path} cannot be read: {os.strerror(error.errno or 0)}",
-            f"name it with --api-key-file or {KEY_VARIABLE}",
-        ) from error
-    for line in data.decode("ascii", "replace").splitlines():
-        if line.strip() and not line.startswith("#"):
-            return line.strip()
-    raise OperatorError(
-        f"API key file {path} holds no key", "see the bridge's api.keys_file"
-    )

@@ -4,8 +4,7 @@ A thin shell: it reads the clock, calls `certs`, and says what was done. No key 
 printed.
 """
 
-import time
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +22,7 @@ from certs.vehicle import (
 from protocol.errors import DecodeError
 from protocol.fleet import FleetPart
 from protocol.identity import VehicleId
+from tools.clock import read_clock
 from tools.console import (
     examples,
     facts,
@@ -38,10 +38,6 @@ from tools.errors import OperatorError
 DEFAULT_DIRECTORY: Final = "fleet"
 """Where a fleet lies if nobody says otherwise."""
 
-NOT_BEFORE: Final = datetime(2025, 1, 1, tzinfo=UTC)
-"""freefloat is younger: a clock that shows less has lost its time, and certificates
-made by it would be refused or long expired."""
-
 SHOWN_VEHICLES: Final = 10
 """Vehicles named one by one; a fleet has thousands."""
 
@@ -51,21 +47,6 @@ directory_argument: Final = click.argument(
     metavar="[DIR]",
     type=click.Path(path_type=Path),
 )
-
-
-def read_clock() -> datetime:
-    """Return the time by this machine's clock.
-
-    Raises:
-        OperatorError: the clock is evidently wrong.
-    """
-    now = datetime.fromtimestamp(time.clock_gettime(time.CLOCK_REALTIME), tz=UTC)
-    if now < NOT_BEFORE:
-        raise OperatorError(
-            f"this machine's clock says {now:%Y-%m-%d}, which cannot be",
-            "set the clock first: certificates begin and end by it",
-        )
-    return now
 
 
 @click.group(

@@ -27,7 +27,7 @@ from firmware_emulator.street import City
 from tools.bridge_api import API_VARIABLE, KEY_VARIABLE
 from tools.console import examples
 from tools.errors import OperatorError
-from tools.rig import Rig, open_rig, write_private
+from tools.rig import Rig, open_rig
 from tools.scenes import PIN, Postbox, Scenes
 from tools.story import Story
 
@@ -136,10 +136,7 @@ async def _run(stage: Stage, *, keep: bool) -> None:
                 seed=stage.seed,
                 broker=stage.broker,
                 observer=story.observe,
-                webhook=(
-                    hook,
-                    write_private(stage.directory / "webhook.secret", secret),
-                ),
+                webhook=(hook, secret),
                 api_key=api_key,
                 tell=story.line,
             )

@@ -5,49 +5,38 @@ clocks, a broker and, where one is named, a bridge's API.
 """
 
 import asyncio
-import contextlib
 import logging
 import signal
-import stat
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
-from certs.fleet import FleetDirectory
-from firmware_emulator.car_file import CAR_FILE, load_car, save_car
-from firmware_emulator.chance import seeded
-from firmware_emulator.clock import EmulatedClock
 from firmware_emulator.customer import Customer
 from firmware_emulator.demand import Bridge
-from firmware_emulator.devices import EmulatedDevices, random_car
-from firmware_emulator.errors import DeedError, EmulatorError, StepError
+from firmware_emulator.errors import EmulatorError
 from firmware_emulator.fleet import CARS_LIMIT, EmulatedFleet, FleetPlan
 from firmware_emulator.reader import Card
 from firmware_emulator.rental_script import LOW_SOON_L, RentalPlan, rental_steps
 from firmware_emulator.script import play
 from firmware_emulator.spoken import (
-    VERBS,
     Line,
     Stage,
     describe,
-    parse_line,
     parse_script,
     say,
 )
 from firmware_emulator.vehicle import EmulatedVehicle
-from protocol.content import Body, Content
 from protocol.event import RentalEnded
-from protocol.fleet import FleetPart
-from protocol.identity import VEHICLE_TEXT
-from protocol.rendering import render_content
-from tools.broker_address import DEFAULT_PORT, BrokerAddress
+from tools.address import DEFAULT_PORT, BrokerAddress
+from tools.api_key import read_api_key
+from tools.car_prompt import converse
+from tools.clock import wall_s
 from tools.console import examples, facts, heading, json_option, print_json, step
+from tools.emulated_car import build_vehicle, issued_vehicles, put_away, told
 from tools.errors import OperatorError
-from transport.backoff import Backoff
 
 DATA: Final = "emulated"
 """Directory beside a fleet's for ledgers and cars, if nobody names another."""
@@ -60,18 +49,6 @@ PIN: Final = "2468"
 
 SCRIPT_BYTES: Final = 1_000_000
 """Largest script file."""
-
-KEY_BYTES: Final = 32_768
-"""Largest API key file."""
-
-_SETTLE_S: Final = 0.5
-"""From a deed at the prompt to what is shown of it; bolts need 0.15 s."""
-
-_OWN_WORDS: Final = {
-    "reserve": "reserve this car for the customer (needs --api)",
-    "state": "say what is seen",
-    "quit": "end; the car keeps its ledger and stands where it is",
-}
 
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -188,9 +165,9 @@ def car(
     """
     _log(verbose=verbose)
     lines = None if script is None else parse_script(script.read(SCRIPT_BYTES))
-    directory = _vehicles(fleet, vehicle, 1)[0]
+    directory = issued_vehicles(fleet, vehicle, 1)[0]
     customer_card, bridge = _card(card), _bridge(api, api_key_file)
-    built = _build(directory, broker, _data(fleet, data), seed)
+    built = build_vehicle(directory, broker, _data(fleet, data), seed)
     customer = Customer(built.devices, customer_card, _pin(pin))
     _run(_live_with(built, customer, lines, bridge), is_endless=lines is None)
 
@@ -234,7 +211,7 @@ def fleet(
     exit code is 0 if no step of any customer failed.
     """
     _log(verbose=verbose)
-    directories = _vehicles(fleet, "", cars)
+    directories = issued_vehicles(fleet, "", cars)
     bridge = _bridge(api, api_key_file)
 
     def tell(name: str, what: str) -> None:
@@ -250,7 +227,7 @@ def fleet(
         port=broker[1],
         plan=FleetPlan(seed),
         monotonic=time.monotonic,
-        wall=_wall,
+        wall=wall_s,
         bridge=bridge,
         tell=tell,
     )
@@ -309,25 +286,14 @@ def rental(
             "a rental begins with a reservation, and no API is named to make it",
             "start one with 'freefloat bridge run' and name it: --api URL",
         )
-    directory = _vehicles(fleet, vehicle, 1)[0]
+    directory = issued_vehicles(fleet, vehicle, 1)[0]
     customer_card, checked_pin = _card(card), _pin(pin)
-    built = _build(directory, broker, _data(fleet, data), seed)
+    built = build_vehicle(directory, broker, _data(fleet, data), seed)
     customer = Customer(built.devices, customer_card, checked_pin)
     _run(_rent(built, customer, bridge))
 
 
 # --- living -----------------------------------------------------------------------
-
-
-@contextlib.asynccontextmanager
-async def _put_away(vehicle: EmulatedVehicle) -> AsyncIterator[None]:
-    """Let a vehicle live, and keep how its car was left, however that ends."""
-    try:
-        async with vehicle:
-            yield
-    finally:
-        if vehicle.data.is_dir():
-            save_car(vehicle.devices.car, vehicle.data / CAR_FILE)
 
 
 async def _live_with(
@@ -337,7 +303,7 @@ async def _live_with(
     bridge: Bridge | None,
 ) -> None:
     stage = Stage(vehicle, customer)
-    async with _put_away(vehicle):
+    async with put_away(vehicle):
         await vehicle.wait_ready()
         heading(f"Vehicle {vehicle.vehicle_id}")
         _fact("seen", describe(stage))
@@ -347,66 +313,7 @@ async def _live_with(
                 step(line.text)
             _fact("seen", describe(stage))
         else:
-            await _ask(stage, bridge)
-
-
-async def _ask(stage: Stage, bridge: Bridge | None) -> None:
-    """Read lines from the terminal until its end or 'quit'."""
-    loop = asyncio.get_running_loop()
-    while True:
-        click.echo("> ", nl=False)
-        sys.stdout.flush()
-        text = await _next_line(loop)
-        word = text.strip().lower()
-        if not text or word in {"quit", "exit"}:
-            return
-        try:
-            await _answer(word, text, stage, bridge)
-        except (EmulatorError, DeedError) as error:
-            click.echo(f"  {error}")
-        stage.vehicle.require_alive()
-
-
-async def _answer(word: str, text: str, stage: Stage, bridge: Bridge | None) -> None:
-    if word == "help":
-        facts({verb.usage: verb.summary for verb in VERBS.values()} | _OWN_WORDS)
-        return
-    if word == "reserve":
-        if bridge is None:
-            raise StepError("name the bridge's API with --api to reserve there")
-        customer = stage.customer
-        rental_id = await bridge.reserve(
-            stage.vehicle.vehicle_id, customer.card, customer.pin, fuel_card_pin="4711"
-        )
-        _fact("rental", rental_id.hex())
-    elif word not in {"state", ""}:
-        line = parse_line(text)
-        if line is not None:
-            await say(line, stage)
-            await asyncio.sleep(_SETTLE_S)
-            for entry in stage.vehicle.devices.witness.since(stage.seq):
-                _fact("ledger", f"#{entry.seq} {_told(entry.body)}")
-    _fact("seen", describe(stage))
-
-
-async def _next_line(loop: asyncio.AbstractEventLoop) -> str:
-    """Wait for a line of stdin without holding up the car; empty at its end."""
-    ready: asyncio.Future[None] = loop.create_future()
-    descriptor = sys.stdin.fileno()
-
-    def wake() -> None:
-        if not ready.done():
-            ready.set_result(None)
-
-    try:
-        loop.add_reader(descriptor, wake)
-    except PermissionError:  # a plain file is always ready (epoll_ctl(2), EPERM)
-        return sys.stdin.readline()
-    try:
-        await ready
-        return sys.stdin.readline()
-    finally:
-        loop.remove_reader(descriptor)
+            await converse(stage, bridge)
 
 
 async def _live(fleet: EmulatedFleet, duration_s: float | None) -> None:
@@ -419,7 +326,7 @@ async def _live(fleet: EmulatedFleet, duration_s: float | None) -> None:
 
 async def _rent(vehicle: EmulatedVehicle, customer: Customer, bridge: Bridge) -> None:
     session_before = await bridge.session_of(vehicle.vehicle_id)
-    async with _put_away(vehicle):
+    async with put_away(vehicle):
         await vehicle.wait_ready()
         heading(f"Vehicle {vehicle.vehicle_id}")
         with vehicle.devices.world.hands() as car:
@@ -441,7 +348,7 @@ async def _rent(vehicle: EmulatedVehicle, customer: Customer, bridge: Bridge) ->
             for entry in vehicle.devices.witness.entries
             if isinstance(entry.body, RentalEnded)
         ]
-        _fact("report", _told(ended[-1]))
+        _fact("report", told(ended[-1]))
         await bridge.wait_report(rental_id)
         step("the bridge holds the signed report")
 
@@ -449,54 +356,8 @@ async def _rent(vehicle: EmulatedVehicle, customer: Customer, bridge: Bridge) ->
 # --- composing ----------------------------------------------------------------------
 
 
-def _build(
-    directory: Path, broker: tuple[str, int], data: Path, seed: int
-) -> EmulatedVehicle:
-    rng = seeded(seed, "car", 0)
-    own = data / directory.name
-    emulated_car = load_car(own / CAR_FILE, rng) or random_car(rng)
-    return EmulatedVehicle.on_broker(
-        directory,
-        host=broker[0],
-        port=broker[1],
-        data=own,
-        devices=EmulatedDevices(emulated_car, EmulatedClock(time.monotonic, _wall)),
-        backoff=Backoff(maximum_s=10.0),
-    )
-
-
 def _fact(label: str, text: str) -> None:
     facts({label: text})
-
-
-def _told(body: Body) -> str:
-    return f"{type(body).__name__} {render_content(Content(None, body))}"
-
-
-def _wall() -> float:
-    return time.clock_gettime(time.CLOCK_REALTIME)
-
-
-def _vehicles(fleet: Path, beginning: str, count: int) -> list[Path]:
-    """Return the directories of issued vehicles, sorted.
-
-    Raises:
-        FleetError: that is no fleet directory.
-        OperatorError: the fleet has not so many.
-    """
-    FleetDirectory.open(fleet)
-    found = sorted(
-        path
-        for path in (fleet / FleetPart.VEHICLES).glob("*")
-        if VEHICLE_TEXT.fullmatch(path.name) and path.name.startswith(beginning.upper())
-    )
-    if len(found) < count:
-        whose = f" whose id begins with {beginning.upper()[:26]}" if beginning else ""
-        raise OperatorError(
-            f"{fleet} has {len(found)} issued vehicles{whose}, {count} are wanted",
-            f"issue more: freefloat certs issue {fleet} --count {count - len(found)}",
-        )
-    return found[:count]
 
 
 def _data(fleet: Path, data: Path | None) -> Path:
@@ -522,24 +383,7 @@ def _pin(text: str) -> str:
 def _bridge(url: str | None, key_file: Path | None) -> Bridge | None:
     if url is None:
         return None
-    return Bridge(url, "" if key_file is None else _api_key(key_file))
-
-
-def _api_key(path: Path) -> str:
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise OperatorError(
-            f"API key file {path} has mode {mode:04o}, so other users can read it",
-            f"run 'chmod 600 {path}'",
-        )
-    with path.open(encoding="ascii", errors="replace") as file:
-        lines = (
-            line.partition("#")[0].strip() for line in file.read(KEY_BYTES).splitlines()
-        )
-        key = next((line for line in lines if line), "")
-    if not key:
-        raise OperatorError(f"API key file {path} holds no key", "name another file")
-    return key
+    return Bridge(url, "" if key_file is None else read_api_key(key_file))
 
 
 def _log(*, verbose: bool) -> None:

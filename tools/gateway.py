@@ -25,7 +25,7 @@ from gateway.runtime.system_clock import SystemClock, boot_mark
 from gateway.settings import Settings, load_settings
 from gateway.storage.identity import Identity, load_identity
 from gateway.uplink.mqtt_links import mqtt_links
-from tools.certs import read_clock
+from tools.clock import read_clock
 from tools.console import (
     examples,
     heading,

@@ -10,14 +10,11 @@ directory and ends with the block::
 """
 
 import asyncio
-import os
 import random
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -25,16 +22,6 @@ from bridge.bootstrap import Bridge, open_bridge
 from bridge.broker.access import BrokerAccess
 from bridge.broker.embedded import EmbeddedBroker
 from bridge.ports import Observer
-from bridge.settings import (
-    ApiSettings,
-    BrokerSettings,
-    FleetSettings,
-    JsonLinesSettings,
-    Settings,
-    SinkSettings,
-    StoreSettings,
-    WebhookSettings,
-)
 from certs.fleet import FleetDirectory
 from certs.vehicle import issue_vehicles, random_vehicle_id
 from firmware_emulator.car import Car
@@ -44,13 +31,13 @@ from firmware_emulator.street import City
 from firmware_emulator.vehicle import EmulatedVehicle
 from protocol.fleet import FleetPart
 from protocol.identity import VehicleId
+from tools.bridge_settings import KEYS_FILE, SECRET_FILE, local_settings, make_secret
+from tools.clock import wall_clock, wall_s
 from transport.backoff import Backoff
 from transport.tls import TlsIdentity
 
 QUICK_BACKOFF: Final = Backoff(initial_s=0.5, maximum_s=5.0)
 """On one machine nobody needs to be spared: a car is back within seconds."""
-
-PRIVATE: Final = 0o600
 
 CarMaker = Callable[[random.Random, City], Car]
 """Makes the car of one vehicle."""
@@ -85,19 +72,6 @@ class Rig:
         return next(car for car in self.cars if car.vehicle_id == vehicle_id)
 
 
-def wall_clock() -> datetime:
-    """Return UTC."""
-    return datetime.fromtimestamp(time.clock_gettime(time.CLOCK_REALTIME), tz=UTC)
-
-
-def write_private(path: Path, text: str) -> Path:
-    """Write a new file that only its owner can read, and return its path."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    return path
-
-
 @asynccontextmanager
 async def open_rig(
     directory: Path,
@@ -106,7 +80,7 @@ async def open_rig(
     seed: int = 1,
     broker: str = "auto",
     observer: Observer | None = None,
-    webhook: tuple[str, Path] | None = None,
+    webhook: tuple[str, str] | None = None,
     api_key: str | None = None,
     tell: Teller = lambda _what, _where: None,
 ) -> AsyncIterator[Rig]:
@@ -118,7 +92,7 @@ async def open_rig(
         seed: of the cars' condition.
         broker: auto, mosquitto or nats.
         observer: told of every frame at the bridge.
-        webhook: a fleet service's URL and the file of its secret.
+        webhook: a fleet service's URL and its secret.
         api_key: opens the bridge's API; a new one without it.
         tell: told of each step.
 
@@ -143,20 +117,19 @@ async def open_rig(
             f"started {embedded.kind}, mutual TLS only",
             f"{embedded.host}:{embedded.port}",
         )
-        api_key = api_key or secrets.token_urlsafe(32)
-        key_file = write_private(directory / "api.keys", api_key + "\n")
+        key_file = directory / KEYS_FILE
         events_file = directory / "events.jsonl"
-        settings = Settings(
-            fleet=FleetSettings(str(fleet.path)),
-            broker=BrokerSettings(host=embedded.host, port=embedded.port),
-            store=StoreSettings(str(directory / "bridge.sqlite")),
-            api=ApiSettings(port=0, keys_file=str(key_file)),
-            sinks=SinkSettings(
-                json_lines=(JsonLinesSettings("events", str(events_file)),),
-                webhook=()
-                if webhook is None
-                else (WebhookSettings("fleet-service", webhook[0], str(webhook[1])),),
-            ),
+        if api_key is not None:
+            make_secret(key_file, api_key)
+        if webhook is not None:
+            make_secret(directory / SECRET_FILE, webhook[1])
+        settings = local_settings(
+            fleet.path,
+            state=directory,
+            broker=(embedded.host, embedded.port),
+            api=("127.0.0.1", 0),
+            json_lines=events_file,
+            webhook=None if webhook is None else webhook[0],
         )
         bridge = await stack.enter_async_context(
             open_bridge(settings, observer=observer)
@@ -176,7 +149,7 @@ async def open_rig(
             broker=embedded,
             bridge=bridge,
             cars=tuple(vehicles),
-            api_key=api_key,
+            api_key=key_file.read_text(encoding="ascii").strip(),
             api_key_file=key_file,
             events_file=events_file,
         )
@@ -200,9 +173,7 @@ def _make_vehicle(
     seed: int,
 ) -> EmulatedVehicle:
     rng = random.Random(seed)  # noqa: S311 - repeatable cars, no secrets
-    clock = EmulatedClock(
-        time.monotonic, lambda: time.clock_gettime(time.CLOCK_REALTIME)
-    )
+    clock = EmulatedClock(time.monotonic, wall_s)
     return EmulatedVehicle.on_broker(
         fleet.vehicle_directory(vehicle_id),
         host=broker.host,

@@ -7,10 +7,8 @@ says what came out; a watcher that believed the topic would show forgeries as fa
 
 import asyncio
 import base64
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -25,8 +23,8 @@ from protocol.keys import VerifyKey
 from protocol.rendering import render_bytes, render_frame
 from protocol.signing import verify_frame
 from protocol.topic import EVERYTHING, parse_topic
-from tools.broker_address import DEFAULT_PORT, BrokerAddress
-from tools.certs import read_clock
+from tools.address import DEFAULT_PORT, BrokerAddress
+from tools.clock import read_clock, wall_clock
 from tools.console import examples, json_option, print_json
 from transport.link import LinkSettings, MqttLink
 from transport.message import IncomingMessage
@@ -155,7 +153,7 @@ async def _watch(
 
 
 def _print(message: IncomingMessage, judge: Judge, *, as_json: bool) -> None:
-    now = datetime.fromtimestamp(time.clock_gettime(time.CLOCK_REALTIME), tz=UTC)
+    now = wall_clock()
     vehicle, line, verdict = "?", render_bytes(message.payload), "no frame"
     with suppress(ProtocolError):
         frame = parse_frame(message.payload)

@@ -27,7 +27,8 @@ from protocol.fleet import FleetPart, TlsPart
 from protocol.identity import VehicleId
 from protocol.topic import topic_of
 from tests.bench.figure import Figure, percentile
-from tools.rig import Rig, open_rig, wall_clock
+from tools.clock import wall_clock
+from tools.rig import Rig, open_rig
 from transport.link import LinkSettings, MqttLink
 from transport.tls import TlsIdentity, client_context
 

@@ -17,7 +17,7 @@ from protocol.codes import FrameClass
 from tests.bridge.car import Car
 from tests.bridge.memory_broker import MemoryBroker
 from tests.bridge.world import BOOT_MS, NOW_MS
-from tools.bridge import local_settings
+from tools.bridge_settings import local_settings
 
 Json = dict[str, Any]
 

@@ -20,7 +20,7 @@ from protocol.event import RentalEnded
 from tests.bridge.car import REPORT
 from tests.bridge.conftest import make_fleet
 from tests.bridge.running import running_bridge
-from tools.bridge import local_settings
+from tools.bridge_settings import local_settings
 
 PLAIN = Report(
     driving_min=20,

@@ -27,7 +27,7 @@ from protocol.topic import downlinks_of, parse_topic
 from tests.bridge.car import RENTAL, REPORT, Car, receipt_of
 from tests.bridge.conftest import make_fleet
 from tests.bridge.running import until
-from tools.bridge import local_settings
+from tools.bridge_settings import local_settings
 from transport.link import LinkSettings, MqttLink
 from transport.message import IncomingMessage
 from transport.tls import TlsIdentity, client_context

@@ -18,7 +18,7 @@ from protocol.keyfile import parse_signing_key
 from tests.bridge.conftest import make_fleet
 from tests.bridge.memory_broker import MemoryBroker
 from tests.bridge.world import NOW_MS
-from tools.bridge import local_settings, make_secret
+from tools.bridge_settings import local_settings, make_secret
 from transport.errors import TransportError
 
 GOOD = """

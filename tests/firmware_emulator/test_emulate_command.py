@@ -8,7 +8,7 @@ import pytest
 from certs.fleet import FleetDirectory
 from certs.vehicle import issue_vehicles, random_vehicle_id
 from tools.cli import run
-from tools.rig import wall_clock
+from tools.clock import wall_clock
 
 NOBODY = "127.0.0.1:1"
 """A port at which nothing listens: a car must live without its broker (I-19)."""

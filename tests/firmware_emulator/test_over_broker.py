@@ -21,7 +21,8 @@ from firmware_emulator.rental_script import (
 )
 from firmware_emulator.script import play_step
 from protocol.event import AgentStarted, RentalEnded
-from tools.rig import Rig, open_rig, wall_clock
+from tools.clock import wall_clock
+from tools.rig import Rig, open_rig
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
 

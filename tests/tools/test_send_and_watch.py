@@ -114,6 +114,7 @@ async def test_an_unknown_car_and_an_ambiguous_one_are_told_apart(rig: Rig) -> N
 async def test_a_wrong_key_is_told_with_what_to_do(rig: Rig, tmp_path: Path) -> None:
     key_file = tmp_path / "wrong.key"
     key_file.write_text("x" * 40 + "\n")
+    key_file.chmod(0o600)
 
     refused = await run(rig, "send", "--api-key-file", str(key_file), "list")
 
