@@ -78,6 +78,7 @@ class LedgerStore:
         self._vfs = vfs
         self._connection: apsw.Connection | None = None
         self._broken: str | None = None
+        self._boot_mark = ""
         self._head = LedgerHead(bytes(LEDGER_ID_SIZE), 0, GENESIS)
         self._receipted = 0
         self._hashes: dict[int, bytes] = {}
@@ -188,9 +189,12 @@ class LedgerStore:
         )
         with self._transaction():
             connection.execute(
-                "update vehicle set boot_counter = ?, boot_mark = ?",
-                (stored.boot_counter, boot_mark),
+                "update vehicle set boot_counter = ?", (stored.boot_counter,)
             )
+        # The mark says on which boot's clock the stored state counts, so it changes
+        # with the state: a start that fails before its first commit carried nothing
+        # over, and the next one must (I-28).
+        self._boot_mark = boot_mark
         self._head, self._receipted = head, receipted
         self._hashes = {entry.seq: entry.hash for entry in kept}
         self._measure()
@@ -240,8 +244,9 @@ class LedgerStore:
                 self._append(entry)
                 head = LedgerHead(head.ledger_id, entry.seq, entry.hash)
             connection.execute(
-                "update vehicle set state = ?, head_seq = ?, head_hash = ?",
-                (encode_state(commit.state), head.seq, head.hash),
+                "update vehicle set state = ?, head_seq = ?, head_hash = ?, "
+                "boot_mark = ?",
+                (encode_state(commit.state), head.seq, head.hash, self._boot_mark),
             )
         self._head = head
         self._hashes.update((entry.seq, entry.hash) for entry in commit.entries)

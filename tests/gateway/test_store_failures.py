@@ -1,5 +1,8 @@
 """A disk that is full or broken: nothing half done, nothing told that is not kept."""
 
+import itertools
+import random
+
 import apsw
 import pytest
 
@@ -150,6 +153,33 @@ async def test_a_nearly_full_ledger_takes_no_reservation_but_runs_the_rental() -
 
         assert world.fleet.codes_of(refused) == [Code.STORAGE_FULL]
         assert world.fleet.codes_of(ping) == [Code.OK]
+
+
+async def test_a_start_that_could_not_be_kept_leaves_the_next_one_a_reboot() -> None:
+    # I-28, I-29, H1: the boot clock began anew, and the start that should have carried
+    # the reservation over met a full disk. The one after it must carry it over.
+    async with World() as world:
+        await world.reserve(ALICE)
+        await world.advance(60.0)
+        await world.stop()
+        world.disk = world.disk.after_power_cut(random.Random(1))  # noqa: S311 - test
+        world.clock.reboot(60.0)
+        world.reboot_mark()
+        opening = itertools.count(1)
+        # The start itself is counted, its first decision is not kept.
+        world.disk.fault = lambda kind, _name: (
+            apsw.FullError("planted") if kind == "sync" and next(opening) > 1 else None
+        )
+        await world.start()
+        assert not world.is_running
+
+        world.disk.fault = None
+        await world.restart()
+        reservation_left = world.state.reservation
+        assert reservation_left is not None
+
+        left_ms = reservation_left.until_ms - world.clock.boot_ms
+        assert left_ms <= (15 * 60 - 120) * 1000
 
 
 async def test_a_disk_that_fails_at_the_start_ends_the_gateway() -> None:

@@ -211,8 +211,12 @@ class World:
         await self.stop()
         self.disk = self.disk.after_power_cut(self._random)
         self.clock.reboot(off_s)
-        self._boot_mark = f"boot {self.clock.boot_ms}-{next(self._starts)}"
+        self.reboot_mark()
         await self.start()
+
+    def reboot_mark(self) -> None:
+        """Let the machine say that it has booted."""
+        self._boot_mark = f"boot {self.clock.boot_ms}-{next(self._starts)}"
 
     @property
     def is_running(self) -> bool:

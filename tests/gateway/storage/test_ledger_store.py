@@ -94,10 +94,25 @@ async def test_what_was_committed_is_there_after_reopening(store: LedgerStore) -
 async def test_every_start_is_counted_and_a_new_boot_is_seen(
     store: LedgerStore,
 ) -> None:
-    starts = [await store.open(boot_mark=mark) for mark in ("a", "a", "b")]
+    starts = []
+    for mark in ("a", "a", "b"):
+        starts.append(await store.open(boot_mark=mark))
+        await store.commit(Commit(State(), (), None))
 
     assert [s.boot_counter for s in starts] == [1, 2, 3]
     assert [s.same_boot for s in starts] == [False, True, False]
+
+
+async def test_a_boot_counts_as_new_until_a_state_was_kept_in_it(
+    store: LedgerStore,
+) -> None:
+    # I-28: only a commit puts the state's instants on the clock of the new boot.
+    await filled(store, 1)
+
+    starts = [await store.open(boot_mark="b") for _ in range(2)]
+
+    assert [s.same_boot for s in starts] == [False, False]
+    assert [s.boot_counter for s in starts] == [2, 3]
 
 
 async def test_the_chain_continues_from_a_freed_entry(store: LedgerStore) -> None:
