@@ -12,9 +12,20 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.core.events import AgentStarted, CommandReceived, DeadlineReached, Event
+from gateway.core.actions import AllowEngine, DriveLocks
+from gateway.core.events import (
+    AgentStarted,
+    BoardReported,
+    CardPresented,
+    CommandReceived,
+    DeadlineReached,
+    Event,
+    MenuChosen,
+    PinEntered,
+)
 from gateway.core.ledger import LedgerHead, SealedEntry, seal_entry
 from gateway.core.moment import NEVER, Moment
+from gateway.core.reading import STALE_MS
 from gateway.core.state import State
 from gateway.core.turn import Decision
 from gateway.core.vehicle import handle, next_deadline
@@ -41,6 +52,7 @@ from gateway.runtime.session import Session
 from gateway.runtime.standing import Persona, Standing
 from gateway.runtime.step import Observer, Step, ignore
 from protocol.codes import Code, FrameClass
+from protocol.command import SHORT_TTL_MS
 from protocol.result import Result
 
 SAVE_PERIOD_MS: Final = 60_000
@@ -50,6 +62,16 @@ no flash."""
 
 QUEUE_LIMIT: Final = 1_024
 """Events of devices that wait; a device that floods loses its own reports only."""
+
+_WORTH_MS: Final[dict[type[object], int]] = {
+    # An older reading says nothing about the car of now (I-2); the next comes soon.
+    BoardReported: STALE_MS,
+    # As long as an unlock by command: somebody stands at the car and waits (I-6).
+    CardPresented: SHORT_TTL_MS,
+    PinEntered: SHORT_TTL_MS,
+    MenuChosen: SHORT_TTL_MS,
+}
+"""How long an event may wait for its turn; kinds that are not here, for ever."""
 
 SPIN_GUARD_MS: Final = 1_000
 """How much later a deadline is looked at again that came and changed nothing: a fault
@@ -201,7 +223,8 @@ class Runtime:
     def report(self, event: Event) -> None:
         """Take an event of a device; never blocks."""
         if len(self._mailbox) < QUEUE_LIMIT:
-            self._post(event)
+            since_ms = self._clock.now().boot_ms
+            self._mailbox.post(lambda: self._take_report(event, since_ms))
         else:
             self._log.warning(
                 "= %d events wait: lost one %s", QUEUE_LIMIT, type(event).__name__
@@ -253,6 +276,16 @@ class Runtime:
     def _post(self, event: Event) -> None:
         self._mailbox.post(lambda: self._step(event, self._clock.now()))
 
+    async def _take_report(self, event: Event, since_ms: int) -> None:
+        """Step a device's event, unless it is no longer true that it just happened."""
+        now = self._clock.now()
+        limit_ms = _WORTH_MS.get(type(event))
+        if limit_ms is not None and now.boot_ms - since_ms > limit_ms:
+            name, late_ms = type(event).__name__, now.boot_ms - since_ms
+            self._log.warning("= %s waited %d ms: dropped", name, late_ms)
+            return
+        await self._step(event, now)
+
     async def _obey(self, command: CommandReceived, now: Moment) -> None:
         await self._step(command, now)
 
@@ -272,8 +305,22 @@ class Runtime:
         self._observer(Step(event, decision, entries, now))
         if entries:
             self._outlet.entries_grew()
+        is_late = self._is_late(decision)
         for action in decision.actions:
-            await self._performer.perform(action)
+            if is_late and isinstance(action, DriveLocks | AllowEngine):
+                self._log.error("= too late, not done: %s", action)
+            else:
+                await self._performer.perform(action)
+
+    def _is_late(self, decision: Decision) -> bool:
+        """Return whether the actuation ran out of time before it could begin.
+
+        A disk that stalls, or a machine that sleeps, does so in a commit. Nobody stands
+        at the car any more, and what was checked before holds no longer (I-1, I-6); the
+        deadline that has come answers for it.
+        """
+        pending = decision.state.pending
+        return pending is not None and pending.deadline_ms <= self._clock.now().boot_ms
 
     def _seal(self, decision: Decision, now: Moment) -> tuple[SealedEntry, ...]:
         sealed: list[SealedEntry] = []

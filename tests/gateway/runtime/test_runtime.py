@@ -20,10 +20,18 @@ from gateway.runtime.answer_limit import ANSWERS_BURST, AnswerLimit
 from gateway.runtime.journal import KEPT_MS, KEPT_RECORDS, Journal
 from gateway.runtime.mailbox import Mailbox
 from gateway.runtime.runtime import QUEUE_LIMIT
-from protocol.codes import ClockQuality, Code, Lane, Light, RentalMode
-from protocol.command import ANY_VERSION, Ping
+from protocol.codes import (
+    ClockQuality,
+    Code,
+    FrameClass,
+    Lane,
+    Light,
+    LockMode,
+    RentalMode,
+)
+from protocol.command import ANY_VERSION, Lock, Ping, Unlock
 from tests.gateway.devices import FakeVault
-from tests.gateway.world import ALICE, PIN, World
+from tests.gateway.world import ALICE, MALLORY, PIN, World
 
 
 async def test_a_reservation_ends_by_itself_at_its_instant() -> None:
@@ -133,6 +141,77 @@ async def test_a_device_that_floods_loses_its_own_reports_only(
 
         assert "lost one BoardReported" in caplog.text
         assert world.is_running
+
+
+def held_up(world: World, seconds: float) -> None:
+    """Let the machine sleep, or its disk stall, in the middle of the next commit."""
+
+    def stall(kind: str, _name: str) -> None:
+        if kind == "sync":
+            world.disk.fault = None
+            world.clock.boot_ms += round(seconds * 1000)
+
+    world.disk.fault = stall
+
+
+async def test_an_unlock_that_a_suspend_held_up_moves_no_bolt() -> None:
+    # I-6, row 11: accepted in time, and the machine slept before it could act. Nobody
+    # stands at the car any more.
+    async with World() as world:
+        rental_id = await world.reserve(ALICE)
+        held_up(world, 8 * 3_600)
+
+        data = world.fleet.send(Unlock(rental_id, ANY_VERSION))
+        await world.advance(10.0)
+
+        assert world.board.orders == []
+        assert world.board.locked
+        assert world.fleet.codes_of(data) == [Code.ACTUATOR_TIMEOUT]
+
+
+async def test_a_lock_that_a_stalling_disk_held_up_takes_no_engine_away() -> None:
+    # I-1, I-2: what was seen before the stall says nothing about the car of now.
+    async with World() as world:
+        rental_id = await world.begin_rental()
+        held_up(world, 30.0)
+
+        data = world.fleet.send(Lock(rental_id, ANY_VERSION, LockMode.END))
+        await world.advance(10.0)
+
+        assert world.board.orders == ["unlock"]
+        assert world.fleet.codes_of(data) == [Code.ACTUATOR_TIMEOUT]
+        assert world.state.mode is RentalMode.STOPPED
+
+
+async def test_a_tap_that_waited_too_long_opens_nothing() -> None:
+    # I-6 for cards: whoever tapped has gone away.
+    async with World() as world:
+        await world.reserve(ALICE)
+        await world.advance(2.0)
+        held_up(world, 60.0)
+
+        world.present(MALLORY)  # its refusal is written, and that takes a minute
+        world.present(ALICE)
+        await world.advance(10.0)
+
+        assert world.board.orders == []
+        assert world.state.mode is RentalMode.RESERVED
+
+
+async def test_a_report_that_waited_too_long_says_nothing_about_the_car() -> None:
+    # I-2: its age counts from when the board made it.
+    async with World() as world:
+        rental_id = await world.begin_rental()
+        held_up(world, 5.0)
+
+        world.present(MALLORY)
+        world.board.change()
+        order = Lock(rental_id, ANY_VERSION, LockMode.END)
+        data = world.fleet.command(order, ttl_ms=20_000)
+        world.air.deliver(FrameClass.CMD, data)
+        await world.settle()
+
+        assert world.fleet.codes_of(data) == [Code.BUS_ERROR]
 
 
 async def test_a_rental_that_only_stands_is_stored_once_a_minute() -> None:
