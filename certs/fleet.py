@@ -174,11 +174,6 @@ class FleetDirectory:
             ) from None
 
     @property
-    def root_certificate(self) -> x509.Certificate:
-        """The root that every TLS peer trusts."""
-        return self.certificate(FleetPart.ROOT_CERTIFICATE)
-
-    @property
     def issuing_certificate(self) -> x509.Certificate:
         """The CA that signed every leaf and every record."""
         return self.certificate(FleetPart.ISSUING_CERTIFICATE)

@@ -308,15 +308,6 @@ class Car:
         distance_mm = round(distance_m * MM_PER_M)
         self._set_off(self.city.wander(self.place, self.heading, distance_mm, self.rng))
 
-    def drive_to(self, crossing: Place) -> None:
-        """Set off for a crossing of the city.
-
-        Raises:
-            DeedError: as `drive`.
-        """
-        self._require_ready()
-        self._set_off(self.city.way(self.place, crossing))
-
     def refuel(self, litres: float) -> None:
         """Start the pump; it stops after so many litres or when the tank is full.
 
@@ -326,10 +317,6 @@ class Car:
         _deny(litres <= 0, f"{litres} l is nothing to fill in")
         _deny(self.engine_running, "the engine runs")
         self._pump_l = litres
-
-    def hang_up_nozzle(self) -> None:
-        """Stop the pump."""
-        self._pump_l = 0.0
 
     def spray_washer(self, times: int = 1) -> None:
         """Wash the windscreen, as long as there is fluid."""

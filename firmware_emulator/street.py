@@ -140,17 +140,6 @@ class City:
             distance_mm -= step
         return legs
 
-    def way(self, start: Place, crossing: Place) -> list[Leg]:
-        """Return the way from a place on a street to a crossing, with one turn."""
-        block = self.block_m * MM_PER_M
-        east = crossing.east_mm - start.east_mm
-        north = crossing.north_mm - start.north_mm
-        along = Leg(Heading.EAST if east > 0 else Heading.WEST, abs(east))
-        across = Leg(Heading.NORTH if north > 0 else Heading.SOUTH, abs(north))
-        on_row = start.north_mm % block == 0
-        legs = (along, across) if on_row else (across, along)
-        return [leg for leg in legs if leg.distance_mm > 0]
-
     def _to_crossing(self, place: Place, heading: Heading) -> int:
         block = self.block_m * MM_PER_M
         east, north = heading.vector

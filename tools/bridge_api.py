@@ -25,8 +25,6 @@ SLACK_S: Final = 10.0
 API_VARIABLE: Final = "FREEFLOAT_API"
 KEY_VARIABLE: Final = "FREEFLOAT_API_KEY_FILE"
 
-_PLAIN: Final = http.client.HTTPConnection
-
 
 @dataclass(frozen=True, slots=True)
 class BridgeApi:

@@ -13,9 +13,6 @@ from typing import Final
 EXIT_FAILED: Final = 1
 """The command was understood and could not be carried out."""
 
-EXIT_USAGE: Final = 2
-"""The command line was not understood (click's own number)."""
-
 EXIT_DEFECT: Final = 70
 """freefloat itself failed: EX_SOFTWARE of sysexits.h."""
 

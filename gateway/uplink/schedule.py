@@ -64,11 +64,6 @@ class Schedule:
         self._waiting_since_ms = 0
         self._patience_ms = PATIENCE_MS
 
-    @property
-    def was_heard(self) -> bool:
-        """Whether the fleet has said anything in this session."""
-        return self._was_heard
-
     def begin_session(self, *, now_ms: int) -> None:
         """Forget what was sent: every entry without a receipt is sent again."""
         self._next = 1

@@ -4,13 +4,11 @@ from collections.abc import Iterator
 
 from gateway.core.events import CardPresented
 from gateway.core.moment import Moment
-from gateway.core.reading import Reading
 from gateway.core.state import Reservation, State
 from gateway.core.vehicle import handle
 from protocol.codes import (
     Bits,
     ClockQuality,
-    EnergyKind,
     FrameClass,
     FrameType,
     Lane,
@@ -26,6 +24,7 @@ from protocol.keys import SigningKey
 from protocol.signing import sign_frame, verify_frame
 from protocol.telemetry import SAMPLES_LIMIT, TELEMETRY, Sample, Telemetry
 from tests.bench.figure import Figure, figure, per_call_us
+from tests.gateway.core.scene import RESTING
 
 FLEET = bytes(16)
 VEHICLE = VehicleId(bytes(range(16)))
@@ -129,26 +128,6 @@ def _telemetry() -> Iterator[Figure]:
 
 
 def _tap() -> Figure:
-    reading = Reading(
-        locked=True,
-        door_open=False,
-        boot_open=False,
-        window_open=False,
-        engine_running=False,
-        engine_released=False,
-        ignition_on=False,
-        lights_on=False,
-        hazards_on=False,
-        key_present=True,
-        fuel_card_present=True,
-        energy_kind=EnergyKind.FUEL,
-        speed_dkmh=0,
-        odometer_m=1_000,
-        energy_pct=50,
-        washer_pct=50,
-        range_km=300,
-        supply_mv=12_600,
-    )
     state = State(
         mode=RentalMode.RESERVED,
         reservation=Reservation(
@@ -159,7 +138,7 @@ def _tap() -> Figure:
             cards=(card_digest(RENTAL, UID),),
             sealed=b"",
         ),
-        reading=reading,
+        reading=RESTING,
         reading_at_ms=1_000,
     )
     now = Moment(1_000, 1_000, ClockQuality.NTP)

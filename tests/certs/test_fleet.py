@@ -409,7 +409,7 @@ def test_a_missing_certificate_is_named(fleet: FleetDirectory) -> None:
     (fleet.path / FleetPart.ROOT_CERTIFICATE).unlink()
 
     with pytest.raises(FleetError, match=r"root\.crt is missing"):
-        _ = fleet.root_certificate
+        fleet.certificate(FleetPart.ROOT_CERTIFICATE)
 
 
 def test_a_ca_key_that_others_can_read_is_not_used(fleet: FleetDirectory) -> None:

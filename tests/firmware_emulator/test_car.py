@@ -267,23 +267,6 @@ def test_the_same_seed_drives_the_same_way_along_streets(
     assert all(city.is_street(place) for place in first)
 
 
-@given(data=st.data())
-def test_a_way_leads_to_its_crossing(data: st.DataObject) -> None:
-    city = City()
-    rng = seeded(data.draw(st.integers(0, 10_000)))
-    target = city.random_crossing(rng)
-    place = city.random_crossing(rng)
-    for leg in city.wander(
-        place, Heading.NORTH, data.draw(st.integers(1, 900_000)), rng
-    ):
-        place = place.moved(leg.heading, leg.distance_mm)
-
-    for leg in city.way(place, target):
-        place = place.moved(leg.heading, leg.distance_mm)
-
-    assert place == target
-
-
 class CarLife(RuleBasedStateMachine):
     """Any deeds in any order: what must hold of a car at all times."""
 

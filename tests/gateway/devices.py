@@ -16,30 +16,12 @@ from gateway.core.events import (
     PinVerdict,
 )
 from gateway.core.prompts import NO_PROMPT, Prompt
-from gateway.core.reading import Position, Reading
+from gateway.core.reading import Position
 from gateway.ports import Clock, Report
-from protocol.codes import EnergyKind, Light
+from protocol.codes import Light
+from tests.gateway.core.scene import RESTING
 
-PARKED_CAR = Reading(
-    locked=True,
-    door_open=False,
-    boot_open=False,
-    window_open=False,
-    engine_running=False,
-    engine_released=False,
-    ignition_on=False,
-    lights_on=False,
-    hazards_on=False,
-    key_present=True,
-    fuel_card_present=True,
-    energy_kind=EnergyKind.FUEL,
-    speed_dkmh=0,
-    odometer_m=12_000_000,
-    energy_pct=80,
-    washer_pct=60,
-    range_km=500,
-    supply_mv=12_600,
-)
+PARKED_CAR = replace(RESTING, odometer_m=12_000_000, range_km=500)
 
 
 class FakeBoard:

@@ -15,7 +15,6 @@ from tests.gateway.hardware.ear import running
 from tests.gateway.hardware.simulated_card import CardField, card_field
 
 DESFIRE = bytes.fromhex("04a1b2c3d4e5f6")
-OTHER = bytes.fromhex("04010203040506")
 CLASSIC = bytes.fromhex("9c2e4f11")
 RANDOM = bytes.fromhex("08112233")
 DESFIRE_EV1_RANDOM = bytes.fromhex("80a1b2c3")
