@@ -57,7 +57,7 @@ class TlsIdentity:
 
 
 class _ClosingSocket(ssl.SSLSocket):
-    """Closes itself when its handshake fails.
+    """Closes itself when the handshake fails or cannot begin.
 
     paho drops its reference instead (paho 2.2.0 client.py `_ssl_wrap_socket`), which
     leaves a file descriptor open until garbage collection comes by.
@@ -68,6 +68,16 @@ class _ClosingSocket(ssl.SSLSocket):
             super().do_handshake(block)
         except BaseException:
             self.close()
+            raise
+
+    def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+        # Before there is TLS, only `SSLSocket._create` reads here: of a connection that
+        # was reset after connect(). Python before 3.11.5 then leaves the socket open.
+        try:
+            return super().recv(buflen, flags)
+        except ConnectionResetError:
+            if self.version() is None:
+                self.close()
             raise
 
 
