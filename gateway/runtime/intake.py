@@ -3,6 +3,10 @@
 The rules are the core's (`gateway.core.acceptance`, `gateway.core.ledger`); here their
 verdicts are carried out. One decision is made here, since the mind cannot see the disk:
 one that is nearly full takes no new reservation (I-20).
+
+A refusal is a signed "not executed" and must stay true: what was refused is never
+carried out later in its session, however the broker repeats it or the car changes
+meanwhile (I-10, I-11). Only one that asks for the same bytes again spends nothing.
 """
 
 import logging
@@ -24,16 +28,36 @@ from gateway.core.state import Request
 from gateway.ports import Outlet, Store, StoreError
 from gateway.runtime.herald import Herald
 from gateway.runtime.standing import Standing
-from protocol.codes import Code, Executed, FrameClass
-from protocol.command import Reserve
-from protocol.frame import parse_frame
+from protocol.codes import Code, Executed, FrameClass, Opcode, Retry
+from protocol.command import COMMANDS, Reserve
+from protocol.frame import Header, parse_frame
+from protocol.result import retry_of
 
 RESERVED_KIB: Final = 256
 """Below this room the car takes no new reservation, so that a rental that runs can
 always be ended and reported; a whole rental takes about 10 KiB (I-20)."""
 
-Proceed = Callable[[CommandReceived, Moment], Awaitable[None]]
-"""Steps an accepted command."""
+REFUSALS_KEPT: Final = 64
+"""Refusals of this session that a resend gets again as they were: a sender repeats its
+bytes for a minute at most."""
+
+_SPENDS_NOTHING: Final = frozenset(
+    {
+        # Of another session, or of a sequence that is spent already.
+        Code.SESSION_STALE,
+        Code.ID_REUSED,
+        Code.SUPERSEDED,
+        # True for ever of these bytes, in a lane that they may not use or do not name.
+        Code.UNKNOWN_OPCODE,
+        Code.ROLE_FORBIDDEN,
+        Code.OPCODE_FORBIDDEN,
+        Code.BAD_PARAM,
+    }
+)
+
+Proceed = Callable[[CommandReceived, Moment], Awaitable[Refused | None]]
+"""Steps a command that passed the pipeline; returns the refusal that the car's state
+answered it with, if any."""
 
 
 class Intake:
@@ -56,6 +80,7 @@ class Intake:
         vehicle = standing.persona.vehicle_id.short
         self._log = logging.getLogger(f"{__name__}.{vehicle}")
         self._bucket = Bucket()
+        self._refusals: dict[bytes, Refused] = {}
         self.dropped: dict[Code, int] = {}
         """Frames that were not even answered, by reason."""
 
@@ -86,24 +111,54 @@ class Intake:
             self._drop(verdict)
             return
         # Its signature holds, so its header can be believed.
-        self._herald.hear(parse_frame(data).header.key_id)
+        header = parse_frame(data).header
+        self._herald.hear(header.key_id)
         if isinstance(verdict, Repeated):
             self._herald.repeat(verdict, now=now)
         elif isinstance(verdict, Refused):
-            self._herald.refuse(verdict, now=now)
+            known = self._known(verdict)
+            self._herald.refuse(known, now=now)
+            self._spend(header, known)
         elif self._is_full and isinstance(verdict.command, Reserve):
             self._herald.refuse(_storage_full(verdict), now=now)
+            self._spend(header, _storage_full(verdict))
         else:
-            await self._try(verdict, now)
+            refused = await self._try(verdict, now)
+            if refused is not None:
+                self._spend(header, refused)
 
-    async def _try(self, command: CommandReceived, now: Moment) -> None:
+    async def _try(self, command: CommandReceived, now: Moment) -> Refused | None:
         try:
-            await self._proceed(command, now)
+            return await self._proceed(command, now)
         except StoreError as error:
             if not error.retryable or error.may_have_taken_effect:
                 raise
             self._log.warning("= command refused, nothing was done: %s", error)
-            self._herald.refuse(_storage_full(command), now=now)
+            refused = _storage_full(command)
+            self._herald.refuse(refused, now=now)
+            return refused
+
+    def _known(self, refused: Refused) -> Refused:
+        """Return the refusal that these bytes got before, if they did."""
+        known = self._refusals.get(refused.request.msg_id)
+        if known is None or known.request != refused.request:
+            return refused
+        return known if refused.code is Code.SUPERSEDED else refused
+
+    def _spend(self, header: Header, refused: Refused) -> None:
+        """See to it that what was refused for good is never carried out after all."""
+        if (
+            refused.code in _SPENDS_NOTHING
+            or retry_of(refused.code) is Retry.SAME_BYTES
+        ):
+            return
+        # Its opcode is known; whether its lane is right may not have been asked.
+        lane = (header.key_id, COMMANDS[Opcode(header.type)].lane)
+        lanes = self._standing.session.lanes
+        lanes[lane] = max(lanes.get(lane, 0), header.seq)
+        self._refusals[refused.request.msg_id] = refused
+        if len(self._refusals) > REFUSALS_KEPT:
+            del self._refusals[next(iter(self._refusals))]
 
     @property
     def _is_full(self) -> bool:

@@ -12,7 +12,8 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.core.actions import AllowEngine, DriveLocks
+from gateway.core.acceptance import Refused
+from gateway.core.actions import AllowEngine, DriveLocks, SendRefusal
 from gateway.core.events import (
     AgentStarted,
     BoardReported,
@@ -26,7 +27,7 @@ from gateway.core.events import (
 from gateway.core.ledger import LedgerHead, SealedEntry, seal_entry
 from gateway.core.moment import NEVER, Moment
 from gateway.core.reading import STALE_MS
-from gateway.core.state import State
+from gateway.core.state import Request, State
 from gateway.core.turn import Decision
 from gateway.core.vehicle import handle, next_deadline
 from gateway.ports import (
@@ -195,7 +196,7 @@ class Runtime:
         started = AgentStarted(
             stored.boot_counter, standing.persona.firmware, stored.same_boot
         )
-        self._mailbox.post(lambda: self._step(started, self._clock.now()))
+        self._post(started)
 
     async def run(self) -> None:
         """Work until cancelled.
@@ -274,7 +275,10 @@ class Runtime:
     # -- the step ---------------------------------------------------------------------
 
     def _post(self, event: Event) -> None:
-        self._mailbox.post(lambda: self._step(event, self._clock.now()))
+        self._mailbox.post(lambda: self._take(event))
+
+    async def _take(self, event: Event) -> None:
+        await self._step(event, self._clock.now())
 
     async def _take_report(self, event: Event, since_ms: int) -> None:
         """Step a device's event, unless it is no longer true that it just happened."""
@@ -286,10 +290,15 @@ class Runtime:
             return
         await self._step(event, now)
 
-    async def _obey(self, command: CommandReceived, now: Moment) -> None:
-        await self._step(command, now)
+    async def _obey(self, command: CommandReceived, now: Moment) -> Refused | None:
+        decision = await self._step(command, now)
+        for action in decision.actions:
+            if isinstance(action, SendRefusal):
+                request = Request(command.msg_id, command.request_hash)
+                return Refused(request, action.result.code, action.result.executed)
+        return None
 
-    async def _step(self, event: Event, now: Moment) -> None:
+    async def _step(self, event: Event, now: Moment) -> Decision:
         decision = handle(self._standing.state, event, now=now)
         if decision.illegal is not None:
             self._log.warning(
@@ -311,6 +320,7 @@ class Runtime:
                 self._log.error("= too late, not done: %s", action)
             else:
                 await self._performer.perform(action)
+        return decision
 
     def _is_late(self, decision: Decision) -> bool:
         """Return whether the actuation ran out of time before it could begin.

@@ -1,8 +1,19 @@
 """Commands over the link: once, fresh, in this session, and always answered."""
 
+from dataclasses import replace
+
 import pytest
 
-from protocol.codes import Code, Executed, FrameClass, Lane, LockMode, Opcode
+from gateway.runtime.intake import REFUSALS_KEPT
+from protocol.codes import (
+    Code,
+    Executed,
+    FrameClass,
+    Lane,
+    LockMode,
+    Opcode,
+    RentalMode,
+)
 from protocol.command import ANY_VERSION, FlashHazards, Lock, Ping, Unlock
 from protocol.frame import Header, parse_frame
 from protocol.signing import sign_frame
@@ -203,6 +214,103 @@ async def test_a_retained_command_is_refused() -> None:
         await world.settle()
 
         assert world.fleet.codes_of(data) == [Code.RETAINED]
+
+
+async def test_a_command_that_was_refused_never_runs_later() -> None:
+    # I-10, I-11: the fleet was told "not executed", signed. A broker that held a copy
+    # back, or a resend that crossed the refusal, must not make that a lie.
+    async with World() as world:
+        rental_id = await world.begin_rental()
+        world.board.change(door_open=True)
+        order = Lock(rental_id, ANY_VERSION, LockMode.END)
+        data = world.fleet.send(order, ttl_ms=20_000)
+        await world.advance(1.0)
+        world.board.change(door_open=False)
+
+        world.air.deliver(FrameClass.CMD, data)
+        await world.advance(1.0)
+
+        assert world.board.orders == ["unlock"]
+        assert world.state.mode is RentalMode.STOPPED
+        # An answer that was lost on the way comes again as it was.
+        assert world.fleet.codes_of(data) == [Code.DOOR_OPEN, Code.DOOR_OPEN]
+        assert {r.executed for r in world.fleet.results_of(data)} == {Executed.NO}
+
+
+async def test_a_command_refused_as_retained_never_runs_as_a_fresh_one() -> None:
+    # The broker sets the flag as it likes: first a copy with it, then one without.
+    async with World() as world:
+        rental_id = await world.reserve(ALICE)
+        data = world.fleet.command(Unlock(rental_id, ANY_VERSION))
+
+        world.air.deliver(FrameClass.CMD, data, retain=True)
+        world.air.deliver(FrameClass.CMD, data)
+        await world.advance(1.0)
+
+        assert world.board.orders == []
+        assert world.fleet.codes_of(data) == [Code.RETAINED, Code.RETAINED]
+
+
+async def test_a_retained_command_in_no_lane_at_all_is_refused_and_harms_nothing() -> (
+    None
+):
+    async with World() as world:
+        frame = parse_frame(world.fleet.command(PING))
+        header = replace(frame.header, lane=77)
+        stray = sign_frame(header, frame.payload, fleet_id=FLEET_ID, key=COMMAND_KEY)
+
+        world.air.deliver(FrameClass.CMD, stray, retain=True)
+        await world.settle()
+
+        assert world.fleet.codes_of(stray) == [Code.RETAINED]
+        assert world.is_running
+
+
+async def test_a_command_that_lived_too_long_never_runs_when_it_has_aged() -> None:
+    async with World() as world:
+        rental_id = await world.reserve(ALICE)
+        data = world.fleet.send(Unlock(rental_id, ANY_VERSION), ttl_ms=12_000)
+        await world.advance(4.0)
+
+        world.air.deliver(FrameClass.CMD, data)
+        await world.advance(1.0)
+
+        assert world.board.orders == []
+        assert world.fleet.codes_of(data) == [Code.TTL_TOO_LONG, Code.TTL_TOO_LONG]
+
+
+async def test_a_command_that_found_the_car_busy_may_come_again() -> None:
+    # forged_busy_single_token: BUSY asks for the same bytes, so it spends nothing.
+    async with World() as world:
+        rental_id = await world.reserve(ALICE)
+        world.board.is_stuck = True
+        first = world.fleet.send(Unlock(rental_id, ANY_VERSION), ttl_ms=9_000)
+        second = world.fleet.send(Unlock(rental_id, ANY_VERSION), ttl_ms=9_000)
+        await world.advance(4.0)
+        world.board.is_stuck = False
+
+        world.air.deliver(FrameClass.CMD, second)
+        await world.advance(1.0)
+
+        assert world.fleet.codes_of(first) == [Code.ACTUATOR_TIMEOUT]
+        assert world.fleet.codes_of(second) == [Code.BUSY, Code.OK]
+        assert not world.board.locked
+
+
+async def test_refusals_are_remembered_within_bounds() -> None:
+    async with World() as world:
+        wrong = Lock(bytes(15) + b"\1", ANY_VERSION, LockMode.PLAIN)
+        oldest = world.fleet.send(wrong, ttl_ms=30_000)
+        await world.settle()
+        for _ in range(REFUSALS_KEPT):
+            world.fleet.send(wrong)
+            await world.advance(0.2)
+
+        world.air.deliver(FrameClass.CMD, oldest)
+        await world.advance(2.0)
+
+        assert world.fleet.codes_of(oldest)[0] is Code.WRONG_RENTAL
+        assert world.fleet.codes_of(oldest)[1:] in ([], [Code.SUPERSEDED])
 
 
 async def test_a_strangers_command_gets_no_answer_at_all() -> None:

@@ -463,8 +463,8 @@ def test_retained_command_is_refused() -> None:
     assert (verdict.code, verdict.executed) == (Code.RETAINED, Executed.NO)
 
 
-def test_forged_busy_single_token_a_refusal_consumes_no_sequence() -> None:
-    # forged_busy_single_token: the identical bytes can come again.
+def test_judging_consumes_no_sequence() -> None:
+    # The shell spends it, for refusals that are for good (gateway.runtime.intake).
     desk = FrontDesk()
     data = command_frame()
 
