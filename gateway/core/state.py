@@ -214,6 +214,13 @@ class State:
             last=NEVER,
         )
 
+    def kept(self) -> "State":
+        """Return what is written to the disk: all but the UID of the last card.
+
+        A start forgets the tap anyway, and a rental knows its cards by digests.
+        """
+        return replace(self, tap=None)
+
     @property
     def rental_id(self) -> bytes | None:
         """The reservation or rental that the car is in."""

@@ -307,7 +307,7 @@ class Runtime:
         entries = self._seal(decision, now)
         if self._must_commit(decision, now):
             await self._store.commit(
-                Commit(decision.state, entries, _accepted(decision, now))
+                Commit(decision.state.kept(), entries, _accepted(decision, now))
             )
             self._saved_ms = now.boot_ms
         self._adopt(decision, entries, now)

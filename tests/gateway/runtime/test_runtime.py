@@ -1,6 +1,7 @@
 """What the shell promises beyond a rental: order, time, floods and silence."""
 
 import asyncio
+import base64
 import logging
 
 import pytest
@@ -112,6 +113,26 @@ async def test_what_is_watched_shows_no_pin() -> None:
         typed = [step for step in world.steps if isinstance(step.event, PinEntered)]
         assert typed
         assert not any("7531" in repr(step) for step in world.steps)
+
+
+async def test_no_cards_uid_and_no_pin_is_on_the_disk_or_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # K2, H6: a rental knows a card by a digest; the UID itself passes.
+    caplog.set_level(logging.DEBUG)
+    async with World() as world:
+        await world.begin_rental()
+        world.display.type_pin(PIN)
+        await world.advance(1.0)
+        world.present(MALLORY)
+        await world.advance(61.0)
+
+        written = b"".join(bytes(file.cache) for file in world.disk.files.values())
+        for uid in (ALICE, MALLORY):
+            forms = (uid, uid.hex().encode(), base64.b64encode(uid).rstrip(b"="))
+            assert not [form for form in forms if form in written]
+            assert uid.hex() not in caplog.text
+        assert PIN not in caplog.text
 
 
 async def test_the_fuel_cards_pin_is_shown_in_refuel_mode_only() -> None:
