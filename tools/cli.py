@@ -6,6 +6,7 @@ cryptography, MQTT, web server or database. `main` is the one place where an err
 becomes two lines on stderr and an exit code.
 """
 
+import errno
 import importlib
 import os
 import sys
@@ -62,7 +63,7 @@ SUBCOMMANDS: Final = {
         "tools.watch:watch", "Print the frames of a fleet as they pass.", "bridge"
     ),
     "send": Subcommand(
-        "tools.send:send", "Send a command to a car and show its outcome.", "bridge"
+        "tools.send:send", "Send a command to a car and show its outcome."
     ),
 }
 """Everything that `freefloat` can do, in the order of its help."""
@@ -219,17 +220,28 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         return _report_click(error)
     except BrokenPipeError:
-        # Whoever read us has enough: `freefloat watch | head`. Python would complain
-        # at exit when it flushes stdout, so stdout becomes the null device.
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
+        # Whoever read us has enough: `freefloat watch | head`.
+        _discard_output()
         return EXIT_FAILED
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _discard_output()
+        return _report(error)
     except Exception as error:  # noqa: BLE001 - the one place where errors end
         return _report(error)
     return returned if isinstance(returned, int) else 0
 
 
+def _discard_output() -> None:
+    """Make stdout the null device: Python would complain at exit when it flushes."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+
+
 def _report_click(error: click.ClickException) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()  # `freefloat certs`: its help says which commands there are
+        return error.exit_code
     advice = ""
     if isinstance(error, click.UsageError) and error.ctx is not None:
         advice = f"see '{error.ctx.command_path} --help'"
@@ -253,7 +265,18 @@ def _report(error: Exception) -> int:
 
 def main() -> None:
     """Run `freefloat` as a process: the entry point of the installation."""
+    _open_standard_streams()
     sys.exit(run())
+
+
+def _open_standard_streams() -> None:
+    """Give a process that was started without them the null device (`>&-`, cron)."""
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 - for as long as the process lives
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - as above
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - as above
 
 
 if __name__ == "__main__":
