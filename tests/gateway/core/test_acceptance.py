@@ -16,7 +16,6 @@ from gateway.core.acceptance import (
     BUCKET_SIZE,
     Bucket,
     Dropped,
-    JournalRecord,
     Refused,
     Repeated,
     open_receipt,
@@ -28,9 +27,7 @@ from protocol.codes import (
     Code,
     Executed,
     FrameClass,
-    FrameType,
     Lane,
-    LockDefault,
     LockMode,
     Opcode,
     Role,
@@ -39,15 +36,11 @@ from protocol.codes import (
 from protocol.command import (
     ANY_VERSION,
     COMMANDS,
-    Command,
     FlashHazards,
     Lock,
     Ping,
-    Reserve,
     build_command,
 )
-from protocol.frame import FLAG_HISTORICAL
-from protocol.receipt import RECEIPT, Receipt
 from protocol.signing import request_hash, sign_frame
 from protocol.snapshot import NO_RENTAL
 from tests.gateway.core.desk import (
@@ -61,7 +54,6 @@ from tests.gateway.core.desk import (
     RECEIPTS_KEY,
     RENTAL,
     RENTAL_KEY,
-    SESSION,
     UNKNOWN_KEY,
     UNLOCK,
     FrontDesk,
@@ -517,171 +509,6 @@ def test_every_class_at_every_receiver_a_relabelled_frame_is_dropped(
 
     if frame_class is not FrameClass.CMD:
         assert outcome(verdict) == ("dropped", Code.BAD_SIGNATURE)
-
-
-# --- content -----------------------------------------------------------------------
-
-
-def test_an_opcode_of_a_newer_fleet_is_refused() -> None:
-    verdict = FrontDesk().judge(command_frame(type=0x0208))
-
-    assert outcome(verdict) == ("refused", Code.UNKNOWN_OPCODE)
-
-
-@pytest.mark.parametrize("schema", [0, 2, 255])
-def test_a_schema_of_a_newer_fleet_is_refused_whole(schema: int) -> None:
-    verdict = FrontDesk().judge(command_frame(schema=schema))
-
-    assert outcome(verdict) == ("refused", Code.UNSUPPORTED_SCHEMA)
-
-
-def test_a_payload_with_a_tail_is_refused() -> None:
-    payload = build_command(UNLOCK) + b"\0"
-
-    verdict = FrontDesk().judge(command_frame(payload=payload))
-
-    assert outcome(verdict) == ("refused", Code.NON_CANONICAL)
-
-
-def test_a_payload_that_says_nothing_known_is_refused() -> None:
-    payload = build_command(LOCK)[:20] + b"\x09\0\0\0"
-
-    verdict = FrontDesk().judge(command_frame(LOCK, payload=payload))
-
-    assert outcome(verdict) == ("refused", Code.BAD_PARAM)
-
-
-def test_an_unknown_critical_flag_is_dropped() -> None:
-    data = bytearray(command_frame())
-    data[5] = 0x10
-
-    verdict = FrontDesk().judge(bytes(data))
-
-    assert outcome(verdict) == ("dropped", Code.CRITICAL_FLAG)
-
-
-def test_an_advisory_flag_is_allowed() -> None:
-    verdict = FrontDesk().judge(command_frame(flags=FLAG_HISTORICAL))
-
-    assert outcome(verdict) == ("accepted", None)
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        UNLOCK,
-        LOCK,
-        PING,
-        Reserve(
-            RENTAL,
-            ANY_VERSION,
-            NOW.boot_ms + 900_000,
-            lock_default=LockDefault.END,
-            language=b"en",
-            cards=(),
-            sealed=b"",
-        ),
-    ],
-    ids=lambda c: type(c).__name__,
-)
-def test_commands_come_out_as_they_went_in(command: Command) -> None:
-    assert FrontDesk().accept(command_frame(command)).command == command
-
-
-def test_the_journal_is_asked_before_the_session() -> None:
-    # Step 6 before 7: the answer of a past session's command can still be had.
-    data = command_frame()
-    record = JournalRecord(HEADER.msg_id, request_hash(data), b"result", Code.OK)
-    desk = FrontDesk(session_id=OLD_SESSION, journal={HEADER.msg_id: record})
-
-    assert desk.judge(data) == Repeated(b"result")
-
-
-def test_every_refusal_is_one_that_may_be_sent() -> None:
-    # Codes of 0x07xx are never answered.
-    desk = FrontDesk().with_key(trusted(HAZARD_KEY, opcodes=()))
-    refused = [
-        desk.judge(command_frame(), retained=True),
-        desk.judge(command_frame(key=HAZARD_KEY)),
-        desk.judge(command_frame(key=MONITOR_KEY)),
-        desk.judge(command_frame(mono_ms=0)),
-        desk.judge(command_frame(mono_ms=2**63)),
-        desk.judge(command_frame(seq=0)),
-        desk.judge(command_frame(schema=9)),
-        desk.judge(command_frame(type=9)),
-        desk.judge(command_frame(payload=b"")),
-    ]
-
-    for verdict in refused:
-        assert isinstance(verdict, Refused)
-        assert not verdict.code.local_only
-        assert verdict.executed is Executed.NO
-
-
-# --- receipts ----------------------------------------------------------------------
-
-EMPTY: Final = Receipt(bytes(8), 0, bytes(32), 16, (), ())
-
-
-def _receipt_frame(**changes: object) -> bytes:
-    fields: dict[str, object] = {
-        "frame_class": FrameClass.RECEIPT,
-        "type": FrameType.RECEIPT,
-        "key_id": RECEIPTS_KEY.key_id,
-        "lane": 0,
-    }
-    key = RECEIPTS_KEY if "key_id" not in changes else RENTAL_KEY
-    header = replace(HEADER, **(fields | changes))  # type: ignore[arg-type] # by name
-    return sign_frame(header, RECEIPT.build(EMPTY), fleet_id=FLEET_ID, key=key)
-
-
-def test_a_receipt_is_opened_by_its_key() -> None:
-    assert open_receipt(_receipt_frame(), FrontDesk().desk) == EMPTY
-
-
-def test_a_command_key_signs_no_receipts() -> None:
-    # I-22
-    data = _receipt_frame(key_id=RENTAL_KEY.key_id)
-
-    opened = open_receipt(data, FrontDesk().desk)
-
-    assert isinstance(opened, Dropped)
-    assert opened.code is Code.ROLE_FORBIDDEN
-
-
-@pytest.mark.parametrize(
-    ("changes", "code"),
-    [
-        ({"vehicle_id": CAR_B}, Code.WRONG_VEHICLE),
-        ({"frame_class": FrameClass.CMD}, Code.WRONG_DIRECTION),
-        ({"type": 0x0002}, Code.UNKNOWN_OPCODE),
-        ({"schema": 2}, Code.UNSUPPORTED_SCHEMA),
-    ],
-)
-def test_a_receipt_that_is_not_meant_so_is_dropped(
-    changes: dict[str, object], code: Code
-) -> None:
-    opened = open_receipt(_receipt_frame(**changes), FrontDesk().desk)
-
-    assert isinstance(opened, Dropped)
-    assert opened.code is code
-
-
-def test_a_receipt_of_another_session_counts() -> None:
-    # It names entries, not sessions; a replay frees nothing more.
-    data = _receipt_frame(session_id=OLD_SESSION)
-
-    assert open_receipt(data, FrontDesk(session_id=SESSION).desk) == EMPTY
-
-
-def test_a_receipt_with_a_flipped_bit_is_dropped() -> None:
-    data = bytearray(_receipt_frame())
-    data[100] ^= 1
-
-    opened = open_receipt(bytes(data), FrontDesk().desk)
-
-    assert isinstance(opened, Dropped)
-    assert opened.code is Code.BAD_SIGNATURE
 
 
 # --- flood -------------------------------------------------------------------------
