@@ -32,6 +32,7 @@ repeats a lost order within two (docs/board-protocol.md)."""
 OPENING: Final = frozenset({Purpose.START, Purpose.RESUME, Purpose.PLAIN_UNLOCK})
 CLOSING: Final = frozenset({Purpose.PARK, Purpose.END, Purpose.PLAIN_LOCK})
 _HOLDING: Final = frozenset({Purpose.PARK, Purpose.END})
+_OF_ENGINE: Final = frozenset({Purpose.RELEASE, Purpose.HOLD})
 
 _REFUSED: Final = {
     BoardRefusal.DOOR_OPEN: Code.DOOR_OPEN,
@@ -175,9 +176,20 @@ def fail(turn: Turn, code: Code, executed: Executed) -> None:
     turn.answer(pending.request, code, executed)
 
 
-def refuse_by_board(turn: Turn, reason: BoardRefusal) -> None:
-    """Take the board's refusal: nothing moved."""
-    fail(turn, _REFUSED[reason], Executed.NO)
+def refuse_by_board(turn: Turn, reason: BoardRefusal, *, of_engine: bool) -> None:
+    """Take the board's refusal: what was refused did not move.
+
+    A refusal that belongs to no order of the actuation under way, the engine's while
+    doors open for instance, says nothing about it.
+    """
+    pending = turn.state.pending
+    if pending is None:
+        return
+    if of_engine and pending.purpose in _HOLDING:
+        # The locks have an order of their own behind it, and may close yet.
+        fail(turn, _REFUSED[reason], Executed.MAYBE)
+    elif of_engine is (pending.purpose in _OF_ENGINE):
+        fail(turn, _REFUSED[reason], Executed.NO)
 
 
 def close_unrented(turn: Turn) -> None:
@@ -210,7 +222,7 @@ def clear_fault(turn: Turn, kind: FaultKind) -> None:
 
 
 def _fault_of(pending: Pending) -> FaultKind:
-    if pending.purpose in {Purpose.RELEASE, Purpose.HOLD}:
+    if pending.purpose in _OF_ENGINE:
         return FaultKind.ENGINE_NO_READBACK
     return FaultKind.LOCK_NO_READBACK
 

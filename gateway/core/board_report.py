@@ -60,7 +60,8 @@ def event_of(said: LinkEvent) -> Event | None:
     if isinstance(said, StateReceived):
         return BoardReported(reading_of(said.state))
     if isinstance(said, OrderRefused) and isinstance(said.order, _ACTUATIONS):
-        return BoardRefused(_REFUSALS[said.reason])
+        of_engine = isinstance(said.order, AllowEngine)
+        return BoardRefused(_REFUSALS[said.reason], of_engine)
     if isinstance(said, BoardSilent):
         return BoardLost()
     return None

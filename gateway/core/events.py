@@ -64,6 +64,8 @@ class BoardRefused:
 
     reason: "BoardRefusal"
     """Why."""
+    of_engine: bool = False
+    """Whether the engine's order was refused, and not that of the locks."""
 
 
 @unique

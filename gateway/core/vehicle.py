@@ -131,8 +131,8 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901 - one branch for each
             obey(turn, event)
         case BoardReported(reading=reading):
             _read(turn, reading)
-        case BoardRefused(reason=reason):
-            actuation.refuse_by_board(turn, reason)
+        case BoardRefused(reason=reason, of_engine=of_engine):
+            actuation.refuse_by_board(turn, reason, of_engine=of_engine)
         case BoardLost():
             turn.change(reading=None)
             actuation.raise_fault(turn, FaultKind.BOARD_SILENT)

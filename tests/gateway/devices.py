@@ -63,7 +63,7 @@ class FakeBoard:
 
     async def allow_engine(self, *, released: bool) -> None:
         self.orders.append("release" if released else "hold")
-        self._obey(lambda: self.change(engine_released=released))
+        self._obey(lambda: self.change(engine_released=released), of_engine=True)
 
     async def show_light(self, light: Light, *, blinking: bool) -> None:
         self.light = (light, blinking)
@@ -72,9 +72,9 @@ class FakeBoard:
         self.orders.append("hazards")
         self.hazards_s = seconds
 
-    def _obey(self, move: Callable[[], None]) -> None:
+    def _obey(self, move: Callable[[], None], *, of_engine: bool = False) -> None:
         if self.refusal is not None:
-            self._tell(BoardRefused(self.refusal))
+            self._tell(BoardRefused(self.refusal, of_engine))
         elif not self.is_stuck:
             move()
 

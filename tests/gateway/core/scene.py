@@ -303,8 +303,8 @@ class Scene:
     def lose_board(self) -> Decision:
         return self.happen(BoardLost())
 
-    def refuse(self, refusal: BoardRefusal) -> Decision:
-        return self.happen(BoardRefused(refusal))
+    def refuse(self, refusal: BoardRefusal, *, of_engine: bool = False) -> Decision:
+        return self.happen(BoardRefused(refusal, of_engine))
 
     def type_pin(self, pin: str = PIN) -> Decision:
         return self.happen(PinEntered(pin))
@@ -333,7 +333,7 @@ class Scene:
 
     def _obey(self, **changes: bool) -> bool:
         if self.mood is BoardMood.REFUSES:
-            self.happen(BoardRefused(self.refusal))
+            self.refuse(self.refusal, of_engine="engine_released" in changes)
         if self.mood is not BoardMood.OBEYS:
             return False
         self.reading = replace(self.reading, **changes)  # type: ignore[arg-type] # by name

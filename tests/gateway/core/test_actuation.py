@@ -81,6 +81,47 @@ def test_a_refusal_when_nothing_was_asked_for_is_nothing() -> None:
     assert decision.state.essence() == before.essence()
 
 
+def test_a_refused_engine_does_not_fail_the_doors() -> None:
+    # I-12: the bolts open all the same, so the rental must start with them.
+    scene = Scene()
+    scene.reserve()
+    scene.mood = BoardMood.DEAF
+    scene.order(unlock())
+
+    scene.refuse(BoardRefusal.LOW_VOLTAGE, of_engine=True)
+    scene.board(locked=False)
+
+    assert scene.mode is RentalMode.STOPPED
+    assert scene.told(Result)[-1].code is Code.OK
+
+
+def test_refused_doors_do_not_fail_the_engine() -> None:
+    scene = Scene()
+    scene.rent()
+    scene.mood = BoardMood.DEAF
+    scene.order(release())
+
+    scene.refuse(BoardRefusal.DOOR_OPEN)
+    scene.board(engine_released=True)
+
+    assert scene.told(Result)[-1].code is Code.OK
+    assert scene.rental.pin_accepted
+
+
+def test_a_lock_whose_engine_order_was_refused_may_still_close() -> None:
+    # Two orders are on their way; the refusal of the first stops not the second.
+    scene = Scene()
+    scene.rent_and_release()
+    scene.advance(6)
+    scene.mood = BoardMood.DEAF
+    scene.order(lock())
+
+    scene.refuse(BoardRefusal.FAULT, of_engine=True)
+
+    result = scene.told(Result)[-1]
+    assert (result.code, result.executed) == (Code.ACTUATOR_FAULT, Executed.MAYBE)
+
+
 def test_a_board_that_says_nothing_may_have_moved() -> None:
     scene = Scene()
     scene.reserve()

@@ -81,7 +81,7 @@ def test_measurements_pass_through() -> None:
 @pytest.mark.parametrize("order", [SetLocks(locked=True), AllowEngine(released=True)])
 def test_a_refused_actuation_is_an_event(order: Order, reason: RefusalReason) -> None:
     assert event_of(OrderRefused(order, reason)) == BoardRefused(
-        BoardRefusal[reason.name]
+        BoardRefusal[reason.name], of_engine=isinstance(order, AllowEngine)
     )
 
 
