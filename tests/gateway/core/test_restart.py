@@ -164,12 +164,17 @@ def test_a_reservation_that_ended_without_power_is_over_at_once() -> None:
         (ClockQuality.UNSET, ClockQuality.NTP, 5),
         (ClockQuality.NTP, ClockQuality.UNSET, 5),
         (ClockQuality.RTC, ClockQuality.RTC, -5),
+        # A car without a battery clock goes on from the last time that it knew.
+        (ClockQuality.NTP, ClockQuality.RTC, 1),
+        (ClockQuality.RTC, ClockQuality.NTP, 1),
+        (ClockQuality.RTC, ClockQuality.RTC, 1),
     ],
 )
 def test_a_reservation_ends_when_no_clock_tells_how_long_it_was_dark(
     before: ClockQuality, after: ClockQuality, wall_s: float
 ) -> None:
-    # H1: it never outlives the fleet's own end.
+    # H1: it never outlives the fleet's own end, so only a clock by which grants may be
+    # judged carries it (protocol-design.md 1.3).
     scene = Scene(quality=before)
     scene.reserve()
     scene.quality = after
