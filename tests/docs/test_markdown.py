@@ -1,0 +1,146 @@
+"""Every document: its links lead somewhere, and the tests that it names exist."""
+
+import ast
+import re
+from collections import Counter
+from pathlib import Path
+from urllib.parse import unquote
+
+import click
+import pytest
+
+from tools.cli import cli
+
+ROOT = Path(__file__).parents[2]
+
+_FENCED = re.compile(r"^```.*?^```$", flags=re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", flags=re.MULTILINE)
+_COMMAND = re.compile(r"(?:^|`|bin/)freefloat ((?:[^`\n#|])*)", flags=re.MULTILINE)
+_TEST = re.compile(r"`(tests/[\w./]+\.py)::(\w+)`")
+
+
+def documents() -> list[Path]:
+    folders = [ROOT, ROOT / "requirements"]
+    found = [path for folder in folders for path in folder.glob("*.md")]
+    for folder in ("docs", "examples"):
+        found.extend((ROOT / folder).rglob("*.md"))
+    return sorted(found)
+
+
+def prose(path: Path) -> str:
+    return _FENCED.sub("", path.read_text(encoding="utf-8"))
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    seen: Counter[str] = Counter()
+    found = set()
+    for heading in _HEADING.findall(prose(path)):
+        text = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+        found.add(f"{text}-{seen[text]}" if seen[text] else text)
+        seen[text] += 1
+    return found
+
+
+def functions_of(path: Path) -> set[str]:
+    functions = ast.FunctionDef | ast.AsyncFunctionDef
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, functions)}
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
+def test_every_relative_link_resolves(path: Path) -> None:
+    dead = []
+    for target in _LINK.findall(prose(path)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _hash, anchor = unquote(target).partition("#")
+        there = (path.parent / name).resolve() if name else path
+        if not there.exists() or (
+            anchor and there.suffix == ".md" and anchor not in anchors(there)
+        ):
+            dead.append(target)
+
+    assert dead == []
+
+
+def test_every_test_that_a_document_names_exists() -> None:
+    missing, named = [], 0
+    for path in documents():
+        for file, name in _TEST.findall(path.read_text(encoding="utf-8")):
+            named += 1
+            test = ROOT / file
+            if not test.is_file() or name not in functions_of(test):
+                missing.append(f"{path.name}: {file}::{name}")
+
+    assert missing == []
+    assert named > 100
+
+
+def test_every_attack_of_the_security_document_names_a_test() -> None:
+    text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    tables = text[text.index("\n## 2.") : text.index("\n## 3.")]
+    rows = re.findall(r"^\| (?!it \||---)(.*) \|$", tables, flags=re.MULTILINE)
+    rows = [row for row in rows if not set(row) <= set("-| ")]
+
+    assert len(rows) > 30
+    assert [row for row in rows if not _TEST.search(row)] == []
+
+
+def test_the_index_lists_every_decision() -> None:
+    folder = ROOT / "docs/adr"
+    index = (folder / "README.md").read_text(encoding="utf-8")
+
+    decisions = {path.name for path in folder.glob("[0-9]*.md")}
+    assert decisions == set(re.findall(r"\]\((\d{4}-[a-z-]+\.md)\)", index))
+    for name in decisions:
+        title = (folder / name).read_text(encoding="utf-8").splitlines()[0]
+        assert f"[{title.removeprefix('# ')}]({name})" in index
+
+
+def unknown_word(words: list[str]) -> str | None:
+    """Return the first subcommand or option that the command line does not know."""
+    command: click.Command = cli
+    context = click.Context(cli)
+    known = {"--help", "--version"}
+    for word in words:
+        known |= {name for one in command.params for name in one.opts}
+        if word.startswith("--"):
+            if word.partition("=")[0] not in known:
+                return word
+        elif isinstance(command, click.Group) and re.fullmatch(r"[a-z-]+", word):
+            found = command.get_command(context, word)
+            if found is None and not command.params:
+                return word
+            command = found or command
+    return None
+
+
+def test_every_command_that_a_document_shows_exists() -> None:
+    unknown, shown = [], 0
+    for path in documents():
+        text = re.sub(r"\\\n\s*", "", path.read_text(encoding="utf-8"))
+        for line in _COMMAND.findall(text):
+            shown += 1
+            # What stands behind two spaces is said about the command.
+            word = unknown_word(re.split(r" {2,}", line)[0].split())
+            if word is not None:
+                unknown.append(f"{path.name}: freefloat {line}: {word}")
+
+    assert unknown == []
+    assert shown > 30
+    assert unknown_word(["bridge", "run", "--colour"]) == "--colour"
+    assert unknown_word(["certs", "renew"]) == "renew"
+
+
+@pytest.mark.parametrize("unit", sorted((ROOT / "deploy/systemd").glob("*.service")))
+def test_a_unit_starts_a_command_that_exists(unit: Path) -> None:
+    text = unit.read_text(encoding="utf-8")
+    [start] = re.findall(r"^ExecStart=(.*)$", text, flags=re.MULTILINE)
+    program, *words = start.split()
+    assert program.endswith("/bin/freefloat")
+    assert unknown_word(words) is None
+    user = re.findall(r"^User=(.*)$", text, flags=re.MULTILINE)
+    assert user
+    assert user != ["root"]
