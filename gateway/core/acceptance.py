@@ -161,13 +161,17 @@ def judge(  # noqa: PLR0911 - one return for each step
     )
 
 
-def open_receipt(data: bytes, desk: Desk) -> Receipt | Dropped:
+def open_receipt(data: bytes, desk: Desk, *, now: Moment) -> Receipt | Dropped:
     """Judge a frame from the receipt topic; what it frees is the ledger's to say."""
     try:
         frame, key = _authenticate(data, FrameClass.RECEIPT, desk)
         if key.role is not Role.RECEIPT:
             return Dropped(
                 Code.ROLE_FORBIDDEN, f"role {key.role.name} signs no receipts"
+            )
+        if _is_outdated(key, now):
+            return Dropped(
+                Code.KEY_EXPIRED, f"key {key.key_id.hex()} is out of its dates"
             )
         return _parse_receipt(frame)
     except (DecodeError, AuthenticationError) as error:
@@ -219,6 +223,12 @@ def _authenticate(
     return frame, key
 
 
+def _is_outdated(key: TrustedKey, now: Moment) -> bool:
+    """Return whether a clock that can be trusted finds the key out of its dates."""
+    valid = key.not_before_ms <= now.wall_ms <= key.not_after_ms
+    return now.quality.trusted and not valid
+
+
 def _why_not(
     header: Header, key: TrustedKey, *, retained: bool, desk: Desk, now: Moment
 ) -> Code | None:
@@ -228,14 +238,13 @@ def _why_not(
     except ValueError:
         return Code.UNKNOWN_OPCODE
     rule = COMMANDS[opcode]
-    valid = key.not_before_ms <= now.wall_ms <= key.not_after_ms
     lane_matches = header.lane == rule.lane
     left_ms = header.mono_ms - now.boot_ms
     last_seq = desk.lanes.get((header.key_id, rule.lane), 0)
     checks = (
         (retained, Code.RETAINED),
         (key.role is Role.RECEIPT or key.role is Role.MONITOR, Code.ROLE_FORBIDDEN),
-        (now.quality.trusted and not valid, Code.KEY_EXPIRED),
+        (_is_outdated(key, now), Code.KEY_EXPIRED),
         (opcode not in key.opcodes, Code.OPCODE_FORBIDDEN),
         (not lane_matches, Code.BAD_PARAM),
         (rule.lane not in key.lanes, Code.OPCODE_FORBIDDEN),

@@ -98,7 +98,7 @@ class Intake:
         elif frame_class is FrameClass.CMD:
             await self._take_command(data, retained=retained, now=now)
         elif frame_class is FrameClass.RECEIPT:
-            await self._take_receipt(data)
+            await self._take_receipt(data, now=now)
         else:
             label = frame_class.label
             self._drop(
@@ -164,9 +164,9 @@ class Intake:
     def _is_full(self) -> bool:
         return self._store.free_kib() < RESERVED_KIB
 
-    async def _take_receipt(self, data: bytes) -> None:
+    async def _take_receipt(self, data: bytes, *, now: Moment) -> None:
         standing = self._standing
-        receipt = open_receipt(data, standing.desk)
+        receipt = open_receipt(data, standing.desk, now=now)
         if isinstance(receipt, Dropped):
             self._drop(receipt)
             return

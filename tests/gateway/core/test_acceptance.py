@@ -483,7 +483,7 @@ def test_every_class_at_every_receiver_only_its_own_is_taken(
         )
 
         as_command = desk.judge(data)
-        as_receipt = open_receipt(data, desk.desk)
+        as_receipt = open_receipt(data, desk.desk, now=NOW)
 
         if frame_class is not FrameClass.CMD:
             assert outcome(as_command) == ("dropped", Code.WRONG_DIRECTION)

@@ -9,7 +9,9 @@ from gateway.core.acceptance import (
     Dropped,
     open_receipt,
 )
+from gateway.core.moment import Moment
 from protocol.codes import (
+    ClockQuality,
     Code,
     FrameClass,
     FrameType,
@@ -17,7 +19,9 @@ from protocol.codes import (
 from protocol.receipt import RECEIPT, Receipt
 from protocol.signing import sign_frame
 from tests.gateway.core.desk import (
+    DAY_MS,
     HEADER,
+    NOW,
     OLD_SESSION,
     RECEIPTS_KEY,
     RENTAL_KEY,
@@ -45,14 +49,14 @@ def _receipt_frame(**changes: object) -> bytes:
 
 
 def test_a_receipt_is_opened_by_its_key() -> None:
-    assert open_receipt(_receipt_frame(), FrontDesk().desk) == EMPTY
+    assert open_receipt(_receipt_frame(), FrontDesk().desk, now=NOW) == EMPTY
 
 
 def test_a_command_key_signs_no_receipts() -> None:
     # I-22
     data = _receipt_frame(key_id=RENTAL_KEY.key_id)
 
-    opened = open_receipt(data, FrontDesk().desk)
+    opened = open_receipt(data, FrontDesk().desk, now=NOW)
 
     assert isinstance(opened, Dropped)
     assert opened.code is Code.ROLE_FORBIDDEN
@@ -70,24 +74,43 @@ def test_a_command_key_signs_no_receipts() -> None:
 def test_a_receipt_that_is_not_meant_so_is_dropped(
     changes: dict[str, object], code: Code
 ) -> None:
-    opened = open_receipt(_receipt_frame(**changes), FrontDesk().desk)
+    opened = open_receipt(_receipt_frame(**changes), FrontDesk().desk, now=NOW)
 
     assert isinstance(opened, Dropped)
     assert opened.code is code
+
+
+@pytest.mark.parametrize("quality", list(ClockQuality), ids=lambda q: q.name)
+@pytest.mark.parametrize(
+    "wall_ms", [NOW.wall_ms + DAY_MS + 1, NOW.wall_ms - DAY_MS - 1]
+)
+def test_a_receipt_key_expires_by_a_trusted_clock_only(
+    wall_ms: int, quality: ClockQuality
+) -> None:
+    # I-22, protocol-design.md 1.2 step 4: an old key must not free evidence.
+    opened = open_receipt(
+        _receipt_frame(),
+        FrontDesk().desk,
+        now=Moment(NOW.boot_ms, wall_ms, quality),
+    )
+
+    assert isinstance(opened, Dropped) is quality.trusted
+    if isinstance(opened, Dropped):
+        assert opened.code is Code.KEY_EXPIRED
 
 
 def test_a_receipt_of_another_session_counts() -> None:
     # It names entries, not sessions; a replay frees nothing more.
     data = _receipt_frame(session_id=OLD_SESSION)
 
-    assert open_receipt(data, FrontDesk(session_id=SESSION).desk) == EMPTY
+    assert open_receipt(data, FrontDesk(session_id=SESSION).desk, now=NOW) == EMPTY
 
 
 def test_a_receipt_with_a_flipped_bit_is_dropped() -> None:
     data = bytearray(_receipt_frame())
     data[100] ^= 1
 
-    opened = open_receipt(bytes(data), FrontDesk().desk)
+    opened = open_receipt(bytes(data), FrontDesk().desk, now=NOW)
 
     assert isinstance(opened, Dropped)
     assert opened.code is Code.BAD_SIGNATURE
