@@ -169,9 +169,12 @@ def _document(status: int, body: bytes) -> Any:  # noqa: ANN401 - JSON
     title = document.get("title", "") if isinstance(document, dict) else ""
     detail = document.get("detail", "") if isinstance(document, dict) else ""
     errors = document.get("errors", []) if isinstance(document, dict) else []
-    sentences = [detail or title or f"status {status}"]
-    sentences += [f"{e.get('field')}: {e.get('detail')}" for e in errors]
+    # The detail is the sentence of the first field that is wrong.
+    others = [f"{e.get('field')}: {e.get('problem')}" for e in errors[1:]]
+    sentences = [detail or title or f"status {status}", *others]
     advice = ""
     if status == http.HTTPStatus.UNAUTHORIZED:
         advice = f"name the API key file with --api-key-file or {KEY_VARIABLE}"
+    elif errors:
+        advice = "nothing was sent to the car; correct the value and repeat"
     raise OperatorError(f"the bridge says no: {'; '.join(sentences)}", advice)

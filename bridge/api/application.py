@@ -11,7 +11,7 @@ from fastapi import Body, FastAPI, Header, Path, Query, Response
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp
 
-from bridge.api import problems
+from bridge.api import forms, problems
 from bridge.api.access import Gate
 from bridge.api.bodies import CommandBody
 from bridge.api.documents import Document, of_command, of_rental, of_vehicle
@@ -32,10 +32,8 @@ PAGE_LIMIT: Final = 200
 OPEN_PATHS: Final = frozenset({"/health", "/ready"})
 """Paths that need no key: they say nothing about vehicles."""
 
-_HEX_ID: Final = r"^[0-9a-f]{32}$"
-
 VehicleText = Annotated[str, Path(pattern=r"^[A-Z2-7]{25}[AEIMQUY4]$")]
-HexId = Annotated[str, Path(pattern=_HEX_ID)]
+HexId = Annotated[str, Path(pattern=forms.HEX_ID)]
 Wait = Annotated[
     float,
     Query(

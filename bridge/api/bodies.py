@@ -4,6 +4,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from bridge.api import forms
 from bridge.orders import Order, ReserveOrder
 from bridge.ports import RandomBytes
 from protocol.codes import (
@@ -35,7 +36,7 @@ HOLD_LIMIT_S: Final = 86_400
 RentalId = Annotated[
     str,
     Field(
-        pattern=r"^[0-9a-f]{32}$",
+        pattern=forms.HEX_ID,
         description="16 bytes in lower-case hex, made by the fleet service.",
         examples=["00112233445566778899aabbccddeeff"],
     ),
@@ -44,14 +45,14 @@ RentalId = Annotated[
 CardUid = Annotated[
     str,
     Field(
-        pattern=r"^([0-9a-f]{8}|[0-9a-f]{14}|[0-9a-f]{20})$",
+        pattern=forms.CARD_UID,
         description="A card's UID of 4, 7 or 10 bytes (ISO/IEC 14443-3) in hex.",
     ),
 ]
 
 
-Pin = Annotated[str, Field(pattern=r"^[0-9]{4,8}$")]
-FuelCardPin = Annotated[str, Field(pattern=r"^[0-9]{1,8}$")]
+Pin = Annotated[str, Field(pattern=forms.PIN)]
+FuelCardPin = Annotated[str, Field(pattern=forms.FUEL_CARD_PIN)]
 
 
 class _Body(BaseModel):
@@ -86,7 +87,7 @@ class ReserveBody(_Body):
     pin: Pin | None = Field(default=None, repr=False)
     fuel_card_pin: FuelCardPin | None = Field(default=None, repr=False)
     lock_default: Literal["park", "end"] = "end"
-    language: Annotated[str, Field(pattern=r"^[a-z]{2}$")] = "en"
+    language: Annotated[str, Field(pattern=forms.LANGUAGE)] = "en"
 
     @model_validator(mode="after")
     def _need_pin(self) -> Self:

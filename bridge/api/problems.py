@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from bridge.api import forms
 from bridge.errors import OrderRefusedError, Refusal, StoreError
 from bridge.orders import KINDS
 from bridge.wire import LOG
@@ -209,15 +210,21 @@ def _field_error(found: Mapping[str, Any]) -> dict[str, object]:
     return {
         "field": field,
         "in": where[0],
-        "problem": _sentence(str(found["type"]), str(found["msg"])),
+        "problem": _sentence(str(found["type"]), str(found["msg"]), context),
         **({"bound": bounds} if bounds else {}),
     }
 
 
-def _sentence(kind: str, message: str) -> str:
+def _sentence(kind: str, message: str, context: Mapping[str, object]) -> str:
     if kind == "union_tag_invalid":
         # pydantic's own message repeats the tag that came.
         return "is none of the kinds of order"
     if kind == "json_invalid":
         return "the body is not JSON"
+    if kind == "string_pattern_mismatch":
+        return forms.SENTENCES.get(str(context.get("pattern")), _decapitalised(message))
+    return _decapitalised(message)
+
+
+def _decapitalised(message: str) -> str:
     return message[:1].lower() + message[1:]
