@@ -33,6 +33,10 @@ from tools.story import Story
 
 CARS: Final = 25
 
+ENDING_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
+"""An order to end, and a terminal that was closed. Both end the demonstration in order,
+as Ctrl-C does, or the fleet's keys would stay on the disk."""
+
 LITTLE_WASHER_L: Final = 1.2
 """40 % of the tank: filling it up earns a bonus (H18)."""
 
@@ -77,7 +81,10 @@ def demo(cars: int, broker: str, seed: int, pause_s: float, keep: bool) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="freefloat-demo-") as directory:
         stage = Stage(Path(directory), cars, broker, seed, pause_s)
-        asyncio.run(_run(stage, keep=keep))
+        try:
+            asyncio.run(_run(stage, keep=keep))
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,10 @@ class Stage:
 
 
 async def _run(stage: Stage, *, keep: bool) -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        for number in ENDING_SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     try:
         from examples.fleet_service.book import Book  # noqa: PLC0415 - of a clone only
         from examples.fleet_service.service import (  # noqa: PLC0415 - of a clone only
@@ -182,7 +193,15 @@ async def _play(scenes: Scenes, rig: Rig) -> None:
 
 
 async def _keep(rig: Rig, story: Story) -> None:
-    """Say how to play with what runs, and leave it up until Ctrl-C."""
+    """Say how to play with what runs, and leave it up until Ctrl-C.
+
+    Raises:
+        BrokerDiedError: the broker did not stay up; with the last words of its log.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, *ENDING_SIGNALS):
+        loop.add_signal_handler(number, stop.set)
     story.chapter("Still running; Ctrl-C ends it")
     fleet, broker = rig.fleet.path, f"{rig.broker.host}:{rig.broker.port}"
     car = str(rig.cars[-1].vehicle_id)[:6]
@@ -196,16 +215,17 @@ async def _keep(rig: Rig, story: Story) -> None:
     ):
         click.echo(f"  {line}")
     click.echo("(in another terminal, with .venv/bin on its PATH)")
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
     stopped = asyncio.create_task(rig.bridge.wait(stop))
     died = asyncio.create_task(rig.broker.wait_died())
-    await asyncio.wait({stopped, died}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (stopped, died):
-        task.cancel()
-    await asyncio.gather(stopped, died, return_exceptions=True)
+    try:
+        await asyncio.wait({stopped, died}, return_when=asyncio.FIRST_COMPLETED)
+        if died.done():
+            raise died.result()
+        await stopped
+    finally:
+        for task in (stopped, died):
+            task.cancel()
+        await asyncio.gather(stopped, died, return_exceptions=True)
 
 
 def _first_car(rng: random.Random, city: City) -> Car:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.command_line import PYTHON, SOURCES
+from tests.tools.command_line import running
 
 pytestmark = [pytest.mark.demo, pytest.mark.timeout(180)]
 
@@ -19,24 +19,9 @@ pytestmark = [pytest.mark.demo, pytest.mark.timeout(180)]
 @contextmanager
 def running_demo(directory: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """Start a demonstration whose temporary files lie in `directory`."""
-    process = subprocess.Popen(
-        [*PYTHON, "demo", "--cars", "3", "--pause", "0", *options],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(SOURCES),
-            "TMPDIR": str(directory),
-            "PYTHONUNBUFFERED": "1",
-        },
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    arguments = ("demo", "--cars", "3", "--pause", "0", *options)
+    with running(*arguments, TMPDIR=str(directory)) as process:
         yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate(timeout=20)
 
 
 def wait_for_line(process: subprocess.Popen[str], pattern: str) -> str:
@@ -127,11 +112,14 @@ def test_a_broker_that_dies_in_the_middle_fails_the_demonstration(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_ends_the_demonstration_cleanly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_demonstration_cleanly(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     with running_demo(tmp_path) as process:
         wait_for_line(process, "Anna starts the engine")
         (broker,) = children_of(process)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _out, err = process.communicate(timeout=30)
         deadline = time.monotonic() + 5
         while is_running(broker) and time.monotonic() < deadline:
@@ -140,4 +128,29 @@ def test_ctrl_c_ends_the_demonstration_cleanly(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "Traceback" not in err
     assert not is_running(broker)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broker_that_dies_while_all_is_kept_up_is_told(tmp_path: Path) -> None:
+    with running_demo(tmp_path, "--keep") as process:
+        wait_for_line(process, "in another terminal")
+        (broker,) = children_of(process)
+        os.kill(broker, signal.SIGKILL)
+        _out, err = process.communicate(timeout=30)
+
+    assert process.returncode == 1
+    assert err.startswith("error: ")
+    assert "broker" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_kept_up_ends_by_ctrl_c(tmp_path: Path) -> None:
+    with running_demo(tmp_path, "--keep") as process:
+        wait_for_line(process, "in another terminal")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+
+    assert process.returncode == 0
+    assert err == ""
+    assert out.endswith("Nothing is left running.\n")
     assert list(tmp_path.iterdir()) == []
