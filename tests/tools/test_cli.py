@@ -280,3 +280,49 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:
 
     assert done.returncode == 1
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["decode", "4646"]])
+def test_a_full_disk_is_said_once(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w", encoding="ascii") as full:
+        done = subprocess.run(
+            [*PYTHON, *arguments],
+            env={**os.environ, "PYTHONPATH": str(SOURCES)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: no space left on device",
+        "  free some space on that disk, then try again",
+    ]
+
+
+@pytest.mark.parametrize("redirection", ["<&-", ">&-", ">&- 2>&- <&-"])
+def test_a_process_without_standard_streams_is_no_defect(redirection: str) -> None:
+    # As a service manager or `>&-` in a script starts it.
+    done = subprocess.run(
+        ["bash", "-c", f'exec "$@" {redirection}', "-", *PYTHON, "decode"],
+        env={**os.environ, "PYTHONPATH": str(SOURCES)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("group", ["certs", "emulate", "send"])
+def test_a_group_without_a_command_shows_its_help(group: str) -> None:
+    done = freefloat(group)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"Usage: freefloat {group} ")
+    assert "error:" not in done.stderr
