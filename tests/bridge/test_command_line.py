@@ -1,13 +1,11 @@
 """`freefloat bridge run` as a person runs it: what is wrong is said, nothing hangs."""
 
-import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ from certs.fleet import FleetDirectory
 from protocol.fleet import FleetPart
 from tests.bridge.conftest import make_fleet
 from tests.bridge.test_real_broker import clock
-from tests.tools.command_line import PYTHON, SOURCES, freefloat, require_clear_failure
+from tests.tools.command_line import SOURCES, freefloat, require_clear_failure, running
 
 pytestmark = pytest.mark.demo
 
@@ -26,30 +24,15 @@ def today(tmp_path_factory: pytest.TempPathFactory) -> FleetDirectory:
     return make_fleet(tmp_path_factory.mktemp("today") / "fleet", 1, now=clock())
 
 
-@contextlib.contextmanager
-def running(*arguments: str | Path, cwd: Path) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [*PYTHON, "bridge", "run", *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(SOURCES), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_with_the_broker_down_it_says_so_keeps_trying_and_ends_cleanly(
     today: FleetDirectory, tmp_path: Path, number: signal.Signals
 ) -> None:
-    arguments = ("--fleet", today.path, "--broker", "127.0.0.1:1", "--json")
-    with running(*arguments, "--api", "127.0.0.1:0", cwd=tmp_path) as process:
+    arguments = (
+        *("--fleet", today.path, "--broker", "127.0.0.1:1"),
+        *("--api", "127.0.0.1:0", "--json"),
+    )
+    with running("bridge", "run", *arguments, cwd=tmp_path) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         told = json.loads(process.stdout.readline())

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +25,32 @@ def freefloat(
         timeout=30,
         check=False,
     )
+
+
+@contextmanager
+def running(
+    *arguments: str | Path, cwd: Path | None = None, **environment: str
+) -> Iterator[subprocess.Popen[str]]:
+    """Start `freefloat` and let the block talk to it; it does not outlive the block."""
+    process = subprocess.Popen(
+        [*PYTHON, *map(str, arguments)],
+        cwd=cwd,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(SOURCES),
+            "PYTHONUNBUFFERED": "1",
+            **environment,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=20)
 
 
 def require_clear_failure(
