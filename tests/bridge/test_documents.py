@@ -239,3 +239,17 @@ def test_every_warning_of_the_bridge_is_explained_to_its_operator() -> None:
 
     assert "no link" in warnings
     assert {words for words in warnings if words not in explained} == set()
+
+
+@pytest.mark.broker
+async def test_the_printed_problem_is_what_the_bridge_answers(
+    fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    blocks = re.findall(r"^```json\n(.*?)^```$", section("Problems"), flags=_LINES)
+    printed = json.loads(blocks[0])
+    body = {"kind": "reserve", "rental_id": "1" * 32, "hold_s": 0, "pin": "12"}
+
+    async with running_bridge(fleet, tmp_path) as running:
+        status, answer = await running.order(body)
+
+    assert (status, answer) == (printed["status"], printed)
