@@ -499,5 +499,5 @@ def _read(path: Path, limit: int) -> bytes:
     except OSError as error:
         raise SettingsError(
             f"{path} cannot be read: {error.strerror}",
-            advice="check the path; `freefloat certs init` makes a fleet directory",
+            advice="check path and owner (docs/operations.md, section 4)",
         ) from error

@@ -120,8 +120,8 @@ def load_settings(path: Path) -> Settings:
             data = file.read(FILE_LIMIT + 1)
     except FileNotFoundError:
         raise SettingsError(
-            f"settings file {path} does not exist: check the path; gateway/settings.py "
-            "shows an example"
+            f"settings file {path} does not exist: check the path; deploy/gateway.toml "
+            "is an example"
         ) from None
     except OSError as error:
         raise SettingsError(

@@ -119,7 +119,8 @@ def watch(
 ) -> None:
     """Print the frames of a fleet as they pass the broker.
 
-    Ends with Ctrl-C. Each line says whether the frame's signature holds.
+    Ends with Ctrl-C. ">" is to the car, "<" from it. A line says so if a frame's
+    signature does not hold.
     """
     directory = FleetDirectory.open(fleet)
     identity = TlsIdentity.of_fleet(fleet, FleetPart.ENGINEER)

@@ -31,7 +31,11 @@ _MAX_FILE_SIZE: Final = 64 * 1024
 
 _OPEN_TO_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
-_ISSUE_HINT: Final = "make a new one with `freefloat certs issue`"
+_ISSUE_HINT: Final = (
+    "replace it: `freefloat certs issue` makes a car's, `freefloat certs init` a "
+    "fleet's own (docs/operations.md, section 10)"
+)
+"""There is no renewal in this version; that section says how to exchange one."""
 
 
 @dataclass(frozen=True, slots=True)

