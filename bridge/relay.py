@@ -1,13 +1,16 @@
 """From the outbox to one sink: at least once, in order for each vehicle.
 
 Every sink has a relay of its own with its own cursor, so a consumer that hangs delays
-nobody else. Within a window of events the vehicles go side by side, each in its own
-order; the cursor moves past the window when all of it is taken. What a crash leaves
-behind the cursor is delivered again, and consumers drop it by its id.
+nobody else. The vehicles go side by side, each in its own order, and one whose event
+is not taken holds back no other (I-31). The cursor stands before the oldest event that
+is not taken; what a crash finds behind it is delivered again, and consumers drop it by
+its id.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from bridge.errors import SinkError, StoreError
@@ -16,10 +19,15 @@ from bridge.rows.outbox import OutboxRow
 from bridge.sinks.ports import Sink
 from bridge.store import Store
 from bridge.wire import LOG
+from protocol.identity import VehicleId
 from transport.backoff import Backoff
 
 WINDOW: Final = 128
-"""Events under way to one sink."""
+"""Events read at once, and taken before the cursor is written."""
+
+AHEAD_LIMIT: Final = 4_096
+"""Events read and not taken: how far other vehicles may go on beyond one that fails.
+About 12 MB; beyond it the outbox keeps them and the sink waits."""
 
 IDLE_S: Final = 5.0
 """How often an idle relay looks by itself, should a wake-up have been lost."""
@@ -44,6 +52,13 @@ class Relay:
         self._now = now
         self._random = random
         self._wake = asyncio.Event()
+        self._side_by_side = asyncio.Semaphore(sink.parallel)
+        self._queues: dict[VehicleId, deque[OutboxRow]] = {}
+        self._open: set[int] = set()
+        """Positions that were read and are not taken."""
+        self._given_up: dict[int, str] = {}
+        self._taken = 0
+        """How many were taken since the cursor was written."""
         self.last_error: str | None = None
         """Why the consumer takes nothing at present; None while it does."""
 
@@ -71,58 +86,74 @@ class Relay:
     async def run(self) -> None:
         """Deliver until cancelled."""
         failures = 0
-        while True:
-            try:
-                await self._drain()
-                failures = 0
-            except StoreError as error:
-                failures += 1
-                LOG.warning("= sink %s: %s", self.name, error)
-                await asyncio.sleep(BACKOFF.delay_s(failures, random=self._random))
-                continue
-            try:
-                async with asyncio.timeout(IDLE_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
-
-    async def _drain(self) -> None:
-        position = await self._store.cursor(self.name)
-        while True:
-            self._wake.clear()
-            rows = await self._store.outbox_after(position, WINDOW)
-            if not rows:
-                return
-            given_up = await self._deliver(rows)
-            position = rows[-1].position
-            await self._store.set_cursor(self.name, position, given_up, now=self._now())
-
-    async def _deliver(self, rows: Sequence[OutboxRow]) -> dict[int, str]:
-        """Deliver a window; return what the consumer does not want, with its reason."""
-        by_vehicle: dict[object, list[OutboxRow]] = {}
-        for row in rows:
-            by_vehicle.setdefault(row.vehicle_id, []).append(row)
-        given_up: dict[int, str] = {}
-        side_by_side = asyncio.Semaphore(self._sink.parallel)
-
-        async def deliver_in_order(events: Sequence[OutboxRow]) -> None:
-            for row in events:
-                reason = await self._deliver_one(row, side_by_side)
-                if reason is not None:
-                    given_up[row.position] = reason
-
+        cursor: int | None = None
+        read = 0
         async with asyncio.TaskGroup() as group:
-            for events in by_vehicle.values():
-                group.create_task(deliver_in_order(events))
-        return given_up
+            while True:
+                self._wake.clear()
+                try:
+                    if cursor is None:
+                        cursor = read = await self._store.cursor(self.name)
+                    cursor = await self._note(cursor, read)
+                    read = await self._read(read, group)
+                    failures = 0
+                except StoreError as error:
+                    failures += 1
+                    LOG.warning("= sink %s: %s", self.name, error)
+                    await asyncio.sleep(BACKOFF.delay_s(failures, random=self._random))
+                    continue
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(IDLE_S):
+                        await self._wake.wait()
 
-    async def _deliver_one(
-        self, row: OutboxRow, side_by_side: asyncio.Semaphore
-    ) -> str | None:
+    async def _note(self, cursor: int, read: int) -> int:
+        """Write how far everything is taken, if that is news; return it."""
+        settled = min(self._open) - 1 if self._open else read
+        self._taken = 0
+        if settled == cursor and not self._given_up:
+            return cursor
+        given_up = dict(self._given_up)
+        await self._store.set_cursor(self.name, settled, given_up, now=self._now())
+        for position in given_up:
+            del self._given_up[position]
+        return settled
+
+    async def _read(self, read: int, group: asyncio.TaskGroup) -> int:
+        """Hand out what is new, as far as there is room; return how far that is."""
+        while (room := AHEAD_LIMIT - len(self._open)) > 0:
+            rows = await self._store.outbox_after(read, min(WINDOW, room))
+            if not rows:
+                break
+            for row in rows:
+                self._open.add(row.position)
+                queue = self._queues.get(row.vehicle_id)
+                if queue is None:
+                    queue = self._queues[row.vehicle_id] = deque()
+                    group.create_task(self._deliver_in_order(row.vehicle_id, queue))
+                queue.append(row)
+            read = rows[-1].position
+        return read
+
+    async def _deliver_in_order(
+        self, vehicle_id: VehicleId, queue: deque[OutboxRow]
+    ) -> None:
+        while queue:
+            row = queue.popleft()
+            reason = await self._deliver_one(row)
+            if reason is not None:
+                self._given_up[row.position] = reason
+            self._open.discard(row.position)
+            self._taken += 1
+            is_full_no_more = len(self._open) == AHEAD_LIMIT - 1
+            if self._taken >= WINDOW or is_full_no_more or not self._open:
+                self._wake.set()
+        del self._queues[vehicle_id]
+
+    async def _deliver_one(self, row: OutboxRow) -> str | None:
         failures = permanent = 0
         while True:
             try:
-                async with side_by_side:
+                async with self._side_by_side:
                     await self._sink.deliver(row)
             except SinkError as error:
                 failures += 1

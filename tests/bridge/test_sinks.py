@@ -48,6 +48,7 @@ class MemorySink:
         self.attempts = 0
         self.failures: dict[str, list[SinkError]] = {}
         self.hangs = False
+        self.refused_vehicle: VehicleId | None = None
         self.grew = asyncio.Event()
 
     async def open(self) -> None:
@@ -58,13 +59,21 @@ class MemorySink:
 
     async def deliver(self, row: OutboxRow) -> None:
         self.attempts += 1
+        self.grew.set()
         if self.hangs:
             await asyncio.Event().wait()
+        if row.vehicle_id == self.refused_vehicle:
+            raise SinkError("500")
         waiting = self.failures.get(row.type, [])
         if waiting:
             raise waiting.pop(0)
         self.taken.append(row)
         self.grew.set()
+
+    async def wait_attempts(self, count: int) -> None:
+        while self.attempts < count:
+            self.grew.clear()
+            await self.grew.wait()
 
     async def wait_taken(self, count: int) -> None:
         while len(self.taken) < count:
@@ -116,6 +125,53 @@ async def test_a_failed_event_holds_back_its_own_car_and_is_tried_again(
 
     assert [row.type for row in sink.taken][1] == "freefloat.rental.started"
     assert sink.attempts == 13
+
+
+async def test_a_car_whose_events_always_fail_holds_back_no_other(
+    fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    # I-31: one event that a consumer answers with 500, for days, stops its own car.
+    sink = MemorySink()
+    async with World(fleet, tmp_path / "bridge.sqlite", (sink,)) as world:
+        sink.refused_vehicle = world.cars[0].id
+        await tell(world, 0)
+        await sink.wait_attempts(3)
+        async with asyncio.timeout(10):
+            for _ in range(2 * relay_module.WINDOW // len(BODIES)):
+                await tell(world, 1)
+            await sink.wait_taken(2 * relay_module.WINDOW // len(BODIES) * len(BODIES))
+        assert await world.store.cursor("memory") == 0
+
+        sink.refused_vehicle = None
+        async with asyncio.timeout(10):
+            await world.wait_cursor("memory", len(sink.taken) + len(BODIES))
+
+    own = [r.position for r in sink.taken if r.vehicle_id == world.cars[0].id]
+    assert own == sorted(own)
+    assert len(own) == len(BODIES)
+
+
+async def test_what_waits_for_a_failing_consumer_is_bounded(
+    fleet: FleetDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What a sink has no room for waits in the store, in its order.
+    monkeypatch.setattr(relay_module, "AHEAD_LIMIT", len(BODIES) - 1)
+    sink = MemorySink()
+    async with World(fleet, tmp_path / "bridge.sqlite", (sink,)) as world:
+        sink.refused_vehicle = world.cars[0].id
+        await tell(world, 0)
+        await tell(world, 1)
+        await sink.wait_attempts(sink.attempts + 20)
+        assert sink.taken == []
+
+        sink.refused_vehicle = None
+        async with asyncio.timeout(10):
+            await sink.wait_taken(2 * len(BODIES))
+            await world.wait_cursor("memory", 2 * len(BODIES))
+
+    for car in world.cars[:2]:
+        own = [r.position for r in sink.taken if r.vehicle_id == car.id]
+        assert own == sorted(own)
 
 
 async def test_an_event_that_a_consumer_never_wants_is_set_aside_and_kept(
