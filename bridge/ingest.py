@@ -16,16 +16,22 @@ from dataclasses import dataclass
 from typing import Final
 
 from bridge.registry import Registry
+from bridge.verification import verify_frame
 from protocol.codes import Code, FrameClass, FrameType
 from protocol.enrolment import VehicleRecord
-from protocol.entry import FIRST_SEQ, EntryLink, entry_hash, split_entry
+from protocol.entry import FIRST_SEQ, EntryLink, entry_hash
 from protocol.errors import AuthenticationError, DecodeError
-from protocol.event import EventBody, parse_event
-from protocol.frame import FRAME_LIMIT, Frame, parse_frame
-from protocol.hello import HELLO, Hello
-from protocol.result import RESULT, Result
-from protocol.signing import verify_frame
-from protocol.telemetry import TELEMETRY, Telemetry
+from protocol.event import EventBody
+from protocol.frame import FRAME_LIMIT, Frame
+from protocol.hello import Hello
+from protocol.packed.entry import split_entry
+from protocol.packed.event import parse_event
+from protocol.packed.frame import parse_frame
+from protocol.packed.hello import parse_hello
+from protocol.packed.result import RESULT
+from protocol.packed.telemetry import parse_telemetry
+from protocol.result import Result
+from protocol.telemetry import Telemetry
 from protocol.topic import Route, parse_topic
 
 SCHEMA: Final = 1
@@ -191,11 +197,11 @@ def read(frame: Frame) -> Verified:
             return _read_result(frame)
         case FrameClass.HELLO:
             _require_form(frame, FrameType.HELLO)
-            return VerifiedHello(frame, HELLO.parse(frame.payload))
+            return VerifiedHello(frame, parse_hello(frame.payload))
         case FrameClass.TELEM:
             if header.type != FrameType.TELEMETRY or header.schema != SCHEMA:
                 return VerifiedTelemetry(frame, None)
-            return VerifiedTelemetry(frame, TELEMETRY.parse(frame.payload))
+            return VerifiedTelemetry(frame, parse_telemetry(frame.payload))
         case FrameClass.DEATH:
             return VerifiedDeath(frame)
         case _:
