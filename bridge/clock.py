@@ -82,6 +82,11 @@ def _aged(sample: tuple[int, int], now: int) -> int:
     return offset + max(now - received, 0) * DRIFT_PPM // 1_000_000
 
 
+def span_ms(seconds: int) -> int:
+    """Return what a car's clock surely shows of a span when it is over (H1)."""
+    return seconds * 1000 * (1_000_000 - DRIFT_PPM) // 1_000_000
+
+
 def life_ms(ttl_limit_ms: int) -> int:
     """Return how long a command is signed to live, given the longest allowed."""
     return ttl_limit_ms - MARGIN_MS

@@ -12,6 +12,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
+from bridge.clock import span_ms
 from bridge.errors import OrderRefusedError, Refusal
 from bridge.ports import RandomBytes
 from protocol.codes import LockDefault, Opcode
@@ -109,7 +110,7 @@ def complete(
             Reserve(
                 rental_id=order.rental_id,
                 expected_version=order.expected_version,
-                reserved_until_ms=car_now_ms + order.hold_s * 1000,
+                reserved_until_ms=car_now_ms + span_ms(order.hold_s),
                 lock_default=order.lock_default,
                 language=order.language,
                 cards=tuple(card_digest(order.rental_id, uid) for uid in order.cards),
