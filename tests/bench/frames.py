@@ -1,7 +1,14 @@
-"""What a frame costs: encode and sign, verify and decode; and what a tap costs."""
+"""What a frame costs: encode and sign, verify and decode; and what a tap costs.
 
-from collections.abc import Iterator
+Both codecs and both verifiers are measured in one run, so that their ratios hold
+whatever the machine does (docs/adr/0010-two-codecs.md).
+"""
 
+import statistics
+from collections.abc import Callable, Iterator
+
+from bridge.verification import holds
+from bridge.verification import verify_frame as verify_by_libsodium
 from gateway.core.events import CardPresented
 from gateway.core.moment import Moment
 from gateway.core.state import Reservation, State
@@ -9,6 +16,7 @@ from gateway.core.vehicle import handle
 from protocol.codes import (
     Bits,
     ClockQuality,
+    EventType,
     FrameClass,
     FrameType,
     Lane,
@@ -18,9 +26,15 @@ from protocol.codes import (
     Suite,
 )
 from protocol.command import ANY_VERSION, Unlock, build_command, parse_command
-from protocol.frame import Header, parse_frame
+from protocol.entry import GENESIS, LINK, EntryLink, split_entry
+from protocol.event import EngineStopped, build_event, parse_event
+from protocol.frame import Header, build_unsigned, parse_frame
 from protocol.identity import VehicleId, card_digest
 from protocol.keys import SigningKey
+from protocol.packed import entry as packed_entry
+from protocol.packed import event as packed_event
+from protocol.packed import frame as packed_frame
+from protocol.packed import telemetry as packed_telemetry
 from protocol.signing import sign_frame, verify_frame
 from protocol.telemetry import SAMPLES_LIMIT, TELEMETRY, Sample, Telemetry
 from tests.bench.figure import Figure, figure, per_call_us
@@ -37,7 +51,25 @@ def measure() -> Iterator[Figure]:
     """Yield the figures of this file."""
     yield from _command()
     yield from _telemetry()
+    yield from _event()
     yield _tap()
+
+
+def _compared(
+    name: str,
+    slow: tuple[str, Callable[[], object]],
+    fast: tuple[str, Callable[[], object]],
+    *,
+    calls: int,
+    note: str = "",
+) -> Iterator[Figure]:
+    """Yield both figures and how many times faster the second is."""
+    slow_rounds = per_call_us(slow[1], calls=calls)
+    fast_rounds = per_call_us(fast[1], calls=calls)
+    yield figure(f"{name}: {slow[0]}", slow_rounds, "µs", note)
+    yield figure(f"{name}: {fast[0]}", fast_rounds, "µs")
+    ratio = statistics.median(slow_rounds) / statistics.median(fast_rounds)
+    yield Figure(f"{name}: {slow[0]} / {fast[0]}", ratio, "x", 0.0)
 
 
 def _header(frame_class: FrameClass, frame_type: int, lane: int) -> Header:
@@ -74,9 +106,13 @@ def _command() -> Iterator[Figure]:
         return parse_command(frame.header.type, frame.header.schema, frame.payload)
 
     sign = per_call_us(lambda: KEY.sign(message), calls=400)
-    verify = per_call_us(lambda: verify_key.verify(signature, message), calls=400)
     yield figure("bare Ed25519 signature", sign, "µs")
-    yield figure("bare Ed25519 verification", verify, "µs")
+    yield from _compared(
+        "bare Ed25519 verification",
+        ("cryptography", lambda: verify_key.verify(signature, message)),
+        ("libsodium", lambda: holds(signature, message, verify_key)),
+        calls=400,
+    )
     yield figure(
         "UNLOCK frame: encode and sign",
         per_call_us(encode, calls=400),
@@ -114,16 +150,73 @@ def _telemetry() -> Iterator[Figure]:
     data, verify_key = encode(), KEY.verify_key
 
     def decode() -> object:
+        return TELEMETRY.parse(parse_frame(data).payload)
+
+    def decode_packed() -> object:
+        frame = packed_frame.parse_frame(data)
+        return packed_telemetry.parse_telemetry(frame.payload)
+
+    def take() -> object:
         frame = parse_frame(data)
         verify_frame(frame, fleet_id=FLEET, key=verify_key)
         return TELEMETRY.parse(frame.payload)
+
+    def take_packed() -> object:
+        frame = packed_frame.parse_frame(data)
+        verify_by_libsodium(frame, fleet_id=FLEET, key=verify_key)
+        return packed_telemetry.parse_telemetry(frame.payload)
+
+    def build_packed() -> object:
+        payload = packed_telemetry.build_telemetry(batch)
+        return packed_frame.build_unsigned(header, payload)
 
     note = f"{SAMPLES_LIMIT} samples, {len(data)} bytes"
     yield figure(
         "TELEM frame: encode and sign", per_call_us(encode, calls=40), "µs", note
     )
-    yield figure(
-        "TELEM frame: verify and decode", per_call_us(decode, calls=40), "µs", note
+    yield from _compared(
+        "TELEM frame: encode",
+        ("construct", lambda: build_unsigned(header, TELEMETRY.build(batch))),
+        ("struct", build_packed),
+        calls=40,
+    )
+    yield from _compared(
+        "TELEM frame: decode",
+        ("construct", decode),
+        ("struct", decode_packed),
+        calls=40,
+    )
+    yield from _compared(
+        "TELEM frame: verify and decode",
+        ("construct and cryptography", take),
+        ("struct and libsodium", take_packed),
+        calls=40,
+    )
+
+
+def _event() -> Iterator[Figure]:
+    header = _header(FrameClass.EVENT, EventType.ENGINE_STOPPED, 0)
+    stopped = EngineStopped(RENTAL, 12_345_678, 61)
+    link = EntryLink(bytes(8), GENESIS, ClockQuality.NTP)
+    payload = LINK.build(link) + build_event(stopped)
+    data = sign_frame(header, payload, fleet_id=FLEET, key=KEY)
+
+    def decode() -> object:
+        frame = parse_frame(data)
+        _, body = split_entry(frame.payload)
+        return parse_event(frame.header.type, frame.header.schema, body)
+
+    def decode_packed() -> object:
+        frame = packed_frame.parse_frame(data)
+        _, body = packed_entry.split_entry(frame.payload)
+        return packed_event.parse_event(frame.header.type, frame.header.schema, body)
+
+    yield from _compared(
+        "EVENT frame: decode",
+        ("construct", decode),
+        ("struct", decode_packed),
+        calls=400,
+        note=f"ENGINE_STOPPED, {len(data)} bytes",
     )
 
 
