@@ -156,10 +156,11 @@ async def test_watching_prints_each_frame_with_the_verdict_on_its_signature(
         "--json",
     )
     # The watcher prints nothing until a frame passes: ping until it has seen two.
-    pings = asyncio.create_task(_ping_until_cancelled(rig, str(car.vehicle_id)))
+    seen = asyncio.Event()
+    pings = asyncio.create_task(_ping_until(seen, rig, str(car.vehicle_id)))
     out, err = await asyncio.wait_for(watching.communicate(), 40)
-    pings.cancel()
-    await asyncio.gather(pings, return_exceptions=True)
+    seen.set()
+    await pings
 
     lines = [json.loads(line) for line in out.decode().splitlines()]
     assert watching.returncode == 0, err.decode()
@@ -171,6 +172,6 @@ async def test_watching_prints_each_frame_with_the_verdict_on_its_signature(
     }
 
 
-async def _ping_until_cancelled(rig: Rig, vehicle_id: str) -> None:
-    while True:
+async def _ping_until(seen: asyncio.Event, rig: Rig, vehicle_id: str) -> None:
+    while not seen.is_set():
         await run(rig, "send", "ping", vehicle_id)
