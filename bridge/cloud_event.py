@@ -73,6 +73,9 @@ FORKED_TYPE: Final = "freefloat.ledger.forked"
 BROKEN_TYPE: Final = "freefloat.ledger.broken"
 """An entry that does not name the one before it; the ledger waits for people."""
 
+REPLACED_TYPE: Final = "freefloat.ledger.replaced"
+"""A car began another ledger: what the old one held and had not sent is lost."""
+
 GAP_TYPE: Final = "freefloat.ledger.gap"
 """Entries have been missing for too long."""
 

@@ -26,7 +26,7 @@ from bridge.ingest import (
     read,
 )
 from bridge.ledger import Ledger, Place, Placement, contradicts, place
-from bridge.twin import values_of_event, values_of_sample, values_of_snapshot
+from bridge.twin import rental_of, values_of_event, values_of_sample, values_of_snapshot
 from bridge.vehicle import HelloJudgement, VehicleState
 from protocol.entry import entry_hash
 from protocol.event import (
@@ -181,7 +181,7 @@ def _absorb_hello(space: Workspace, record: VerifiedHello, now: int) -> str:
     vehicle_id = header.vehicle_id
     before = space.vehicles.get(vehicle_id, VehicleState())
     digest = entry_hash(record.frame.data)
-    judgement = before.judge(header, digest)
+    judgement = before.judge(header, hello.ledger_id, digest)
     if judgement is HelloJudgement.REGRESSED:
         space.dead.append(
             DeadLetter("hello", record.frame.data, "HELLO whose session went back")
@@ -209,9 +209,25 @@ def _absorb_hello(space: Workspace, record: VerifiedHello, now: int) -> str:
             if settled is not command:
                 _change(space, settled)
     key = (vehicle_id, hello.ledger_id)
+    if before.ledger_id and before.ledger_id != hello.ledger_id:
+        _alarm_replaced(space, before, key, now)
     # The receipt tells the car at once how far it need not send again.
     space.receipts.setdefault(key, [])
     return _compare_head(space, record, key, now)
+
+
+def _alarm_replaced(
+    space: Workspace, before: VehicleState, key: LedgerKey, now: int
+) -> None:
+    """Tell that a car lost its ledger, and what it was in as far as is known."""
+    detail = (
+        f"the car began this ledger in place of {before.ledger_id.hex()}; what it had "
+        "not sent of that one is lost"
+    )
+    rental = rental_of(before.twin)
+    if rental is not None:
+        detail += f"; rental {rental} was open: close it by hand"
+    _alarm(space, cloud_event.REPLACED_TYPE, (*key, 0), detail, now=now)
 
 
 def _compare_head(

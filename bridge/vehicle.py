@@ -2,6 +2,8 @@
 
 Rule 1: a HELLO counts only if (boot counter, hello sequence) rises; otherwise a broker
 could bring back an old session by replaying one (protocol-design.md 1.3).
+A car that lost its flash begins a new ledger and counts its starts from 1 again: a
+ledger that was never seen counts at once and is told, a replaced one never again.
 Rule 2: a DEATH counts only if it belongs to the newest connection: its sequence is not
 below that of the newest HELLO of the same session (1.4).
 Rule 3: a car that has said nothing for `SILENCE_MS` is taken for offline even without a
@@ -22,6 +24,10 @@ from protocol.identity import boot_counter
 SILENCE_MS: Final = 180_000
 """Three of the longest gaps between telemetry frames, which are 60 s apart at rest
 (protocol-design.md 6)."""
+
+
+LOST_LEDGERS: Final = 16
+"""Replaced ledgers remembered; a disk is not lost more often in a car's life."""
 
 
 @unique
@@ -56,6 +62,8 @@ class VehicleState(msgspec.Struct, frozen=True):
     """(opcode, newest schema) that the car understands."""
     ledger_id: bytes = b""
     """8 bytes: the ledger in use."""
+    lost_ledgers: tuple[bytes, ...] = ()
+    """8 bytes each: ledgers in use before it, the oldest first."""
     storage_free_kib: int = 0
     """Room for the ledger."""
     clock: ClockEstimate = ClockEstimate()
@@ -65,11 +73,15 @@ class VehicleState(msgspec.Struct, frozen=True):
     faults: tuple[str, ...] = ()
     """Faults raised and not cleared."""
 
-    def judge(self, header: Header, frame_hash: bytes) -> HelloJudgement:
+    def judge(
+        self, header: Header, ledger_id: bytes, frame_hash: bytes
+    ) -> HelloJudgement:
         """Say what a verified HELLO is worth (rule 1)."""
         if frame_hash == self.hello_hash:
             return HelloJudgement.SAME
-        if not self.session_id:
+        if ledger_id in self.lost_ledgers:
+            return HelloJudgement.REGRESSED
+        if not self.session_id or ledger_id != self.ledger_id:
             return HelloJudgement.NEWER
         old = (boot_counter(self.session_id), self.hello_seq)
         new = (boot_counter(header.session_id), header.seq)
@@ -79,8 +91,13 @@ class VehicleState(msgspec.Struct, frozen=True):
         self, header: Header, hello: Hello, frame_hash: bytes, *, now: int
     ) -> Self:
         """Return the vehicle after an accepted HELLO."""
+        kept = self
+        if self.ledger_id and hello.ledger_id != self.ledger_id:
+            # What is known was stamped by a count of starts that began anew.
+            lost = (*self.lost_ledgers, self.ledger_id)[-LOST_LEDGERS:]
+            kept = msgspec.structs.replace(self, lost_ledgers=lost, twin={}, faults=())
         return msgspec.structs.replace(
-            self,
+            kept,
             session_id=header.session_id,
             hello_seq=header.seq,
             hello_hash=frame_hash,

@@ -10,9 +10,11 @@ import pytest
 
 from bridge import projection, store
 from bridge.errors import StoreError
+from bridge.vehicle import LOST_LEDGERS
 from certs.fleet import FleetDirectory
 from certs.vehicle import issue_vehicles, random_vehicle_id
 from protocol.codes import AccessMeans, Code, FrameClass
+from protocol.entry import GENESIS
 from protocol.event import EVENTS, AgentStarted, Parked, RentalStarted
 from protocol.receipt import Gap, Reject
 from tests.bridge.car import RENTAL, REPORT, Car, frame_of, receipt_of, sample
@@ -299,6 +301,66 @@ async def test_a_replayed_older_hello_changes_nothing(world: World) -> None:
 
     assert (await world.vehicle()).session_id == session == world.car.session
     assert "hello went back" in {seen.note for seen in world.seen}
+
+
+def lose_flash(car: Car) -> None:
+    """Let a car begin anew with an empty disk: its ledger, its count of starts."""
+    car.boot_counter = 0
+    car.reboot()
+    car.ledger_id, car.seq, car.head = b"new disk", 0, GENESIS
+
+
+async def test_a_car_that_lost_its_flash_is_told_of_and_can_be_commanded_again(
+    world: World,
+) -> None:
+    # I-27, row 5: it counts its starts from 1 again, under a ledger never seen before.
+    for _ in range(5):
+        world.car.reboot()
+    await world.greet()
+    await world.say(FrameClass.EVENT, world.car.event(STARTED))
+    lose_flash(world.car)
+    world.car.snapshot = replace(world.car.snapshot, energy_pct=11)
+
+    await world.say(FrameClass.HELLO, world.car.hello())
+
+    vehicle = await world.vehicle()
+    assert vehicle.session_id == world.car.session
+    assert vehicle.ledger_id == b"new disk"
+    assert vehicle.twin["energy_pct"].value == 11
+    assert await world.events() == [
+        "freefloat.rental.started",
+        "freefloat.ledger.replaced",
+    ]
+    alarm = json.loads((await world.store.outbox_after(1, 1))[0].body)
+    assert alarm["data"]["ledger_id"] == b"new disk".hex()
+    assert RENTAL.hex() in alarm["data"]["detail"]
+
+
+async def test_a_hello_of_a_lost_ledger_never_counts_again(world: World) -> None:
+    # Whoever kept one must not bring the old session back by it.
+    await world.greet()
+    for _ in range(5):
+        world.car.reboot()
+    held_back = world.car.hello()
+    lose_flash(world.car)
+    await world.say(FrameClass.HELLO, world.car.hello())
+
+    await world.say(FrameClass.HELLO, held_back)
+
+    assert (await world.vehicle()).session_id == world.car.session
+    assert "hello went back" in {seen.note for seen in world.seen}
+
+
+async def test_ledgers_that_a_car_lost_are_remembered_within_bounds(
+    world: World,
+) -> None:
+    await world.greet()
+    for number in range(LOST_LEDGERS + 3):
+        world.car.reboot()
+        world.car.ledger_id = number.to_bytes(8, "big")
+        await world.say(FrameClass.HELLO, world.car.hello())
+
+    assert len((await world.vehicle()).lost_ledgers) == LOST_LEDGERS
 
 
 async def test_a_ledger_that_went_back_is_told(world: World) -> None:
