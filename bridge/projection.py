@@ -54,6 +54,10 @@ SAMPLE_UNIT_MS: Final = 100
 """A sample's age is given in tenths of a second."""
 
 
+_KNOWN: Final = frozenset(Placement) - {Placement.FORKED, Placement.CROWDED}
+"""Placements after which the entry itself is stored."""
+
+
 @dataclass(frozen=True, slots=True)
 class FrameRow:
     """An entry to be stored."""
@@ -281,7 +285,10 @@ def _absorb_entry(space: Workspace, record: VerifiedEntry, now: int) -> str:
         known_hash=space.known.get(entry_key),
     )
     space.ledgers[key] = placed.ledger
-    space.receipts.setdefault(key, [])
+    rejects = space.receipts.setdefault(key, [])
+    if record.refused is not None and placed.placement in _KNOWN:
+        # Also when it comes again: the receipt that said so may have been lost.
+        rejects.append(Reject(header.seq, record.refused))
     match placed.placement:
         case Placement.DUPLICATE:
             return placed.placement.value
@@ -297,8 +304,6 @@ def _absorb_entry(space: Workspace, record: VerifiedEntry, now: int) -> str:
         case Placement.NEXT | Placement.HELD | Placement.BROKEN:
             space.frames.append(FrameRow(entry_key, record))
             space.known[entry_key] = record.entry_hash
-    if record.refused is not None:
-        space.receipts[key].append(Reject(header.seq, record.refused))
     if placed.broken_at is not None:
         detail = f"entry {placed.broken_at} does not name the entry before it"
         broken = (*key, placed.broken_at)

@@ -233,6 +233,22 @@ async def test_a_signed_entry_with_a_wrong_body_is_refused_for_good_and_kept(
     assert await world.events() == ["freefloat.entry.refused"]
 
 
+async def test_a_refusal_for_good_is_said_again_when_its_receipt_was_lost(
+    world: World,
+) -> None:
+    # docs/protocol.md 8.3, 8.4: else the car would let go what it must set aside.
+    kind = next(iter(EVENTS))
+    wrong = world.car.entry(FrameClass.EVENT, int(kind), b"wrong")
+    await world.say(FrameClass.EVENT, wrong)
+    await world.broker.next_sent(FrameClass.RECEIPT)
+
+    await world.say(FrameClass.EVENT, wrong)
+
+    receipt = receipt_of(await world.broker.next_sent(FrameClass.RECEIPT))
+    assert (receipt.upto, receipt.rejects) == (1, (Reject(1, Code.BAD_PARAM),))
+    assert await world.events() == ["freefloat.entry.refused"]
+
+
 async def test_numbers_that_no_database_holds_stop_nobody(world: World) -> None:
     # I-31: a car signs 2**64 - 1 wherever the wire lets it.
     huge = 2**64 - 1
