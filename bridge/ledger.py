@@ -21,9 +21,10 @@ from typing import Final
 from protocol.entry import FIRST_SEQ, GENESIS
 from protocol.receipt import GAPS_LIMIT, Gap
 
-HELD_LIMIT: Final = 4096
-"""Entries held beyond a gap. More are not taken until it closes: the car keeps what has
-no receipt, and a hostile car cannot fill the store with islands."""
+HELD_LIMIT: Final = 256
+"""Entries held beyond a gap, four times what an honest car may have under way. More are
+not taken until it closes: the car keeps what has no receipt, and a hostile one cannot
+make every batch read thousands of islands."""
 
 
 @unique

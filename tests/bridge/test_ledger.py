@@ -12,6 +12,7 @@ from bridge.ledger import (
     gaps_of,
     place,
 )
+from bridge.store import CREDIT
 from protocol.entry import GENESIS
 from protocol.receipt import GAPS_LIMIT, Gap
 
@@ -124,3 +125,9 @@ def test_a_cars_word_about_its_head_is_held_against_the_store() -> None:
     assert contradicts(ledger, 9, digest(9), known_hash=None) is None
     assert "went back" in str(contradicts(ledger, 2, digest(2), known_hash=digest(2)))
     assert "not the one" in str(contradicts(ledger, 3, digest(8), known_hash=digest(3)))
+
+
+def test_what_is_held_is_bounded_by_what_an_honest_car_can_have_under_way() -> None:
+    # I-31: all that is held is read at each frame of its ledger, so a hostile car must
+    # not make it much; an honest one stops at its credit.
+    assert 2 * CREDIT <= HELD_LIMIT <= 8 * CREDIT
