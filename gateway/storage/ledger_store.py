@@ -6,6 +6,7 @@ L12). What the fleet has receipted is let go, except the hash that the chain con
 from.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -136,8 +137,8 @@ class LedgerStore:
         return self._hashes.get(seq)
 
     def free_kib(self) -> int:
-        """Return the room left in the file's limit, KiB."""
-        return self._free_kib
+        """Return the room left in the file's limit and on its disk, KiB."""
+        return min(self._free_kib, self._disk_free_kib())
 
     async def close(self) -> None:
         """Close the file; everything committed stays."""
@@ -352,6 +353,14 @@ class LedgerStore:
         )
         pages = self._page_limit - used + unused
         self._free_kib = max(pages, 0) * page_size // 1024
+
+    def _disk_free_kib(self) -> int:
+        # Asked each time: others fill the disk while no entry is written (I-20).
+        if self._vfs is None:
+            with suppress(OSError):
+                found = os.statvfs(self._path.parent)
+                return found.f_bavail * found.f_frsize // 1024
+        return self._free_kib
 
     def _note_log(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._log_pages = pages

@@ -514,3 +514,30 @@ def test_the_pin_guard_is_part_of_what_is_stored() -> None:
     # H6: the counter survives restarts; so it must have a place in the bytes.
     assert PinGuard(wrong=2).wrong == 2
     assert b"wrong" not in encode_state(State())
+
+
+async def test_a_full_disk_counts_as_little_room_however_far_the_ledger_may_grow(
+    store: LedgerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # I-20: others fill the disk too, and a rental that is taken must be reportable.
+    await filled(store, 1)
+    assert store.free_kib() > 1_000
+    nearly_full = os.statvfs_result((4_096, 4_096, 9_999, 25, 25, 1, 1, 1, 0, 255))
+
+    monkeypatch.setattr(os, "statvfs", lambda _path: nearly_full)
+
+    assert store.free_kib() == 100
+
+
+async def test_a_disk_that_cannot_be_asked_leaves_the_ledgers_own_room(
+    store: LedgerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await filled(store, 1)
+
+    def fail(_path: object) -> os.statvfs_result:
+        raise OSError(5, "planted")
+
+    before = store.free_kib()
+    monkeypatch.setattr(os, "statvfs", fail)
+
+    assert 1_000 < before == store.free_kib()
