@@ -175,6 +175,12 @@ def explain_tls_error(error: ssl.SSLError, *, host: str) -> str:
     return f"TLS with {host!r} failed ({error.reason or error}): check host and port"
 
 
+_CLOSED: Final = (
+    "the other side closed during the TLS handshake: check host and port, our "
+    "certificate, and the broker's log"
+)
+"""An alert about our certificate may be lost when its sender closes at once."""
+
 _ALERTS: Final[tuple[tuple[str, str], ...]] = (
     # The alerts of RFC 8446, 6.2, as OpenSSL spells them, that a broker sends about
     # the certificate that we showed it.
@@ -227,13 +233,9 @@ _ALERTS: Final[tuple[tuple[str, str], ...]] = (
         "protocol version",
         "the other side does not speak TLS 1.3, which freefloat requires: update it",
     ),
-    (
-        "unexpected eof",
-        (
-            "the other side closed during the TLS handshake: check host and port, and "
-            "the broker's log"
-        ),
-    ),
+    ("unexpected eof", _CLOSED),
+    # SSLEOFError without a reason, if the other side was gone while we wrote.
+    ("eof occurred", _CLOSED),
 )
 
 

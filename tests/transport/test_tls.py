@@ -242,3 +242,13 @@ def test_what_openssl_reports_becomes_a_sentence(reason: str, sentence: str) -> 
     error.reason = reason
 
     assert sentence in explain_tls_error(error, host="broker.example")
+
+
+def test_a_broker_that_closes_while_we_write_may_have_minded_our_certificate() -> None:
+    # Its alert is lost if it closes at once; OpenSSL then gives no reason (SSLEOFError).
+    error = ssl.SSLEOFError(8, "EOF occurred in violation of protocol (_ssl.c:1)")
+
+    sentence = explain_tls_error(error, host="broker.example")
+
+    assert sentence.startswith("the other side closed during the TLS handshake")
+    assert "our certificate" in sentence
