@@ -8,7 +8,9 @@ it was after the step before is not said again.
 
 import shutil
 import sys
+import textwrap
 import time
+from collections.abc import Sequence
 from typing import Final
 
 import click
@@ -91,8 +93,7 @@ class Story:
     def line(self, text: str, detail: str = "") -> None:
         """Print one thing that was done."""
         self.tell_frames()
-        aside = click.style(f"  {detail}", dim=True) if detail else ""
-        click.echo(f"{self._time()}  {text}{aside}")
+        click.echo(f"{self._time()}  {_folded(text)}{_aside(text, detail)}")
 
     def step(self, who: str, vehicle_id: VehicleId, report: StepReport) -> None:
         """Print one step of a customer and what was then seen at the car."""
@@ -111,7 +112,7 @@ class Story:
         if is_same_light:
             news = [now for now in news if now is not seen[0]]
         if news:
-            click.echo(f"{INDENT}{', '.join(news)}")
+            click.echo(f"{INDENT}{_joined(news)}")
 
     def light_change(self, vehicle_id: VehicleId, light: Indicator) -> None:
         """Print what the lamp behind the windscreen shows now."""
@@ -126,7 +127,8 @@ class Story:
     def check(self, text: str) -> None:
         """Print something that was checked and held."""
         self.tell_frames()
-        click.echo(f"{INDENT}{click.style('ok', fg='green')}  {text}")
+        mark = click.style("ok", fg="green")
+        click.echo(f"{INDENT}{mark}  {_folded(text, indent=f'{INDENT}    ')}")
 
     def tell_frames(self) -> None:
         """Print the frames that have crossed the wire since the last step."""
@@ -167,9 +169,41 @@ def _dim(text: str) -> str:
     return click.style(text, dim=True)
 
 
+def _width() -> int | None:
+    """Return the terminal's columns; a file or a pipe has none."""
+    if not sys.stdout.isatty():
+        return None
+    return max(_NARROWEST, shutil.get_terminal_size().columns)
+
+
 def _fitted(text: str) -> str:
     """Keep a line within the terminal; a file or a pipe gets all of it."""
-    if not sys.stdout.isatty():
+    width = _width()
+    return text if width is None or len(text) <= width else text[: width - 3] + "..."
+
+
+def _folded(text: str, *, indent: str = INDENT) -> str:
+    """Break a sentence between words where the terminal ends."""
+    width = _width()
+    if width is None:
         return text
-    width = max(_NARROWEST, shutil.get_terminal_size().columns)
-    return text if len(text) <= width else text[: width - 3] + "..."
+    return f"\n{indent}".join(textwrap.wrap(text, width - len(indent)))
+
+
+def _aside(text: str, detail: str) -> str:
+    """Put a detail behind a sentence, or below it where the line has no room."""
+    if not detail:
+        return ""
+    width = _width()
+    has_room = width is None or len(INDENT) + len(text) + 2 + len(detail) <= width
+    return _dim(f"  {detail}" if has_room else f"\n{INDENT}{detail}")
+
+
+def _joined(parts: Sequence[str]) -> str:
+    """Put what was seen in a line, or in two where the terminal is too narrow."""
+    width = _width()
+    line = ", ".join(parts)
+    if width is None or len(INDENT) + len(click.unstyle(line)) <= width:
+        return line
+    *first, last = parts
+    return ", ".join(first) + f",\n{INDENT}{last}" if first else last
