@@ -329,3 +329,12 @@ def test_no_input_ends_in_a_traceback(
         captured = capsys.readouterr()
         assert code in {0, 1}
         assert "Traceback" not in captured.err
+
+
+def test_a_bad_frame_ends_with_what_to_do() -> None:
+    done = freefloat("decode", "4646")
+
+    assert done.returncode == 1
+    assert "2 bytes, a frame has 156 to 4096" in done.stdout
+    assert done.stderr.startswith("error: 1 of 1 frames cannot be believed")
+    assert "give the whole frame" in done.stderr
