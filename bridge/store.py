@@ -12,6 +12,7 @@ is undone whole.
 """
 
 import asyncio
+import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -85,6 +86,7 @@ class Store:
         self._fleet_id = fleet_id
         self._engine: Engine | None = None
         self._writing: Engine | None = None
+        self._lock: int | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
 
@@ -92,8 +94,46 @@ class Store:
         """Open or make the file; blocks.
 
         Raises:
-            SettingsError: it cannot be used, or belongs to another fleet or version.
+            SettingsError: it cannot be used, another bridge uses it, or it belongs to
+                another fleet or version.
         """
+        self._take_lock()
+        try:
+            self._open_file()
+        except SettingsError:
+            self._drop_lock()
+            raise
+
+    def _take_lock(self) -> None:
+        """Keep a second bridge out: two would throw each other off the broker for ever.
+
+        The lock lies in a file of its own, since closing the database's file anywhere
+        in a process drops SQLite's own locks on it (fcntl(2)).
+        """
+        path = self._path.with_name(f"{self._path.name}.lock")
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise SettingsError(
+                f"store {self._path} cannot be used: {error.strerror}",
+                advice="check the path, its owner and the free space on its disk",
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise SettingsError(
+                f"another bridge uses the store {self._path}",
+                advice="stop the other bridge, or set store.path to another file",
+            ) from error
+        self._lock = lock
+
+    def _drop_lock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _open_file(self) -> None:
         try:
             # It tells who drove when: nobody else reads it, nor its WAL, which SQLite
             # gives the same mode.
@@ -138,6 +178,7 @@ class Store:
         if self._engine is not None:
             self._engine.dispose()
             self._engine = self._writing = None
+        self._drop_lock()
 
     def _check_meta(self, connection: Connection) -> None:
         table = schema.meta

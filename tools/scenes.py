@@ -252,6 +252,8 @@ class Scenes:
             raise StepError(f"the report reached the fleet service {new} times")
         lines = self._rig.events_file.read_text(encoding="utf-8").splitlines()
         written = sum(f'"{ENDED}"' in line and rental_id in line for line in lines)
+        if written != 1:
+            raise StepError(f"the event file tells the report {written} times")
         self._story.check(
             f"webhook signature holds; counted once (deliveries: {received}, "
             f"lines in the event file: {written})"
@@ -273,7 +275,6 @@ class Scenes:
             script.start_engine(),
         ):
             await self._play(ben, car, step)
-        await self._all_receipted(car)
         seq = car.devices.witness.last_seq
         car.cut_link()
         story.line(f"the link of this car is cut; entries up to {seq} have a receipt")
@@ -290,7 +291,7 @@ class Scenes:
             raise StepError("the report crossed a link that was cut")
         story.check(
             f"the rental is over for Ben; {waiting} signed entries wait in the car, "
-            "and the bridge knows of none of them"
+            "and the bridge has no report"
         )
         story.line("the link comes back")
         car.restore_link()
@@ -302,8 +303,13 @@ class Scenes:
         self, customer: Customer, car: EmulatedVehicle, step: ScriptStep
     ) -> None:
         await asyncio.sleep(self._pause_s)
+        self._story.line(f"{customer.name} {step.title}")
         report = await play_step(step, customer)
-        self._story.step(customer.name, car.vehicle_id, report)
+        self._story.seen(car.vehicle_id, report)
+        if car.link is not None and not car.link.is_cut:
+            # So that a step's frames stand below it and not below the next one.
+            await self._all_receipted(car)
+        self._story.tell_frames()
 
     async def _all_receipted(self, car: EmulatedVehicle) -> None:
         """Wait until the bridge has given a receipt for everything in the car."""

@@ -95,11 +95,8 @@ class Story:
         self.tell_frames()
         click.echo(f"{self._time()}  {_folded(text)}{_aside(text, detail)}")
 
-    def step(self, who: str, vehicle_id: VehicleId, report: StepReport) -> None:
-        """Print one step of a customer and what was then seen at the car."""
-        self.tell_frames()
-        took = _dim(f"  {report.took_ms / 1_000:.1f} s")
-        click.echo(f"{self._time()}  {who} {report.title}{took}")
+    def seen(self, vehicle_id: VehicleId, report: StepReport) -> None:
+        """Print what was seen at the car after a step, as far as it is news."""
         seen = (
             self._light(vehicle_id, report.indicator),
             "doors locked" if report.locked else "doors unlocked",

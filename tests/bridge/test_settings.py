@@ -138,9 +138,11 @@ def test_secrets_are_made_once_with_mode_0600(tmp_path: Path) -> None:
     assert make() == first
 
 
-def test_a_store_of_another_fleet_is_refused(tmp_path: Path) -> None:
+async def test_a_store_of_another_fleet_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bridge.sqlite"
-    Store(path, fleet_id=bytes(16)).open()
+    first = Store(path, fleet_id=bytes(16))
+    first.open()
+    await first.close()
 
     with pytest.raises(SettingsError, match="belongs to fleet 00000000"):
         Store(path, fleet_id=b"\1" * 16).open()

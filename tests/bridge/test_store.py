@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, text
 
-from bridge.errors import StoreError
+from bridge.errors import SettingsError, StoreError
 from bridge.ingest import Rejection
 from bridge.rows import batches
 from bridge.store import Store
@@ -86,6 +86,22 @@ async def test_dead_letters_are_kept_and_bounded(
     kept = await store.dead_letters()
     assert [data for _, data, _ in kept] == [b"\4", b"\3", b"\2"]
     assert all(len(reason) <= 512 and len(topic) <= 256 for topic, _, reason in kept)
+
+
+async def test_a_second_bridge_is_kept_off_the_store(tmp_path: Path) -> None:
+    # K6: two bridges with one certificate would throw each other off the broker.
+    first = Store(tmp_path / "bridge.sqlite", fleet_id=bytes(16))
+    second = Store(tmp_path / "bridge.sqlite", fleet_id=bytes(16))
+    first.open()
+
+    with pytest.raises(SettingsError, match="another bridge uses the store"):
+        second.open()
+    await first.close()
+    second.open()
+    is_usable = await second.is_writable()
+    await second.close()
+
+    assert is_usable
 
 
 async def test_a_closed_store_says_so(tmp_path: Path) -> None:
