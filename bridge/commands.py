@@ -2,9 +2,12 @@ r"""The life of a command, from the order to its signed end.
 
 Theory of operation (protocol-design.md 2)::
 
-    REQUESTED -> SIGNED -> PUBLISHED -> SUCCEEDED | FAILED | REJECTED | EXPIRED
-                    \          \                           | INDETERMINATE
-                     +----------+-> TIMED_OUT -> one of the same
+    REQUESTED -> SIGNED -> PUBLISHED -> RECEIVED -> ACCEPTED -> an end
+                    \          \           \           \
+                     +----------+-----------+-----------+-> TIMED_OUT -> an end
+
+An end is SUCCEEDED, FAILED, REJECTED, EXPIRED, SUPERSEDED, CANCELLED or INDETERMINATE.
+Every state may be skipped: words of the car arrive together, reversed or never.
 
 Rule 1: only a signed word of the car ends a command: a RESULT, the outcome list of a
 HELLO, or a HELLO that proves that it can never be executed. "Published" is not "done".
@@ -12,6 +15,9 @@ Rule 2: TIMED_OUT means *unknown*, never *failed*, and is no end.
 Rule 3: a signed end is never changed again, whatever comes later.
 Rule 4: every change raises `version`; a store writes one only over the version that it
 was made from, so results and notes may arrive together or reversed.
+Rule 5: an intent has one token. Until the command expires its identical bytes are sent
+again, whoever says "busy"; a new command in its place needs the proof that it was not
+executed (`is_proved_undone`), and names it.
 """
 
 from collections.abc import Mapping
@@ -37,11 +43,15 @@ class CommandState(StrEnum):
     REQUESTED = "requested"
     SIGNED = "signed"
     PUBLISHED = "published"
+    RECEIVED = "received"
+    ACCEPTED = "accepted"
     TIMED_OUT = "timed_out"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     REJECTED = "rejected"
     EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    CANCELLED = "cancelled"
     INDETERMINATE = "indeterminate"
 
     @property
@@ -56,16 +66,26 @@ _TERMINAL: Final = frozenset(
         CommandState.FAILED,
         CommandState.REJECTED,
         CommandState.EXPIRED,
+        CommandState.SUPERSEDED,
+        CommandState.CANCELLED,
         CommandState.INDETERMINATE,
     }
 )
 
+_SENT: Final = (
+    CommandState.SIGNED,
+    CommandState.PUBLISHED,
+    CommandState.RECEIVED,
+    CommandState.ACCEPTED,
+)
+"""States that have a frame and wait for its answer, in their order."""
+
 TRANSITIONS: Final = {
     CommandState.REQUESTED: frozenset({CommandState.SIGNED}),
-    CommandState.SIGNED: frozenset(
-        {CommandState.PUBLISHED, CommandState.TIMED_OUT, *_TERMINAL}
-    ),
-    CommandState.PUBLISHED: frozenset({CommandState.TIMED_OUT, *_TERMINAL}),
+    **{
+        state: frozenset({*_SENT[place + 1 :], CommandState.TIMED_OUT, *_TERMINAL})
+        for place, state in enumerate(_SENT)
+    },
     CommandState.TIMED_OUT: _TERMINAL,
     **dict.fromkeys(_TERMINAL, frozenset[CommandState]()),
 }
@@ -151,6 +171,8 @@ class CommandRecord:
     """The car's state after it."""
     result_frame: bytes = b""
     """The signed answer."""
+    retry_of: bytes = b""
+    """16 bytes: the command in whose place this one stands; empty for none."""
     trail: tuple[tuple[str, int], ...] = field(default_factory=tuple)
     """(state, UTC ms), the oldest first."""
 
@@ -192,7 +214,7 @@ def timed_out(record: CommandRecord, *, now: int) -> CommandRecord:
 def may_resend(record: CommandRecord, *, now: int) -> bool:
     """Return whether the identical bytes should be sent again now."""
     return (
-        record.state in {CommandState.SIGNED, CommandState.PUBLISHED}
+        record.state in _SENT
         and record.sends < SENDS_LIMIT
         and now - record.sent_ms >= RESEND_MS
         and now < record.expires_ms
@@ -201,10 +223,16 @@ def may_resend(record: CommandRecord, *, now: int) -> bool:
 
 def is_overdue(record: CommandRecord, *, now: int) -> bool:
     """Return whether its answer is so late that it counts as unknown."""
-    return (
-        record.state in {CommandState.SIGNED, CommandState.PUBLISHED}
-        and now > record.expires_ms + ANSWER_GRACE_MS
-    )
+    return record.state in _SENT and now > record.expires_ms + ANSWER_GRACE_MS
+
+
+_ENDS: Final = {
+    Code.EXPIRED: CommandState.EXPIRED,
+    Code.SUPERSEDED: CommandState.SUPERSEDED,
+    Code.CANCELLED: CommandState.CANCELLED,
+    Code.INDETERMINATE_AFTER_REBOOT: CommandState.INDETERMINATE,
+}
+"""Codes with an end of their own."""
 
 
 def end_of(code: Code) -> CommandState | None:
@@ -213,13 +241,28 @@ def end_of(code: Code) -> CommandState | None:
         return CommandState.SUCCEEDED
     if code in _UNDER_WAY or code in _AGAIN:
         return None
-    if code is Code.EXPIRED:
-        return CommandState.EXPIRED
-    if code is Code.INDETERMINATE_AFTER_REBOOT:
-        return CommandState.INDETERMINATE
+    if code in _ENDS:
+        return _ENDS[code]
     if _FIRST_EXECUTION_CODE <= code <= _LAST_EXECUTION_CODE:
         return CommandState.FAILED
     return CommandState.REJECTED
+
+
+def is_proved_undone(record: CommandRecord) -> bool:
+    """Return whether the car's signed word proves that nothing was or will be done.
+
+    Only then may a new command stand in its place. A refusal in a HELLO's list has no
+    word of its own about execution: its code comes before anything is moved.
+    """
+    if not record.state.is_terminal:
+        return False
+    if record.executed is None:
+        return record.state in {
+            CommandState.REJECTED,
+            CommandState.EXPIRED,
+            CommandState.SUPERSEDED,
+        }
+    return record.executed is Executed.NO
 
 
 def answered(
@@ -253,8 +296,17 @@ def answered(
     )
     end = end_of(result.code)
     if end is None or (not in_ledger and result.executed is Executed.MAYBE):
-        return replace(told, version=record.version + 1)
+        return _progressed(told, result.code, now)
     return _move(replace(told, settled_by="result"), end, now)
+
+
+def _progressed(record: CommandRecord, code: Code, now: int) -> CommandRecord:
+    """Apply a signed word that is no end: at least, the car has got the command."""
+    under_way = code in _UNDER_WAY
+    state = CommandState.ACCEPTED if under_way else CommandState.RECEIVED
+    if state in TRANSITIONS[record.state]:
+        return _move(record, state, now)
+    return replace(record, version=record.version + 1)
 
 
 def greeted(
@@ -285,6 +337,8 @@ def greeted(
         if outcome.msg_id == record.command_id:
             end = end_of(outcome.code)
             if end is None:
+                if CommandState.ACCEPTED in TRANSITIONS[record.state]:
+                    return _move(record, CommandState.ACCEPTED, now)
                 return record
             told = replace(
                 record,

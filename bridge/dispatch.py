@@ -70,8 +70,17 @@ class Dispatcher:
         *,
         idempotency_key: str | None,
         wait_s: float,
+        retry_of: bytes = b"",
     ) -> tuple[CommandRecord, bool]:
         """Sign and send a command, and wait for its end at most `wait_s` seconds.
+
+        Args:
+            vehicle_id: whom it addresses.
+            order: what is wanted.
+            idempotency_key: the caller's, or None.
+            wait_s: 0 or more.
+            retry_of: the command in whose place this one is to stand; it must be proved
+                that the car did not execute that one and never will.
 
         Returns:
             The command as it is then, and whether this call repeated an earlier one
@@ -85,7 +94,9 @@ class Dispatcher:
             known = await self._store.command_by_key(vehicle_id, idempotency_key)
             if known is not None:
                 return await self._repeat(known, order, wait_s)
-        record = await self._sign(vehicle_id, order, idempotency_key)
+        if retry_of:
+            await self._require_undone(retry_of, vehicle_id, order)
+        record = await self._sign(vehicle_id, order, idempotency_key, retry_of)
         with self._waiter(record.command_id) as changed:
             stored = await self._store.add_command(record)
             if stored.command_id != record.command_id:
@@ -162,8 +173,34 @@ class Dispatcher:
             newest = await self._store.command(known.command_id) or known
             return await self._wait(newest, changed, wait_s), True
 
+    async def _require_undone(
+        self, command_id: bytes, vehicle_id: VehicleId, order: Order
+    ) -> None:
+        earlier = await self._store.command(command_id)
+        if (
+            earlier is None
+            or earlier.vehicle_id != vehicle_id
+            or earlier.opcode != opcode_of(order)
+        ):
+            raise OrderRefusedError(
+                Refusal.BAD_VALUE,
+                "retry_of names no command of this kind to this vehicle",
+                field="retry_of",
+            )
+        if not commands.is_proved_undone(earlier):
+            raise OrderRefusedError(
+                Refusal.NOT_PROVED,
+                f"the earlier command is {earlier.state}: nothing proves that it was "
+                "not executed; wait for its end",
+                field="retry_of",
+            )
+
     async def _sign(
-        self, vehicle_id: VehicleId, order: Order, idempotency_key: str | None
+        self,
+        vehicle_id: VehicleId,
+        order: Order,
+        idempotency_key: str | None,
+        retry_of: bytes,
     ) -> CommandRecord:
         opcode = opcode_of(order)
         record, vehicle = await self._addressee(vehicle_id, opcode)
@@ -192,6 +229,7 @@ class Dispatcher:
                 request_digest=digest_of(order),
                 session_id=vehicle.session_id,
                 ledger_id=vehicle.ledger_id,
+                retry_of=retry_of,
             )
         )
         try:

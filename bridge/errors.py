@@ -77,6 +77,7 @@ class Refusal(StrEnum):
     OFFLINE = "vehicle-offline"
     UNSUPPORTED = "unsupported-capability"
     NO_CLOCK = "no-clock-estimate"
+    NOT_PROVED = "not-proved-undone"
     KEY_REUSED = "idempotency-key-reused"
     BAD_VALUE = "bad-value"
     FORBIDDEN = "signer-refuses"

@@ -50,6 +50,14 @@ IdempotencyKey = Annotated[
         description="Repeating a request with the same key sends nothing again.",
     ),
 ]
+RetryOf = Annotated[
+    str | None,
+    Query(
+        pattern=forms.HEX_ID,
+        description="The command in whose place this one stands; refused unless it is "
+        "proved that the vehicle did not execute that one.",
+    ),
+]
 
 
 class Readiness(Protocol):
@@ -144,8 +152,10 @@ def _add_commands(
         response: Response,
         vehicle_id: VehicleText,
         body: Annotated[CommandBody, Body()],
+        *,
         wait_s: Wait = 0,
         idempotency_key: IdempotencyKey = None,
+        retry_of: RetryOf = None,
     ) -> Document:
         """Order something of a vehicle and wait for its signed outcome."""
         vehicle = _registered(registry, vehicle_id)
@@ -154,6 +164,7 @@ def _add_commands(
             body.to_order(random_bytes),
             idempotency_key=idempotency_key,
             wait_s=wait_s,
+            retry_of=b"" if retry_of is None else bytes.fromhex(retry_of),
         )
         response.status_code = int(
             HTTPStatus.OK if record.state.is_terminal else HTTPStatus.ACCEPTED

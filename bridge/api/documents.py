@@ -16,11 +16,15 @@ _MEANINGS = {
     CommandState.REQUESTED: "not signed yet",
     CommandState.SIGNED: "on its way to the broker; not known to have arrived",
     CommandState.PUBLISHED: "sent; not known to have arrived",
+    CommandState.RECEIVED: "the vehicle has it, as it signed; not known to be done",
+    CommandState.ACCEPTED: "the vehicle is at it, as it signed; not known to be done",
     CommandState.TIMED_OUT: "unknown: no answer came; the next hello settles it",
     CommandState.SUCCEEDED: "done: the vehicle read the state back and signed it",
     CommandState.FAILED: "tried and failed, as the vehicle signed",
     CommandState.REJECTED: "refused by the vehicle, signed",
     CommandState.EXPIRED: "not executed and never will be, as the vehicle signed",
+    CommandState.SUPERSEDED: "not executed: a newer command came before it, signed",
+    CommandState.CANCELLED: "stopped before it was done, as the vehicle signed",
     CommandState.INDETERMINATE: "the vehicle lost power in the act; see its state",
 }
 
@@ -80,6 +84,7 @@ def of_command(record: CommandRecord) -> Document:
         "executed": _name(record.executed),
         "retry": _name(record.retry),
         "settled_by": record.settled_by,
+        "retry_of": record.retry_of.hex() or None,
         "snapshot": record.snapshot,
         "requested": rfc3339(record.requested_ms),
         "expires": rfc3339(record.expires_ms),

@@ -78,6 +78,20 @@ REPORT: Final = RentalEnded(
     bits=Bits.LOCKED,
 )
 
+EMPTY_HELLO: Final = Hello(
+    bundle_version=1,
+    firmware=bytes([0, 1, 0, 0]),
+    capabilities=tuple(Capability(int(opcode), 1) for opcode in Opcode),
+    lanes=(),
+    outcomes=(),
+    ledger_id=bytes(range(8)),
+    head_seq=0,
+    head_hash=bytes(32),
+    oldest_unreceipted=1,
+    storage_free_kib=1000,
+    snapshot=SNAPSHOT,
+)
+
 
 class Car:
     """One car with its keys; `boot_ms` is its own clock."""
@@ -119,10 +133,8 @@ class Car:
 
     def hello(self, **changes: object) -> bytes:
         self.hellos += 1
-        hello = Hello(
-            bundle_version=1,
-            firmware=bytes([0, 1, 0, 0]),
-            capabilities=tuple(Capability(int(opcode), 1) for opcode in Opcode),
+        hello = replace(
+            EMPTY_HELLO,
             lanes=tuple(
                 LaneProgress(key_id, lane, seq)  # type: ignore[arg-type] # an int will do
                 for (key_id, lane), seq in self.lanes.items()
@@ -131,8 +143,6 @@ class Car:
             ledger_id=self.ledger_id,
             head_seq=self.seq,
             head_hash=bytes(32) if self.seq == 0 else self.head,
-            oldest_unreceipted=1,
-            storage_free_kib=1000,
             snapshot=self.snapshot,
         )
         hello = replace(hello, **changes)  # type: ignore[arg-type] # a test's own fields
