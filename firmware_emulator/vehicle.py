@@ -25,6 +25,7 @@ from firmware_emulator.link import LOOPBACK, CuttableLink
 from firmware_emulator.power import MainsStore
 from gateway.bootstrap import Gateway, build_gateway
 from gateway.ports import RandomBytes, StoreError
+from gateway.runtime.known_floor import KnownFloor
 from gateway.storage.identity import Identity, load_identity
 from gateway.uplink.link import Link, LinkFactory
 from gateway.uplink.mqtt_links import mqtt_links
@@ -117,6 +118,8 @@ class EmulatedVehicle:
             identity.certificate, identity.certificate_key, identity.trust_anchors
         )
 
+        time = KnownFloor(devices.clock, identity.bundle.issued_ms)
+
         def links() -> AbstractAsyncContextManager[Link]:
             # The proxy's port is known when it listens, and stays the same.
             nonlocal real_links
@@ -126,7 +129,7 @@ class EmulatedVehicle:
                     tls,
                     host=LOOPBACK,
                     port=link.port,
-                    clock=devices.clock,
+                    time=time,
                 )
             return real_links()
 

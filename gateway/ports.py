@@ -35,6 +35,17 @@ class Clock(Protocol):
         """Return when the boot clock has reached `boot_ms`, at once if it has."""
 
 
+class TrustedTime(Protocol):
+    """What is known about the time for sure, whatever the wall clock shows."""
+
+    def trusted_floor_ms(self) -> int:
+        """Return UTC ms that have certainly passed; never goes back.
+
+        The newest of: when this program was released, the floor on the disk, and the
+        time that the fleet signed or GNSS gave, carried on by the boot clock.
+        """
+
+
 class Reader(Protocol):
     """The card reader behind the windscreen."""
 

@@ -21,6 +21,7 @@ from gateway.hardware.nfc_reader import NfcReader
 from gateway.hardware.nmea_positioning import NmeaPositioning, NoPositioning
 from gateway.hardware.serial_board import SerialBoard
 from gateway.hardware.terminal_display import TerminalDisplay
+from gateway.runtime.known_floor import KnownFloor
 from gateway.runtime.system_clock import SystemClock, boot_mark
 from gateway.settings import Settings, load_settings
 from gateway.storage.identity import Identity, load_identity
@@ -187,6 +188,7 @@ def _compose(
     positioning: NmeaPositioning | NoPositioning,
 ) -> Gateway:
     clock = SystemClock()
+    time = KnownFloor(clock, identity.bundle.issued_ms)
     keyboard = sys.stdin
     return build_gateway(
         identity,
@@ -196,7 +198,7 @@ def _compose(
             tls_of(identity),
             host=settings.broker.host,
             port=settings.broker.port,
-            clock=clock,
+            time=time,
         ),
         reader=NfcReader(settings.reader.path),
         board=SerialBoard(settings.board.port),

@@ -10,9 +10,10 @@ file, the value and the next step. So every file is looked at before OpenSSL is,
 what OpenSSL says while connecting is put into a sentence by `explain_tls_error`.
 """
 
+import _ssl
 import ssl
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -35,7 +36,13 @@ _ISSUE_HINT: Final = (
     "replace it: `freefloat certs issue` makes a car's, `freefloat certs init` a "
     "fleet's own (docs/operations.md, section 10)"
 )
-"""There is no renewal in this version; that section says how to exchange one."""
+"""A car renews its own in time; what it says here is for who made the files by hand."""
+
+_NO_CHECK_TIME: Final = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME of OpenSSL (x509_vfy.h), which Python has no name for."""
+
+Floor = Callable[[], datetime]
+"""Returns a time, aware, that has certainly passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,91 @@ class _ClosingSocket(ssl.SSLSocket):
             if self.version() is None:
                 self.close()
             raise
+
+
+class _FlooredContext(ssl.SSLContext):
+    """Carries the floor to the sockets that it makes."""
+
+    floor: Floor
+
+
+class _FlooredSocket(_ClosingSocket):
+    """Judges the server's dates by the floor before a byte of ours is sent.
+
+    OpenSSL has verified signatures, name and purpose by then, and no date.
+    """
+
+    context: _FlooredContext
+
+    def do_handshake(self, block: bool = False) -> None:
+        super().do_handshake(block)
+        floor = self.context.floor()
+        for certificate in _verified_chain(self):
+            if floor >= certificate.not_valid_after_utc:
+                self.close()
+                raise _expired(certificate, floor)
+
+
+def _verified_chain(connection: ssl.SSLSocket) -> list[x509.Certificate]:
+    """Return the chain that OpenSSL verified, leaf first, root last.
+
+    Python 3.13 has a public method for it; the private one is in all versions since
+    3.10 (bpo-18233).
+    """
+    chain = connection._sslobj.get_verified_chain()  # type: ignore[attr-defined] # noqa: SLF001 - see above
+    return [
+        x509.load_der_x509_certificate(one.public_bytes(_ssl.ENCODING_DER))
+        for one in chain
+    ]
+
+
+def _expired(
+    certificate: x509.Certificate, floor: datetime
+) -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(
+        1,
+        f"certificate has expired: {certificate.subject.rfc4514_string()} ended on "
+        f"{certificate.not_valid_after_utc.isoformat()}, and {floor.isoformat()} has "
+        "certainly passed",
+    )
+    # OpenSSL's own error has these three (x509_vfy.h, X509_V_ERR_CERT_HAS_EXPIRED).
+    error.reason = "CERTIFICATE_VERIFY_FAILED"
+    error.verify_code = 10
+    error.verify_message = "certificate has expired"
+    return error
+
+
+def floored_client_context(
+    identity: TlsIdentity, *, floor: Floor, with_certificate: bool = True
+) -> ssl.SSLContext:
+    """Return a car's context for connecting, whose dates no wall clock decides.
+
+    As `client_context`, but OpenSSL's look at the machine's clock is switched off: a
+    car whose clock is ten years off would be locked out for good by it, or would accept
+    a certificate that expired years ago. A certificate counts as expired when it ended
+    before the floor. None counts as not yet valid: the floor is the least that the
+    time can be, so nothing can be later than the truth by it.
+
+    Args:
+        identity: our files; certificate and key are checked if they are used.
+        floor: asked now and at each handshake.
+        with_certificate: False to show the server no certificate, for when ours has
+            expired.
+
+    Raises:
+        TlsSetupError: as for `client_context`. Nothing was sent.
+    """
+    now = floor()
+    _require_zone(now)
+    if with_certificate:
+        _check_own(identity, ExtendedKeyUsageOID.CLIENT_AUTH, now, is_floor=True)
+    _check_anchors(identity, now)
+    context = _FlooredContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.floor = floor
+    context.sslsocket_class = _FlooredSocket
+    context.verify_flags |= _NO_CHECK_TIME
+    _load(context, identity, with_certificate=with_certificate)
+    return context
 
 
 def client_context(identity: TlsIdentity, *, now: datetime) -> ssl.SSLContext:
@@ -239,13 +331,16 @@ _ALERTS: Final[tuple[tuple[str, str], ...]] = (
 )
 
 
-def _load(context: ssl.SSLContext, identity: TlsIdentity) -> None:
+def _load(
+    context: ssl.SSLContext, identity: TlsIdentity, *, with_certificate: bool = True
+) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     try:
         context.load_verify_locations(identity.trust_anchors)
-        context.load_cert_chain(identity.certificate, identity.key)
+        if with_certificate:
+            context.load_cert_chain(identity.certificate, identity.key)
     except (ssl.SSLError, OSError) as error:
-        # What `_check` did not foresee, or a file that changed in between.
+        # What the checks did not foresee, or a file that changed in between.
         raise TlsSetupError(
             f"OpenSSL does not accept certificate {identity.certificate}, key "
             f"{identity.key} and trust anchors {identity.trust_anchors} ({error}); "
@@ -256,12 +351,32 @@ def _load(context: ssl.SSLContext, identity: TlsIdentity) -> None:
 def _check(
     identity: TlsIdentity, *, usage: x509.ObjectIdentifier, now: datetime
 ) -> None:
+    _require_zone(now)
+    _check_own(identity, usage, now)
+    _check_anchors(identity, now)
+
+
+def _require_zone(now: datetime) -> None:
     if now.tzinfo is None:
         raise TlsSetupError(f"the time {now} has no time zone: pass an aware time")
+
+
+def _check_own(
+    identity: TlsIdentity,
+    usage: x509.ObjectIdentifier,
+    now: datetime,
+    *,
+    is_floor: bool = False,
+) -> None:
     chain = _certificates(identity.certificate, "certificate")
-    anchors = _certificates(identity.trust_anchors, "trust anchors")
     for certificate in chain:
-        _check_dates(certificate, identity.certificate, now=now)
+        _check_dates(certificate, identity.certificate, now=now, is_floor=is_floor)
+    _check_usage(chain[0], identity.certificate, usage)
+    _check_key(identity, chain)
+
+
+def _check_anchors(identity: TlsIdentity, now: datetime) -> None:
+    anchors = _certificates(identity.trust_anchors, "trust anchors")
     if not any(a.not_valid_after_utc > now for a in anchors):
         latest = max(a.not_valid_after_utc for a in anchors)
         raise TlsSetupError(
@@ -269,8 +384,6 @@ def _check(
             f"{latest.isoformat()}; now is {now.isoformat()}: copy the fleet's current "
             "ca/trust-anchors.pem here, and check this machine's clock"
         )
-    _check_usage(chain[0], identity.certificate, usage)
-    _check_key(identity, chain)
 
 
 def _read(path: Path, what: str) -> bytes:
@@ -305,14 +418,16 @@ def _certificates(path: Path, what: str) -> Sequence[x509.Certificate]:
         ) from error
 
 
-def _check_dates(certificate: x509.Certificate, path: Path, *, now: datetime) -> None:
+def _check_dates(
+    certificate: x509.Certificate, path: Path, *, now: datetime, is_floor: bool
+) -> None:
     if now >= certificate.not_valid_after_utc:
         raise TlsSetupError(
             f"certificate {path} expired on "
             f"{certificate.not_valid_after_utc.isoformat()}, now is "
             f"{now.isoformat()}; {_ISSUE_HINT}"
         )
-    if now < certificate.not_valid_before_utc:
+    if now < certificate.not_valid_before_utc and not is_floor:
         raise TlsSetupError(
             f"certificate {path} is not valid before "
             f"{certificate.not_valid_before_utc.isoformat()}, now is "

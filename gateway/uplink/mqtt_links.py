@@ -2,11 +2,11 @@
 
 from datetime import UTC, datetime
 
-from gateway.ports import Clock
+from gateway.ports import TrustedTime
 from gateway.uplink.link import LinkFactory
 from protocol.identity import VehicleId
 from transport.link import LinkSettings, MqttLink, VersionMemory
-from transport.tls import TlsIdentity, client_context
+from transport.tls import TlsIdentity, floored_client_context
 
 
 def mqtt_links(
@@ -15,7 +15,7 @@ def mqtt_links(
     *,
     host: str,
     port: int,
-    clock: Clock,
+    time: TrustedTime,
 ) -> LinkFactory:
     """Return what makes a vehicle's links to one broker.
 
@@ -27,7 +27,7 @@ def mqtt_links(
         tls: the car's TLS files.
         host: the broker, by a name that its certificate has.
         port: its port.
-        clock: against whose wall clock certificates are judged.
+        time: by whose floor certificates are judged, ours and the broker's.
 
     Raises:
         LinkSettingsError: host or port is out of range.
@@ -35,9 +35,11 @@ def mqtt_links(
     settings = LinkSettings(host, port, client_id=str(vehicle_id))
     versions = VersionMemory()
 
+    def floor() -> datetime:
+        return datetime.fromtimestamp(time.trusted_floor_ms() / 1000, UTC)
+
     def make() -> MqttLink:
-        now = datetime.fromtimestamp(clock.now().wall_ms / 1000, UTC)
-        context = client_context(tls, now=now)
+        context = floored_client_context(tls, floor=floor)
         return MqttLink(settings, context, versions=versions)
 
     return make

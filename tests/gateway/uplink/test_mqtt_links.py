@@ -10,6 +10,7 @@ import pytest
 from bridge.broker.access import BrokerAccess
 from bridge.broker.embedded import EmbeddedBroker
 from gateway.bootstrap import build_gateway
+from gateway.runtime.known_floor import KnownFloor
 from gateway.runtime.system_clock import SystemClock, boot_mark
 from gateway.uplink.mqtt_links import mqtt_links
 from protocol.codes import Code, FrameClass
@@ -63,6 +64,7 @@ class Street:
         self.bridge = self.pki.issue(BRIDGE)
         self.car = self.pki.issue(str(VEHICLE))
         self.clock = SystemClock()
+        self.time = KnownFloor(self.clock, int(clock().timestamp() * 1000))
         self.air = BrokerAir()
         self.fleet = FleetEnd(self.air, self.clock)
         self.board = FakeBoard(self.clock)
@@ -110,9 +112,7 @@ class Street:
         gateway = build_gateway(
             IDENTITY,
             store=self.directory / "ledger.db",
-            links=mqtt_links(
-                VEHICLE, tls, host="127.0.0.1", port=port, clock=self.clock
-            ),
+            links=mqtt_links(VEHICLE, tls, host="127.0.0.1", port=port, time=self.time),
             reader=self.reader,
             board=self.board,
             display=FakeDisplay(),
