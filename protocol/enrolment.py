@@ -10,6 +10,7 @@ The file format (``registry/<VEHICLE>.json``) is the contract between the PKI th
 writes records and the bridge that reads them.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -34,6 +35,13 @@ RECORD_LIMIT: Final = 16_384
 
 ENROL_CONTEXT: Final = b"ff-enrol-v1\0"
 """Separates proofs of possession from everything else that a car's key signs."""
+
+
+GRACE_CONTEXT: Final = b"ff-grace-v1\0"
+"""Separates requests for a renewal after expiry likewise."""
+
+GRACE_NONCE_SIZE: Final = 32
+"""Bytes that the enrolment service draws for one such request."""
 
 
 class RecordFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -126,6 +134,22 @@ def prove_possession(
     return key.sign(
         proof_message(fleet_id, vehicle_id, key.verify_key.raw, sealing_key)
     )
+
+
+def grace_message(
+    fleet_id: bytes, vehicle_id: VehicleId, nonce: bytes, tls_request: bytes
+) -> bytes:
+    """Return the bytes that a car's signing key signs to renew an expired certificate.
+
+    Args:
+        fleet_id: 16 bytes.
+        vehicle_id: who asks.
+        nonce: `GRACE_NONCE_SIZE` bytes from the service, so that a request is of use
+            once and cannot be made in advance.
+        tls_request: the PKCS #10 request in DER; named by its hash.
+    """
+    digest = hashlib.sha256(tls_request).digest()
+    return GRACE_CONTEXT + fleet_id + vehicle_id.raw + nonce + digest
 
 
 def _certificate(pem: str, name: str, vehicle_id: VehicleId) -> x509.Certificate:

@@ -22,6 +22,7 @@ from protocol.enrolment import (
     RECORD_FORMAT,
     RECORD_LIMIT,
     VehicleRecord,
+    grace_message,
     prove_possession,
 )
 from protocol.errors import AuthenticationError, DecodeError
@@ -262,3 +263,15 @@ def test_a_key_that_the_library_does_not_know_is_refused() -> None:
     der = bytes([0x30, 0x80 + len(size)]) + size + inner
 
     assert _refusal(_record(signing_certificate=_der(der))) is Code.BAD_PARAM
+
+
+def test_a_grace_request_names_fleet_car_nonce_and_the_requests_hash() -> None:
+    message = grace_message(FLEET_ID, CAR_A, bytes(32), b"request")
+
+    assert message == (
+        b"ff-grace-v1\0"
+        + FLEET_ID
+        + CAR_A.raw
+        + bytes(32)
+        + hashlib.sha256(b"request").digest()
+    )
