@@ -267,6 +267,7 @@ async def open_bridge(
             store=store,
             registry=registry,
             dispatcher=dispatcher,
+            judge=intake,
             readiness=bridge,
             now=world.now,
             random_bytes=world.random_bytes,

@@ -95,7 +95,12 @@ class OutboxEvent:
 
 
 def from_entry(
-    entry: VerifiedEntry, *, fleet_id: bytes, observed_ms: int | None, received_ms: int
+    entry: VerifiedEntry,
+    *,
+    fleet_id: bytes,
+    observed_ms: int | None,
+    received_ms: int,
+    is_reread: bool = False,
 ) -> OutboxEvent:
     """Return the event that tells of a ledger entry.
 
@@ -104,9 +109,13 @@ def from_entry(
         fleet_id: names the source.
         observed_ms: when it happened, UTC ms as well as the bridge knows.
         received_ms: when the bridge received it, UTC ms.
+        is_reread: whether it was told as refused before: it needs an id of its own,
+            because consumers drop what they have.
     """
     header, link = entry.frame.header, entry.link
     raw_id = event_id(header.vehicle_id.raw, link.ledger_id, header.seq)
+    if is_reread:
+        raw_id = _as_uuid8(hashlib.sha256(b"ff-reread-v1\0" + raw_id).digest())
     data: dict[str, Json] = {
         "vehicle_id": str(header.vehicle_id),
         **data_of(entry.body),

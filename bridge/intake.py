@@ -14,9 +14,11 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Final
 
 from bridge.commands import CommandRecord, Sendings
+from bridge.credit import credit_for
 from bridge.errors import BridgeError, NotConnectedError, RegistryError, StoreError
 from bridge.ingest import Rejection, Verified, verify
 from bridge.ports import (
@@ -27,6 +29,7 @@ from bridge.ports import (
     ReceiptSigner,
     WallClock,
 )
+from bridge.projection import LetterKind
 from bridge.registry import RegistryDirectory
 from bridge.rows.receipts import SignedReceipt
 from bridge.store import Committed, ReceiptDue, Store
@@ -90,6 +93,7 @@ class Intake:
         self._verifiers = ThreadPoolExecutor(VERIFIERS, thread_name_prefix="verify")
         self._sent_receipts: list[SignedReceipt] = []
         self._committing = asyncio.Lock()
+        self._gathered: asyncio.Queue[Incoming] = asyncio.Queue(GATHER_LIMIT)
         self.last_error: str | None = None
         """Why there is no link; None while there is one. For readiness."""
 
@@ -135,7 +139,8 @@ class Intake:
                 self._wire.detach()
 
     async def _receive(self, link: Link) -> None:
-        gathered: asyncio.Queue[Incoming] = asyncio.Queue(GATHER_LIMIT)
+        # What an earlier link left unacknowledged comes again on this one.
+        gathered = self._gathered = asyncio.Queue(GATHER_LIMIT)
         gatherer = asyncio.create_task(_gather(link, gathered))
         try:
             while True:
@@ -218,6 +223,42 @@ class Intake:
         ]
         return _joined(parts)
 
+    async def judge(self, letter_id: int) -> str | None:
+        """Judge a dead letter anew, as if it came now (docs/operations.md).
+
+        Returns:
+            What became of it, or None if there is no such letter. Nobody can make the
+            bridge believe what a vehicle did not sign: the same rules are asked again,
+            with today's registry and today's program.
+
+        Raises:
+            StoreError: the letter is as it was.
+        """
+        letter = await self._store.dead_letter(letter_id)
+        if letter is None:
+            return None
+        if letter.kind is LetterKind.RETAINED:
+            return "kept: a retained message is never believed"
+        self._refresh()
+        record = await asyncio.to_thread(
+            verify,
+            letter.topic,
+            letter.data,
+            retain=False,
+            registry=self._registry.current,
+            fleet_id=self._fleet_id,
+        )
+        if isinstance(record, Rejection):
+            return f"kept: {record.code.name}: {record.detail}"
+        async with self._committing:
+            committed = await self._store.commit_batch(
+                [record], published={}, receipts=[], now=self._now(), judged=letter_id
+            )
+        self._tell(committed)
+        await self._confirm(committed.receipts)
+        [note] = committed.notes
+        return note or "taken"
+
     async def _commit(self, records: Sequence[Verified | Rejection]) -> Committed:
         async with self._committing:
             published = self._sendings.unwritten()
@@ -237,11 +278,12 @@ class Intake:
 
     async def _confirm(self, due: Iterable[ReceiptDue]) -> None:
         now = self._now()
+        credit = credit_for(self._gathered.qsize(), GATHER_LIMIT)
         sendings = []
         for receipt in due:
             vehicle = receipt.vehicle
             data = self._signer.sign(
-                receipt.receipt,
+                replace(receipt.receipt, credit=credit),
                 vehicle_id=receipt.vehicle_id,
                 session_id=vehicle.session_id or bytes(16),
                 car_now_ms=vehicle.clock.car_now_ms(now=now) or 0,

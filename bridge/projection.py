@@ -11,7 +11,8 @@ Rule 2: fork, break and gap are told as alarms, never merged (I-27).
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, assert_never
+from enum import StrEnum, unique
+from typing import Final, Self, assert_never
 
 from bridge import cloud_event, commands
 from bridge.cloud_event import Json, OutboxEvent
@@ -28,6 +29,7 @@ from bridge.ingest import (
 from bridge.ledger import Ledger, Place, Placement, contradicts, place
 from bridge.twin import rental_of, values_of_event, values_of_sample, values_of_snapshot
 from bridge.vehicle import HelloJudgement, VehicleState
+from protocol.codes import Code
 from protocol.entry import entry_hash
 from protocol.event import (
     FaultCleared,
@@ -38,11 +40,12 @@ from protocol.event import (
     ReservationExpired,
     ReservationStarted,
 )
-from protocol.frame import parse_frame
+from protocol.frame import Frame, parse_frame
 from protocol.identity import VehicleId
 from protocol.receipt import Reject
 from protocol.result import Result
 from protocol.snapshot import NO_RENTAL
+from protocol.topic import topic_of
 
 LedgerKey = tuple[VehicleId, bytes]
 """Vehicle and ledger id."""
@@ -68,16 +71,45 @@ class FrameRow:
     """What it is."""
 
 
+@unique
+class LetterKind(StrEnum):
+    """Why bytes are kept aside; `bridge.letters` says what can be done about it."""
+
+    UNVERIFIED = "unverified"
+    """Not proved to be of a vehicle of this fleet."""
+    RETAINED = "retained"
+    """A broker had kept it; never believed, whoever signed it (L9)."""
+    FORK = "fork"
+    """Another entry with this sequence is stored."""
+    CROWDED = "crowded"
+    """Too many entries are held beyond a gap."""
+    REFUSED = "refused"
+    """An entry whose body is wrong; the car was told by receipt."""
+    REGRESSED = "regressed"
+    """A HELLO that is older than the newest one."""
+    FOREIGN = "foreign"
+    """A result for other bytes than were signed."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """Bytes that are kept and not believed, or kept beside what they contradict."""
 
+    kind: LetterKind
+    """Why, for programs."""
     topic: str
     """Where they came."""
     data: bytes
     """As received."""
     reason: str
-    """Why."""
+    """Why, for people."""
+
+    @classmethod
+    def of(cls, kind: LetterKind, frame: Frame, reason: str) -> Self:
+        """Return the letter of a verified frame."""
+        header = frame.header
+        topic = topic_of(header.vehicle_id, header.frame_class)
+        return cls(kind, topic, frame.data, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +144,8 @@ class Workspace:
     """Every ledger of the batch; changed ones are written back."""
     known: dict[EntryKey, bytes] = field(default_factory=dict)
     """Hashes of entries that are stored already."""
+    refused: set[EntryKey] = field(default_factory=set)
+    """Those of them that were refused for good."""
     commands: dict[bytes, CommandRecord] = field(default_factory=dict)
     """Commands that results name, and the open ones of cars that said HELLO."""
 
@@ -119,6 +153,8 @@ class Workspace:
     """To store."""
     released: list[EntryKey] = field(default_factory=list)
     """Told now; some were stored by this batch and some before."""
+    reread: list[EntryKey] = field(default_factory=list)
+    """Refused before and understood now."""
     outbox: list[OutboxEvent] = field(default_factory=list)
     """To tell, in this order."""
     dead: list[DeadLetter] = field(default_factory=list)
@@ -146,7 +182,10 @@ def absorb(space: Workspace, record: Verified | Rejection, *, now: int) -> None:
     match record:
         case Rejection():
             reason = f"{record.code.name}: {record.detail}"
-            space.dead.append(DeadLetter(record.topic, record.data, reason))
+            kind = LetterKind.UNVERIFIED
+            if record.code is Code.RETAINED:
+                kind = LetterKind.RETAINED
+            space.dead.append(DeadLetter(kind, record.topic, record.data, reason))
             note = record.code.name
         case VerifiedHello():
             note = _absorb_hello(space, record, now)
@@ -187,9 +226,9 @@ def _absorb_hello(space: Workspace, record: VerifiedHello, now: int) -> str:
     digest = entry_hash(record.frame.data)
     judgement = before.judge(header, hello.ledger_id, digest)
     if judgement is HelloJudgement.REGRESSED:
-        space.dead.append(
-            DeadLetter("hello", record.frame.data, "HELLO whose session went back")
-        )
+        reason = "HELLO whose session went back"
+        letter = DeadLetter.of(LetterKind.REGRESSED, record.frame, reason)
+        space.dead.append(letter)
         return judgement.value
     if judgement is HelloJudgement.SAME:
         return judgement.value
@@ -291,19 +330,13 @@ def _absorb_entry(space: Workspace, record: VerifiedEntry, now: int) -> str:
         rejects.append(Reject(header.seq, record.refused))
     match placed.placement:
         case Placement.DUPLICATE:
+            if entry_key in space.refused and record.refused is None:
+                return _reread(space, entry_key, record, now)
             return placed.placement.value
         case Placement.FORKED | Placement.CROWDED:
-            reason = placed.placement.value
-            space.dead.append(DeadLetter("ledger", record.frame.data, reason))
-            detail = f"entry {header.seq}: {reason}"
-            kind = cloud_event.FORKED_TYPE
-            if placed.placement is Placement.CROWDED:
-                kind = cloud_event.GAP_TYPE
-            _alarm(space, kind, entry_key, detail, now=now, evidence=record.frame.data)
-            return reason
+            return _set_aside(space, entry_key, record, placed.placement, now)
         case Placement.NEXT | Placement.HELD | Placement.BROKEN:
-            space.frames.append(FrameRow(entry_key, record))
-            space.known[entry_key] = record.entry_hash
+            _store(space, entry_key, record)
     if placed.broken_at is not None:
         detail = f"entry {placed.broken_at} does not name the entry before it"
         broken = (*key, placed.broken_at)
@@ -313,6 +346,41 @@ def _absorb_entry(space: Workspace, record: VerifiedEntry, now: int) -> str:
         _tell(space, own, now)
         space.released.append((*key, seq))
     return note if placed.placement is Placement.NEXT else placed.placement.value
+
+
+def _store(space: Workspace, key: EntryKey, record: VerifiedEntry) -> None:
+    space.frames.append(FrameRow(key, record))
+    space.known[key] = record.entry_hash
+    if record.refused is not None:
+        space.refused.add(key)
+        reason = f"{record.refused.name}: refused for good"
+        space.dead.append(DeadLetter.of(LetterKind.REFUSED, record.frame, reason))
+
+
+def _set_aside(
+    space: Workspace,
+    key: EntryKey,
+    record: VerifiedEntry,
+    placement: Placement,
+    now: int,
+) -> str:
+    """Keep an entry beside what it contradicts, and tell of it (I-27)."""
+    reason = placement.value
+    letter, kind = LetterKind.FORK, cloud_event.FORKED_TYPE
+    if placement is Placement.CROWDED:
+        letter, kind = LetterKind.CROWDED, cloud_event.GAP_TYPE
+    space.dead.append(DeadLetter.of(letter, record.frame, reason))
+    detail = f"entry {key[2]}: {reason}"
+    _alarm(space, kind, key, detail, now=now, evidence=record.frame.data)
+    return reason
+
+
+def _reread(space: Workspace, key: EntryKey, record: VerifiedEntry, now: int) -> str:
+    """Tell an entry that was refused for good and is understood now."""
+    space.refused.discard(key)
+    space.reread.append(key)
+    _tell(space, record, now, is_reread=True)
+    return "refused before, understood now"
 
 
 def _stored(space: Workspace, key: EntryKey) -> VerifiedEntry:
@@ -336,10 +404,9 @@ def _settle(space: Workspace, record: VerifiedEntry, result: Result, now: int) -
         command, result, record.frame.data, in_ledger=record.is_in_ledger, now=now
     )
     if after is None:
-        space.dead.append(
-            DeadLetter("result", record.frame.data, "answers other bytes than ours")
-        )
-        return "answers other bytes than ours"
+        reason = "answers other bytes than ours"
+        space.dead.append(DeadLetter.of(LetterKind.FOREIGN, record.frame, reason))
+        return reason
     if after is not command:
         _change(space, after)
     return ""
@@ -383,13 +450,19 @@ _RENTAL_STATES: Final[dict[type[object], str]] = {
 }
 
 
-def _tell(space: Workspace, entry: VerifiedEntry, now: int) -> None:
+def _tell(
+    space: Workspace, entry: VerifiedEntry, now: int, *, is_reread: bool = False
+) -> None:
     header = entry.frame.header
     vehicle = space.vehicles.get(header.vehicle_id, VehicleState())
     observed_ms = vehicle.utc_of(header, now=now)
     space.outbox.append(
         cloud_event.from_entry(
-            entry, fleet_id=space.fleet_id, observed_ms=observed_ms, received_ms=now
+            entry,
+            fleet_id=space.fleet_id,
+            observed_ms=observed_ms,
+            received_ms=now,
+            is_reread=is_reread,
         )
     )
     body = entry.body

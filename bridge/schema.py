@@ -22,8 +22,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION: Final = 1
-"""Revision of this schema; migrations begin with the second."""
+VERSION: Final = 2
+"""Revision of this schema. The first was of a protocol before its first release."""
 
 VEHICLE_TEXT: Final = 26
 UUID_TEXT: Final = 36
@@ -151,6 +151,8 @@ dead_letters: Final = Table(
     "dead_letters",
     metadata,
     Column("id", _ID, primary_key=True),
+    # `bridge.projection.LetterKind`.
+    Column("kind", String(16), nullable=False),
     Column("topic", String(256), nullable=False),
     Column("data", LargeBinary, nullable=False),
     Column("reason", String(512), nullable=False),

@@ -27,11 +27,13 @@ from sqlalchemy.pool import QueuePool
 
 from bridge import schema
 from bridge.commands import CommandRecord
+from bridge.credit import CREDIT_MOST
 from bridge.errors import SettingsError, StoreError
 from bridge.ingest import Rejection, Verified
 from bridge.ledger import Ledger, gaps_of
 from bridge.projection import Workspace, absorb, note_published
-from bridge.rows import batches, commands, outbox
+from bridge.rows import batches, commands, letters, outbox
+from bridge.rows.letters import StoredLetter
 from bridge.rows.outbox import OutboxRow
 from bridge.rows.receipts import SignedReceipt, tell_gaps, write_receipts
 from bridge.rows.rentals import Rental, find_rental
@@ -45,9 +47,6 @@ BUSY_TIMEOUT_S: Final = 5.0
 
 READERS: Final = 2
 """Threads for reads: one for the API, one for the sinks."""
-
-CREDIT: Final = 64
-"""Entries that a car may have under way at once: two inboxes of `transport`."""
 
 T = TypeVar("T")
 
@@ -208,6 +207,7 @@ class Store:
         published: Mapping[bytes, int],
         receipts: Sequence[SignedReceipt],
         now: int,
+        judged: int | None = None,
     ) -> Committed:
         """Store a batch in one transaction.
 
@@ -216,6 +216,7 @@ class Store:
             published: sendings of commands to be noted with it: id to UTC ms.
             receipts: sent receipts to be kept with it.
             now: UTC ms.
+            judged: the dead letter that the batch consists of, which goes with it.
 
         Raises:
             StoreError: nothing of it was stored.
@@ -229,6 +230,8 @@ class Store:
             note_published(space, published)
             for record in records:
                 absorb(space, record, now=now)
+            if judged is not None:
+                letters.take_letter(connection, judged)
             batches.write(connection, space, before, now=now)
             write_receipts(connection, receipts)
             due = tuple(
@@ -317,13 +320,17 @@ class Store:
         """Put an alarm into the outbox for every gap that is too old; once each."""
         return await self._write(lambda c: tell_gaps(c, self._fleet_id, now))
 
-    async def dead_letters(self, limit: int = 100) -> list[tuple[str, bytes, str]]:
-        """Return the newest dead letters: topic, bytes, reason."""
-        table = schema.dead_letters
-        query = select(table).order_by(table.c.id.desc()).limit(limit)
+    async def dead_letters(
+        self, *, before: int | None = None, limit: int = 100
+    ) -> list[StoredLetter]:
+        """Return dead letters, the newest first; `before` is the last one known."""
         return await self._read(
-            lambda c: [(r.topic, r.data, r.reason) for r in c.execute(query)]
+            lambda c: letters.find_letters(c, before=before, limit=limit)
         )
+
+    async def dead_letter(self, letter_id: int) -> StoredLetter | None:
+        """Return a dead letter, or None."""
+        return await self._read(lambda c: letters.find_letter(c, letter_id))
 
     async def is_writable(self) -> bool:
         """Return whether a transaction commits now."""
@@ -397,7 +404,7 @@ def _receipt(space: Workspace, key: tuple[VehicleId, bytes]) -> Receipt:
         ledger_id=key[1],
         upto=ledger.upto,
         head_hash=ledger.head_hash,
-        credit=CREDIT,
+        credit=CREDIT_MOST,
         gaps=gaps_of(ledger),
         rejects=tuple(space.receipts[key][:REJECTS_LIMIT]),
     )

@@ -18,6 +18,7 @@ from bridge.settings import Settings, load_settings
 from tools.address import DEFAULT_PORT, BrokerAddress, ListenAddress
 from tools.bridge_settings import DEFAULT_API, local_settings
 from tools.console import examples, facts, json_option, print_json, step
+from tools.upkeep import judge, letters
 
 LOG_FORMAT: Final = "%(asctime)s %(message)s"
 
@@ -135,6 +136,10 @@ def run(
         format=LOG_FORMAT, level=logging.WARNING if quiet else logging.INFO
     )
     asyncio.run(_run(settings, as_json=as_json))
+
+
+bridge.add_command(letters)
+bridge.add_command(judge)
 
 
 async def _run(settings: Settings, *, as_json: bool) -> None:

@@ -75,6 +75,16 @@ class BridgeApi:
         """
         return self._ask("GET", path, None, {}, timeout_s)
 
+    def post(self, path: str, body: Mapping[str, object] | None = None) -> Any:  # noqa: ANN401 - JSON
+        """Ask for something that is no order to a car.
+
+        Raises:
+            OperatorError: no bridge, or it says no; with its own words.
+        """
+        data = b"" if body is None else json.dumps(body).encode()
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        return self._ask("POST", path, data, headers, SLACK_S)
+
     def post_command(
         self, vehicle: str, body: Mapping[str, object], *, wait_s: float
     ) -> Any:  # noqa: ANN401 - JSON

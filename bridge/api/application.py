@@ -15,6 +15,7 @@ from bridge.api import forms, problems
 from bridge.api.access import Gate
 from bridge.api.bodies import CommandBody
 from bridge.api.documents import Document, of_command, of_rental, of_vehicle
+from bridge.api.letters import Judge, add_letters
 from bridge.api.problems import ProblemError
 from bridge.dispatch import Dispatcher
 from bridge.ports import RandomBytes, WallClock
@@ -72,6 +73,7 @@ def make_application(
     store: Store,
     registry: RegistryDirectory,
     dispatcher: Dispatcher,
+    judge: Judge,
     readiness: Readiness,
     now: WallClock,
     random_bytes: RandomBytes,
@@ -83,6 +85,7 @@ def make_application(
         store: what is known.
         registry: which vehicles there are.
         dispatcher: takes orders.
+        judge: judges dead letters.
         readiness: answers ``/ready``.
         now: UTC ms.
         random_bytes: for pings.
@@ -100,6 +103,7 @@ def make_application(
     _add_vehicles(app, store, registry, now)
     _add_commands(app, registry, dispatcher, random_bytes)
     _add_rentals(app, store)
+    add_letters(app, store, judge)
     return Gate(app, key_digests, OPEN_PATHS)
 
 

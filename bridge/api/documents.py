@@ -5,6 +5,7 @@ import base64
 from bridge.commands import CommandRecord, CommandState
 from bridge.instants import rfc3339
 from bridge.orders import KINDS
+from bridge.rows.letters import StoredLetter
 from bridge.rows.rentals import Rental
 from bridge.vehicle import VehicleState
 from protocol.identity import VehicleId, boot_counter
@@ -120,6 +121,18 @@ def of_rental(rental: Rental) -> Document:
                 "frame": None if receipt is None else _base64(receipt.data),
             },
         },
+    }
+
+
+def of_letter(letter: StoredLetter) -> Document:
+    """Return a dead letter; nothing in it is proved."""
+    return {
+        "id": letter.letter_id,
+        "kind": letter.kind.value,
+        "topic": letter.topic,
+        "reason": letter.reason,
+        "received": rfc3339(letter.received_ms),
+        "frame": _base64(letter.data),
     }
 
 

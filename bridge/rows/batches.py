@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 import msgspec
-from sqlalchemy import Connection, delete, insert, select, tuple_, update
+from sqlalchemy import Connection, insert, select, tuple_, update
 
 from bridge import schema
 from bridge.ingest import (
@@ -22,6 +22,7 @@ from bridge.ingest import (
 from bridge.ledger import Ledger, Place
 from bridge.projection import EntryKey, LedgerKey, Workspace
 from bridge.rows.commands import load_commands, load_open_commands, write_command
+from bridge.rows.letters import write_letters
 from bridge.rows.statements import chunks, insert_new, upsert
 from bridge.vehicle import VehicleState
 from protocol.identity import VehicleId
@@ -29,12 +30,6 @@ from protocol.result import Result
 
 TELEMETRY_SLOTS: Final = 64
 """Telemetry frames kept for each car: about 10 minutes of driving."""
-
-DEAD_LETTERS_LIMIT: Final = 10_000
-"""Dead letters kept: 40 MB at most, so that a forger cannot fill the disk."""
-
-REASON_LIMIT: Final = 512
-TOPIC_LIMIT: Final = 256
 
 _PLACE: Final = tuple_(
     schema.frames.c.vehicle_id, schema.frames.c.ledger_id, schema.frames.c.seq
@@ -105,7 +100,7 @@ def load(
     space = Workspace(fleet_id, fetch)
     space.vehicles = load_vehicles(connection, vehicles)
     space.ledgers = _load_ledgers(connection, ledgers)
-    space.known = _load_known(connection, entries)
+    space.known, space.refused = _load_known(connection, entries)
     space.commands = load_open_commands(connection, greeting)
     space.commands |= load_commands(connection, commands)
     return space
@@ -151,17 +146,24 @@ def _load_ledgers(
 
 def _load_known(
     connection: Connection, keys: Iterable[EntryKey]
-) -> dict[EntryKey, bytes]:
+) -> tuple[dict[EntryKey, bytes], set[EntryKey]]:
     columns = schema.frames.c
-    found = {}
+    found: dict[EntryKey, bytes] = {}
+    refused: set[EntryKey] = set()
     for chunk in chunks(_place(key) for key in keys):
         query = select(
-            columns.vehicle_id, columns.ledger_id, columns.seq, columns.entry_hash
+            columns.vehicle_id,
+            columns.ledger_id,
+            columns.seq,
+            columns.entry_hash,
+            columns.refused,
         ).where(_PLACE.in_(chunk))
         for row in connection.execute(query):
-            vehicle_id = VehicleId.from_text(row.vehicle_id)
-            found[vehicle_id, row.ledger_id, row.seq] = row.entry_hash
-    return found
+            key = (VehicleId.from_text(row.vehicle_id), row.ledger_id, row.seq)
+            found[key] = row.entry_hash
+            if row.refused is not None:
+                refused.add(key)
+    return found, refused
 
 
 def write(
@@ -193,7 +195,7 @@ def write(
         connection.execute(unique, events)
     _write_rentals(connection, space, now)
     _write_telemetry(connection, space, now)
-    _write_dead_letters(connection, space, now)
+    write_letters(connection, space.dead, now=now)
     for record in space.changed_commands.values():
         write_command(connection, record)
 
@@ -223,6 +225,10 @@ def _write_frames(connection: Connection, space: Workspace, now: int) -> None:
     for chunk in chunks(earlier):
         connection.execute(
             update(schema.frames).where(_PLACE.in_(chunk)).values(is_held=False)
+        )
+    for chunk in chunks(_place(key) for key in space.reread):
+        connection.execute(
+            update(schema.frames).where(_PLACE.in_(chunk)).values(refused=None)
         )
 
 
@@ -271,7 +277,8 @@ def _write_rentals(connection: Connection, space: Workspace, now: int) -> None:
         for row in space.rentals.values()
     ]
     if rows:
-        connection.execute(upsert(connection, schema.rentals), rows)
+        # An entry that is understood late does not overwrite what came after it.
+        connection.execute(upsert(connection, schema.rentals, rising="seq"), rows)
 
 
 def _write_telemetry(connection: Connection, space: Workspace, now: int) -> None:
@@ -293,30 +300,6 @@ def _write_telemetry(connection: Connection, space: Workspace, now: int) -> None
                 for (vehicle_id, slot), data in rows.items()
             ],
         )
-
-
-def _write_dead_letters(connection: Connection, space: Workspace, now: int) -> None:
-    if not space.dead:
-        return
-    table = schema.dead_letters
-    last = 0
-    for letter in space.dead:
-        written = connection.execute(
-            insert(table)
-            .values(
-                # A topic is any text that a client chose; what cannot be stored as
-                # text is shown escaped.
-                topic=letter.topic.encode("ascii", "backslashreplace").decode()[
-                    :TOPIC_LIMIT
-                ],
-                data=letter.data,
-                reason=letter.reason[:REASON_LIMIT],
-                received_ms=now,
-            )
-            .returning(table.c.id)
-        )
-        last = written.scalar_one()
-    connection.execute(delete(table).where(table.c.id <= last - DEAD_LETTERS_LIMIT))
 
 
 def _place(key: EntryKey) -> tuple[str, bytes, int]:

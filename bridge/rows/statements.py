@@ -22,13 +22,28 @@ def chunks(items: Iterable[T]) -> Iterator[list[T]]:
         yield chunk
 
 
-def upsert(connection: Connection, table: Table) -> Insert:
-    """Return an insert that overwrites the row with the same primary key."""
+def upsert(
+    connection: Connection, table: Table, *, rising: str | None = None
+) -> Insert:
+    """Return an insert that overwrites the row with the same primary key.
+
+    Args:
+        connection: says which engine's words to use.
+        table: where to.
+        rising: a column; within one ``ledger_id`` a row is not overwritten by one
+            with a smaller value in it.
+    """
     keys = [column.name for column in table.primary_key]
     postgresql = connection.dialect.name == "postgresql"
     statement = (postgresql_insert if postgresql else sqlite_insert)(table)
     replaced = {c.name: c for c in statement.excluded if c.name not in keys}
-    return statement.on_conflict_do_update(index_elements=keys, set_=replaced)
+    where = None
+    if rising is not None:
+        old, new = table.c, statement.excluded
+        where = (old.ledger_id != new.ledger_id) | (old[rising] <= new[rising])
+    return statement.on_conflict_do_update(
+        index_elements=keys, set_=replaced, where=where
+    )
 
 
 def insert_new(

@@ -10,6 +10,7 @@ import pytest
 
 from bridge import projection, store
 from bridge.errors import StoreError
+from bridge.projection import LetterKind
 from bridge.vehicle import LOST_LEDGERS
 from certs.fleet import FleetDirectory
 from certs.vehicle import issue_vehicles, random_vehicle_id
@@ -107,7 +108,8 @@ async def test_another_entry_with_a_known_sequence_is_a_fork_and_both_are_kept(
         "freefloat.rental.started",
         "freefloat.ledger.forked",
     ]
-    assert [(d, r) for _, d, r in await world.store.dead_letters()] == [(other, "fork")]
+    [letter] = await world.store.dead_letters()
+    assert (letter.data, letter.kind) == (other, LetterKind.FORK)
     rows = await world.store.outbox_after(0, 10)
     assert rows[0].event_id != rows[1].event_id
 
@@ -290,7 +292,7 @@ async def test_a_frame_that_this_program_cannot_digest_is_kept_and_stops_nobody(
 
     assert await world.events() == ["freefloat.rental.started"]
     letters = await world.store.dead_letters()
-    assert [reason for _, _, reason in letters] == [
+    assert [letter.reason for letter in letters] == [
         "INTERNAL: a defect of this bridge; see its log"
     ]
 

@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.credit import CREDIT_MOST
 from bridge.ledger import (
     HELD_LIMIT,
     Ledger,
@@ -12,7 +13,6 @@ from bridge.ledger import (
     gaps_of,
     place,
 )
-from bridge.store import CREDIT
 from protocol.entry import GENESIS
 from protocol.receipt import GAPS_LIMIT, Gap
 
@@ -130,4 +130,4 @@ def test_a_cars_word_about_its_head_is_held_against_the_store() -> None:
 def test_what_is_held_is_bounded_by_what_an_honest_car_can_have_under_way() -> None:
     # I-31: all that is held is read at each frame of its ledger, so a hostile car must
     # not make it much; an honest one stops at its credit.
-    assert 2 * CREDIT <= HELD_LIMIT <= 8 * CREDIT
+    assert 2 * CREDIT_MOST <= HELD_LIMIT <= 8 * CREDIT_MOST

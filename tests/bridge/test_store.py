@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from bridge.errors import SettingsError, StoreError
 from bridge.ingest import Rejection
-from bridge.rows import batches
+from bridge.rows import batches, letters
 from bridge.store import Store
 from protocol.codes import AccessMeans, Code, FrameClass
 from protocol.event import RentalStarted
@@ -76,7 +76,7 @@ async def test_sequences_are_given_out_once(store: Store) -> None:
 async def test_dead_letters_are_kept_and_bounded(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "DEAD_LETTERS_LIMIT", 3)
+    monkeypatch.setattr(letters, "LETTERS_LIMIT", 3)
     for number in range(5):
         letter = Rejection(
             Code.BAD_MAGIC, "x" * 2_000, "\ud800" * 300, bytes([number]), None
@@ -84,8 +84,8 @@ async def test_dead_letters_are_kept_and_bounded(
         await store.commit_batch([letter], published={}, receipts=[], now=NOW_MS)
 
     kept = await store.dead_letters()
-    assert [data for _, data, _ in kept] == [b"\4", b"\3", b"\2"]
-    assert all(len(reason) <= 512 and len(topic) <= 256 for topic, _, reason in kept)
+    assert [letter.data for letter in kept] == [b"\4", b"\3", b"\2"]
+    assert all(len(k.reason) <= 512 and len(k.topic) <= 256 for k in kept)
 
 
 async def test_a_second_bridge_is_kept_off_the_store(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""What an operator asks of a running bridge beside orders to cars.
+
+`freefloat bridge letters` and the like: each is one request to the bridge's API.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tools.bridge_api import API_VARIABLE, KEY_VARIABLE, BridgeApi
+from tools.console import examples, facts, json_option, print_json, table
+from tools.errors import EXIT_FAILED
+
+Deed = Callable[..., None]
+
+
+def _of_bridge(command: Deed) -> Deed:
+    url = click.option(
+        "--api",
+        envvar=API_VARIABLE,
+        default="http://127.0.0.1:8080",
+        show_default=True,
+        show_envvar=True,
+        metavar="URL",
+        help="Where the bridge's API answers.",
+    )
+    key = click.option(
+        "--api-key-file",
+        envvar=KEY_VARIABLE,
+        show_envvar=True,
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="File with the API key.",
+    )
+    return url(key(json_option(command)))
+
+
+@click.command(
+    epilog=examples("freefloat bridge letters", "freefloat bridge letters --json")
+)
+@click.option(
+    "--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="Lines."
+)
+@_of_bridge
+def letters(api: str, api_key_file: Path | None, *, limit: int, as_json: bool) -> None:
+    """List what was received and not believed, the newest first."""
+    page = BridgeApi.at(api, api_key_file).get(f"/v1/dead-letters?limit={limit}")
+    if as_json:
+        print_json(page["letters"])
+        return
+    table(
+        ("id", "kind", "received", "topic", "reason"),
+        (
+            (
+                str(letter["id"]),
+                letter["kind"],
+                letter["received"],
+                letter["topic"],
+                letter["reason"],
+            )
+            for letter in page["letters"]
+        ),
+    )
+
+
+@click.command(epilog=examples("freefloat bridge judge 17"))
+@click.argument("letter", type=click.IntRange(1))
+@_of_bridge
+@click.pass_context
+def judge(
+    ctx: click.Context,
+    api: str,
+    api_key_file: Path | None,
+    *,
+    letter: int,
+    as_json: bool,
+) -> None:
+    """Judge a dead letter anew: the same rules, today's registry and program.
+
+    Ends with 1 if it is kept as a letter.
+    """
+    bridge = BridgeApi.at(api, api_key_file)
+    found: dict[str, Any] = bridge.post(f"/v1/dead-letters/{letter}/judge")
+    if as_json:
+        print_json(found)
+    else:
+        facts({f"letter {letter}": found["outcome"]})
+    if found["is_kept"]:
+        ctx.exit(EXIT_FAILED)
