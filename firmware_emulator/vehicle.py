@@ -29,6 +29,7 @@ from gateway.runtime.known_floor import KnownFloor
 from gateway.storage.identity import Identity, load_identity
 from gateway.uplink.link import Link, LinkFactory
 from gateway.uplink.mqtt_links import mqtt_links
+from gateway.uplink.tls_store import InstalledTls
 from protocol.codes import Light
 from protocol.identity import VehicleId
 from transport.backoff import Backoff
@@ -114,8 +115,10 @@ class EmulatedVehicle:
         identity = load_identity(directory)
         link = CuttableLink(host, port)
         real_links: LinkFactory | None = None
-        tls = TlsIdentity(
-            identity.certificate, identity.certificate_key, identity.trust_anchors
+        tls = InstalledTls(
+            TlsIdentity(
+                identity.certificate, identity.certificate_key, identity.trust_anchors
+            )
         )
 
         time = KnownFloor(devices.clock, identity.bundle.issued_ms)

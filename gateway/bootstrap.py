@@ -23,6 +23,7 @@ from gateway.ports import (
     Reader,
     Store,
     Vault,
+    Worker,
 )
 from gateway.runtime.runtime import Runtime
 from gateway.runtime.standing import Persona
@@ -30,9 +31,10 @@ from gateway.runtime.step import Observer, ignore
 from gateway.storage.identity import Identity
 from gateway.storage.ledger_store import LedgerStore
 from gateway.storage.vault import SealedVault
-from gateway.storage.worker import ThreadWorker, Worker
+from gateway.storage.worker import ThreadWorker
 from gateway.uplink.link import LinkFactory
 from gateway.uplink.mqtt_uplink import MqttUplink
+from gateway.uplink.renewal import Renewal
 from protocol.codes import Code
 from transport.backoff import Backoff
 
@@ -52,6 +54,7 @@ class Gateway:
         board: Board,
         display: Display,
         boot_mark: str,
+        renewal: Renewal | None,
         close: Callable[[], None],
     ) -> None:
         self._runtime = runtime
@@ -61,6 +64,7 @@ class Gateway:
         self._board = board
         self._display = display
         self._boot_mark = boot_mark
+        self._renewal = renewal
         self._close = close
 
     @property
@@ -96,6 +100,8 @@ class Gateway:
                     parts.create_task(self._display.run(report))
                     parts.create_task(self._runtime.run())
                     parts.create_task(self._uplink.run(self._runtime))
+                    if self._renewal is not None:
+                        parts.create_task(self._renewal.run(self._uplink.renew_link))
             except BaseExceptionGroup as group:
                 # One part ended all; the others were cancelled and have nothing to say.
                 raise group.exceptions[0] from None
@@ -113,6 +119,7 @@ def build_gateway(
     clock: Clock,
     random_bytes: RandomBytes,
     boot_mark: str,
+    renewal: Renewal | None = None,
     vault: Vault | None = None,
     backoff: Backoff | None = None,
     observer: Observer = ignore,
@@ -130,6 +137,8 @@ def build_gateway(
         clock: time (`gateway.runtime.system_clock.SystemClock`).
         random_bytes: the system's generator (`secrets.token_bytes`).
         boot_mark: changes with every boot (`gateway.runtime.system_clock.boot_mark`).
+        renewal: keeps the certificate young (`gateway.uplink.renewal`); None where
+            somebody else does.
         vault: PINs; None for one with the identity's sealing key in memory.
         backoff: waits between attempts to connect; None for the car's usual ones.
         observer: is shown every step (`gateway.runtime.step`).
@@ -144,6 +153,8 @@ def build_gateway(
     def close() -> None:
         for each in workers:
             each.close()
+        if renewal is not None:
+            renewal.close()
 
     if isinstance(store, Path):
         store = LedgerStore(store, worker=worker("ledger"), random_bytes=random_bytes)
@@ -188,6 +199,7 @@ def build_gateway(
         board=board,
         display=display,
         boot_mark=boot_mark,
+        renewal=renewal,
         close=close,
     )
 

@@ -7,7 +7,7 @@ gone is an event too, never an exception into the core.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from gateway.core.acceptance import JournalRecord
 from gateway.core.events import Event, PinVerdict
@@ -17,6 +17,9 @@ from gateway.core.prompts import Prompt
 from gateway.core.reading import Position
 from gateway.core.state import State
 from protocol.codes import Code, FrameClass, Lane, Light
+from transport.tls import TlsIdentity
+
+T = TypeVar("T")
 
 Report = Callable[[Event], None]
 """Takes an event into the runtime's queue; never blocks."""
@@ -44,6 +47,32 @@ class TrustedTime(Protocol):
         The newest of: when this program was released, the floor on the disk, and the
         time that the fleet signed or GNSS gave, carried on by the boot clock.
         """
+
+
+class TlsIdentities(Protocol):
+    """The TLS identities of this car: the one in use, and perhaps an older one."""
+
+    def current(self) -> TlsIdentity:
+        """Return the identity to connect with now."""
+
+    def connected(self, identity: TlsIdentity) -> None:
+        """A broker took this identity."""
+
+    def refused(self, identity: TlsIdentity) -> None:
+        """TLS failed with this identity, or its files cannot be used."""
+
+
+class Worker(Protocol):
+    """Runs blocking calls one after another."""
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns, or raise what it raises.
+
+        A call that has begun is finished even if its caller is cancelled.
+        """
+
+    def close(self) -> None:
+        """Wait for the call that runs, and take no more."""
 
 
 class Reader(Protocol):

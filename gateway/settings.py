@@ -16,6 +16,10 @@
     [board]
     port = "/dev/ttyS1"
 
+    [enrolment]                   # who renews the TLS certificate
+    host = "enrol.example"
+    port = 8443
+
     [positioning]                 # only in a car with a receiver
     port = "/dev/ttyS2"
     baud = 9600
@@ -62,6 +66,15 @@ class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """TCP port of MQTT over TLS."""
 
 
+class EnrolmentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the enrolment service is (`freefloat certs serve`)."""
+
+    host: Text
+    """Name or address; its certificate must name it."""
+    port: Port = 8443
+    """TCP port of HTTPS."""
+
+
 class ReaderSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the card reader is."""
 
@@ -98,6 +111,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the card reader is."""
     board: BoardSettings
     """Where the board is."""
+    enrolment: EnrolmentSettings | None = None
+    """Who renews the TLS certificate; without one somebody must do it by hand."""
     positioning: PositioningSettings | None = None
     """Where the positioning receiver is; without one the car knows no position."""
     display: Literal["emulated"] = "emulated"
@@ -107,6 +122,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def ledger(self) -> Path:
         """The ledger's file."""
         return self.data / "ledger.db"
+
+    @property
+    def tls(self) -> Path:
+        """Where renewed TLS identities lie."""
+        return self.data / "tls"
 
 
 def load_settings(path: Path) -> Settings:

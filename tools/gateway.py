@@ -6,6 +6,7 @@ The composition root of a real car: the one place that joins `gateway.bootstrap`
 
 import asyncio
 import logging
+import random
 import secrets
 import signal
 import sys
@@ -25,7 +26,11 @@ from gateway.runtime.known_floor import KnownFloor
 from gateway.runtime.system_clock import SystemClock, boot_mark
 from gateway.settings import Settings, load_settings
 from gateway.storage.identity import Identity, load_identity
+from gateway.storage.worker import ThreadWorker
+from gateway.uplink.https_enrolment import HttpsEnrolment
 from gateway.uplink.mqtt_links import mqtt_links
+from gateway.uplink.renewal import Applicant, Renewal
+from gateway.uplink.tls_store import TlsStore
 from tools.clock import read_clock
 from tools.console import (
     examples,
@@ -189,13 +194,14 @@ def _compose(
 ) -> Gateway:
     clock = SystemClock()
     time = KnownFloor(clock, identity.bundle.issued_ms)
+    tls = TlsStore(settings.tls, tls_of(identity))
     keyboard = sys.stdin
     return build_gateway(
         identity,
         store=settings.ledger,
         links=mqtt_links(
             identity.vehicle_id,
-            tls_of(identity),
+            tls,
             host=settings.broker.host,
             port=settings.broker.port,
             time=time,
@@ -207,6 +213,29 @@ def _compose(
         clock=clock,
         random_bytes=secrets.token_bytes,
         boot_mark=boot_mark(),
+        renewal=_renewal(settings, identity, tls, clock=clock, time=time),
+    )
+
+
+def _renewal(
+    settings: Settings,
+    identity: Identity,
+    tls: TlsStore,
+    *,
+    clock: SystemClock,
+    time: KnownFloor,
+) -> Renewal:
+    where = settings.enrolment
+    return Renewal(
+        Applicant(identity.vehicle_id, identity.fleet_id, identity.signing_key.sign),
+        store=tls,
+        service=(
+            None if where is None else HttpsEnrolment(where.host, where.port, time=time)
+        ),
+        time=time,
+        clock=clock,
+        random=random.SystemRandom().random,
+        worker=ThreadWorker(f"renewal-{identity.vehicle_id.short}"),
     )
 
 

@@ -240,8 +240,27 @@ def common_name(identity: TlsIdentity) -> str:
     return str(names[0].value)
 
 
-def explain_tls_error(error: ssl.SSLError, *, host: str) -> str:
-    """Put what OpenSSL reported while connecting into a sentence with a next step."""
+def read_certificates(path: Path) -> Sequence[x509.Certificate]:
+    """Return the certificates in a PEM file, at least one, in their order.
+
+    Raises:
+        TlsSetupError: there is no such file, or no certificate in it.
+    """
+    return _certificates(path, "certificate")
+
+
+def explain_tls_error(error: ssl.SSLError, *, host: str, server: str = "broker") -> str:
+    """Put what OpenSSL reported while connecting into a sentence with a next step.
+
+    Args:
+        error: OpenSSL's.
+        host: where we connected to.
+        server: what is there, as the sentence shall call it.
+    """
+    return _sentence(error, host).replace("the broker", f"the {server}")
+
+
+def _sentence(error: ssl.SSLError, host: str) -> str:
     text = " ".join([error.reason or "", *map(str, error.args)]).lower()
     text = text.replace("_", " ")
     if isinstance(error, ssl.SSLCertVerificationError):

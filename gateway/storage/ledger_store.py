@@ -17,12 +17,11 @@ import apsw
 from gateway.core.acceptance import JournalRecord
 from gateway.core.ledger import LedgerHead, SealedEntry
 from gateway.core.state import State
-from gateway.ports import Commit, RandomBytes, Stored, StoreError
+from gateway.ports import Commit, RandomBytes, Stored, StoreError, Worker
 from gateway.storage.chain import require_chain
 from gateway.storage.database import SqlValue, open_database, typed, value
 from gateway.storage.errors import StoreBrokenError, StoreDamagedError, StoreFullError
 from gateway.storage.state_codec import decode_state, encode_state
-from gateway.storage.worker import Worker
 from protocol.codes import Code, FrameClass
 from protocol.entry import GENESIS, LEDGER_ID_SIZE, split_entry
 from protocol.frame import parse_frame

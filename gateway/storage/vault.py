@@ -7,7 +7,7 @@ put into an error.
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from gateway.core.events import PinVerdict
-from gateway.storage.worker import Worker
+from gateway.ports import Worker
 from protocol.errors import DecodeError, SealError
 from protocol.identity import VehicleId
 from protocol.sealing import Secrets, fuel_card_pin_of, pin_matches, unseal

@@ -8,22 +8,9 @@ by one call at a time, in order.
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
-
-
-class Worker(Protocol):
-    """Runs blocking calls one after another."""
-
-    async def run(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns, or raise what it raises.
-
-        A call that has begun is finished even if its caller is cancelled.
-        """
-
-    def close(self) -> None:
-        """Wait for the call that runs, and take no more."""
 
 
 class ThreadWorker:

@@ -1,17 +1,49 @@
 """Real links: MQTT over mutual TLS, made anew for each attempt to connect."""
 
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
+from types import TracebackType
 
-from gateway.ports import TrustedTime
-from gateway.uplink.link import LinkFactory
+from gateway.ports import TlsIdentities, TrustedTime
+from gateway.uplink.link import Link, LinkFactory
 from protocol.identity import VehicleId
+from transport.errors import LinkError, LinkFailure, TlsSetupError
 from transport.link import LinkSettings, MqttLink, VersionMemory
 from transport.tls import TlsIdentity, floored_client_context
 
 
+class _ReportingLink(AbstractAsyncContextManager[Link]):
+    """A link that tells how its identity fared."""
+
+    def __init__(
+        self, link: MqttLink, identity: TlsIdentity, identities: TlsIdentities
+    ) -> None:
+        self._link = link
+        self._identity = identity
+        self._identities = identities
+
+    async def __aenter__(self) -> Link:
+        try:
+            link = await self._link.__aenter__()
+        except LinkError as error:
+            if error.failure is LinkFailure.TLS:
+                self._identities.refused(self._identity)
+            raise
+        self._identities.connected(self._identity)
+        return link
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._link.__aexit__(exc_type, exc, traceback)
+
+
 def mqtt_links(
     vehicle_id: VehicleId,
-    tls: TlsIdentity,
+    identities: TlsIdentities,
     *,
     host: str,
     port: int,
@@ -24,7 +56,7 @@ def mqtt_links(
 
     Args:
         vehicle_id: MQTT client id and user name.
-        tls: the car's TLS files.
+        identities: the car's TLS files, and who is told whether they served.
         host: the broker, by a name that its certificate has.
         port: its port.
         time: by whose floor certificates are judged, ours and the broker's.
@@ -38,8 +70,15 @@ def mqtt_links(
     def floor() -> datetime:
         return datetime.fromtimestamp(time.trusted_floor_ms() / 1000, UTC)
 
-    def make() -> MqttLink:
-        context = floored_client_context(tls, floor=floor)
-        return MqttLink(settings, context, versions=versions)
+    def make() -> AbstractAsyncContextManager[Link]:
+        identity = identities.current()
+        try:
+            context = floored_client_context(identity, floor=floor)
+        except TlsSetupError:
+            identities.refused(identity)
+            raise
+        return _ReportingLink(
+            MqttLink(settings, context, versions=versions), identity, identities
+        )
 
     return make

@@ -30,6 +30,17 @@ STEADY_MS: Final = 60_000
 """A link that stood so long has proved itself even if nobody gave a receipt."""
 
 
+QUIET_MS: Final = 30_000
+"""A link on which the fleet has said nothing for so long is in no dialogue."""
+
+QUIET_PATIENCE_MS: Final = 600_000
+"""How long a new certificate waits for such a moment."""
+
+
+class _RetiredError(LinkError):
+    """We end a link that stands, to connect with the new certificate."""
+
+
 class MqttUplink:
     """Implements `gateway.ports.Outlet`; `run` is its life.
 
@@ -65,6 +76,8 @@ class MqttUplink:
         self._failures = 0
         self._refusals = 0
         self._last_failure = ""
+        self._retire = asyncio.Event()
+        self._heard_ms = 0
 
     # -- gateway.ports.Outlet ---
 
@@ -89,6 +102,10 @@ class MqttUplink:
         self._failures = 0
         self._wake.set()
 
+    def renew_link(self) -> None:
+        """Connect anew at a quiet moment: there is a new certificate."""
+        self._retire.set()
+
     # -- life ---
 
     async def run(self, agent: Agent) -> None:
@@ -102,6 +119,7 @@ class MqttUplink:
         """
         while True:
             began_ms = self._clock.now().boot_ms
+            self._retire.clear()
             try:
                 async with self._links() as link:
                     await self._serve(link, agent)
@@ -111,6 +129,9 @@ class MqttUplink:
                 self._refusals += 1
                 self._failures = max(self._failures, self._refusals)
                 self._note_failure(error)
+            except _RetiredError:
+                self._log.info("= link made anew with the new certificate")
+                self._failures = 0
             except TransportError as error:
                 self._note_failure(error)
             # Not when we are cancelled: the runtime may be gone by then.
@@ -121,6 +142,17 @@ class MqttUplink:
             self._failures += 1
             delay_s = self._backoff.delay_s(self._failures, random=self._random)
             await self._clock.sleep_until(now_ms + round(delay_s * 1000))
+
+    async def _wait_retired(self) -> None:
+        """Raise at the first quiet moment after `renew_link`, or when none comes."""
+        await self._retire.wait()
+        latest_ms = self._clock.now().boot_ms + QUIET_PATIENCE_MS
+        while True:
+            now_ms = self._clock.now().boot_ms
+            quiet_ms = min(self._heard_ms + QUIET_MS, latest_ms)
+            if now_ms >= quiet_ms:
+                raise _RetiredError("retired", failure=LinkFailure.LOST)
+            await self._clock.sleep_until(quiet_ms)
 
     def _note_failure(self, error: TransportError) -> None:
         # One line for each new reason: a broker that is down for a day says it once.
@@ -141,6 +173,7 @@ class MqttUplink:
             async with asyncio.TaskGroup() as ways:
                 ways.create_task(self._receive(link, agent))
                 ways.create_task(self._send(link, agent))
+                ways.create_task(self._wait_retired())
         except BaseExceptionGroup as group:
             raise _reason(group) from None
 
@@ -163,6 +196,7 @@ class MqttUplink:
         if self._log.isEnabledFor(logging.DEBUG):
             self._log.debug("< %s", render_bytes(message.payload))
         self._schedule.heard()
+        self._heard_ms = self._clock.now().boot_ms
         try:
             await agent.receive(
                 route.frame_class, message.payload, retained=message.retain

@@ -120,6 +120,51 @@ class Pki:
         )
         return identity
 
+    @property
+    def root(self) -> x509.Certificate:
+        return self._root
+
+    @property
+    def issuing(self) -> x509.Certificate:
+        return self._issuing
+
+    def certify(
+        self,
+        request: bytes,
+        *,
+        starts: datetime,
+        ends: datetime,
+        name: str | None = None,
+        usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.CLIENT_AUTH,
+    ) -> x509.Certificate:
+        """Sign a request in DER as a CA does that believes it."""
+        asked = x509.load_der_x509_csr(request)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(asked.subject if name is None else _name(name))
+            .issuer_name(self._issuing.subject)
+            .public_key(asked.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(starts)
+            .not_valid_after(ends)
+            .add_extension(x509.ExtendedKeyUsage([usage]), False)
+            .sign(self._issuing_key, hashes.SHA256())
+        )
+
+    def vouch_for(self, root: x509.Certificate) -> x509.Certificate:
+        """Sign another root's key by this one's: NewWithOld."""
+        return (
+            x509.CertificateBuilder()
+            .subject_name(root.subject)
+            .issuer_name(self._root.subject)
+            .public_key(root.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(root.not_valid_before_utc)
+            .not_valid_after(root.not_valid_after_utc)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=1), True)
+            .sign(self._root_key, hashes.SHA256())
+        )
+
 
 def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])

@@ -13,6 +13,7 @@ from gateway.bootstrap import build_gateway
 from gateway.runtime.known_floor import KnownFloor
 from gateway.runtime.system_clock import SystemClock, boot_mark
 from gateway.uplink.mqtt_links import mqtt_links
+from gateway.uplink.tls_store import InstalledTls
 from protocol.codes import Code, FrameClass
 from protocol.command import ANY_VERSION, Ping
 from protocol.event import RentalEnded
@@ -112,7 +113,9 @@ class Street:
         gateway = build_gateway(
             IDENTITY,
             store=self.directory / "ledger.db",
-            links=mqtt_links(VEHICLE, tls, host="127.0.0.1", port=port, time=self.time),
+            links=mqtt_links(
+                VEHICLE, InstalledTls(tls), host="127.0.0.1", port=port, time=self.time
+            ),
             reader=self.reader,
             board=self.board,
             display=FakeDisplay(),
