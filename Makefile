@@ -38,6 +38,8 @@ vectors: $(VENV)/.dev ## make the protocol's test vectors anew
 
 docs: $(VENV)/.dev ## make generated documents anew
 	$(BIN)/python -m tools.states
+	$(BIN)/python -m tools.worked_examples
+	$(BIN)/python -m tools.clauses
 
 clean: ## remove the environment and everything that was made
 	rm -rf $(VENV) var .pytest_cache .mypy_cache .ruff_cache .hypothesis \

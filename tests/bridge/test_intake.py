@@ -238,7 +238,7 @@ async def test_a_signed_entry_with_a_wrong_body_is_refused_for_good_and_kept(
 async def test_a_refusal_for_good_is_said_again_when_its_receipt_was_lost(
     world: World,
 ) -> None:
-    # docs/protocol.md 8.3, 8.4: else the car would let go what it must set aside.
+    # FF-RCP-09, FF-RCP-10: else the car would let go what it must set aside.
     kind = next(iter(EVENTS))
     wrong = world.car.entry(FrameClass.EVENT, int(kind), b"wrong")
     await world.say(FrameClass.EVENT, wrong)
