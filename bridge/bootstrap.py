@@ -307,7 +307,8 @@ async def _keep_house(
             if await asyncio.to_thread(registry.refresh):
                 LOG.info("= registry: %d vehicles", len(registry.current))
             await intake.flush()
-            if await store.tell_gaps(now=world.now()):
+            has_gaps = await store.tell_gaps(now=world.now())
+            if await store.tell_silence(now=world.now()) or has_gaps:
                 _wake(relays)
         except (RegistryError, StoreError) as error:
             LOG.warning("= %s", error)

@@ -22,7 +22,9 @@ import msgspec
 
 from bridge.ingest import VerifiedEntry
 from bridge.instants import rfc3339
+from bridge.presence import LinkState
 from bridge.twin import values_of_bits
+from bridge.vehicle import VehicleState
 from protocol.codes import Bits, EventType
 from protocol.entry import event_id
 from protocol.event import EventBody, RentalEnded
@@ -75,6 +77,12 @@ BROKEN_TYPE: Final = "freefloat.ledger.broken"
 
 REPLACED_TYPE: Final = "freefloat.ledger.replaced"
 """A car began another ledger: what the old one held and had not sent is lost."""
+
+ONLINE_TYPE: Final = "freefloat.vehicle.online"
+"""A car said hello, or was heard again after a silence."""
+
+OFFLINE_TYPE: Final = "freefloat.vehicle.offline"
+"""A car's link broke, it stopped, or nothing was heard of it for three minutes."""
 
 GAP_TYPE: Final = "freefloat.ledger.gap"
 """Entries have been missing for too long."""
@@ -170,6 +178,39 @@ def alarm(
         time_ms=now,
         sequence=seq,
         ledger_id=ledger_id,
+    )
+
+
+def presence(
+    vehicle_id: VehicleId, vehicle: VehicleState, *, fleet_id: bytes, now: int
+) -> OutboxEvent:
+    """Return the event that tells that a car came or went.
+
+    Its link is no ledger entry: `sequence` is 0, and each change has an id of its own.
+    """
+    known, state = vehicle.presence, vehicle.presence.state(now=now)
+    kind = ONLINE_TYPE if state is LinkState.ONLINE else OFFLINE_TYPE
+    change = vehicle.session_id + vehicle.hello_seq.to_bytes(9, "big", signed=True)
+    change += now.to_bytes(8, "big")
+    digest = hashlib.sha256(
+        b"ff-presence-v1\0" + kind.encode() + b"\0" + vehicle_id.raw + change
+    )
+    data: dict[str, Json] = {
+        "vehicle_id": str(vehicle_id),
+        "link": state.value,
+        "since": rfc3339(known.since_ms(now=now)),
+        "last_seen": rfc3339(known.heard_ms or None),
+        "session_id": vehicle.session_id.hex(),
+    }
+    return _event(
+        _as_uuid8(digest.digest()),
+        vehicle_id,
+        kind,
+        data,
+        fleet_id=fleet_id,
+        time_ms=now,
+        sequence=0,
+        ledger_id=vehicle.ledger_id,
     )
 
 

@@ -29,11 +29,11 @@ from bridge.ports import (
     ReceiptSigner,
     WallClock,
 )
-from bridge.projection import LetterKind
 from bridge.registry import RegistryDirectory
 from bridge.rows.receipts import SignedReceipt
 from bridge.store import Committed, ReceiptDue, Store
 from bridge.wire import LOG, Wire
+from bridge.workspace import LetterKind
 from protocol.codes import Code, FrameClass
 from protocol.topic import ALL_UPLINKS, topic_of
 from transport.backoff import Backoff

@@ -94,6 +94,15 @@ vehicles: Final = Table(
     Column("vehicle_id", String(VEHICLE_TEXT), primary_key=True),
     # `bridge.vehicle.VehicleState` in JSON: read and written whole.
     Column("state", LargeBinary, nullable=False),
+    # Its `presence`, for finding cars that fell silent.
+    Column("heard_ms", BigInteger, nullable=False),
+    Column("is_told_online", Boolean, nullable=False),
+)
+Index(
+    "cars_told_online",
+    vehicles.c.heard_ms,
+    sqlite_where=vehicles.c.is_told_online,
+    postgresql_where=vehicles.c.is_told_online,
 )
 
 telemetry: Final = Table(
@@ -151,7 +160,7 @@ dead_letters: Final = Table(
     "dead_letters",
     metadata,
     Column("id", _ID, primary_key=True),
-    # `bridge.projection.LetterKind`.
+    # `bridge.workspace.LetterKind`.
     Column("kind", String(16), nullable=False),
     Column("topic", String(256), nullable=False),
     Column("data", LargeBinary, nullable=False),

@@ -31,14 +31,16 @@ from bridge.credit import CREDIT_MOST
 from bridge.errors import SettingsError, StoreError
 from bridge.ingest import Rejection, Verified
 from bridge.ledger import Ledger, gaps_of
-from bridge.projection import Workspace, absorb, note_published
+from bridge.projection import absorb, note_published
 from bridge.rows import batches, commands, letters, outbox
 from bridge.rows.letters import StoredLetter
 from bridge.rows.outbox import OutboxRow
 from bridge.rows.receipts import SignedReceipt, tell_gaps, write_receipts
 from bridge.rows.rentals import Rental, find_rental
 from bridge.rows.statements import insert_new, upsert
+from bridge.rows.vehicles import load_vehicles, tell_silence
 from bridge.vehicle import VehicleState
+from bridge.workspace import Workspace
 from protocol.identity import VehicleId
 from protocol.receipt import REJECTS_LIMIT, Receipt
 
@@ -256,7 +258,7 @@ class Store:
     ) -> dict[VehicleId, VehicleState]:
         """Return what is known of these vehicles; unknown ones are missing."""
         wanted = list(vehicle_ids)
-        return await self._read(lambda c: batches.load_vehicles(c, wanted))
+        return await self._read(lambda c: load_vehicles(c, wanted))
 
     async def vehicle(self, vehicle_id: VehicleId) -> VehicleState | None:
         """Return what is known of one vehicle, or None."""
@@ -319,6 +321,10 @@ class Store:
     async def tell_gaps(self, *, now: int) -> bool:
         """Put an alarm into the outbox for every gap that is too old; once each."""
         return await self._write(lambda c: tell_gaps(c, self._fleet_id, now))
+
+    async def tell_silence(self, *, now: int) -> bool:
+        """Put an event into the outbox for every car that fell silent; once each."""
+        return await self._write(lambda c: tell_silence(c, self._fleet_id, now))
 
     async def dead_letters(
         self, *, before: int | None = None, limit: int = 100

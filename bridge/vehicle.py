@@ -5,9 +5,7 @@ could bring back an old session by replaying one (protocol-design.md 1.3).
 A car that lost its flash begins a new ledger and counts its starts from 1 again: a
 ledger that was never seen counts at once and is told, a replaced one never again.
 Rule 2: a DEATH counts only if it belongs to the newest connection: its sequence is not
-below that of the newest HELLO of the same session (1.4).
-Rule 3: a car that has said nothing for `SILENCE_MS` is taken for offline even without a
-DEATH: a broker that froze sends none.
+below that of the HELLO that began it, in the same session (1.4).
 """
 
 from enum import StrEnum, unique
@@ -16,15 +14,11 @@ from typing import Final, Self
 import msgspec
 
 from bridge.clock import ClockEstimate
+from bridge.presence import LinkState, Presence
 from bridge.twin import Stamp, Twin, Values, advance
 from protocol.frame import Header
 from protocol.hello import Hello
 from protocol.identity import boot_counter
-
-SILENCE_MS: Final = 180_000
-"""Three of the longest gaps between telemetry frames, which are 60 s apart at rest
-(protocol-design.md 6)."""
-
 
 LOST_LEDGERS: Final = 16
 """Replaced ledgers remembered; a disk is not lost more often in a car's life."""
@@ -48,12 +42,8 @@ class VehicleState(msgspec.Struct, frozen=True):
     """Sequence of the newest HELLO."""
     hello_hash: bytes = b""
     """32 bytes: tells a redelivered HELLO from a replayed older one."""
-    hello_ms: int = 0
-    """UTC ms when it was received."""
-    last_seen_ms: int = 0
-    """UTC ms when anything verified was received."""
-    is_connected: bool = False
-    """Whether no DEATH came since the newest HELLO."""
+    presence: Presence = Presence()
+    """Its link."""
     firmware: str = ""
     """Major.minor.patch."""
     bundle_version: int = 0
@@ -101,8 +91,7 @@ class VehicleState(msgspec.Struct, frozen=True):
             session_id=header.session_id,
             hello_seq=header.seq,
             hello_hash=frame_hash,
-            hello_ms=now,
-            is_connected=True,
+            presence=self.presence.greeted(now=now),
             firmware=".".join(str(part) for part in hello.firmware[:3]),
             bundle_version=hello.bundle_version,
             capabilities=tuple((c.opcode, c.schema) for c in hello.capabilities),
@@ -118,13 +107,15 @@ class VehicleState(msgspec.Struct, frozen=True):
         if header.session_id == self.session_id:
             boot = boot_counter(header.session_id)
             clock = clock.observed(boot, header.mono_ms, now=now)
-        return msgspec.structs.replace(self, last_seen_ms=now, clock=clock)
+        heard = self.presence.heard(now=now)
+        return msgspec.structs.replace(self, presence=heard, clock=clock)
 
-    def died(self, header: Header) -> Self:
-        """Return the vehicle after a DEATH (rule 2)."""
+    def died(self, header: Header, ended: LinkState, *, now: int) -> Self | None:
+        """Return the vehicle after a DEATH, or None if that one is stale (rule 2)."""
         if header.session_id != self.session_id or header.seq < self.hello_seq:
-            return self
-        return msgspec.structs.replace(self, is_connected=False)
+            return None
+        died = self.presence.died(ended, now=now)
+        return msgspec.structs.replace(self, presence=died)
 
     def observed(
         self, header: Header, values: Values, *, now: int, age_ms: int = 0
@@ -159,8 +150,8 @@ class VehicleState(msgspec.Struct, frozen=True):
         return header.wall_ms if known is None else known
 
     def is_online(self, *, now: int) -> bool:
-        """Return whether a command has a chance to be received (rules 2 and 3)."""
-        return self.is_connected and now - self.last_seen_ms <= SILENCE_MS
+        """Return whether a command has a chance to be received."""
+        return self.presence.state(now=now) is LinkState.ONLINE
 
     def understands(self, opcode: int, schema: int) -> bool:
         """Return whether the car said that it knows this opcode."""

@@ -5,6 +5,7 @@ import base64
 from bridge.commands import CommandRecord, CommandState
 from bridge.instants import rfc3339
 from bridge.orders import KINDS
+from bridge.presence import LinkState
 from bridge.rows.letters import StoredLetter
 from bridge.rows.rentals import Rental
 from bridge.vehicle import VehicleState
@@ -37,7 +38,13 @@ def of_vehicle(
     document: Document = {
         "id": str(vehicle_id),
         "online": state is not None and state.is_online(now=now),
-        "last_seen": None if state is None else rfc3339(state.last_seen_ms or None),
+        "last_seen": None,
+        "link": {
+            "state": LinkState.UNKNOWN.value,
+            "since": None,
+            "hello": None,
+            "death": None,
+        },
         "session": None,
         "capabilities": [],
         "faults": [],
@@ -45,19 +52,27 @@ def of_vehicle(
     }
     if state is None:
         return document
+    known = state.presence
+    document["last_seen"] = rfc3339(known.heard_ms or None)
+    document["link"] = {
+        "state": known.state(now=now).value,
+        "since": rfc3339(known.since_ms(now=now) or None),
+        "hello": rfc3339(known.hello_ms or None),
+        "death": rfc3339(known.death_ms or None),
+    }
     if state.session_id:
         document["session"] = {
             "id": state.session_id.hex(),
             "boot_counter": boot_counter(state.session_id),
-            "since": rfc3339(state.hello_ms),
+            "since": rfc3339(known.hello_ms),
             "firmware": state.firmware,
             "trust_bundle_version": state.bundle_version,
             "ledger_id": state.ledger_id.hex(),
             "storage_free_kib": state.storage_free_kib,
         }
-    known = {int(opcode): name for opcode, name in KINDS.items()}
+    kinds = {int(opcode): name for opcode, name in KINDS.items()}
     document["capabilities"] = [
-        known.get(opcode, f"0x{opcode:04x}") for opcode, _schema in state.capabilities
+        kinds.get(opcode, f"0x{opcode:04x}") for opcode, _schema in state.capabilities
     ]
     document["faults"] = list(state.faults)
     document["state"] = {

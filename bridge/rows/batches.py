@@ -20,11 +20,13 @@ from bridge.ingest import (
     VerifiedHello,
 )
 from bridge.ledger import Ledger, Place
-from bridge.projection import EntryKey, LedgerKey, Workspace
 from bridge.rows.commands import load_commands, load_open_commands, write_command
 from bridge.rows.letters import write_letters
-from bridge.rows.statements import chunks, insert_new, upsert
+from bridge.rows.outbox import write_outbox
+from bridge.rows.statements import chunks, upsert
+from bridge.rows.vehicles import load_vehicles, write_vehicles
 from bridge.vehicle import VehicleState
+from bridge.workspace import EntryKey, LedgerKey, Workspace
 from protocol.identity import VehicleId
 from protocol.result import Result
 
@@ -106,20 +108,6 @@ def load(
     return space
 
 
-def load_vehicles(
-    connection: Connection, vehicle_ids: Iterable[VehicleId]
-) -> dict[VehicleId, VehicleState]:
-    """Return what is known of these vehicles; unknown ones are missing."""
-    table = schema.vehicles
-    found = {}
-    for chunk in chunks(str(vehicle_id) for vehicle_id in vehicle_ids):
-        query = select(table).where(table.c.vehicle_id.in_(chunk))
-        for row in connection.execute(query):
-            state = msgspec.json.decode(row.state, type=VehicleState)
-            found[VehicleId.from_text(row.vehicle_id)] = state
-    return found
-
-
 def _load_ledgers(
     connection: Connection, keys: Iterable[LedgerKey]
 ) -> dict[LedgerKey, Ledger]:
@@ -172,27 +160,15 @@ def write(
     """Write what a batch leaves behind; all of it, or nothing with the transaction."""
     _write_frames(connection, space, now)
     _write_ledgers(connection, space, before, now)
-    vehicles = [
-        {"vehicle_id": str(vehicle_id), "state": msgspec.json.encode(state)}
-        for vehicle_id, state in space.vehicles.items()
-        if before.vehicles.get(vehicle_id) is not state
-    ]
-    if vehicles:
-        connection.execute(upsert(connection, schema.vehicles), vehicles)
-    if space.outbox:
-        events = [
-            {
-                "event_id": event.event_id,
-                "vehicle_id": str(event.vehicle_id),
-                "type": event.type,
-                "body": event.body,
-                "created_ms": now,
-            }
-            for event in space.outbox
-        ]
-        # An alarm may be raised again by the same facts; it is told once.
-        unique = insert_new(connection, schema.outbox, unique=["event_id"])
-        connection.execute(unique, events)
+    write_vehicles(
+        connection,
+        {
+            vehicle_id: state
+            for vehicle_id, state in space.vehicles.items()
+            if before.vehicles.get(vehicle_id) is not state
+        },
+    )
+    write_outbox(connection, space.outbox, now=now)
     _write_rentals(connection, space, now)
     _write_telemetry(connection, space, now)
     write_letters(connection, space.dead, now=now)

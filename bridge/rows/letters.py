@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, delete, insert, select
 
 from bridge import schema
-from bridge.projection import DeadLetter, LetterKind
+from bridge.workspace import DeadLetter, LetterKind
 
 LETTERS_LIMIT: Final = 10_000
 """Dead letters kept: 40 MB at most, so that a forger cannot fill the disk."""

@@ -1,12 +1,13 @@
 """Rows of the outbox, of the sinks' cursors, and of what a sink gave up."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
 from bridge import schema
-from bridge.rows.statements import upsert
+from bridge.cloud_event import OutboxEvent
+from bridge.rows.statements import insert_new, upsert
 from protocol.identity import VehicleId
 
 _OUTBOX = schema.outbox
@@ -29,6 +30,28 @@ class OutboxRow:
     """The CloudEvent in JSON."""
     created_ms: int
     """UTC ms when it was stored."""
+
+
+def write_outbox(
+    connection: Connection, events: Sequence[OutboxEvent], *, now: int
+) -> None:
+    """Put events behind those that wait.
+
+    An alarm may be raised again by the same facts; it is told once.
+    """
+    rows = [
+        {
+            "event_id": event.event_id,
+            "vehicle_id": str(event.vehicle_id),
+            "type": event.type,
+            "body": event.body,
+            "created_ms": now,
+        }
+        for event in events
+    ]
+    if rows:
+        unique = insert_new(connection, _OUTBOX, unique=["event_id"])
+        connection.execute(unique, rows)
 
 
 def outbox_after(connection: Connection, position: int, limit: int) -> list[OutboxRow]:

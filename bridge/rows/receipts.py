@@ -7,7 +7,8 @@ from typing import Final
 from sqlalchemy import Connection, select, update
 
 from bridge import cloud_event, schema
-from bridge.rows.statements import insert_new, upsert
+from bridge.rows.outbox import write_outbox
+from bridge.rows.statements import upsert
 from protocol.identity import VehicleId
 
 GAP_ALARM_MS: Final = 60_000
@@ -66,15 +67,7 @@ def tell_gaps(connection: Connection, fleet_id: bytes, now: int) -> bool:
             fleet_id=fleet_id,
             now=now,
         )
-        connection.execute(
-            insert_new(connection, schema.outbox, unique=["event_id"]).values(
-                event_id=alarm.event_id,
-                vehicle_id=row.vehicle_id,
-                type=alarm.type,
-                body=alarm.body,
-                created_ms=now,
-            )
-        )
+        write_outbox(connection, [alarm], now=now)
         connection.execute(
             update(table)
             .where(

@@ -129,7 +129,8 @@ def test_every_type_of_event_is_told() -> None:
         cloud_event.BROKEN_TYPE,
         cloud_event.GAP_TYPE,
         cloud_event.REPLACED_TYPE,
-        cloud_event.REPLACED_TYPE,
+        cloud_event.ONLINE_TYPE,
+        cloud_event.OFFLINE_TYPE,
     }
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from bridge import projection, store
+from bridge.cloud_event import REPLACED_TYPE
 from bridge.errors import StoreError
-from bridge.projection import LetterKind
 from bridge.vehicle import LOST_LEDGERS
+from bridge.workspace import LetterKind, Workspace
 from certs.fleet import FleetDirectory
 from certs.vehicle import issue_vehicles, random_vehicle_id
 from protocol.codes import AccessMeans, Code, FrameClass
@@ -275,7 +276,7 @@ async def test_a_frame_that_this_program_cannot_digest_is_kept_and_stops_nobody(
     poison = replace(STARTED, rental_id=bytes(15) + b"\7")
     real = projection.absorb
 
-    def defect(space: projection.Workspace, record: object, *, now: int) -> None:
+    def defect(space: Workspace, record: object, *, now: int) -> None:
         body = getattr(record, "body", None)
         if body == poison:
             raise ZeroDivisionError
@@ -349,7 +350,8 @@ async def test_a_car_that_lost_its_flash_is_told_of_and_can_be_commanded_again(
         "freefloat.rental.started",
         "freefloat.ledger.replaced",
     ]
-    alarm = json.loads((await world.store.outbox_after(1, 1))[0].body)
+    rows = await world.store.outbox_after(0, 10)
+    [alarm] = [json.loads(r.body) for r in rows if r.type == REPLACED_TYPE]
     assert alarm["data"]["ledger_id"] == b"new disk".hex()
     assert RENTAL.hex() in alarm["data"]["detail"]
 

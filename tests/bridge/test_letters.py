@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge.projection import LetterKind
 from bridge.rows.letters import StoredLetter
+from bridge.workspace import LetterKind
 from certs.fleet import FleetDirectory
 from protocol.codes import AccessMeans, Code, FrameClass
 from protocol.errors import DecodeError

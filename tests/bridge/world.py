@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from cryptography import x509
 
+from bridge.cloud_event import OFFLINE_TYPE, ONLINE_TYPE
 from bridge.commands import CommandRecord, Sendings
 from bridge.dispatch import Dispatcher
 from bridge.intake import Intake
@@ -45,6 +46,9 @@ NOW_MS: Final = 1_800_000_000_000
 
 BOOT_MS: Final = 5_000_000
 """What every car's clock shows at `NOW_MS`."""
+
+
+PRESENCE: Final = frozenset({ONLINE_TYPE, OFFLINE_TYPE})
 
 
 class World:
@@ -191,6 +195,10 @@ class World:
         return state
 
     async def events(self) -> list[str]:
+        """Return the types of what ledgers told; cars that come and go are left out."""
+        return [kind for kind in await self.all_events() if kind not in PRESENCE]
+
+    async def all_events(self) -> list[str]:
         """Return the types of everything in the outbox."""
         return [row.type for row in await self.store.outbox_after(0, 1000)]
 

@@ -1,0 +1,193 @@
+"""What one batch found, and what it leaves behind: values only.
+
+`bridge.rows.batches` loads a `Workspace`, `bridge.projection` folds records into it,
+and `bridge.rows.batches` writes what changed, all in one transaction.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum, unique
+from typing import Self
+
+import msgspec
+
+from bridge import cloud_event
+from bridge.cloud_event import Json, OutboxEvent
+from bridge.commands import CommandRecord
+from bridge.ingest import Verified, VerifiedEntry, VerifiedTelemetry
+from bridge.ledger import Ledger
+from bridge.vehicle import VehicleState
+from protocol.frame import Frame
+from protocol.identity import VehicleId
+from protocol.receipt import Reject
+from protocol.topic import topic_of
+
+LedgerKey = tuple[VehicleId, bytes]
+"""Vehicle and ledger id."""
+
+EntryKey = tuple[VehicleId, bytes, int]
+"""Vehicle, ledger id and sequence: unique in the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRow:
+    """An entry to be stored."""
+
+    key: EntryKey
+    """Where it stands."""
+    entry: VerifiedEntry
+    """What it is."""
+
+
+@unique
+class LetterKind(StrEnum):
+    """Why bytes are kept aside; `bridge.letters` says what can be done about it."""
+
+    UNVERIFIED = "unverified"
+    """Not proved to be of a vehicle of this fleet."""
+    RETAINED = "retained"
+    """A broker had kept it; never believed, whoever signed it (L9)."""
+    FORK = "fork"
+    """Another entry with this sequence is stored."""
+    CROWDED = "crowded"
+    """Too many entries are held beyond a gap."""
+    REFUSED = "refused"
+    """An entry whose body is wrong; the car was told by receipt."""
+    REGRESSED = "regressed"
+    """A HELLO that is older than the newest one."""
+    FOREIGN = "foreign"
+    """A result for other bytes than were signed."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Bytes that are kept and not believed, or kept beside what they contradict."""
+
+    kind: LetterKind
+    """Why, for programs."""
+    topic: str
+    """Where they came."""
+    data: bytes
+    """As received."""
+    reason: str
+    """Why, for people."""
+
+    @classmethod
+    def of(cls, kind: LetterKind, frame: Frame, reason: str) -> Self:
+        """Return the letter of a verified frame."""
+        header = frame.header
+        topic = topic_of(header.vehicle_id, header.frame_class)
+        return cls(kind, topic, frame.data, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class RentalRow:
+    """What is known of a rental."""
+
+    vehicle_id: VehicleId
+    """The car that says so."""
+    rental_id: bytes
+    """16 bytes."""
+    state: str
+    """reserved, running, ended, cancelled or expired."""
+    seq: int
+    """Sequence of the entry that says so."""
+    ledger_id: bytes
+    """8 bytes: its ledger."""
+    report: dict[str, Json] | None
+    """The report, once it has ended."""
+
+
+@dataclass(slots=True)
+class Workspace:
+    """What a batch found, and what it leaves behind."""
+
+    fleet_id: bytes
+    """16 bytes."""
+    fetch: Callable[[EntryKey], bytes]
+    """Returns a stored entry's frame."""
+    vehicles: dict[VehicleId, VehicleState] = field(default_factory=dict)
+    """Every vehicle of the batch; changed ones are written back."""
+    ledgers: dict[LedgerKey, Ledger] = field(default_factory=dict)
+    """Every ledger of the batch; changed ones are written back."""
+    known: dict[EntryKey, bytes] = field(default_factory=dict)
+    """Hashes of entries that are stored already."""
+    refused: set[EntryKey] = field(default_factory=set)
+    """Those of them that were refused for good."""
+    commands: dict[bytes, CommandRecord] = field(default_factory=dict)
+    """Commands that results name, and the open ones of cars that said HELLO."""
+
+    frames: list[FrameRow] = field(default_factory=list)
+    """To store."""
+    released: list[EntryKey] = field(default_factory=list)
+    """Told now; some were stored by this batch and some before."""
+    reread: list[EntryKey] = field(default_factory=list)
+    """Refused before and understood now."""
+    outbox: list[OutboxEvent] = field(default_factory=list)
+    """To tell, in this order."""
+    dead: list[DeadLetter] = field(default_factory=list)
+    """To keep aside."""
+    telemetry: list[VerifiedTelemetry] = field(default_factory=list)
+    """To keep for a while."""
+    rentals: dict[tuple[VehicleId, bytes], RentalRow] = field(default_factory=dict)
+    """To write over what was known."""
+    receipts: dict[LedgerKey, list[Reject]] = field(default_factory=dict)
+    """Ledgers that get a receipt, with what is refused for good."""
+    changed_commands: dict[bytes, CommandRecord] = field(default_factory=dict)
+    """To write back."""
+    notes: list[str] = field(default_factory=list)
+    """For each record, in order, what became of it; empty for nothing special."""
+
+
+def change(space: Workspace, record: CommandRecord) -> None:
+    """Note a changed command."""
+    space.commands[record.command_id] = record
+    space.changed_commands[record.command_id] = record
+
+
+def raise_alarm(
+    space: Workspace,
+    kind: str,
+    key: EntryKey,
+    detail: str,
+    *,
+    now: int,
+    evidence: bytes = b"",
+) -> None:
+    """Tell consumers what somebody has to look at; once for the same fact."""
+    vehicle_id, ledger_id, seq = key
+    space.outbox.append(
+        cloud_event.alarm(
+            kind,
+            vehicle_id,
+            ledger_id=ledger_id,
+            seq=seq,
+            detail=detail,
+            evidence=evidence,
+            fleet_id=space.fleet_id,
+            now=now,
+        )
+    )
+
+
+def hear(space: Workspace, record: Verified, now: int) -> VehicleState:
+    """Note that a vehicle was heard; return it as it is then."""
+    header = record.frame.header
+    vehicle = space.vehicles.get(header.vehicle_id, VehicleState())
+    vehicle = vehicle.heard(header, now=now)
+    space.vehicles[header.vehicle_id] = vehicle
+    return vehicle
+
+
+def tell_presence(space: Workspace, vehicle_id: VehicleId, now: int) -> None:
+    """Tell consumers that a car came or went, if they think otherwise."""
+    vehicle = space.vehicles.get(vehicle_id)
+    if vehicle is None:
+        return
+    is_online = vehicle.is_online(now=now)
+    if is_online is vehicle.presence.is_told_online:
+        return
+    event = cloud_event.presence(vehicle_id, vehicle, fleet_id=space.fleet_id, now=now)
+    space.outbox.append(event)
+    told = vehicle.presence.told(is_online=is_online)
+    space.vehicles[vehicle_id] = msgspec.structs.replace(vehicle, presence=told)
