@@ -15,12 +15,14 @@ from typing import Final
 
 from gateway.core.ledger import SealedEntry
 from gateway.ports import Commit, RandomBytes, Stored, StoreError
+from gateway.storage.head_note import NOTE_SUFFIXES
 from gateway.storage.ledger_store import LedgerStore
+from gateway.storage.signer import Signer
 from gateway.storage.worker import ThreadWorker
 from protocol.codes import Code
 
-_SUFFIXES: Final = ("", "-wal", "-journal", "-shm")
-"""What SQLite keeps beside a database file (sqlite.org/tempfiles.html)."""
+_SUFFIXES: Final = ("", "-wal", "-journal", "-shm", *NOTE_SUFFIXES)
+"""What SQLite (sqlite.org/tempfiles.html) and the store keep beside the file."""
 
 
 class MainsStore:
@@ -29,13 +31,20 @@ class MainsStore:
     Args:
         path: the ledger's file.
         random_bytes: gives a new ledger its id.
+        signer: who signs the entries.
     """
 
-    def __init__(self, path: Path, *, random_bytes: RandomBytes) -> None:
+    def __init__(
+        self, path: Path, *, random_bytes: RandomBytes, signer: Signer
+    ) -> None:
         """Keep the path; nothing is opened."""
         self._path = path
         self._worker = ThreadWorker("emulated-ledger")
-        self._store = LedgerStore(path, worker=self._worker, random_bytes=random_bytes)
+        # Without a marker in the identity directory: whoever deletes the data of an
+        # emulated car wants a new one.
+        self._store = LedgerStore(
+            path, worker=self._worker, random_bytes=random_bytes, signer=signer
+        )
         self._disk: dict[str, bytes] | None = None
 
     @property
@@ -90,6 +99,20 @@ class MainsStore:
         """Return up to `limit` stored entries from sequence `first` on."""
         self._require_power()
         return await self._store.entries(first, limit)
+
+    async def release_salvaged(self, ledger_id: bytes, upto: int) -> None:
+        """Free entries of an older ledger.
+
+        Raises:
+            StoreError: nothing changed.
+        """
+        self._require_power()
+        await self._store.release_salvaged(ledger_id, upto)
+
+    async def configuration(self, kind: int) -> bytes | None:
+        """Return the body in force of this kind."""
+        self._require_power()
+        return await self._store.configuration(kind)
 
     def hash_at(self, seq: int) -> bytes | None:
         """Return the hash of an entry that has no receipt yet."""

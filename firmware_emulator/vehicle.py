@@ -23,7 +23,7 @@ from firmware_emulator.devices import EmulatedDevices
 from firmware_emulator.errors import StepError
 from firmware_emulator.link import LOOPBACK, CuttableLink
 from firmware_emulator.power import MainsStore
-from gateway.bootstrap import Gateway, build_gateway
+from gateway.bootstrap import Gateway, build_gateway, signer_of
 from gateway.ports import RandomBytes, StoreError
 from gateway.runtime.known_floor import KnownFloor
 from gateway.storage.identity import Identity, load_identity
@@ -263,7 +263,11 @@ class EmulatedVehicle:
 
     def _switch_on(self) -> None:
         devices = self.devices
-        self._store = MainsStore(self.data / LEDGER, random_bytes=self._random_bytes)
+        self._store = MainsStore(
+            self.data / LEDGER,
+            random_bytes=self._random_bytes,
+            signer=signer_of(self._identity),
+        )
         self.gateway = build_gateway(
             self._identity,
             store=self._store,

@@ -30,6 +30,7 @@ from gateway.runtime.standing import Persona
 from gateway.runtime.step import Observer, ignore
 from gateway.storage.identity import Identity
 from gateway.storage.ledger_store import LedgerStore
+from gateway.storage.signer import Signer
 from gateway.storage.vault import SealedVault
 from gateway.storage.worker import ThreadWorker
 from gateway.uplink.link import LinkFactory
@@ -157,7 +158,13 @@ def build_gateway(
             renewal.close()
 
     if isinstance(store, Path):
-        store = LedgerStore(store, worker=worker("ledger"), random_bytes=random_bytes)
+        store = LedgerStore(
+            store,
+            worker=worker("ledger"),
+            random_bytes=random_bytes,
+            signer=signer_of(identity),
+            marker=identity.ledger_marker,
+        )
     if vault is None:
         vault = SealedVault(
             identity.sealing_key,
@@ -201,6 +208,13 @@ def build_gateway(
         boot_mark=boot_mark,
         renewal=renewal,
         close=close,
+    )
+
+
+def signer_of(identity: Identity) -> Signer:
+    """Return who signs the entries of this car."""
+    return Signer(
+        identity.vehicle_id, identity.fleet_id, (identity.signing_key.verify_key,)
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from gateway.core.acceptance import JournalRecord
+from gateway.core.configuration import Active, Complete
 from gateway.core.events import Event, PinVerdict
 from gateway.core.ledger import LedgerHead, SealedEntry
 from gateway.core.moment import Moment
@@ -160,6 +161,18 @@ class Commit:
     """New ledger entries, in order; a result closes its journal record."""
     accepted: AcceptedCommand | None
     """A new journal record."""
+    configuration: Complete | None = None
+    """A body that comes into force with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a ledger began in place of: its car had one before, which was lost."""
+
+    previous: LedgerHead
+    """The old ledger's head as far as it is known; zeros for what is not."""
+    reason: int
+    """1 lost, 2 damaged, 3 put back from an old copy (LEDGER_RESET's field)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +191,12 @@ class Stored:
     """Whether the machine has kept running since the last commit."""
     journal: tuple[JournalRecord, ...]
     """At least the last 256 commands, oldest first."""
+    configurations: tuple[Active, ...] = ()
+    """What is in force."""
+    origin: Origin | None = None
+    """Set if the car had another ledger before this one."""
+    salvaged: tuple[SealedEntry, ...] = ()
+    """Entries of an older, damaged ledger that the fleet has not receipted."""
 
 
 class Store(Protocol):
@@ -186,11 +205,13 @@ class Store(Protocol):
     async def open(self, *, boot_mark: str) -> Stored:
         """Open, count this start durably and return what is held.
 
+        A damaged file is moved aside and a new one begun: see `Stored.origin`.
+
         Args:
             boot_mark: changes with every boot of the machine.
 
         Raises:
-            StoreError: the file cannot be opened or is damaged.
+            StoreError: the file cannot be opened.
         """
 
     async def commit(self, commit: Commit) -> None:
@@ -209,6 +230,20 @@ class Store(Protocol):
 
     async def entries(self, first: int, limit: int) -> Sequence[SealedEntry]:
         """Return up to `limit` stored entries from sequence `first` on, in order."""
+
+    async def release_salvaged(self, ledger_id: bytes, upto: int) -> None:
+        """Free entries of an older ledger that were receipted.
+
+        Raises:
+            StoreError: nothing changed; the next receipt does it again.
+        """
+
+    async def configuration(self, kind: int) -> bytes | None:
+        """Return the body in force of this kind, None if there is none.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
 
     def hash_at(self, seq: int) -> bytes | None:
         """Return the hash of an entry that has no receipt yet, None for any other."""

@@ -151,6 +151,7 @@ class Code(CodeSpace):
     NON_CANONICAL = 0x0304
     TOO_LARGE = 0x0305
     RETAINED = 0x0306
+    BAD_HASH = 0x0307
     # 0x04xx: understood, the car's state does not allow it
     VEHICLE_MOVING = 0x0401
     NOT_PARKED = 0x0402
@@ -177,6 +178,7 @@ class Code(CodeSpace):
     RATE_LIMITED = 0x0602
     STORAGE_FULL = 0x0603
     STORAGE_CORRUPT = 0x0604
+    CONFIG_INCOMPLETE = 0x0605
     # 0x07xx: local only, never sent: answering would help a forger
     BAD_MAGIC = 0x0701
     BAD_VERSION = 0x0702

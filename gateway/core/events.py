@@ -10,6 +10,7 @@ from enum import Enum, unique
 from gateway.core.reading import Reading
 from protocol.codes import Lane
 from protocol.command import Command
+from protocol.event import EventBody
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,17 @@ class DeadlineReached:
     """The instant that `gateway.core.vehicle.next_deadline` named has come."""
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """The shell learned something that belongs in the ledger and decides nothing.
+
+    A configuration, a key, a ledger that began anew.
+    """
+
+    entries: tuple[EventBody, ...]
+    """In order."""
+
+
 Event = (
     AgentStarted
     | CardPresented
@@ -161,4 +173,5 @@ Event = (
     | PinChecked
     | MenuChosen
     | DeadlineReached
+    | Noted
 )

@@ -88,9 +88,9 @@ class Turn:
         mode = next_mode(self.state.mode, trigger)
         self.change(mode=mode, version=(self.state.version + 1) % VERSION_LIMIT)
 
-    def record(self, event: EventBody) -> None:
-        """Write an event to the ledger."""
-        self._events.append(event)
+    def record(self, *events: EventBody) -> None:
+        """Write events to the ledger."""
+        self._events.extend(events)
 
     def act(self, action: Action) -> None:
         """Have something done after the commit."""

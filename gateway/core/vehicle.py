@@ -24,6 +24,7 @@ from gateway.core.events import (
     DeadlineReached,
     Event,
     MenuChosen,
+    Noted,
     PinChecked,
     PinEntered,
     ReaderLost,
@@ -123,7 +124,7 @@ def _expire(turn: Turn, reservation: Reservation) -> None:
     close_unrented(turn)
 
 
-def _take(turn: Turn, event: Event) -> None:  # noqa: C901 - one branch for each event
+def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912 - one for each event
     match event:
         case CardPresented(uid=uid):
             present_card(turn, uid)
@@ -146,6 +147,8 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901 - one branch for each
             pin.take_verdict(turn, event)
         case MenuChosen(choice=choice):
             _choose(turn, choice)
+        case Noted(entries=entries):
+            turn.record(*entries)
         case AgentStarted() | DeadlineReached():
             pass
         case _:

@@ -14,6 +14,7 @@ from typing import Final
 
 from gateway.core.acceptance import Refused
 from gateway.core.actions import AllowEngine, DriveLocks, SendRefusal
+from gateway.core.configuration import Complete
 from gateway.core.events import (
     AgentStarted,
     BoardReported,
@@ -22,6 +23,7 @@ from gateway.core.events import (
     DeadlineReached,
     Event,
     MenuChosen,
+    Noted,
     PinEntered,
 )
 from gateway.core.ledger import LedgerHead, SealedEntry, seal_entry
@@ -54,6 +56,7 @@ from gateway.runtime.standing import Persona, Standing
 from gateway.runtime.step import Observer, Step, ignore
 from protocol.codes import Code, FrameClass
 from protocol.command import SHORT_TTL_MS
+from protocol.event import EventBody
 from protocol.result import Result
 
 SAVE_PERIOD_MS: Final = 60_000
@@ -298,7 +301,27 @@ class Runtime:
                 return Refused(request, action.result.code, action.result.executed)
         return None
 
-    async def _step(self, event: Event, now: Moment) -> Decision:
+    async def note(
+        self,
+        *entries: EventBody,
+        now: Moment,
+        configuration: Complete | None = None,
+    ) -> None:
+        """Write what the shell learned to the ledger, durably; call it from a job.
+
+        Args:
+            entries: in order.
+            now: when.
+            configuration: a body that comes into force in the same transaction.
+
+        Raises:
+            StoreError: nothing of it was kept.
+        """
+        await self._step(Noted(entries), now, configuration)
+
+    async def _step(
+        self, event: Event, now: Moment, configuration: Complete | None = None
+    ) -> Decision:
         decision = handle(self._standing.state, event, now=now)
         if decision.illegal is not None:
             self._log.warning(
@@ -307,7 +330,12 @@ class Runtime:
         entries = self._seal(decision, now)
         if self._must_commit(decision, now):
             await self._store.commit(
-                Commit(decision.state.kept(), entries, _accepted(decision, now))
+                Commit(
+                    decision.state.kept(),
+                    entries,
+                    _accepted(decision, now),
+                    configuration,
+                )
             )
             self._saved_ms = now.boot_ms
         self._adopt(decision, entries, now)

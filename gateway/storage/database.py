@@ -10,7 +10,8 @@ Rule 3: entries never change; the file itself refuses it.
 """
 
 import ctypes
-import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -19,9 +20,11 @@ import apsw
 from gateway.storage.errors import (
     StoreBrokenError,
     StoreDamagedError,
+    StoreForeignError,
     StoreFullError,
     StoreInUseError,
 )
+from gateway.storage.files import sync_directory
 
 SqlValue = int | float | bytes | str | None
 """What SQLite holds; apsw names it in its stubs only."""
@@ -29,7 +32,10 @@ SqlValue = int | float | bytes | str | None
 APPLICATION_ID: Final = 0x46464C31
 """"FFL1" in the file's header: another program's database is not taken for a ledger."""
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+
+_VERSIONS_LIMIT: Final = 1_000
+"""A schema beyond this was never written: the number itself is damaged."""
 
 _FULL: Final = 2
 """What `pragma synchronous` answers for FULL."""
@@ -74,21 +80,49 @@ create table journal (
 ) strict;
 """
 
+_ADDITIONS: Final = {
+    2: """
+alter table vehicle add column state_sum blob;
+create table origin (
+    id integer primary key check (id = 1),
+    previous_ledger_id blob not null check (length(previous_ledger_id) = 8),
+    previous_seq integer not null,
+    previous_hash blob not null check (length(previous_hash) = 32),
+    reason integer not null
+) strict;
+create table salvaged (
+    ledger_id blob not null check (length(ledger_id) = 8),
+    seq integer not null,
+    class integer not null,
+    frame blob not null,
+    hash blob not null check (length(hash) = 32),
+    primary key (ledger_id, seq)
+) strict;
+create table configuration (
+    kind integer primary key,
+    version integer not null,
+    sha256 blob not null check (length(sha256) = 32),
+    body blob not null
+) strict;
+""",
+}
+"""What each version adds to the one before; a file is brought up when it is opened."""
+
 
 def open_database(
     path: Path,
     *,
     vfs: str | None,
     page_limit: int,
-    fresh_vehicle: tuple[SqlValue, ...],
+    fill: Callable[[apsw.Connection], None],
 ) -> apsw.Connection:
-    """Open the file, or make it with a vehicle that has just been built.
+    """Open the file, or make it.
 
     Args:
         path: the file; its directory is made if it does not exist.
         vfs: SQLite's file system; None for the operating system's.
         page_limit: pages that the file may grow to.
-        fresh_vehicle: the row of `vehicle` for a new file.
+        fill: puts the first rows into a new file, in the transaction that makes it.
 
     Raises:
         StoreError: the file cannot be used; a file that existed was not changed.
@@ -100,21 +134,43 @@ def open_database(
     except apsw.Error as error:
         raise typed(error, path) from error
     try:
-        _configure(connection, page_limit)
+        # Exclusive first: it must be in force when the log is first touched.
+        connection.execute("pragma locking_mode = exclusive")
         _require_ours(connection, path)
-        if not value(connection, "pragma user_version"):
-            _create(connection, fresh_vehicle)
+        _configure(connection, page_limit)
+        version = value(connection, "pragma user_version")
+        if version != SCHEMA_VERSION:
+            _bring_up(connection, int(str(version)), fill)
         verdict = value(connection, "pragma quick_check(1)")
     except apsw.Error as error:
-        connection.close(force=True)
+        abandon(connection)
         raise typed(error, path) from error
     except BaseException:
-        connection.close(force=True)
+        abandon(connection)
         raise
     if verdict != "ok":
-        connection.close(force=True)
+        abandon(connection)
         raise StoreDamagedError(_damaged(path, str(verdict)))
     return connection
+
+
+_DAMAGE: Final = (
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.FormatError,
+    # Our statements are right: a column that is not there was renamed by a flipped bit.
+    apsw.SQLError,
+    apsw.ConstraintError,
+    apsw.MismatchError,
+)
+
+
+def abandon(connection: apsw.Connection) -> None:
+    """Close without writing: what is on the disk is read anew, or kept as evidence."""
+    with suppress(apsw.Error):
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    with suppress(apsw.Error):
+        connection.close(force=True)
 
 
 def typed(
@@ -130,7 +186,7 @@ def typed(
         return StoreInUseError(
             f"another process uses the ledger {path}: stop the other gateway"
         )
-    if isinstance(error, apsw.CorruptError | apsw.NotADBError | apsw.FormatError):
+    if isinstance(error, _DAMAGE):
         return StoreDamagedError(_damaged(path, str(error)))
     return StoreBrokenError(
         f"the ledger {path} cannot be read or written ({error}): check the disk, then "
@@ -147,8 +203,8 @@ def value(connection: apsw.Connection, statement: str) -> object:
 
 def _damaged(path: Path, detail: str) -> str:
     return (
-        f"the ledger {path} is damaged ({detail}): keep the file as evidence, move it "
-        "aside and start again; the fleet must close an open rental by hand"
+        f"the ledger {path} is damaged ({detail}); the fleet must close an open rental "
+        "by hand"
     )
 
 
@@ -162,10 +218,10 @@ def _prepare(path: Path) -> None:
         for directory in reversed((path.parent, *path.parent.parents)):
             if not directory.exists():
                 directory.mkdir(mode=0o700)
-                _sync_directory(directory.parent)
+                sync_directory(directory.parent)
         if not path.exists():
             path.touch(mode=0o600)
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
     except OSError as error:
         raise StoreBrokenError(
             f"the ledger {path} cannot be made ({error.strerror}): give its directory "
@@ -173,17 +229,7 @@ def _prepare(path: Path) -> None:
         ) from error
 
 
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _configure(connection: apsw.Connection, page_limit: int) -> None:
-    # Exclusive first: it must be in force when the log is first touched.
-    connection.execute("pragma locking_mode = exclusive")
     connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = full")
     # Checkpoints are made by the store, which looks at how they end.
@@ -218,21 +264,29 @@ def _require_ours(connection: apsw.Connection, path: Path) -> None:
         raise StoreDamagedError(
             f"{path} is another program's database: check the data directory"
         )
-    if version != SCHEMA_VERSION:
-        raise StoreDamagedError(
+    if not isinstance(version, int) or not 1 <= version <= _VERSIONS_LIMIT:
+        raise StoreDamagedError(_damaged(path, f"schema {version}"))
+    if version > SCHEMA_VERSION:
+        raise StoreForeignError(
             f"the ledger {path} has schema {version}, this gateway knows "
             f"{SCHEMA_VERSION}: install the version that wrote it"
         )
 
 
-def _create(connection: apsw.Connection, fresh_vehicle: tuple[SqlValue, ...]) -> None:
+def _bring_up(
+    connection: apsw.Connection,
+    version: int,
+    fill: Callable[[apsw.Connection], None],
+) -> None:
+    """Make a new file, or add what a newer gateway needs, in one transaction."""
     connection.execute("begin immediate")
     try:
-        connection.execute(_SCHEMA)
-        connection.execute(
-            "insert into vehicle values (1, ?, ?, ?, ?, ?, ?, ?, ?)",
-            fresh_vehicle,
-        )
+        if not version:
+            connection.execute(_SCHEMA)
+        for addition in range(max(version, 1) + 1, SCHEMA_VERSION + 1):
+            connection.execute(_ADDITIONS[addition])
+        if not version:
+            fill(connection)
         connection.execute(f"pragma application_id = {APPLICATION_ID}")
         connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
         connection.execute("commit")

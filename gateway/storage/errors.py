@@ -5,8 +5,9 @@
   * `StoreFullError`: no room. Nothing was kept; room may come with the next receipt.
   * `StoreBrokenError`: an I/O error. Whether the last call was kept is known only after
     the file has been opened anew (reliability.md L13); nothing was acted on.
-  * `StoreDamagedError`: what lies in the file is not what was written. A person or the
-    fleet must decide; the file is left as it is.
+  * `StoreDamagedError`: what lies in the file is not what was written. Opening moves
+    such a file aside, as evidence, and begins a new ledger.
+  * `StoreForeignError`: a newer gateway wrote the file; it is left as it is.
   * `StoreInUseError`: another process holds the file.
 """
 
@@ -31,6 +32,14 @@ class StoreBrokenError(StoreError):
 
 class StoreDamagedError(StoreError):
     """The file holds something else than this gateway wrote; it was not changed."""
+
+
+class StoreRestoredError(StoreDamagedError):
+    """The file is an older copy of the ledger; to go on with it would fork it."""
+
+
+class StoreForeignError(StoreError):
+    """A newer gateway wrote the file; it was not changed and is not damaged."""
 
 
 class StoreInUseError(StoreError):

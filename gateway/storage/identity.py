@@ -1,7 +1,8 @@
 """Who this car is: the directory that was copied into it when it was enrolled.
 
 `freefloat certs issue` makes the directory. Nothing here writes, and no message holds
-what a key file holds.
+what a key file holds. The store adds one file, `LEDGER_MARKER`: it belongs to the car
+in which it was written and is never copied into another directory.
 """
 
 import stat
@@ -17,6 +18,9 @@ from protocol.identity import VehicleId
 from protocol.keyfile import parse_sealing_key, parse_signing_key
 from protocol.keys import SigningKey
 from protocol.trust import TrustBundle, open_bundle
+
+LEDGER_MARKER: Final = "ledger-begun"
+"""Name of the file that says that this identity has had a ledger."""
 
 _FILE_LIMIT: Final = 64 * 1024
 """Bytes read of any of these files; the largest, a chain, takes about 3,000."""
@@ -65,6 +69,9 @@ class Identity:
     """Its private key."""
     trust_anchors: Path
     """What the broker's certificate must end in."""
+    ledger_marker: Path | None = None
+    """Written when a ledger begins, so that the loss of the whole data directory is
+    told from a first start; None for none."""
 
 
 def load_identity(directory: Path) -> Identity:
@@ -115,6 +122,7 @@ def load_identity(directory: Path) -> Identity:
         certificate=tls[VehiclePart.TLS_CERTIFICATE],
         certificate_key=tls[VehiclePart.TLS_KEY],
         trust_anchors=tls[VehiclePart.TRUST_ANCHORS],
+        ledger_marker=directory / LEDGER_MARKER,
     )
 
 

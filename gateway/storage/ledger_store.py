@@ -6,23 +6,35 @@ L12). What the fleet has receipted is let go, except the hash that the chain con
 from.
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeVar
 
 import apsw
 
-from gateway.core.acceptance import JournalRecord
+from gateway.core.configuration import Complete
 from gateway.core.ledger import LedgerHead, SealedEntry
-from gateway.core.state import State
 from gateway.ports import Commit, RandomBytes, Stored, StoreError, Worker
-from gateway.storage.chain import require_chain
-from gateway.storage.database import SqlValue, open_database, typed, value
-from gateway.storage.errors import StoreBrokenError, StoreDamagedError, StoreFullError
+from gateway.storage import rows
+from gateway.storage.chain import require_chain, require_signed
+from gateway.storage.database import abandon, open_database, typed, value
+from gateway.storage.errors import (
+    StoreBrokenError,
+    StoreDamagedError,
+    StoreFullError,
+    StoreRestoredError,
+)
+from gateway.storage.files import Files, SystemFiles
+from gateway.storage.head_note import NOTE_PERIOD, HeadNotes, Loss, Note
+from gateway.storage.quarantine import finish_quarantine, quarantine, quarantined
+from gateway.storage.signer import Signer
 from gateway.storage.state_codec import decode_state, encode_state
-from protocol.codes import Code, FrameClass
+from gateway.storage.succession import begin_ledger, require_newest
+from protocol.codes import Code
 from protocol.entry import GENESIS, LEDGER_ID_SIZE, split_entry
 from protocol.frame import parse_frame
 from protocol.result import RESULT
@@ -57,7 +69,11 @@ class LedgerStore:
         random_bytes: gives a new ledger its id.
         limit_kib: how far the file may grow.
         checkpoint_pages: see `CHECKPOINT_PAGES`.
+        signer: who signs the entries; None checks no signature and salvages nothing.
+        marker: file outside the ledger's directory by which the loss of all of it is
+            told from a first start; None for none.
         vfs: SQLite's file system, None for the operating system's.
+        files: the disk that `vfs` is on.
     """
 
     def __init__(
@@ -66,11 +82,21 @@ class LedgerStore:
         *,
         worker: Worker,
         random_bytes: RandomBytes,
+        signer: Signer | None = None,
+        marker: Path | None = None,
         limit_kib: int = LIMIT_KIB,
         checkpoint_pages: int = CHECKPOINT_PAGES,
         vfs: str | None = None,
+        files: Files | None = None,
     ) -> None:
         self._path = path
+        self._signer = signer
+        self._files = SystemFiles() if files is None else files
+        self._notes = HeadNotes(path, self._files, marker)
+        self._noted_seq = 0
+        self._condemned: Note | None = None
+        self._boot_counter = 0
+        self._log = logging.getLogger(__name__)
         self._worker = worker
         self._random_bytes = random_bytes
         self._page_limit = max(limit_kib // 4, 64)
@@ -89,7 +115,9 @@ class LedgerStore:
         """Open, count this start durably and return what is held.
 
         May be called again after an I/O error: the file is opened anew and what it
-        holds counts, whatever earlier calls seemed to have kept (L13).
+        holds counts, whatever earlier calls seemed to have kept (L13). A file that is
+        damaged, or older than its own note of the head, is moved aside and kept, and a
+        new ledger begins (reliability.md row 5).
 
         Raises:
             StoreError: see `gateway.storage.errors`; an existing file is unchanged.
@@ -127,6 +155,26 @@ class LedgerStore:
             lambda: self._guarded(lambda: self._entries(first, limit))
         )
 
+    async def release_salvaged(self, ledger_id: bytes, upto: int) -> None:
+        """Free entries of an older ledger that were receipted.
+
+        Raises:
+            StoreError: nothing changed.
+        """
+        await self._worker.run(
+            lambda: self._guarded(lambda: self._release_salvaged(ledger_id, upto))
+        )
+
+    async def configuration(self, kind: int) -> bytes | None:
+        """Return the body in force of this kind, None if there is none.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        return await self._worker.run(
+            lambda: self._guarded(lambda: self._configuration(kind))
+        )
+
     async def dead_letters(self) -> Sequence[tuple[SealedEntry, Code]]:
         """Return the rejected entries that are kept, with the fleet's reasons."""
         return await self._worker.run(lambda: self._guarded(self._dead_letters))
@@ -146,46 +194,98 @@ class LedgerStore:
     # -- in the worker ------------------------------------------------------------
 
     def _open(self, boot_mark: str) -> Stored:
+        try:
+            return self._open_file(boot_mark)
+        except StoreDamagedError as error:
+            restored = isinstance(error, StoreRestoredError)
+            aside = self._condemn(Loss.RESTORED if restored else Loss.CORRUPT)
+            self._log.error(
+                "= %s; the file is kept as %s and a new ledger begins", error, aside
+            )
+        return self._open_file(boot_mark)
+
+    def _open_file(self, boot_mark: str) -> Stored:
         self._close()
         self._broken = None
-        fresh = (
-            encode_state(State()),
-            self._random_bytes(LEDGER_ID_SIZE),
-            0, GENESIS, 0, GENESIS, 0, "",
-        )  # fmt: skip
+        note = self._notes.read() if self._condemned is None else self._condemned
+        try:
+            finish_quarantine(self._files, self._path)
+        except OSError as error:
+            raise self._broken_by(error) from error
         connection = open_database(
             self._path,
             vfs=self._vfs,
             page_limit=self._page_limit,
-            fresh_vehicle=fresh,
+            fill=lambda new: self._begin(new, note),
         )
         self._connection = connection
         connection.set_wal_hook(self._note_log)
         try:
-            return self._guarded(lambda: self._load(boot_mark))
-        except StoreError:
-            self._broken = f"the ledger {self._path} could not be loaded"
-            self._close()
+            return self._guarded(lambda: self._load(boot_mark, note))
+        except (TypeError, ValueError) as error:
+            # A number that is no code, a text where bytes were.
+            self._broken = str(error)
+            raise StoreDamagedError(f"a row is not what was written: {error}") from None
+        except StoreError as error:
+            self._broken = str(error)
             raise
+        finally:
+            if self._broken is not None:
+                self._close()
 
-    def _load(self, boot_mark: str) -> Stored:
+    def _condemn(self, loss: Loss) -> Path:
+        """Move the file aside; what is known of it stays in the note."""
+        note = self._notes.read()
+        if note is None:
+            note = Note(bytes(LEDGER_ID_SIZE), 0, GENESIS, 0)
+        self._condemned = replace(note, condemned=loss)
+        self._notes.write(self._condemned)
+        try:
+            return quarantine(self._files, self._path)
+        except OSError as error:
+            raise self._broken_by(error) from error
+
+    def _broken_by(self, error: OSError) -> StoreBrokenError:
+        self._broken = f"the ledger {self._path} cannot be moved aside ({error})"
+        return StoreBrokenError(f"{self._broken}: check the disk, then start again")
+
+    def _begin(self, connection: apsw.Connection, note: Note | None) -> None:
+        begin_ledger(
+            connection,
+            self._random_bytes(LEDGER_ID_SIZE),
+            note,
+            quarantined=quarantined(self._files, self._path),
+            vfs=self._vfs,
+            signer=self._signer,
+        )
+
+    def _load(self, boot_mark: str, note: Note | None) -> Stored:
         connection = self._open_connection
         (row,) = connection.execute(
             "select state, ledger_id, head_seq, head_hash, receipted, receipted_hash, "
-            "boot_counter, boot_mark from vehicle"
+            "boot_counter, boot_mark, state_sum from vehicle"
         )
         state, ledger_id, head_seq, head_hash = row[:4]
-        receipted, receipted_hash, boot_counter, last_mark = row[4:]
+        receipted, receipted_hash, boot_counter, last_mark, state_sum = row[4:]
+        if state_sum is not None and state_sum != rows.state_sum(state):
+            raise StoreDamagedError("the stored state is not what was written")
         head = LedgerHead(ledger_id, head_seq, head_hash)
         kept = self._unreceipted(receipted)
         require_chain(kept, head, receipted=receipted, receipted_hash=receipted_hash)
+        if self._signer is not None:
+            require_signed(kept, self._signer)
+        if note is not None:
+            require_newest(head, boot_counter, note)
         stored = Stored(
             state=decode_state(state),
             head=head,
             receipted=receipted,
             boot_counter=boot_counter + 1,
             same_boot=last_mark == boot_mark,
-            journal=tuple(self._journal()),
+            journal=tuple(rows.journal(connection)),
+            configurations=tuple(rows.configurations(connection)),
+            origin=rows.origin(connection),
+            salvaged=tuple(rows.salvaged(connection)),
         )
         with self._transaction():
             connection.execute(
@@ -194,28 +294,39 @@ class LedgerStore:
         # The mark says on which boot's clock the stored state counts, so it changes
         # with the state: a start that fails before its first commit carried nothing
         # over, and the next one must (I-28).
+        self._condemned = None
         self._boot_mark = boot_mark
+        self._boot_counter = stored.boot_counter
         self._head, self._receipted = head, receipted
         self._hashes = {entry.seq: entry.hash for entry in kept}
+        self._note_head()
+        if not self._notes.mark(self._note):
+            self._log.warning(
+                "= the ledger's marker cannot be written: the loss of the whole data "
+                "directory would be taken for a first start"
+            )
         self._measure()
         return stored
 
+    @property
+    def _note(self) -> Note:
+        head = self._head
+        return Note(head.ledger_id, head.seq, head.hash, self._boot_counter)
+
+    def _note_head(self) -> None:
+        """Note what is durable by now; see `gateway.storage.head_note`."""
+        if self._notes.write(self._note):
+            self._noted_seq = self._head.seq
+
     def _unreceipted(self, receipted: int) -> list[SealedEntry]:
-        rows = self._open_connection.execute(
+        found = self._open_connection.execute(
             "select seq, class, frame, hash, request_id from entry where seq > ?1 "
             "union all "
             "select seq, class, frame, hash, request_id from dead_letter "
             "where seq > ?1 order by seq",
             (receipted,),
         )
-        return [_entry(row) for row in rows]
-
-    def _journal(self) -> Iterator[JournalRecord]:
-        rows = self._open_connection.execute(
-            "select msg_id, request_hash, result, code from journal order by place"
-        )
-        for msg_id, request_hash, result, code in rows:
-            yield JournalRecord(msg_id, request_hash, result, Code(code))
+        return [rows.entry(row) for row in found]
 
     def _commit(self, commit: Commit) -> None:
         connection = self._open_connection
@@ -243,14 +354,26 @@ class LedgerStore:
                     )
                 self._append(entry)
                 head = LedgerHead(head.ledger_id, entry.seq, entry.hash)
+            if commit.configuration is not None:
+                self._activate(commit.configuration)
+            state = encode_state(commit.state)
             connection.execute(
-                "update vehicle set state = ?, head_seq = ?, head_hash = ?, "
-                "boot_mark = ?",
-                (encode_state(commit.state), head.seq, head.hash, self._boot_mark),
+                "update vehicle set state = ?, state_sum = ?, head_seq = ?, "
+                "head_hash = ?, boot_mark = ?",
+                (state, rows.state_sum(state), head.seq, head.hash, self._boot_mark),
             )
         self._head = head
         self._hashes.update((entry.seq, entry.hash) for entry in commit.entries)
+        if head.seq - self._noted_seq >= NOTE_PERIOD:
+            self._note_head()
         self._after_write()
+
+    def _activate(self, complete: Complete) -> None:
+        active = complete.active
+        self._open_connection.execute(
+            "insert or replace into configuration values (?, ?, ?, ?)",
+            (active.kind, active.version, active.sha256, complete.body),
+        )
 
     def _append(self, entry: SealedEntry) -> None:
         self._open_connection.execute(
@@ -311,22 +434,38 @@ class LedgerStore:
         for seq in [seq for seq in self._hashes if seq <= upto]:
             del self._hashes[seq]
         self._receipted = upto
+        self._note_head()
         self._after_write()
 
+    def _release_salvaged(self, ledger_id: bytes, upto: int) -> None:
+        with self._transaction():
+            self._open_connection.execute(
+                "delete from salvaged where ledger_id = ? and seq <= ?",
+                (ledger_id, upto),
+            )
+        self._after_write()
+
+    def _configuration(self, kind: int) -> bytes | None:
+        for (body,) in self._open_connection.execute(
+            "select body from configuration where kind = ?", (kind,)
+        ):
+            return rows.plain_bytes(body)
+        return None
+
     def _entries(self, first: int, limit: int) -> list[SealedEntry]:
-        rows = self._open_connection.execute(
+        found = self._open_connection.execute(
             "select seq, class, frame, hash, request_id from entry where seq >= ? "
             "order by seq limit ?",
             (first, limit),
         )
-        return [_entry(row) for row in rows]
+        return [rows.entry(row) for row in found]
 
     def _dead_letters(self) -> list[tuple[SealedEntry, Code]]:
-        rows = self._open_connection.execute(
+        found = self._open_connection.execute(
             "select seq, class, frame, hash, request_id, code from dead_letter "
             "order by seq"
         )
-        return [(_entry(row[:5]), Code(row[5])) for row in rows]
+        return [(rows.entry(row[:5]), Code(row[5])) for row in found]
 
     def _after_write(self) -> None:
         """Copy a long log into the file, and see what room is left.
@@ -347,7 +486,7 @@ class LedgerStore:
     def _measure(self) -> None:
         connection = self._open_connection
         page_size, used, unused = (
-            _number(value(connection, f"pragma {name}"))
+            rows.number(value(connection, f"pragma {name}"))
             for name in ("page_size", "page_count", "freelist_count")
         )
         pages = self._page_limit - used + unused
@@ -370,9 +509,8 @@ class LedgerStore:
         if connection is None:
             return
         if self._broken is not None:
-            # What is on the disk is read anew; nothing more is written to it before.
-            with suppress(apsw.Error):
-                connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            abandon(connection)
+            return
         with suppress(apsw.Error):
             connection.close(force=True)
 
@@ -409,26 +547,3 @@ class LedgerStore:
                 except apsw.Error as error:
                     self._broken = str(typed(error, self._path))
             raise
-
-
-def _entry(row: tuple[SqlValue, ...]) -> SealedEntry:
-    seq, frame_class, frame, entry_hash, request_id = row
-    return SealedEntry(
-        seq=_number(seq),
-        frame_class=FrameClass(_number(frame_class)),
-        frame=_bytes(frame),
-        hash=_bytes(entry_hash),
-        request_id=None if request_id is None else _bytes(request_id),
-    )
-
-
-def _number(found: object) -> int:
-    if not isinstance(found, int):
-        raise StoreDamagedError(f"a number was expected, found {type(found).__name__}")
-    return found
-
-
-def _bytes(found: object) -> bytes:
-    if not isinstance(found, bytes):
-        raise StoreDamagedError(f"bytes were expected, found {type(found).__name__}")
-    return found

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from gateway.core.state import State
-from gateway.storage.errors import StoreDamagedError
+from gateway.storage.errors import StoreDamagedError, StoreForeignError
 
 STATE_FORMAT: Final = 1
 """Revision of the stored state; a change of `State` raises it and adds a migration."""
@@ -36,15 +36,16 @@ def decode_state(data: bytes) -> State:
     """Read a state.
 
     Raises:
-        StoreDamagedError: another format, or not the bytes of any state. Nothing that
-            was read is in the message: a state holds card digests.
+        StoreDamagedError: not the bytes of any state. Nothing that was read is in the
+            message: a state holds card digests.
+        StoreForeignError: the state has another format.
     """
     try:
         envelope = _ENVELOPE.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise StoreDamagedError("the stored state is not readable JSON") from None
     if envelope.format != STATE_FORMAT:
-        raise StoreDamagedError(
+        raise StoreForeignError(
             f"the stored state has format {envelope.format}, this gateway reads "
             f"{STATE_FORMAT}: install the version that wrote it"
         )

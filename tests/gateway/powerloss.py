@@ -7,10 +7,13 @@ The production store runs on it unchanged, by SQLite's own file system interface
 (reliability.md L11, rows 1, 3 and 4).
 """
 
+import errno
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import apsw
@@ -57,6 +60,8 @@ class Disk:
     def __init__(self) -> None:
         self.files: dict[str, _File] = {}
         self.deleted: dict[str, _File] = {}
+        self.renamed: list[tuple[str, str]] = []
+        """Old and new names that a sync of the directory has not made durable."""
         self.operations = 0
         self.cut_at: int | None = None
         """The operation at which the power goes, and stays, off."""
@@ -88,6 +93,9 @@ class Disk:
             for change in file.unsynced:
                 _survive(image, change, rng)
             found.files[name] = _File(bytearray(image), image)
+        for old, new in reversed(self.renamed):
+            if new in found.files and old not in found.files and rng.random() < 0.5:
+                found.files[old] = found.files.pop(new)
         return found
 
 
@@ -112,6 +120,7 @@ class DiskVfs(apsw.VFS):
 
     def __init__(self, disk: Disk) -> None:
         self.name = f"disk-{next(_NAMES)}"
+        self.files = DiskFiles(disk)
         self._disk = disk
         super().__init__(self.name, "")
 
@@ -137,6 +146,63 @@ class DiskVfs(apsw.VFS):
 
     def xFullPathname(self, name: str) -> str:  # noqa: N802
         return name
+
+
+class DiskFiles:
+    """`gateway.storage.files.Files` on a `Disk`."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    def exists(self, path: Path) -> bool:
+        return str(path) in self._disk.files
+
+    def names(self, directory: Path) -> list[str]:
+        known = (Path(name) for name in self._disk.files)
+        return sorted(path.name for path in known if path.parent == directory)
+
+    def read(self, path: Path, limit: int) -> bytes | None:
+        file = self._disk.files.get(str(path))
+        return None if file is None else bytes(file.cache[:limit])
+
+    def write(self, path: Path, data: bytes) -> None:
+        with _system_errors():
+            self._disk.tick("write", str(path))
+            file = self._disk.files.setdefault(str(path), _File())
+            _put(file.cache, 0, data)
+            file.unsynced.append(_Write(0, bytes(data)))
+            del file.cache[len(data) :]
+            file.unsynced.append(_Truncate(len(data)))
+            self._disk.tick("sync", str(path))
+            file.durable = bytearray(file.cache)
+            file.unsynced.clear()
+
+    def rename(self, path: Path, to: Path) -> None:
+        with _system_errors():
+            self._disk.tick("rename", str(path))
+            self._disk.files[str(to)] = self._disk.files.pop(str(path))
+            self._disk.renamed.append((str(path), str(to)))
+            self._disk.tick("sync", str(to.parent))
+            self._disk.renamed.clear()
+
+    def remove(self, path: Path) -> None:
+        with _system_errors():
+            self._disk.tick("delete", str(path))
+            file = self._disk.files.pop(str(path), None)
+            if file is not None:
+                self._disk.deleted[str(path)] = file
+            self._disk.tick("sync", str(path.parent))
+            self._disk.deleted.clear()
+
+
+@contextmanager
+def _system_errors() -> Iterator[None]:
+    try:
+        yield
+    except apsw.FullError as error:
+        raise OSError(errno.ENOSPC, str(error)) from error
+    except apsw.Error as error:
+        raise OSError(errno.EIO, str(error)) from error
 
 
 class DiskFile:

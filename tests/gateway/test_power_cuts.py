@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 
 from gateway.core.events import Choice
 from gateway.ports import Commit, Store, Stored
+from gateway.storage.head_note import Note
 from gateway.storage.ledger_store import LedgerStore
 from gateway.storage.worker import InlineWorker
 from protocol.codes import Light, RentalMode
@@ -29,7 +30,7 @@ from protocol.content import parse_content
 from protocol.event import RentalEnded
 from protocol.frame import parse_frame
 from tests.gateway.oracle import require_order, require_sound
-from tests.gateway.powerloss import Disk
+from tests.gateway.powerloss import Disk, DiskVfs
 from tests.gateway.world import (
     ALICE,
     LEDGER,
@@ -62,20 +63,28 @@ class TwoTransactionStore(LedgerStore):
 class ImpatientStore(LedgerStore):
     """A planted bug: synchronous=NORMAL does not wait for the log (L11)."""
 
-    def _load(self, boot_mark: str) -> Stored:
+    def _load(self, boot_mark: str, note: Note | None) -> Stored:
         self._open_connection.execute("pragma synchronous = normal")
-        return super()._load(boot_mark)
+        return super()._load(boot_mark, note)
 
 
-def two_transaction_store(vfs: str) -> Store:
+def two_transaction_store(vfs: DiskVfs) -> Store:
     return TwoTransactionStore(
-        LEDGER, worker=InlineWorker(), random_bytes=SeededBytes(0), vfs=vfs
+        LEDGER,
+        worker=InlineWorker(),
+        random_bytes=SeededBytes(0),
+        vfs=vfs.name,
+        files=vfs.files,
     )
 
 
-def impatient_store(vfs: str) -> Store:
+def impatient_store(vfs: DiskVfs) -> Store:
     return ImpatientStore(
-        LEDGER, worker=InlineWorker(), random_bytes=SeededBytes(0), vfs=vfs
+        LEDGER,
+        worker=InlineWorker(),
+        random_bytes=SeededBytes(0),
+        vfs=vfs.name,
+        files=vfs.files,
     )
 
 

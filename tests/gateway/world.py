@@ -29,6 +29,7 @@ from gateway.ports import Store, StoreError, Vault
 from gateway.runtime.step import Step
 from gateway.storage.identity import Identity
 from gateway.storage.ledger_store import LedgerStore
+from gateway.storage.signer import Signer
 from gateway.storage.worker import InlineWorker
 from protocol.codes import Code, LockDefault
 from protocol.command import ANY_VERSION, Reserve
@@ -70,19 +71,27 @@ IDENTITY: Final = Identity(
     trust_anchors=Path("trust-anchors.pem"),
 )
 
-StoreFactory = Callable[[str], Store]
-"""Makes the store on the file system of that name."""
+StoreFactory = Callable[[DiskVfs], Store]
+"""Makes the store on a disk."""
+
+SIGNER: Final = Signer(VEHICLE, FLEET_ID, (VEHICLE_KEY.verify_key,))
+
+MARKER: Final = Path("identity/ledger-marker")
 
 
-def production_store(vfs: str) -> Store:
-    """Return the store of a real car on a file system of SQLite's."""
+def production_store(vfs: DiskVfs) -> Store:
+    """Return the store of a real car on a disk in memory."""
     return LedgerStore(
         LEDGER,
         worker=InlineWorker(),
-        random_bytes=SeededBytes(0),
+        # Another id for each ledger that begins on one disk.
+        random_bytes=SeededBytes(len(vfs.files.names(LEDGER.parent))),
         # Small, so that copying the log into the file happens in every test too.
         checkpoint_pages=12,
-        vfs=vfs,
+        signer=SIGNER,
+        marker=MARKER,
+        vfs=vfs.name,
+        files=vfs.files,
     )
 
 
@@ -155,7 +164,7 @@ class World:
     async def start(self) -> None:
         """Start the gateway on the disk as it is, and let a second pass."""
         self._vfs = DiskVfs(self.disk)
-        self.store = self._make_store(self._vfs.name)
+        self.store = self._make_store(self._vfs)
         self.failure = None
         self._gateway = build_gateway(
             IDENTITY,

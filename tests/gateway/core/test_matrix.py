@@ -20,6 +20,7 @@ from gateway.core.events import (
     DeadlineReached,
     Event,
     MenuChosen,
+    Noted,
     PinChecked,
     PinEntered,
     PinVerdict,
@@ -37,6 +38,7 @@ from protocol.codes import (
     RentalMode,
 )
 from protocol.command import ANY_VERSION, Command, FlashHazards, Ping
+from protocol.event import AgentStarted as AgentStartedEntry
 from protocol.snapshot import NO_RENTAL
 from tests.gateway.core.invariants import require_lawful
 from tests.gateway.core.scene import (
@@ -78,6 +80,7 @@ EVENTS: list[Event] = [
     PinChecked(OTHER_RENTAL, PinVerdict.RIGHT),
     *map(MenuChosen, Choice),
     DeadlineReached(),
+    Noted((AgentStartedEntry(3, FIRMWARE),)),
 ]
 
 COMMANDS: list[Command] = [

@@ -5,8 +5,15 @@ from dataclasses import replace
 import pytest
 
 from gateway.core.actions import AllowEngine, DriveLocks
-from gateway.core.events import Choice, ReaderLost
-from protocol.codes import ClockQuality, Code, Executed, RentalMode, Retry
+from gateway.core.events import Choice, Noted, ReaderLost
+from protocol.codes import (
+    ClockQuality,
+    Code,
+    Executed,
+    FaultKind,
+    RentalMode,
+    Retry,
+)
 from protocol.event import (
     AgentStarted,
     EngineStarted,
@@ -35,6 +42,21 @@ def test_every_start_is_told_in_the_ledger() -> None:
     scene.restart()
 
     assert [told.boot_counter for told in scene.told(AgentStarted)] == [1, 2]
+
+
+def test_what_the_shell_learned_enters_the_ledger_and_decides_nothing() -> None:
+    scene = Scene()
+    before = scene.state.essence()
+
+    decision = scene.happen(
+        Noted((AgentStarted(7, bytes(4)), FaultCleared(FaultKind.READER_GONE)))
+    )
+
+    assert decision.entries == (
+        AgentStarted(7, bytes(4)),
+        FaultCleared(FaultKind.READER_GONE),
+    )
+    assert scene.state.essence() == before
 
 
 def test_a_car_that_has_just_started_shows_no_green_before_it_knows() -> None:
