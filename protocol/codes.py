@@ -71,11 +71,24 @@ class Opcode(CodeSpace):
     LOCK = 0x0102
     ENGINE_RELEASE = 0x0103
     ENGINE_HOLD = 0x0104
+    UNLOCK_AND_ENABLE = 0x0105
+    LOCK_AND_DISABLE = 0x0106
     RESERVE = 0x0201
     CANCEL_RESERVATION = 0x0202
     SET_MODE = 0x0203
+    SET_DEFAULT_MODE = 0x0204
+    PAYMENT_DECISION = 0x0205
+    HANDOVER_OFFER = 0x0206
+    HANDOVER_REQUEST = 0x0207
+    SERVICE = 0x0208
+    GRANT = 0x0209
     FLASH_HAZARDS = 0x0301
+    SHOW_MESSAGE = 0x0302
     PING = 0x0401
+    RESTART = 0x0402
+    REBOOT = 0x0403
+    SNAPSHOT = 0x0404
+    ROTATE_KEY = 0x0501
 
     def __str__(self) -> str:
         return f"0x{self.value:04X} {self.name}"
@@ -106,6 +119,24 @@ class EventType(CodeSpace):
     ENGINE_STOPPED = 0x8113
     AGENT_STARTED = 0x8114
     ENERGY_LOW = 0x8115
+    INSPECTION_DONE = 0x8116
+    DAMAGE_REPORTED = 0x8117
+    CLEANLINESS_RATED = 0x8118
+    PAYMENT_REQUESTED = 0x8119
+    PAYMENT_DECIDED = 0x811A
+    HANDOVER_OFFERED = 0x811B
+    HANDOVER_ACCEPTED = 0x811C
+    HANDOVER_DONE = 0x811D
+    SERVICE_NEEDED = 0x811E
+    SERVICE_CLEARED = 0x811F
+    TAMPER = 0x8120
+    CONFIGURATION_ACTIVATED = 0x8121
+    CONFIGURATION_REFUSED = 0x8122
+    KEY_ROTATED = 0x8123
+    LEDGER_RESET = 0x8124
+    TRUST_CHANGED = 0x8125
+    GRANT_CHANGED = 0x8126
+    SERVICE_MODE = 0x8127
 
     def __str__(self) -> str:
         return f"0x{self.value:04X} {self.name}"
@@ -113,11 +144,12 @@ class EventType(CodeSpace):
 
 @unique
 class FrameType(CodeSpace):
-    """The type field of classes that know one layout only."""
+    """The type field of classes that are neither commands nor events."""
 
     RECEIPT = 0x0001
     RESULT = 0x8001
     TELEMETRY = 0x8201
+    PLACE = 0x8202
     HELLO = 0x8301
 
     def __str__(self) -> str:

@@ -8,8 +8,6 @@ instead of acted on (protocol-design.md 1.2, step 11).
 from dataclasses import dataclass
 from typing import Any, Final
 
-import construct as cs
-
 from protocol.codes import (
     CancelReason,
     Code,
@@ -20,19 +18,40 @@ from protocol.codes import (
     ModeRequest,
     Opcode,
 )
+from protocol.command_field import (
+    CARDS_LIMIT,
+    LANGUAGE,
+    SEALED_LIMIT,
+    for_rental,
+)
 from protocol.errors import DecodeError
 from protocol.layout import (
     ID,
     U8,
-    U32,
+    U16,
     U64,
     Layout,
-    Subcon,
     bytes_up_to,
     code_of,
     ranged,
     reserved,
     sequence_of,
+    text_up_to,
+)
+from protocol.rental_codes import Component
+from protocol.rental_command import (
+    GRANT,
+    HANDOVER_OFFER,
+    HANDOVER_REQUEST,
+    PAYMENT_DECISION,
+    SERVICE,
+    SET_DEFAULT_MODE,
+    Grant,
+    HandoverOffer,
+    HandoverRequest,
+    PaymentDecision,
+    Service,
+    SetDefaultMode,
 )
 
 COMMAND_SCHEMA: Final = 1
@@ -41,14 +60,14 @@ COMMAND_SCHEMA: Final = 1
 ANY_VERSION: Final = 0xFFFF_FFFF
 """Expected state version of a sender that does not mind which."""
 
-CARDS_LIMIT: Final = 4
-"""Cards that one reservation can name (protocol-design.md 6a)."""
-
-SEALED_LIMIT: Final = 256
-"""Bytes of sealed secrets; the sealed form of `protocol.sealing.Secrets` has 109."""
-
 HAZARDS_LIMIT_S: Final = 30
 """Longest hazard blink in seconds (H16)."""
+
+ARGUMENTS_LIMIT: Final = 4
+"""Texts that a message can carry."""
+
+ARGUMENT_LIMIT: Final = 32
+"""Bytes of one of them in UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +184,86 @@ class Ping:
     """16 bytes of the sender's."""
 
 
+@dataclass(frozen=True, slots=True)
+class UnlockAndEnable:
+    """Open the doors and let the engine start without a PIN, in one order."""
+
+    rental_id: bytes
+    """16 bytes."""
+    expected_version: int
+    """State version the sender saw, or `ANY_VERSION`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockAndDisable:
+    """Hold the engine and close the doors, in one order (I-2)."""
+
+    rental_id: bytes
+    """16 bytes."""
+    expected_version: int
+    """State version the sender saw, or `ANY_VERSION`."""
+    lock_mode: LockMode
+    """Default, park, end or plain."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShowMessage:
+    """Show the driver one of the texts that the car has."""
+
+    rental_id: bytes
+    """16 bytes; zeros for an operator's request."""
+    expected_version: int
+    """State version the sender saw, or `ANY_VERSION`."""
+    text_key: int
+    """Which text; the car has it in the customer's language."""
+    arguments: tuple[str, ...]
+    """Up to 4, put into the text in their order."""
+    seconds: int
+    """How long, 1 to 255."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """Start one part of the gateway anew."""
+
+    rental_id: bytes
+    """16 bytes; zeros for an operator's request."""
+    expected_version: int
+    """State version the sender saw, or `ANY_VERSION`."""
+    component: Component
+    """Which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reboot:
+    """Start the computer anew; never in a moving car (I-2)."""
+
+    rental_id: bytes
+    """16 bytes; zeros for an operator's request."""
+    expected_version: int
+    """State version the sender saw, or `ANY_VERSION`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSnapshot:
+    """Ask for a result with the state of now; moves nothing."""
+
+    rental_id: bytes
+    """16 bytes; zeros for an operator's request."""
+    expected_version: int
+    """State version the sender saw, or `ANY_VERSION`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RotateKey:
+    """Ask the car to make itself a new signing key."""
+
+    rental_id: bytes
+    """Zeros."""
+    expected_version: int
+    """State version the sender saw, or `ANY_VERSION`."""
+
+
 Command = (
     Unlock
     | Lock
@@ -175,57 +274,78 @@ Command = (
     | SetMode
     | FlashHazards
     | Ping
+    | UnlockAndEnable
+    | LockAndDisable
+    | SetDefaultMode
+    | PaymentDecision
+    | HandoverOffer
+    | HandoverRequest
+    | Service
+    | Grant
+    | ShowMessage
+    | Restart
+    | Reboot
+    | RequestSnapshot
+    | RotateKey
 )
 
-
-def _for_rental() -> tuple[Subcon, ...]:
-    return ("rental_id" / ID, "expected_version" / U32)
-
-
-_LANGUAGE: Final[Subcon] = cs.ExprValidator(
-    cs.Bytes(2), lambda letters, _c: letters.isalpha() and letters.islower()
-)
-
-UNLOCK: Final = Layout(Unlock, *_for_rental())
+UNLOCK: Final = Layout(Unlock, *for_rental())
 LOCK: Final = Layout(
-    Lock, *_for_rental(), "lock_mode" / code_of(U8, LockMode), reserved(3)
+    Lock, *for_rental(), "lock_mode" / code_of(U8, LockMode), reserved(3)
 )
 ENGINE_RELEASE: Final = Layout(
-    EngineRelease, *_for_rental(), "reason" / code_of(U8, HoldReason), reserved(3)
+    EngineRelease, *for_rental(), "reason" / code_of(U8, HoldReason), reserved(3)
 )
 ENGINE_HOLD: Final = Layout(
-    EngineHold, *_for_rental(), "reason" / code_of(U8, HoldReason), reserved(3)
+    EngineHold, *for_rental(), "reason" / code_of(U8, HoldReason), reserved(3)
 )
 RESERVE: Final = Layout(
     Reserve,
-    *_for_rental(),
+    *for_rental(),
     "reserved_until_ms" / U64,
     "lock_default" / code_of(U8, LockDefault),
-    "language" / _LANGUAGE,
+    "language" / LANGUAGE,
     "cards" / sequence_of(ID, CARDS_LIMIT),
     "sealed" / bytes_up_to(SEALED_LIMIT),
 )
 CANCEL_RESERVATION: Final = Layout(
-    CancelReservation, *_for_rental(), "reason" / code_of(U8, CancelReason), reserved(3)
+    CancelReservation, *for_rental(), "reason" / code_of(U8, CancelReason), reserved(3)
 )
 SET_MODE: Final = Layout(
-    SetMode, *_for_rental(), "request" / code_of(U8, ModeRequest), reserved(3)
+    SetMode, *for_rental(), "request" / code_of(U8, ModeRequest), reserved(3)
 )
 FLASH_HAZARDS: Final = Layout(
     FlashHazards,
-    *_for_rental(),
+    *for_rental(),
     "seconds" / ranged(U8, 1, HAZARDS_LIMIT_S),
     reserved(3),
 )
-PING: Final = Layout(Ping, *_for_rental(), "nonce" / ID)
+PING: Final = Layout(Ping, *for_rental(), "nonce" / ID)
+UNLOCK_AND_ENABLE: Final = Layout(UnlockAndEnable, *for_rental())
+LOCK_AND_DISABLE: Final = Layout(
+    LockAndDisable, *for_rental(), "lock_mode" / code_of(U8, LockMode), reserved(3)
+)
+SHOW_MESSAGE: Final = Layout(
+    ShowMessage,
+    *for_rental(),
+    "text_key" / U16,
+    "arguments" / sequence_of(text_up_to(ARGUMENT_LIMIT), ARGUMENTS_LIMIT),
+    "seconds" / ranged(U8, 1, 0xFF),
+)
+RESTART: Final = Layout(
+    Restart, *for_rental(), "component" / code_of(U8, Component), reserved(3)
+)
+REBOOT: Final = Layout(Reboot, *for_rental())
+SNAPSHOT: Final = Layout(RequestSnapshot, *for_rental())
+ROTATE_KEY: Final = Layout(RotateKey, *for_rental())
 
 
 SHORT_TTL_MS: Final = 10_000
 """Unlock, engine release, hazards, ping: somebody stands at the car and waits."""
 MIDDLE_TTL_MS: Final = 30_000
-"""Lock, hold, modes: late is harmless, but not by minutes."""
+"""Lock, hold, modes, restarts: late is harmless, but not by minutes."""
 LONG_TTL_MS: Final = 60_000
-"""Reserve and cancel: nobody need be at the car."""
+"""Reserve, cancel, payments, handovers, grants: nobody need be at the car."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +372,19 @@ COMMANDS: Final[dict[Opcode, CommandRule]] = {
     Opcode.SET_MODE: CommandRule(SET_MODE, Lane.RENTAL, MIDDLE_TTL_MS),
     Opcode.FLASH_HAZARDS: CommandRule(FLASH_HAZARDS, Lane.SIGNALS, SHORT_TTL_MS),
     Opcode.PING: CommandRule(PING, Lane.DIAGNOSTICS, SHORT_TTL_MS),
+    Opcode.UNLOCK_AND_ENABLE: CommandRule(UNLOCK_AND_ENABLE, Lane.ACCESS, SHORT_TTL_MS),
+    Opcode.LOCK_AND_DISABLE: CommandRule(LOCK_AND_DISABLE, Lane.ACCESS, MIDDLE_TTL_MS),
+    Opcode.SET_DEFAULT_MODE: CommandRule(SET_DEFAULT_MODE, Lane.RENTAL, LONG_TTL_MS),
+    Opcode.PAYMENT_DECISION: CommandRule(PAYMENT_DECISION, Lane.RENTAL, LONG_TTL_MS),
+    Opcode.HANDOVER_OFFER: CommandRule(HANDOVER_OFFER, Lane.RENTAL, LONG_TTL_MS),
+    Opcode.HANDOVER_REQUEST: CommandRule(HANDOVER_REQUEST, Lane.RENTAL, LONG_TTL_MS),
+    Opcode.SERVICE: CommandRule(SERVICE, Lane.RENTAL, LONG_TTL_MS),
+    Opcode.GRANT: CommandRule(GRANT, Lane.RENTAL, LONG_TTL_MS),
+    Opcode.SHOW_MESSAGE: CommandRule(SHOW_MESSAGE, Lane.SIGNALS, LONG_TTL_MS),
+    Opcode.RESTART: CommandRule(RESTART, Lane.DIAGNOSTICS, MIDDLE_TTL_MS),
+    Opcode.REBOOT: CommandRule(REBOOT, Lane.DIAGNOSTICS, MIDDLE_TTL_MS),
+    Opcode.SNAPSHOT: CommandRule(SNAPSHOT, Lane.DIAGNOSTICS, SHORT_TTL_MS),
+    Opcode.ROTATE_KEY: CommandRule(ROTATE_KEY, Lane.TRUST, LONG_TTL_MS),
 }
 """Every opcode of version 1: its payload, its lane and the cap of its life."""
 

@@ -15,6 +15,7 @@ from protocol.event import EventBody, parse_event
 from protocol.frame import Frame, Header
 from protocol.hello import HELLO, Hello
 from protocol.layout import Layout
+from protocol.place import EVENT_PLACE, EventPlace
 from protocol.receipt import RECEIPT, Receipt
 from protocol.result import RESULT, Result
 from protocol.telemetry import TELEMETRY, Telemetry
@@ -22,7 +23,7 @@ from protocol.telemetry import TELEMETRY, Telemetry
 FRAME_SCHEMA: Final = 1
 """Revision of the payload of RESULT, TELEM, HELLO and RECEIPT in protocol version 1."""
 
-Body = Command | EventBody | Result | Telemetry | Hello | Receipt
+Body = Command | EventBody | Result | Telemetry | EventPlace | Hello | Receipt
 
 TYPE_OF_CLASS: Final[dict[FrameClass, FrameType]] = {
     FrameClass.RECEIPT: FrameType.RECEIPT,
@@ -30,7 +31,8 @@ TYPE_OF_CLASS: Final[dict[FrameClass, FrameType]] = {
     FrameClass.TELEM: FrameType.TELEMETRY,
     FrameClass.HELLO: FrameType.HELLO,
 }
-"""The one type of each class that is neither a command nor an event."""
+"""The type of each class that is neither a command nor an event; TELEM knows PLACE
+besides."""
 
 UNDEFINED_CLASSES: Final = frozenset(
     {FrameClass.SYNC, FrameClass.TRUST, FrameClass.DEATH}
@@ -49,7 +51,7 @@ class Content:
     """What it says."""
 
 
-def parse_content(frame: Frame) -> Content:
+def parse_content(frame: Frame) -> Content:  # noqa: PLR0911 - one for each class
     """Decode the payload of a frame; verify the frame first and believe it then.
 
     Raises:
@@ -66,6 +68,8 @@ def parse_content(frame: Frame) -> Content:
         case FrameClass.RESULT:
             link, body = split_entry(payload)
             return Content(link, _parse(header, RESULT, body))
+        case FrameClass.TELEM if header.type == FrameType.PLACE:
+            return Content(None, _parse(header, EVENT_PLACE, payload, FrameType.PLACE))
         case FrameClass.TELEM:
             return Content(None, _parse(header, TELEMETRY, payload))
         case FrameClass.HELLO:
@@ -81,16 +85,21 @@ def parse_content(frame: Frame) -> Content:
             assert_never(header.frame_class)
 
 
-_OneType = Result | Telemetry | Hello | Receipt
+_OneType = Result | Telemetry | EventPlace | Hello | Receipt
 
 
 def _parse(
     header: Header,
-    layout: Layout[Result] | Layout[Telemetry] | Layout[Hello] | Layout[Receipt],
+    layout: Layout[Result]
+    | Layout[Telemetry]
+    | Layout[EventPlace]
+    | Layout[Hello]
+    | Layout[Receipt],
     payload: bytes,
+    kind: FrameType | None = None,
 ) -> _OneType:
     label = header.frame_class.label
-    if header.type != TYPE_OF_CLASS[header.frame_class]:
+    if header.type != (kind or TYPE_OF_CLASS[header.frame_class]):
         raise DecodeError(
             Code.UNKNOWN_OPCODE, f"type 0x{header.type:04X} of class {label}"
         )

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import construct as cs
 
+from protocol import rental_event, vehicle_event
 from protocol.codes import (
     KNOWN_BITS,
     AccessMeans,
@@ -25,6 +26,7 @@ from protocol.codes import (
 )
 from protocol.errors import DecodeError
 from protocol.layout import (
+    FLAG,
     HASH,
     ID,
     PERCENT,
@@ -33,12 +35,34 @@ from protocol.layout import (
     U32,
     U64,
     Layout,
-    Subcon,
     code_of,
     flags_of,
     measured,
     ranged,
     reserved,
+)
+from protocol.place import NO_PLACE
+from protocol.rental_event import (
+    CleanlinessRated,
+    DamageReported,
+    HandoverAccepted,
+    HandoverDone,
+    HandoverOffered,
+    InspectionDone,
+    PaymentDecided,
+    PaymentRequested,
+)
+from protocol.vehicle_event import (
+    ConfigurationActivated,
+    ConfigurationRefused,
+    GrantChanged,
+    KeyRotated,
+    LedgerReset,
+    ServiceCleared,
+    ServiceModeChanged,
+    ServiceNeeded,
+    Tampered,
+    TrustChanged,
 )
 
 EVENT_SCHEMA: Final = 1
@@ -116,6 +140,8 @@ class RentalStarted:
     """Washer fluid, 0 to 100 (C23)."""
     range_km: int | None
     """Residual range."""
+    place_commitment: bytes = NO_PLACE
+    """32 bytes: `protocol.place.commitment_of`, or `NO_PLACE`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +228,8 @@ class Parked:
     """Card or command."""
     odometer_m: int | None
     """Distance ever driven, m."""
+    place_commitment: bytes = NO_PLACE
+    """32 bytes: `protocol.place.commitment_of`, or `NO_PLACE`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +346,8 @@ class RentalEnded:
     """Residual range at the end (N4)."""
     bits: Bits
     """Locks, doors, engine, lights, key and card as read back at the end."""
+    place_commitment: bytes = NO_PLACE
+    """32 bytes: `protocol.place.commitment_of`, or `NO_PLACE`."""
 
 
 MINUTE_MS: Final = 60_000
@@ -331,11 +361,9 @@ def billed_minutes(duration_ms: int) -> int:
     return -(-duration_ms // MINUTE_MS)
 
 
-_FLAG: Final[Subcon] = cs.ExprAdapter(
-    ranged(U8, 0, 1), lambda raw, _c: bool(raw), lambda value, _c: int(value)
-)
 _MEANS: Final = code_of(U8, AccessMeans)
 _RENTAL: Final = "rental_id" / ID
+_PLACE: Final = "place_commitment" / HASH
 
 EVENTS: Final[dict[EventType, Layout[Any]]] = {
     EventType.AGENT_STARTED: Layout(
@@ -363,6 +391,7 @@ EVENTS: Final[dict[EventType, Layout[Any]]] = {
         "energy_pct" / PERCENT,
         "washer_pct" / PERCENT,
         "range_km" / _RANGE,
+        _PLACE,
     ),
     EventType.CARD_REFUSED: Layout(
         CardRefused,
@@ -392,7 +421,12 @@ EVENTS: Final[dict[EventType, Layout[Any]]] = {
         "range_km" / _RANGE,
     ),
     EventType.PARKED: Layout(
-        Parked, _RENTAL, "means" / _MEANS, reserved(3), "odometer_m" / _ODOMETER
+        Parked,
+        _RENTAL,
+        "means" / _MEANS,
+        reserved(3),
+        "odometer_m" / _ODOMETER,
+        _PLACE,
     ),
     EventType.RESUMED: Layout(
         Resumed, _RENTAL, "means" / _MEANS, reserved(3), "parked_ms" / U64
@@ -411,7 +445,7 @@ EVENTS: Final[dict[EventType, Layout[Any]]] = {
         "before_pct" / PERCENT,
         "after_pct" / PERCENT,
         "paid_by" / code_of(U8, PaidBy),
-        "refuelled" / _FLAG,
+        "refuelled" / FLAG,
     ),
     EventType.RENTAL_ENDED: Layout(
         RentalEnded,
@@ -423,7 +457,7 @@ EVENTS: Final[dict[EventType, Layout[Any]]] = {
         "ended_wall_ms" / U64,
         "started_quality" / code_of(U8, ClockQuality),
         "ended_quality" / code_of(U8, ClockQuality),
-        "estimated" / _FLAG,
+        "estimated" / FLAG,
         reserved(1),
         "total_ms" / U64,
         "parking_ms" / U64,
@@ -440,6 +474,7 @@ EVENTS: Final[dict[EventType, Layout[Any]]] = {
         "end_washer_pct" / PERCENT,
         "range_km" / _RANGE,
         "bits" / flags_of(U16, Bits, KNOWN_BITS),
+        _PLACE,
     ),
     EventType.FAULT_RAISED: Layout(
         FaultRaised, "kind" / code_of(U8, FaultKind), reserved(3)
@@ -447,6 +482,24 @@ EVENTS: Final[dict[EventType, Layout[Any]]] = {
     EventType.FAULT_CLEARED: Layout(
         FaultCleared, "kind" / code_of(U8, FaultKind), reserved(3)
     ),
+    EventType.INSPECTION_DONE: rental_event.INSPECTION_DONE,
+    EventType.DAMAGE_REPORTED: rental_event.DAMAGE_REPORTED,
+    EventType.CLEANLINESS_RATED: rental_event.CLEANLINESS_RATED,
+    EventType.PAYMENT_REQUESTED: rental_event.PAYMENT_REQUESTED,
+    EventType.PAYMENT_DECIDED: rental_event.PAYMENT_DECIDED,
+    EventType.HANDOVER_OFFERED: rental_event.HANDOVER_OFFERED,
+    EventType.HANDOVER_ACCEPTED: rental_event.HANDOVER_ACCEPTED,
+    EventType.HANDOVER_DONE: rental_event.HANDOVER_DONE,
+    EventType.SERVICE_NEEDED: vehicle_event.SERVICE_NEEDED,
+    EventType.SERVICE_CLEARED: vehicle_event.SERVICE_CLEARED,
+    EventType.TAMPER: vehicle_event.TAMPER,
+    EventType.CONFIGURATION_ACTIVATED: vehicle_event.CONFIGURATION_ACTIVATED,
+    EventType.CONFIGURATION_REFUSED: vehicle_event.CONFIGURATION_REFUSED,
+    EventType.KEY_ROTATED: vehicle_event.KEY_ROTATED,
+    EventType.LEDGER_RESET: vehicle_event.LEDGER_RESET,
+    EventType.TRUST_CHANGED: vehicle_event.TRUST_CHANGED,
+    EventType.GRANT_CHANGED: vehicle_event.GRANT_CHANGED,
+    EventType.SERVICE_MODE: vehicle_event.SERVICE_MODE,
 }
 """Every event of version 1 and its body."""
 
@@ -472,6 +525,24 @@ EventBody = (
     | RentalEnded
     | FaultRaised
     | FaultCleared
+    | InspectionDone
+    | DamageReported
+    | CleanlinessRated
+    | PaymentRequested
+    | PaymentDecided
+    | HandoverOffered
+    | HandoverAccepted
+    | HandoverDone
+    | ServiceNeeded
+    | ServiceCleared
+    | Tampered
+    | ConfigurationActivated
+    | ConfigurationRefused
+    | KeyRotated
+    | LedgerReset
+    | TrustChanged
+    | GrantChanged
+    | ServiceModeChanged
 )
 
 TYPE_OF: Final[dict[type[object], EventType]] = {

@@ -168,6 +168,11 @@ def measured_within(subcon: Subcon, absent: int, low: int, high: int) -> Subcon:
 PERCENT: Final = measured_within(U8, 0xFF, 0, 100)
 """A level in percent; 255 on the wire means not measured."""
 
+FLAG: Final[Subcon] = cs.ExprAdapter(
+    ranged(U8, 0, 1), lambda raw, _c: bool(raw), lambda value, _c: int(value)
+)
+"""Yes or no."""
+
 
 def reserved(size: int) -> Subcon:
     """Return unnamed bytes that are zero and must be zero."""
@@ -200,3 +205,56 @@ def bytes_up_to(limit: int) -> Subcon:
         lambda parsed, _c: bytes(parsed.data),
         lambda data, _c: {"size": len(data), "data": data},
     )
+
+
+def text_up_to(limit: int) -> Subcon:
+    """Return text of up to `limit` bytes in UTF-8 behind a 16-bit length.
+
+    Control characters are refused: such text is shown at a display and in lists.
+    """
+    return cs.ExprAdapter(
+        bytes_up_to(limit),
+        lambda data, _c: shown_text(data),
+        lambda text, _c: text_bytes(text),
+    )
+
+
+def shown_text(data: bytes) -> str:
+    """Read text that people are shown.
+
+    Raises:
+        ValueError: no UTF-8 in its one form, or with a control character.
+    """
+    text = data.decode("utf-8")
+    if _CONTROL.search(text):
+        raise ValueError("text with a control character")
+    return text
+
+
+def text_bytes(text: str) -> bytes:
+    """Return the bytes of such text.
+
+    Raises:
+        ValueError: it holds a control character or half a surrogate pair.
+    """
+    data = text.encode("utf-8")
+    shown_text(data)
+    return data
+
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""The control characters of Unicode, category Cc."""
+
+
+def letters(size: int, *, upper: bool) -> Subcon:
+    """Return a field of ASCII letters of one case."""
+    wanted = _UPPER if upper else _LOWER
+
+    def fits(data: bytes, _context: object) -> bool:
+        return wanted.fullmatch(data) is not None
+
+    return cs.ExprValidator(cs.Bytes(size), fits)
+
+
+_UPPER: Final = re.compile(rb"[A-Z]+")
+_LOWER: Final = re.compile(rb"[a-z]+")

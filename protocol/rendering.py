@@ -3,22 +3,25 @@
 Rule 1: never fails, whatever the bytes; what is wrong is said on the line, with its
 code. Rule 2: one line of bounded length. Rule 3: no secrets. Ids, digests and hashes
 are shortened, sealed bytes are only counted; a card's digest gives its UID away to
-whoever tries all of them, so it is shortened like the rest.
+whoever tries all of them, so it is shortened like the rest. What people wrote is
+counted, and of a position it is only said that there is one (K25).
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from typing import Any, Final
 
-from protocol.codes import Bits, EventType, FrameClass, FrameType, Lane, Opcode
+from protocol.codes import EventType, FrameClass, FrameType, Lane, Opcode
 from protocol.command import ANY_VERSION
 from protocol.content import TYPE_OF_CLASS, Body, Content, parse_content
 from protocol.errors import DecodeError
 from protocol.event import RentalEnded
 from protocol.frame import FLAG_HISTORICAL, Frame, Header, parse_frame
 from protocol.hello import Hello
+from protocol.place import NO_PLACE, EventPlace
 from protocol.receipt import Receipt
+from protocol.rental_command import Grant
 from protocol.result import Result
 from protocol.snapshot import NO_RENTAL
 from protocol.telemetry import Telemetry
@@ -87,7 +90,7 @@ def _plain(value: object) -> object:  # noqa: PLR0911 - one for each kind
             return value
         case bytes():
             return value.hex()
-        case Bits():
+        case IntFlag():
             return _bit_names(value)
         case IntEnum():
             return value.name
@@ -128,8 +131,8 @@ def _lane_name(lane: int) -> str:
     return Lane(lane).name if lane in set(Lane) else str(lane)
 
 
-def _bit_names(bits: Bits) -> list[str]:
-    return [str(bit.name) for bit in Bits if bit in bits]
+def _bit_names(bits: IntFlag) -> list[str]:
+    return [str(bit.name) for bit in type(bits) if bit in bits]
 
 
 def _short(data: bytes) -> str:
@@ -162,6 +165,10 @@ def _words(body: Body) -> Iterator[str]:
         elif name == "expected_version":
             if value != ANY_VERSION:
                 yield f"if version {value}"
+        elif name == "latitude_e7":
+            yield "a position"
+        elif name == "longitude_e7":
+            pass
         else:
             yield _word(name, value)
 
@@ -180,16 +187,24 @@ def _word(name: str, value: object) -> str:  # noqa: PLR0911 - one for each kind
             return f"{label} {value.name}"
         case int() if unit:
             return f"{label} {_UNITS[unit](value)}"
-        case bytes() if name == "sealed":
-            return f"{len(value)} B sealed"
-        case bytes() if name == "language":
-            return value.decode("ascii")
-        case bytes() if name == "firmware":
-            return f"firmware {_version(value)}"
         case bytes():
-            return f"{label} {_short(value)}"
+            return _bytes_word(name, label, value)
+        case str():
+            return f"{label} of {_count(len(value), 'character')}"
         case _:
             return f"{label} {value}"
+
+
+def _bytes_word(name: str, label: str, value: bytes) -> str:
+    if name == "place_commitment" and value == NO_PLACE:
+        return "no place"
+    if name == "sealed":
+        return f"{len(value)} B sealed"
+    if name in {"language", "currency"}:
+        return value.decode("ascii")
+    if name == "firmware":
+        return f"firmware {_version(value)}"
+    return f"{label} {_short(value)}"
 
 
 def _version(firmware: bytes) -> str:
@@ -243,6 +258,20 @@ def _receipt(receipt: Receipt) -> str:
     )
 
 
+def _grant(grant: Grant) -> str:
+    hours = (grant.not_after_wall_ms - grant.not_before_wall_ms) / 3_600_000
+    return (
+        f"{_rental(grant.rental_id)}, {grant.action.name} grant "
+        f"{_short(grant.grant_id)} for card {_short(grant.card)}, "
+        f"{' '.join(_bit_names(grant.rights)) or 'no right'} for {hours:.1f} h, "
+        f"{len(grant.sealed)} B sealed"
+    )
+
+
+def _event_place(told: EventPlace) -> str:
+    return f"place of entry {told.seq} of ledger {_short(told.ledger_id)}"
+
+
 def _telemetry(telemetry: Telemetry) -> str:
     if not telemetry.samples:
         return "no samples"
@@ -256,10 +285,12 @@ def _telemetry(telemetry: Telemetry) -> str:
 
 
 _SENTENCES: Final[dict[type[object], Callable[[Any], str]]] = {
+    Grant: _grant,
     RentalEnded: _rental_ended,
     Result: _result,
     Hello: _hello,
     Receipt: _receipt,
     Telemetry: _telemetry,
+    EventPlace: _event_place,
 }
 """Records that read better as a sentence than field by field."""

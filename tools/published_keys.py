@@ -34,6 +34,8 @@ class TestKey:
 
 
 CAR_A_KEY: Final = TestKey("car A", b"\xa1" * 32)
+CAR_A_NEXT_KEY: Final = TestKey("car A, next", b"\xa2" * 32)
+"""What car A's key is rotated to."""
 CAR_B_KEY: Final = TestKey("car B", b"\xb1" * 32)
 COMMAND_KEY: Final = TestKey("command signer", b"\xc1" * 32)
 RECEIPT_KEY: Final = TestKey("receipt signer", b"\xc2" * 32)
@@ -51,6 +53,7 @@ CAR_B: Final = VehicleId(bytes.fromhex("ca4b0000000000000000000000000002"))
 RENTAL: Final = bytes.fromhex("1f2e3d4c5b6a79880011223344556677")
 CARD: Final = card_digest(RENTAL, bytes.fromhex("04a1b2c3d4e5f6"))
 LEDGER: Final = bytes.fromhex("1ed6e20000000001")
+NEXT_LEDGER: Final = bytes.fromhex("1ed6e20000000002")
 SESSION: Final = session_id(7, bytes.fromhex("5e551000000000000000000a"))
 WALL_MS: Final = 1_767_261_600_000
 """2026-01-01T10:00:00Z."""

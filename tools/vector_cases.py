@@ -4,23 +4,21 @@ One rental is told by the events, and they form one ledger, so that the vectors 
 also prove the hash chain.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from protocol.codes import (
-    AccessMeans,
     Bits,
     CancelReason,
-    CardRefusal,
     ClockQuality,
     Code,
     Condition,
-    EndReason,
     EnergyKind,
     EventType,
     Executed,
-    FaultKind,
     FrameClass,
+    FrameType,
     HoldReason,
     Lane,
     Light,
@@ -28,7 +26,6 @@ from protocol.codes import (
     LockMode,
     ModeRequest,
     Opcode,
-    PaidBy,
     RentalMode,
     Retry,
     Role,
@@ -56,32 +53,12 @@ from protocol.entry import GENESIS, LINK, EntryLink, entry_hash, event_id
 from protocol.event import (
     EVENT_SCHEMA,
     TYPE_OF,
-    AccessGranted,
-    AgentStarted,
-    CardRefused,
-    EnergyLow,
-    EngineReleased,
-    EngineStarted,
-    EngineStopped,
     EventBody,
-    FaultCleared,
-    FaultRaised,
-    FuelPaidByCard,
-    Parked,
-    PinAccepted,
-    PinBlocked,
-    RefuelEnded,
-    RefuelStarted,
-    RentalEnded,
-    RentalStarted,
-    ReservationCancelled,
-    ReservationExpired,
-    ReservationStarted,
-    Resumed,
     build_event,
 )
 from protocol.frame import FLAG_HISTORICAL, Header
 from protocol.hello import HELLO, Capability, Hello, LaneProgress, Outcome
+from protocol.place import EVENT_PLACE
 from protocol.receipt import RECEIPT, Gap, Receipt, Reject
 from protocol.result import RESULT, Result
 from protocol.signing import request_hash, sign_frame
@@ -98,6 +75,7 @@ from tools.published_keys import (
     FLEET_ID,
     LEDGER,
     MONO_MS,
+    NEXT_LEDGER,
     RECEIPT_KEY,
     RENTAL,
     SEALED,
@@ -105,6 +83,14 @@ from tools.published_keys import (
     WALL_MS,
     TestKey,
 )
+from tools.vector_catalogue import (
+    LATER_COMMANDS,
+    LATER_EVENTS,
+    next_ledger,
+    place_at,
+    placed,
+)
+from tools.vector_story import STORY, message_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +138,6 @@ def _header(frame_class: FrameClass, key: TestKey, **changes: int | bytes) -> He
         header = replace(header, type=int(TYPE_OF_CLASS[frame_class]))
     # The values fit their fields; replace() cannot tell mypy so.
     return replace(header, **changes)  # type: ignore[arg-type] # as said above
-
-
-def _message_id(number: int) -> bytes:
-    """Return a fixed UUID of version 8 (RFC 9562)."""
-    return bytes.fromhex(f"{number:04x}c0de000080008000000000000000")
 
 
 _SNAPSHOT: Final = Snapshot(
@@ -217,7 +198,7 @@ _COMMANDS: Final[tuple[tuple[str, str, Command], ...]] = (
 def commands() -> tuple[Case, ...]:
     """Return a case for every opcode."""
     cases = []
-    for number, (name, why, command) in enumerate(_COMMANDS, start=1):
+    for number, (name, why, command) in enumerate(_COMMANDS + LATER_COMMANDS, start=1):
         opcode = OPCODE_OF[type(command)]
         rule = COMMANDS[opcode]
         header = _header(
@@ -228,7 +209,7 @@ def commands() -> tuple[Case, ...]:
             lane=int(rule.lane),
             seq=number,
             mono_ms=MONO_MS + rule.ttl_limit_ms,
-            msg_id=_message_id(number),
+            msg_id=message_id(number),
         )
         title = f"CMD {opcode.name}"
         payload = build_command(command)
@@ -236,82 +217,26 @@ def commands() -> tuple[Case, ...]:
     return tuple(cases)
 
 
-_REPORT: Final = RentalEnded(
-    rental_id=RENTAL,
-    reason=EndReason.CARD,
-    authority=CARD + bytes(16),
-    started_wall_ms=WALL_MS,
-    ended_wall_ms=WALL_MS + 1_001_000,
-    started_quality=ClockQuality.GNSS,
-    ended_quality=ClockQuality.SYNC,
-    estimated=False,
-    total_ms=1_001_000,
-    parking_ms=170_000,
-    driving_min=14,
-    parking_min=3,
-    start_odometer_m=48_206_100,
-    end_odometer_m=48_211_300,
-    distance_m=5_200,
-    start_energy_pct=24,
-    end_energy_pct=63,
-    lowest_energy_pct=23,
-    refuel_gain_pct=41,
-    start_washer_pct=82,
-    end_washer_pct=80,
-    range_km=410,
-    bits=Bits.LOCKED | Bits.KEY_PRESENT | Bits.FUEL_CARD_PRESENT,
-)
-
-_STORY: Final[tuple[tuple[str, str, EventBody], ...]] = (
-    ("agent_started", "the first entry, its previous hash is zeros",
-     AgentStarted(boot_counter=7, firmware=FIRMWARE)),
-    ("reservation_started", "names the command",
-     ReservationStarted(RENTAL, MONO_MS + 900_000, _message_id(5))),
-    ("access_granted", "intent before the bolts move",
-     AccessGranted(RENTAL, AccessMeans.CARD, CARD)),
-    ("rental_started", "the levels at the start",
-     RentalStarted(RENTAL, AccessMeans.CARD, 48_206_100, 24, 82, 130)),
-    ("pin_blocked", "the first block", PinBlocked(RENTAL, 1)),
-    ("pin_accepted", "an id and nothing else", PinAccepted(RENTAL)),
-    ("engine_released", "after the PIN", EngineReleased(RENTAL, AccessMeans.CARD)),
-    ("engine_started", "driving begins", EngineStarted(RENTAL, 48_206_100)),
-    ("energy_low", "below 25 %", EnergyLow(RENTAL, 23, None)),
-    ("engine_stopped", "levels not measured",
-     EngineStopped(RENTAL, None, None)),
-    ("refuel_started", "level before", RefuelStarted(RENTAL, 23, 48_209_000)),
-    ("fuel_paid_by_card", "an id and nothing else", FuelPaidByCard(RENTAL)),
-    ("refuel_ended", "the level rose",
-     RefuelEnded(RENTAL, 23, 64, PaidBy.FUEL_CARD, refuelled=True)),
-    ("parked", "by card", Parked(RENTAL, AccessMeans.CARD, 48_209_400)),
-    ("card_refused", "another card at the parked car",
-     CardRefused(RENTAL, CardRefusal.NOT_FOR_THIS_RENTAL, CARD)),
-    ("resumed", "by command", Resumed(RENTAL, AccessMeans.COMMAND, 170_000)),
-    ("fault_raised", "no rental id", FaultRaised(FaultKind.LOCK_NO_READBACK)),
-    ("fault_cleared", "no rental id", FaultCleared(FaultKind.LOCK_NO_READBACK)),
-    ("rental_ended", "the report that money depends on", _REPORT),
-    ("rental_ended_absent",
-     "nothing was measured, and a power cut made the times estimates",
-     replace(
-         _REPORT, estimated=True, started_quality=ClockQuality.UNSET,
-         ended_quality=ClockQuality.UNSET, start_odometer_m=None,
-         end_odometer_m=None, distance_m=None, start_energy_pct=None,
-         end_energy_pct=None, lowest_energy_pct=None, refuel_gain_pct=0,
-         start_washer_pct=None, end_washer_pct=None, range_km=None,
-         reason=EndReason.COMMAND, authority=bytes(range(32)),
-     )),
-    ("reservation_expired", "nobody came", ReservationExpired(RENTAL)),
-    ("reservation_cancelled", "by the operator",
-     ReservationCancelled(RENTAL, CancelReason.OPERATOR)),
-)  # fmt: skip # one event a row reads as the story it is
-
-
 def events() -> tuple[Case, ...]:
-    """Return a case for every event type, in the order of one ledger."""
+    """Return a case for every event type of one ledger, in its order."""
+    return _chain(STORY + LATER_EVENTS, LEDGER)
+
+
+def next_events() -> tuple[Case, ...]:
+    """Return the beginning of the car's next ledger."""
+    last = results()[1]
+    rows = next_ledger(last.header.seq, entry_hash(last.frame))
+    return _chain(rows, NEXT_LEDGER)
+
+
+def _chain(
+    rows: Iterable[tuple[str, str, EventBody]], ledger: bytes
+) -> tuple[Case, ...]:
     cases: list[Case] = []
     previous = GENESIS
-    for seq, (name, why, body) in enumerate(_STORY, start=1):
+    for seq, (name, why, body) in enumerate(rows, start=1):
         event_type: EventType = TYPE_OF[type(body)]
-        payload = _entry(previous, build_event(body))
+        payload = _entry(previous, build_event(placed(name, body, seq)), ledger)
         header = _header(
             FrameClass.EVENT,
             CAR_A_KEY,
@@ -320,7 +245,7 @@ def events() -> tuple[Case, ...]:
             seq=seq,
             mono_ms=MONO_MS + 1_000 * seq,
             wall_ms=WALL_MS + 1_000 * seq,
-            msg_id=event_id(CAR_A.raw, LEDGER, seq),
+            msg_id=event_id(CAR_A.raw, ledger, seq),
         )
         title = f"EVENT {event_type.name}"
         case = Case(f"event_{name}", title, why, CAR_A_KEY, header, payload)
@@ -329,8 +254,35 @@ def events() -> tuple[Case, ...]:
     return tuple(cases)
 
 
-def _entry(previous: bytes, body: bytes) -> bytes:
-    return LINK.build(EntryLink(LEDGER, previous, ClockQuality.GNSS)) + body
+def places() -> tuple[Case, ...]:
+    """Return the frames that bring the places of `events`."""
+    cases = []
+    for case in events():
+        name, seq = case.name.removeprefix("event_"), case.header.seq
+        told = place_at(name, seq)
+        if told is not None:
+            header = _header(
+                FrameClass.TELEM,
+                CAR_A_KEY,
+                type=int(FrameType.PLACE),
+                seq=100 + seq,
+                msg_id=message_id(0x0500 + seq),
+            )
+            cases.append(
+                Case(
+                    f"place_{name}",
+                    "TELEM PLACE",
+                    f"where {case.name} happened, apart from it",
+                    CAR_A_KEY,
+                    header,
+                    EVENT_PLACE.build(told),
+                )
+            )
+    return tuple(cases)
+
+
+def _entry(previous: bytes, body: bytes, ledger: bytes = LEDGER) -> bytes:
+    return LINK.build(EntryLink(ledger, previous, ClockQuality.GNSS)) + body
 
 
 def results() -> tuple[Case, ...]:
@@ -448,7 +400,7 @@ def telemetry() -> tuple[Case, ...]:
                 CAR_A_KEY,
                 flags=flags,
                 seq=batch,
-                msg_id=_message_id(0x0200 + batch),
+                msg_id=message_id(0x0200 + batch),
             ),
             TELEMETRY.build(Telemetry(samples)),
         )
@@ -486,7 +438,7 @@ def hellos() -> tuple[Case, ...]:
             LaneProgress(COMMAND_KEY.key.key_id, lane, 40 + lane) for lane in Lane
         ),
         outcomes=tuple(
-            Outcome(_message_id(number), code)
+            Outcome(message_id(number), code)
             for number, code in enumerate([Code.OK] * 31 + [Code.IN_PROGRESS], start=1)
         ),
         head_seq=head.header.seq,
@@ -505,7 +457,7 @@ def hellos() -> tuple[Case, ...]:
             why,
             CAR_A_KEY,
             _header(
-                FrameClass.HELLO, CAR_A_KEY, seq=seq, msg_id=_message_id(0x0300 + seq)
+                FrameClass.HELLO, CAR_A_KEY, seq=seq, msg_id=message_id(0x0300 + seq)
             ),
             HELLO.build(hello),
         )
@@ -539,7 +491,7 @@ def receipts() -> tuple[Case, ...]:
                 FrameClass.RECEIPT,
                 RECEIPT_KEY,
                 seq=seq,
-                msg_id=_message_id(0x0400 + seq),
+                msg_id=message_id(0x0400 + seq),
             ),
             RECEIPT.build(receipt),
         )
@@ -553,6 +505,8 @@ def messages() -> tuple[Case, ...]:
         *commands(),
         *events(),
         *results(),
+        *next_events(),
+        *places(),
         *telemetry(),
         *hellos(),
         *receipts(),

@@ -422,7 +422,7 @@ def _senseless(cases: dict[str, Case]) -> tuple[Fault, ...]:
             "event_rental_ended with bit 15 set",
             "bits that version 1 does not define",
             bad,
-            signed("event_rental_ended", -2, b"\x80"),
+            signed("event_rental_ended", _EVENT_BODY + 116, b"\x80"),
         ),
         (
             "clock_quality",

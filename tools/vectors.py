@@ -32,6 +32,7 @@ from tools.published_keys import (
     sealing_key,
 )
 from tools.vector_cases import TRUST_BUNDLE, Case, messages
+from tools.vector_catalogue_faults import catalogue_faults
 from tools.vector_faults import Fault, Stage, faults
 
 DIRECTORY: Final = Path(__file__).parent.parent / "tests" / "vectors" / "v1"
@@ -43,7 +44,7 @@ def generate() -> dict[str, str]:
     documents: dict[str, dict[str, Any]] = {}
     for case in messages():
         documents[case.name] = _message(case)
-    for fault in faults():
+    for fault in (*faults(), *catalogue_faults()):
         documents[f"bad_{fault.name.removeprefix('bad_')}"] = _fault(fault)
     documents["trust_bundle"] = _trust_bundle()
     documents["sealed_secrets"] = _sealed_secrets()

@@ -16,7 +16,6 @@ from protocol.codes import (
 )
 from protocol.command import (
     ANY_VERSION,
-    CARDS_LIMIT,
     HAZARDS_LIMIT_S,
     CancelReservation,
     EngineHold,
@@ -27,6 +26,7 @@ from protocol.command import (
     SetMode,
     Unlock,
 )
+from protocol.command_field import CARDS_LIMIT
 from protocol.identity import ID_SIZE
 from protocol.snapshot import NO_RENTAL
 

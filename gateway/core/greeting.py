@@ -6,9 +6,10 @@ from typing import Final
 from gateway.core.acceptance import JournalRecord
 from gateway.core.appearance import snapshot_of
 from gateway.core.ledger import LedgerHead
+from gateway.core.repertoire import REPERTOIRE
 from gateway.core.state import State
 from protocol.codes import Lane
-from protocol.command import COMMAND_SCHEMA, COMMANDS
+from protocol.command import COMMAND_SCHEMA
 from protocol.hello import (
     LANES_LIMIT,
     OUTCOMES_LIMIT,
@@ -19,7 +20,7 @@ from protocol.hello import (
 )
 
 CAPABILITIES: Final = tuple(
-    Capability(int(opcode), COMMAND_SCHEMA) for opcode in COMMANDS
+    Capability(int(opcode), COMMAND_SCHEMA) for opcode in REPERTOIRE
 )
 """What this agent understands."""
 

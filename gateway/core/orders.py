@@ -18,6 +18,7 @@ from gateway.core.actuation import (
 )
 from gateway.core.events import CommandReceived
 from gateway.core.refuelling import begin_refuelling, finish_refuelling
+from gateway.core.repertoire import UnknownCommand
 from gateway.core.state import PinGuard, Purpose, Request, Reservation
 from gateway.core.table import Trigger
 from gateway.core.turn import Turn
@@ -82,6 +83,9 @@ def _carry_out(  # noqa: C901 - one branch for each opcode
     turn: Turn, event: CommandReceived, request: Request
 ) -> None:
     command = event.command
+    if isinstance(command, UnknownCommand):
+        # The acceptance pipeline lets none through; the type checker cannot know.
+        raise Refusal(Code.UNKNOWN_OPCODE)
     match command:
         case orders.Ping():
             _done(turn, event, request, Code.OK)

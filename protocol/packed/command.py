@@ -1,6 +1,5 @@
 """`protocol.command` again, by hand: the payloads of all opcodes."""
 
-import struct
 from typing import Any, Final, Protocol
 
 from protocol.codes import (
@@ -13,33 +12,62 @@ from protocol.codes import (
     Opcode,
 )
 from protocol.command import (
-    CARDS_LIMIT,
+    ARGUMENT_LIMIT,
+    ARGUMENTS_LIMIT,
     COMMAND_SCHEMA,
     HAZARDS_LIMIT_S,
     OPCODE_OF,
-    SEALED_LIMIT,
     CancelReservation,
     Command,
     EngineHold,
     EngineRelease,
     FlashHazards,
     Lock,
+    LockAndDisable,
     Ping,
+    Reboot,
+    RequestSnapshot,
     Reserve,
+    Restart,
+    RotateKey,
     SetMode,
+    ShowMessage,
     Unlock,
+    UnlockAndEnable,
 )
-from protocol.errors import DecodeError, EncodeError
+from protocol.command_field import CARDS_LIMIT, SEALED_LIMIT
+from protocol.errors import DecodeError
 from protocol.identity import ID_SIZE
+from protocol.packed.place import LATITUDE_E7, LONGITUDE_E7
 from protocol.packed.record import (
     ID,
+    U16,
     U32,
+    U64,
+    Field,
     Packed,
     Zeros,
-    built,
+    letters,
     member,
-    parsed,
     within,
+)
+from protocol.packed.varied import Counted, Exact, Items, Text, Varied
+from protocol.rental_codes import (
+    KNOWN_RIGHTS,
+    Component,
+    GrantAction,
+    PaymentOutcome,
+    Rights,
+    ServiceRequest,
+)
+from protocol.rental_command import (
+    NAME_LIMIT,
+    Grant,
+    HandoverOffer,
+    HandoverRequest,
+    PaymentDecision,
+    Service,
+    SetDefaultMode,
 )
 
 
@@ -53,96 +81,25 @@ class Payload(Protocol):
         """Encode a record."""
 
 
-class _Reservation:
-    """RESERVE: a fixed part, a list of cards and counted bytes."""
-
-    _HEAD: Final = struct.Struct(">16sIQB2s")
-    _LENGTH: Final = struct.Struct(">H")
-    _DEFAULTS: Final = {int(default): default for default in LockDefault}
-    _SIZES: Final = (ID_SIZE, 2)
-    """Bytes of rental id and language."""
-
-    def parse(self, data: bytes) -> Reserve:
-        """Decode all of `data`."""
-        return parsed("Reserve", self._read, data)
-
-    def build(self, value: Reserve) -> bytes:
-        """Encode a record."""
-        return built("Reserve", self._write, value)
-
-    def _read(self, data: bytes) -> tuple[Reserve, int]:
-        rental_id, version, until_ms, default, language = self._HEAD.unpack_from(data)
-        lock_default = self._DEFAULTS.get(default)
-        if lock_default is None:
-            raise DecodeError(
-                Code.BAD_PARAM, f"Reserve: lock_default may not be {default}"
-            )
-        if not _is_language(language):
-            raise DecodeError(
-                Code.BAD_PARAM, f"Reserve: language may not be {language!r}"
-            )
-        count, at = data[self._HEAD.size], self._HEAD.size + 1
-        if count > CARDS_LIMIT:
-            raise DecodeError(
-                Code.BAD_PARAM, f"Reserve: {count} cards, at most {CARDS_LIMIT} fit"
-            )
-        begin = at + count * ID_SIZE
-        cards = tuple(data[i : i + ID_SIZE] for i in range(at, begin, ID_SIZE))
-        # Reading the length proves that the cards before it are whole.
-        (size,) = self._LENGTH.unpack_from(data, begin)
-        begin += self._LENGTH.size
-        end = begin + size
-        if size > SEALED_LIMIT or end > len(data):
-            raise DecodeError(
-                Code.BAD_PARAM,
-                f"Reserve: {size} sealed bytes, {len(data) - begin} came and at most "
-                f"{SEALED_LIMIT} fit",
-            )
-        sealed = data[begin:end]
-        return Reserve(
-            rental_id, version, until_ms, lock_default, language, cards, sealed
-        ), end
-
-    def _write(self, value: Reserve) -> bytes:
-        if (len(value.rental_id), len(value.language)) != self._SIZES:
-            raise EncodeError("rental id or language has another length")
-        if not _is_language(value.language):
-            raise EncodeError(f"language may not be {value.language!r}")
-        if len(value.cards) > CARDS_LIMIT or len(value.sealed) > SEALED_LIMIT:
-            raise EncodeError(
-                f"{len(value.cards)} cards and {len(value.sealed)} sealed bytes, at "
-                f"most {CARDS_LIMIT} and {SEALED_LIMIT} fit"
-            )
-        if any(len(card) != ID_SIZE for card in value.cards):
-            raise EncodeError(f"a card digest has {ID_SIZE} bytes")
-        head = self._HEAD.pack(
-            value.rental_id,
-            value.expected_version,
-            value.reserved_until_ms,
-            LockDefault(value.lock_default),
-            value.language,
-        )
-        return b"".join(
-            (
-                head,
-                bytes([len(value.cards)]),
-                *value.cards,
-                self._LENGTH.pack(len(value.sealed)),
-                value.sealed,
-            )
-        )
+def _rights_of(raw: int) -> Rights:
+    if raw & ~KNOWN_RIGHTS:
+        raise ValueError(f"reserved bits 0x{raw & ~KNOWN_RIGHTS:X} set")
+    return Rights(raw)
 
 
-def _is_language(letters: bytes) -> bool:
-    return letters.isalpha() and letters.islower()
-
+_RIGHTS: Final = Field("H", _rights_of, lambda rights: int(_rights_of(rights)))
+_LANGUAGE: Final = letters(2, upper=False)
+_CARDS: Final = Items(Exact(ID_SIZE), CARDS_LIMIT)
+_SEALED: Final = Counted(SEALED_LIMIT)
 
 COMMANDS: Final[dict[int, Payload]] = {
     Opcode.UNLOCK: Packed(Unlock, ID, U32),
     Opcode.LOCK: Packed(Lock, ID, U32, member(LockMode), Zeros(3)),
     Opcode.ENGINE_RELEASE: Packed(EngineRelease, ID, U32, member(HoldReason), Zeros(3)),
     Opcode.ENGINE_HOLD: Packed(EngineHold, ID, U32, member(HoldReason), Zeros(3)),
-    Opcode.RESERVE: _Reservation(),
+    Opcode.RESERVE: Varied(
+        Reserve, ID, U32, U64, member(LockDefault), _LANGUAGE, _CARDS, _SEALED
+    ),
     Opcode.CANCEL_RESERVATION: Packed(
         CancelReservation, ID, U32, member(CancelReason), Zeros(3)
     ),
@@ -151,7 +108,40 @@ COMMANDS: Final[dict[int, Payload]] = {
         FlashHazards, ID, U32, within("B", 1, HAZARDS_LIMIT_S), Zeros(3)
     ),
     Opcode.PING: Packed(Ping, ID, U32, ID),
-}
+    Opcode.UNLOCK_AND_ENABLE: Packed(UnlockAndEnable, ID, U32),
+    Opcode.LOCK_AND_DISABLE: Packed(
+        LockAndDisable, ID, U32, member(LockMode), Zeros(3)
+    ),
+    Opcode.SET_DEFAULT_MODE: Packed(
+        SetDefaultMode, ID, U32, member(LockDefault), Zeros(3)
+    ),
+    Opcode.PAYMENT_DECISION: Packed(
+        PaymentDecision,
+        ID, U32, ID, member(PaymentOutcome), letters(3, upper=True), U32,
+    ),
+    Opcode.HANDOVER_OFFER: Varied(
+        HandoverOffer, ID, U32, ID, U64, LATITUDE_E7, LONGITUDE_E7, _CARDS, _SEALED
+    ),
+    Opcode.HANDOVER_REQUEST: Varied(
+        HandoverRequest,
+        ID, U32, ID, U64, LATITUDE_E7, LONGITUDE_E7, U16, Text(NAME_LIMIT),
+    ),
+    Opcode.SERVICE: Packed(Service, ID, U32, member(ServiceRequest), Zeros(3), U64),
+    Opcode.GRANT: Varied(
+        Grant,
+        ID, U32, member(GrantAction), Zeros(3), ID, ID, U64, U64,
+        _RIGHTS, member(LockDefault), _LANGUAGE, _SEALED,
+    ),
+    Opcode.SHOW_MESSAGE: Varied(
+        ShowMessage,
+        ID, U32, U16, Items(Text(ARGUMENT_LIMIT), ARGUMENTS_LIMIT),
+        within("B", 1, 0xFF),
+    ),
+    Opcode.RESTART: Packed(Restart, ID, U32, member(Component), Zeros(3)),
+    Opcode.REBOOT: Packed(Reboot, ID, U32),
+    Opcode.SNAPSHOT: Packed(RequestSnapshot, ID, U32),
+    Opcode.ROTATE_KEY: Packed(RotateKey, ID, U32),
+}  # fmt: skip
 """Every opcode of version 1 (docs/protocol.md, commands)."""
 
 

@@ -1,6 +1,6 @@
 """`protocol.event` again, by hand: the bodies of all events."""
 
-from typing import Any, Final
+from typing import Final
 
 from protocol.codes import (
     AccessMeans,
@@ -40,6 +40,8 @@ from protocol.event import (
     ReservationStarted,
     Resumed,
 )
+from protocol.packed.command import Payload
+from protocol.packed.key_material import KEY_MATERIAL
 from protocol.packed.record import (
     BITS,
     FLAG,
@@ -57,11 +59,49 @@ from protocol.packed.record import (
     member,
     within,
 )
+from protocol.packed.varied import Text, Varied
+from protocol.rental_codes import (
+    ConfigKind,
+    DamageKind,
+    DamagePlace,
+    GrantAction,
+    PaymentOutcome,
+    ResetReason,
+    ServiceKind,
+    ServiceModeReason,
+    TamperKind,
+)
+from protocol.rental_event import (
+    NOTE_LIMIT,
+    STARS_LIMIT,
+    CleanlinessRated,
+    DamageReported,
+    HandoverAccepted,
+    HandoverDone,
+    HandoverOffered,
+    InspectionDone,
+    PaymentDecided,
+    PaymentRequested,
+)
+from protocol.vehicle_event import (
+    PROOF_SIZE,
+    ConfigurationActivated,
+    ConfigurationRefused,
+    GrantChanged,
+    KeyRotated,
+    LedgerReset,
+    ServiceCleared,
+    ServiceModeChanged,
+    ServiceNeeded,
+    Tampered,
+    TrustChanged,
+)
 
 _MEANS: Final = member(AccessMeans)
 _CLOCK: Final = member(ClockQuality)
+_STARS: Final = within("B", 1, STARS_LIMIT)
 
-EVENTS: Final[dict[int, Packed[Any]]] = {
+EVENTS: Final[dict[int, Payload]] = {
     EventType.AGENT_STARTED: Packed(AgentStarted, U32, exactly(4)),
     EventType.RESERVATION_STARTED: Packed(ReservationStarted, ID, U64, ID),
     EventType.RESERVATION_EXPIRED: Packed(ReservationExpired, ID),
@@ -71,7 +111,7 @@ EVENTS: Final[dict[int, Packed[Any]]] = {
     EventType.ACCESS_GRANTED: Packed(AccessGranted, ID, _MEANS, Zeros(3), ID),
     EventType.RENTAL_STARTED: Packed(
         RentalStarted, ID, _MEANS, Zeros(1), MEASURED_U32, PERCENT, PERCENT,
-        MEASURED_U16,
+        MEASURED_U16, HASH,
     ),
     EventType.CARD_REFUSED: Packed(CardRefused, ID, member(CardRefusal), Zeros(3), ID),
     EventType.PIN_BLOCKED: Packed(PinBlocked, ID, U8, Zeros(3)),
@@ -84,7 +124,7 @@ EVENTS: Final[dict[int, Packed[Any]]] = {
     EventType.ENERGY_LOW: Packed(
         EnergyLow, ID, within("B", 0, 100), Zeros(1), MEASURED_U16
     ),
-    EventType.PARKED: Packed(Parked, ID, _MEANS, Zeros(3), MEASURED_U32),
+    EventType.PARKED: Packed(Parked, ID, _MEANS, Zeros(3), MEASURED_U32, HASH),
     EventType.RESUMED: Packed(Resumed, ID, _MEANS, Zeros(3), U64),
     EventType.REFUEL_STARTED: Packed(
         RefuelStarted, ID, PERCENT, Zeros(3), MEASURED_U32
@@ -106,9 +146,53 @@ EVENTS: Final[dict[int, Packed[Any]]] = {
         # energy: start, end, lowest, gained; washer: start, end; range
         PERCENT, PERCENT, PERCENT, U8, PERCENT, PERCENT, MEASURED_U16,
         BITS,
+        # where
+        HASH,
     ),
     EventType.FAULT_RAISED: Packed(FaultRaised, member(FaultKind), Zeros(3)),
     EventType.FAULT_CLEARED: Packed(FaultCleared, member(FaultKind), Zeros(3)),
+    EventType.INSPECTION_DONE: Packed(InspectionDone, ID),
+    EventType.DAMAGE_REPORTED: Varied(
+        DamageReported,
+        ID, member(DamagePlace), member(DamageKind), Zeros(2), HASH, Text(NOTE_LIMIT),
+        HASH,
+    ),
+    EventType.CLEANLINESS_RATED: Packed(
+        CleanlinessRated, ID, _STARS, _STARS, Zeros(2)
+    ),
+    EventType.PAYMENT_REQUESTED: Packed(
+        PaymentRequested, ID, ID, U32, U8, Zeros(3), HASH
+    ),
+    EventType.PAYMENT_DECIDED: Packed(
+        PaymentDecided, ID, ID, member(PaymentOutcome), Zeros(3)
+    ),
+    EventType.HANDOVER_OFFERED: Packed(HandoverOffered, ID, ID),
+    EventType.HANDOVER_ACCEPTED: Packed(HandoverAccepted, ID, ID),
+    EventType.HANDOVER_DONE: Packed(HandoverDone, ID, ID),
+    EventType.SERVICE_NEEDED: Packed(
+        ServiceNeeded, member(ServiceKind), Zeros(3), MEASURED_U32
+    ),
+    EventType.SERVICE_CLEARED: Packed(
+        ServiceCleared, member(ServiceKind), Zeros(3), MEASURED_U32
+    ),
+    EventType.TAMPER: Packed(Tampered, member(TamperKind), Zeros(3)),
+    EventType.CONFIGURATION_ACTIVATED: Packed(
+        ConfigurationActivated, member(ConfigKind), Zeros(3), U32, HASH
+    ),
+    EventType.CONFIGURATION_REFUSED: Packed(
+        ConfigurationRefused, member(ConfigKind), Zeros(1), member(Code, "H"), U32
+    ),
+    EventType.KEY_ROTATED: Packed(
+        KeyRotated, KEY_MATERIAL, Zeros(2), exactly(PROOF_SIZE)
+    ),
+    EventType.LEDGER_RESET: Packed(
+        LedgerReset, exactly(8), U64, HASH, member(ResetReason), Zeros(3)
+    ),
+    EventType.TRUST_CHANGED: Packed(TrustChanged, U32, U32, HASH),
+    EventType.GRANT_CHANGED: Packed(GrantChanged, ID, member(GrantAction), Zeros(3)),
+    EventType.SERVICE_MODE: Packed(
+        ServiceModeChanged, FLAG, member(ServiceModeReason), Zeros(2)
+    ),
 }  # fmt: skip
 """Every event of version 1 (docs/protocol.md, events); one line per group of fields."""
 

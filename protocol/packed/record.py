@@ -230,6 +230,18 @@ def exactly(size: int) -> Field:
     return Field(f"{size}s", None, write)
 
 
+def letters(size: int, *, upper: bool) -> Field:
+    """Return ASCII letters of one case."""
+
+    def require(data: bytes) -> bytes:
+        same_case = data.isupper() if upper else data.islower()
+        if len(data) != size or not (data.isalpha() and same_case):
+            raise ValueError(f"{data!r} is not {size} letters")
+        return data
+
+    return Field(f"{size}s", require, require)
+
+
 def measured(code: str, absent: int) -> Field:
     """Return a number, or None for the one that means "not measured"."""
 

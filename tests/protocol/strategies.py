@@ -16,7 +16,9 @@ from protocol.frame import CLASS_LIMITS, OVERHEAD, Header, build_unsigned
 from protocol.hello import HELLO
 from protocol.identity import VehicleId
 from protocol.layout import Layout
+from protocol.place import EVENT_PLACE, PLACE
 from protocol.receipt import RECEIPT, Gap
+from protocol.rental_codes import KNOWN_RIGHTS, Rights
 from protocol.result import RESULT
 from protocol.sealing import SECRETS
 from protocol.snapshot import SNAPSHOT
@@ -32,6 +34,8 @@ LAYOUTS: Final[tuple[Layout[Any], ...]] = (
     HELLO,
     RECEIPT,
     TELEMETRY,
+    PLACE,
+    EVENT_PLACE,
     SECRETS,
     BUNDLE,
     SIGNED_BUNDLE,
@@ -39,12 +43,18 @@ LAYOUTS: Final[tuple[Layout[Any], ...]] = (
 
 _BYTES: Final = {
     "ledger_id": 8,
+    "previous_ledger_id": 8,
     "key_id": 8,
     "root_key_id": 8,
     "firmware": 4,
     "prev_hash": 32,
     "head_hash": 32,
     "request_hash": 32,
+    "previous_head_hash": 32,
+    "photo_hash": 32,
+    "hash": 32,
+    "place_commitment": 32,
+    "proof": 64,
     "verifier": 32,
     "public_key": 32,
     "signature": 64,
@@ -57,10 +67,32 @@ _U32: Final = st.integers(0, 0xFFFF_FFFF)
 _U64: Final = st.integers(0, 0xFFFF_FFFF_FFFF_FFFF)
 _DIGITS: Final = st.text("0123456789", max_size=8)
 
+_TEXT: Final = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]))
+"""Text without control characters."""
+
+
+def _fitting(limit: int) -> st.SearchStrategy[str]:
+    """Return text of at most so many bytes."""
+    return _TEXT.filter(lambda text: len(text.encode()) <= limit)
+
+
 _SPECIAL: Final[dict[str, st.SearchStrategy[Any]]] = {
     "language": st.text("abcdefghijklmnopqrstuvwxyz", min_size=2, max_size=2).map(
         str.encode
     ),
+    "currency": st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=3, max_size=3).map(
+        str.encode
+    ),
+    "name": _fitting(32),
+    "note": _fitting(200),
+    "arguments": st.lists(_fitting(32), max_size=4).map(tuple),
+    "new_key": st.binary(min_size=32, max_size=33),
+    "inside": st.integers(1, 5),
+    "outside": st.integers(1, 5),
+    "pump": _U8,
+    "text_key": _U16,
+    "distance_m": _U16,
+    "fix_age_ds": _U16,
     "sealed": st.binary(max_size=256),
     "fuel_card_pin": _DIGITS.map(lambda pin: pin.encode().ljust(8, b"\0")),
     "cards": st.lists(st.binary(min_size=16, max_size=16), max_size=4).map(tuple),
@@ -105,6 +137,10 @@ _SHORT: Final = frozenset(
         "driving_min",
         "parking_min",
         "max_ttl_ms",
+        "station_id",
+        "amount_minor",
+        "old_version",
+        "new_version",
     }
 )
 """Numbers of 32 bits; every other plain number has 64."""
@@ -144,6 +180,8 @@ def _scalar(name: str, hint: Any) -> st.SearchStrategy[Any]:
         return st.booleans()
     if hint is Bits:
         return st.integers(0, KNOWN_BITS).map(Bits)
+    if hint is Rights:
+        return st.integers(0, KNOWN_RIGHTS).map(Rights)
     if isinstance(hint, type) and issubclass(hint, IntEnum):
         return st.sampled_from(list(hint))
     if hint is int:

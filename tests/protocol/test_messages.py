@@ -74,7 +74,7 @@ def test_every_opcode_and_event_type_has_one_record_and_back() -> None:
 
 def test_the_lane_of_an_opcode_is_that_of_its_group() -> None:
     lanes = {0x01: Lane.ACCESS, 0x02: Lane.RENTAL, 0x03: Lane.SIGNALS}
-    lanes[0x04] = Lane.DIAGNOSTICS
+    lanes |= {0x04: Lane.DIAGNOSTICS, 0x05: Lane.TRUST}
 
     for opcode, rule in COMMANDS.items():
         assert rule.lane is lanes[opcode >> 8]

@@ -11,7 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocol import command, entry, event, frame, hello, receipt, result, telemetry
+from protocol import (
+    command,
+    entry,
+    event,
+    frame,
+    hello,
+    place,
+    receipt,
+    result,
+    telemetry,
+)
 from protocol import snapshot as snapshots
 from protocol.codes import (
     Bits,
@@ -33,6 +43,7 @@ from protocol.packed import entry as packed_entry
 from protocol.packed import event as packed_event
 from protocol.packed import frame as packed_frame
 from protocol.packed import hello as packed_hello
+from protocol.packed import place as packed_place
 from protocol.packed import receipt as packed_receipt
 from protocol.packed import result as packed_result
 from protocol.packed import telemetry as packed_telemetry
@@ -44,7 +55,7 @@ from tests.protocol.vector_file import ACCEPTED, FRAMES, frame_of
 
 RENTAL: Final = bytes(range(16))
 SOME = settings(max_examples=60, deadline=None)
-"""36 records share the examples; a busy machine may be slow."""
+"""57 records share the examples; a busy machine may be slow."""
 MANY = settings(max_examples=400, deadline=None)
 
 
@@ -91,6 +102,8 @@ PAIRS: Final = (
     _pair(entry.LINK, packed_entry.LINK),
     _pair(snapshots.SNAPSHOT, packed_result.SNAPSHOT),
     _pair(result.RESULT, packed_result.RESULT),
+    _pair(place.PLACE, packed_place.PLACE),
+    _pair(place.EVENT_PLACE, packed_place.EVENT_PLACE),
     Pair(
         telemetry.TELEMETRY,
         packed_telemetry.parse_telemetry,
@@ -113,7 +126,9 @@ def _outcome(parse: Callable[[Any], object], data: object) -> object:
         return error.code
 
 
-def _packed_content(read: Frame) -> tuple[EntryLink | None, object]:
+def _packed_content(  # noqa: PLR0911 - one for each class
+    read: Frame,
+) -> tuple[EntryLink | None, object]:
     """Read a payload as `parse_content` does, with the packed decoders."""
     header, payload = read.header, read.payload
     kind, schema = header.type, header.schema
@@ -127,6 +142,9 @@ def _packed_content(read: Frame) -> tuple[EntryLink | None, object]:
             link, body = packed_entry.split_entry(payload)
             _require(header, FrameType.RESULT)
             return link, packed_result.RESULT.parse(body)
+        case FrameClass.TELEM if kind == FrameType.PLACE:
+            _require(header, FrameType.PLACE)
+            return None, packed_place.EVENT_PLACE.parse(payload)
         case FrameClass.TELEM:
             _require(header, FrameType.TELEMETRY)
             return None, packed_telemetry.parse_telemetry(payload)

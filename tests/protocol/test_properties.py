@@ -43,7 +43,7 @@ EVERY_LAYOUT = pytest.mark.parametrize(
 )
 CAR: X25519PrivateKey = sealing_key()
 SOME = settings(max_examples=40, deadline=None)
-"""37 layouts share the examples; a busy machine may be slow."""
+"""70 layouts share the examples; a busy machine may be slow."""
 MANY = settings(max_examples=300, deadline=None)
 
 

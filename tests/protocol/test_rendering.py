@@ -9,7 +9,7 @@ from protocol.rendering import (
     render_bytes,
     render_frame,
 )
-from tests.protocol.vector_file import ACCEPTED, REFUSED, frame_of
+from tests.protocol.vector_file import ACCEPTED, REFUSED, VECTORS, frame_of
 from tools.published_keys import CAR_A, SEALED, SECRETS
 from tools.vector_cases import TRUST_BUNDLE
 
@@ -26,18 +26,31 @@ LINES = {
     "0 B sealed",
     "cmd_ping": "CMD 0x0401 PING lane DIAGNOSTICS seq 10 192 B  no rental, "
     "nonce 0001..",
+    "cmd_handover_request": "CMD 0x0207 HANDOVER_REQUEST lane RENTAL seq 17 244 B  "
+    "rental 1f2e.., if version 10, request id 0ffe.., until 4500.0 s, a position, "
+    "distance 0.3 km, name of 27 characters",
+    "cmd_grant": "CMD 0x0209 GRANT lane RENTAL seq 19 344 B  rental 1f2e.., ADD grant "
+    "67a7.. for card 925d.., UNLOCK DRIVE for 24.0 h, 109 B sealed",
+    "cmd_show_message": "CMD 0x0302 SHOW_MESSAGE lane SIGNALS seq 21 206 B  "
+    "rental 1f2e.., text key 7, 3 arguments, seconds 255",
+    "event_damage_reported_bare": "EVENT 0x8117 DAMAGE_REPORTED seq 25 286 B  "
+    "rental 1f2e.., place INTERIOR, kind DIRT, photo hash 0000.., "
+    "note of 0 characters, no place",
+    "place_parked": "TELEM 0x8202 PLACE seq 114 200 B  place of entry 14 of ledger "
+    "1ed6..",
     "event_agent_started": "EVENT 0x8114 AGENT_STARTED seq 1 208 B  boot counter 7, "
     "firmware 0.1.0",
     "event_engine_stopped": "EVENT 0x8113 ENGINE_STOPPED seq 10 224 B  rental 1f2e.., "
     "odometer not measured, energy not measured",
     "event_refuel_ended": "EVENT 0x810D REFUEL_ENDED seq 13 220 B  rental 1f2e.., "
     "before 23 %, after 64 %, paid by FUEL_CARD, refuelled",
-    "event_rental_started": "EVENT 0x8105 RENTAL_STARTED seq 4 226 B  rental 1f2e.., "
-    "by CARD, odometer 48206.1 km, energy 24 %, washer 82 %, range 130 km",
-    "event_rental_ended": "EVENT 0x810F RENTAL_ENDED seq 19 318 B  rental 1f2e.. "
+    "event_rental_started": "EVENT 0x8105 RENTAL_STARTED seq 4 258 B  rental 1f2e.., "
+    "by CARD, odometer 48206.1 km, energy 24 %, washer 82 %, range 130 km, "
+    "place commitment 1068..",
+    "event_rental_ended": "EVENT 0x810F RENTAL_ENDED seq 19 350 B  rental 1f2e.. "
     "14 min driving, 3 min parking, 5.2 km, energy 24 -> 63 %, washer 82 -> 80 %, "
     "by CARD",
-    "event_rental_ended_absent": "EVENT 0x810F RENTAL_ENDED seq 20 318 B  "
+    "event_rental_ended_absent": "EVENT 0x810F RENTAL_ENDED seq 20 350 B  "
     "rental 1f2e.. 14 min driving, 3 min parking, distance not measured, "
     "energy ? -> ? %, washer ? -> ? %, by COMMAND, durations estimated",
     "result_refused": "RESULT seq 0 290 B  SESSION_STALE for 0001.., executed MAYBE, "
@@ -46,11 +59,11 @@ LINES = {
     "energy ? %, washer ? %",
     "telem_full": "TELEM seq 3 1057 B historical  30 samples, newest DRIVING "
     "48.7 km/h, energy 23 %, washer 81 %",
-    "hello_full": "HELLO seq 2 953 B  firmware 0.1.0, bundle 1, 9 opcodes, "
-    "32 outcomes, ledger 1ed6.. head 24, unreceipted from 20, now STOPPED",
+    "hello_full": "HELLO seq 2 992 B  firmware 0.1.0, bundle 1, 22 opcodes, "
+    "32 outcomes, ledger 1ed6.. head 42, unreceipted from 20, now STOPPED",
     "receipt_trouble": "RECEIPT seq 2 264 B  ledger 1ed6.. safe up to 4, credit 0, "
     "2 gaps, 2 rejects",
-    "bad_unknown_event": "EVENT 0x81FF unknown seq 14 224 B  unreadable: "
+    "bad_unknown_event": "EVENT 0x81FF unknown seq 14 256 B  unreadable: "
     "event type 0x81FF is not known (UNKNOWN_OPCODE)",
     "bad_unknown_type": "HELLO 0x83FF unknown seq 1 265 B  unreadable: "
     "type 0x83FF of class hello (UNKNOWN_OPCODE)",
@@ -119,3 +132,33 @@ def test_records_become_plain_data() -> None:
     assert fields_of(parse_frame(frame_of("cmd_ping")).header)["vehicle_id"] == {
         "raw": CAR_A.raw.hex()
     }
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in ACCEPTED if "place" in n or "handover" in n]
+)
+def test_no_line_tells_where_a_car_is(name: str) -> None:
+    # K25: lines go to logs; only whoever opens a frame on purpose sees a position
+    body = VECTORS[name]["fields"]["body"]
+    place = body.get("place", body)
+
+    line = render_bytes(frame_of(name))
+
+    for coordinate in ("latitude_e7", "longitude_e7"):
+        digits = str(abs(place.get(coordinate, 0)))
+        assert digits in {"0", "1"} or digits[:4] not in line
+
+
+def test_no_line_tells_what_people_wrote() -> None:
+    # K25
+    lines = [
+        render_bytes(frame_of(name))
+        for name in (
+            "cmd_handover_request",
+            "cmd_show_message",
+            "event_damage_reported",
+        )
+    ]
+
+    for word in ("Zo", "Leopold", "spiegel"):
+        assert not any(word in line for line in lines)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import construct as cs
 import pytest
 
-from protocol import codes
+from protocol import codes, rental_codes
 from protocol.codes import Bits, Code, CodeSpace, EventType, FrameClass, Opcode
 from protocol.command import COMMANDS
 from protocol.entry import LINK
@@ -15,7 +15,9 @@ from protocol.event import EVENTS
 from protocol.frame import CLASS_LIMITS, FRAME_LIMIT, HEADER, OVERHEAD
 from protocol.hello import CAPABILITY, HELLO, LANE_PROGRESS, OUTCOME
 from protocol.layout import Layout
+from protocol.place import EVENT_PLACE, PLACE
 from protocol.receipt import GAP, RECEIPT, REJECT
+from protocol.rental_codes import Rights
 from protocol.result import RESULT, retry_of
 from protocol.sealing import SECRETS
 from protocol.snapshot import SNAPSHOT
@@ -26,6 +28,7 @@ from tools.clauses import documents
 from tools.published_keys import (
     CAR_A,
     CAR_A_KEY,
+    CAR_A_NEXT_KEY,
     CAR_B,
     CAR_B_KEY,
     COMMAND_KEY,
@@ -46,6 +49,8 @@ TABLES: Final[dict[str, Layout[Any]]] = {
     "hello": HELLO,
     "receipt": RECEIPT,
     "sample": SAMPLE,
+    "event place": EVENT_PLACE,
+    "place": PLACE,
     "secrets": SECRETS,
     "bundle": BUNDLE,
     "key": KEY,
@@ -62,7 +67,7 @@ INLINE: Final[dict[str, Layout[Any]]] = {
 }
 SPACES: Final = [
     space
-    for space in vars(codes).values()
+    for space in (*vars(codes).values(), *vars(rental_codes).values())
     if isinstance(space, type)
     and issubclass(space, CodeSpace)
     and space is not CodeSpace
@@ -193,11 +198,19 @@ def test_every_enumeration_is_printed(space: type[IntEnum]) -> None:
 
 
 def test_every_bit_is_printed() -> None:
-    assert ", ".join(f"0x{bit.value:04X} {bit.name}" for bit in Bits) in TEXT
+    for flags in (Bits, Rights):
+        assert ", ".join(f"0x{bit.value:04X} {bit.name}" for bit in flags) in TEXT
 
 
 def test_the_test_keys_are_printed() -> None:
-    for key in (CAR_A_KEY, CAR_B_KEY, COMMAND_KEY, RECEIPT_KEY, *ROOT_KEYS):
+    for key in (
+        CAR_A_KEY,
+        CAR_A_NEXT_KEY,
+        CAR_B_KEY,
+        COMMAND_KEY,
+        RECEIPT_KEY,
+        *ROOT_KEYS,
+    ):
         public = key.key.verify_key.raw
         row = f"{key.name} | {key.seed[:1].hex()} x 32 | {public.hex()}"
         assert f"| {row} | {key.key.key_id.hex()} |" in LINES

@@ -21,6 +21,7 @@ from protocol.sealing import fuel_card_pin_of, pin_matches, unseal
 from protocol.signing import verify_frame
 from protocol.trust import TrustRoots, open_bundle
 from tests.protocol.vector_file import ACCEPTED, FRAMES, REFUSED, VECTORS
+from tools.published_keys import LEDGER
 from tools.vectors import DIRECTORY, content_fields, generate, header_fields
 
 HEADER = struct.Struct(">2sBBBBHBBH16s8s16sQQQ16s")
@@ -151,7 +152,7 @@ def test_the_report_reads_the_same_with_plain_struct() -> None:
     vector = VECTORS["event_rental_ended"]
     body = _unhex(vector, "frame")[92 + 44 : -64]
 
-    read = struct.unpack(">16sB3x32sQQBBBxQQIIIIIBBBBBBHH", body)
+    read = struct.unpack(">16sB3x32sQQBBBxQQIIIIIBBBBBBHH32s", body)
 
     fields = vector["fields"]["body"]
     assert read[0].hex() == fields["rental_id"]
@@ -207,7 +208,9 @@ def test_events_and_stored_results_form_one_chain() -> None:
         (
             vector
             for vector in ACCEPTED.values()
-            if vector["fields"]["link"] and vector["fields"]["header"]["seq"]
+            if vector["fields"]["link"]
+            and vector["fields"]["header"]["seq"]
+            and vector["fields"]["link"]["ledger_id"] == LEDGER.hex()
         ),
         key=lambda vector: vector["fields"]["header"]["seq"],
     )

@@ -4,8 +4,9 @@ from gateway.core.acceptance import JournalRecord
 from gateway.core.appearance import snapshot_of
 from gateway.core.greeting import build_hello
 from gateway.core.ledger import LedgerHead
+from gateway.core.repertoire import REPERTOIRE
 from gateway.core.state import State
-from protocol.codes import Code, Lane, Opcode
+from protocol.codes import Code, Lane
 from protocol.hello import HELLO, LANES_LIMIT, OUTCOMES_LIMIT, Hello
 from tests.gateway.core.scene import FIRMWARE, Scene
 
@@ -39,7 +40,7 @@ def test_a_hello_names_what_the_car_knows() -> None:
     assert (hello.head_seq, hello.oldest_unreceipted) == (7, 5)
     assert hello.head_hash == b"\x09" * 32
     assert hello.snapshot == snapshot_of(scene.state)
-    assert {capability.opcode for capability in hello.capabilities} == set(Opcode)
+    assert {capability.opcode for capability in hello.capabilities} == set(REPERTOIRE)
     assert {capability.schema for capability in hello.capabilities} == {1}
 
 
