@@ -17,9 +17,8 @@ from typing import Final
 
 from gateway.core.events import CommandReceived
 from gateway.core.moment import Moment
-from gateway.core.repertoire import known_opcode
 from gateway.core.state import Request
-from protocol.codes import Code, Executed, FrameClass, FrameType, Lane, Role
+from protocol.codes import Code, Executed, FrameClass, FrameType, Lane, Opcode, Role
 from protocol.command import COMMANDS, parse_command
 from protocol.content import FRAME_SCHEMA
 from protocol.errors import AuthenticationError, DecodeError
@@ -234,8 +233,9 @@ def _why_not(
     header: Header, key: TrustedKey, *, retained: bool, desk: Desk, now: Moment
 ) -> Code | None:
     """Rights of the key, then steps 8 and 9, in order; None when all hold."""
-    opcode = known_opcode(header.type)
-    if opcode is None:
+    try:
+        opcode = Opcode(header.type)
+    except ValueError:
         return Code.UNKNOWN_OPCODE
     rule = COMMANDS[opcode]
     lane_matches = header.lane == rule.lane

@@ -18,7 +18,7 @@ from gateway.core.actuation import (
 )
 from gateway.core.events import CommandReceived
 from gateway.core.refuelling import begin_refuelling, finish_refuelling
-from gateway.core.repertoire import UnknownCommand
+from gateway.core.repertoire import KnownCommand, UnknownCommand
 from gateway.core.state import PinGuard, Purpose, Request, Reservation
 from gateway.core.table import Trigger
 from gateway.core.turn import Turn
@@ -55,14 +55,22 @@ def obey(turn: Turn, event: CommandReceived) -> None:
     request = Request(event.msg_id, event.request_hash)
     before = turn.state
     try:
-        _require_fitting(turn, event.command)
-        _carry_out(turn, event, request)
+        command = _require_known(event.command)
+        _require_fitting(turn, command)
+        _carry_out(turn, event, command, request)
     except Refusal as refusal:
         turn.state = before
         turn.refuse(request, refusal.code, Executed.NO)
 
 
-def _require_fitting(turn: Turn, command: orders.Command) -> None:
+def _require_known(command: orders.Command) -> KnownCommand:
+    """Refuse what this car does not carry out (FF-CMD-03)."""
+    if isinstance(command, UnknownCommand):
+        raise Refusal(Code.UNKNOWN_OPCODE)
+    return command
+
+
+def _require_fitting(turn: Turn, command: KnownCommand) -> None:
     """Refuse what was meant for another rental or another state."""
     held = turn.state.rental_id
     if isinstance(command, orders.Ping | orders.Reserve):
@@ -80,12 +88,8 @@ def _require_fitting(turn: Turn, command: orders.Command) -> None:
 
 
 def _carry_out(  # noqa: C901 - one branch for each opcode
-    turn: Turn, event: CommandReceived, request: Request
+    turn: Turn, event: CommandReceived, command: KnownCommand, request: Request
 ) -> None:
-    command = event.command
-    if isinstance(command, UnknownCommand):
-        # The acceptance pipeline lets none through; the type checker cannot know.
-        raise Refusal(Code.UNKNOWN_OPCODE)
     match command:
         case orders.Ping():
             _done(turn, event, request, Code.OK)

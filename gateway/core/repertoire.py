@@ -2,14 +2,26 @@
 
 The catalogue of the wire is larger than what a car can do yet. What is not carried out
 is not advertised, and is refused whole with a signed UNKNOWN_OPCODE, as a car of before
-the opcode would do it: a sender need not tell the two apart (protocol-design.md 1.5).
+the opcode would do it (FF-CMD-03).
 """
 
 from typing import Final, get_args
 
 from protocol import command as orders
 from protocol import rental_command
-from protocol.codes import Opcode
+
+KnownCommand = (
+    orders.Unlock
+    | orders.Lock
+    | orders.EngineRelease
+    | orders.EngineHold
+    | orders.Reserve
+    | orders.CancelReservation
+    | orders.SetMode
+    | orders.FlashHazards
+    | orders.Ping
+)
+"""Commands that this car carries out."""
 
 UnknownCommand = (
     orders.UnlockAndEnable
@@ -28,16 +40,5 @@ UnknownCommand = (
 )
 """Commands that the wire has and this car does not carry out."""
 
-_UNKNOWN: Final = frozenset(
-    orders.OPCODE_OF[record] for record in get_args(UnknownCommand)
-)
-
-REPERTOIRE: Final = tuple(
-    opcode for opcode in orders.COMMANDS if opcode not in _UNKNOWN
-)
-"""What this car carries out, as it advertises it."""
-
-
-def known_opcode(number: int) -> Opcode | None:
-    """Return the opcode of a number, None for one that this car does not carry out."""
-    return next((opcode for opcode in REPERTOIRE if opcode == number), None)
+REPERTOIRE: Final = tuple(orders.OPCODE_OF[record] for record in get_args(KnownCommand))
+"""The opcodes of what this car carries out, as it advertises them."""

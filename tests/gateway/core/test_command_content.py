@@ -48,7 +48,7 @@ PING: Final = Ping(NO_RENTAL, ANY_VERSION, bytes(16))
 
 
 def test_an_opcode_of_a_newer_fleet_is_refused() -> None:
-    verdict = FrontDesk().judge(command_frame(type=0x0208))
+    verdict = FrontDesk().judge(command_frame(type=0x0299))
 
     assert outcome(verdict) == ("refused", Code.UNKNOWN_OPCODE)
 

@@ -1,18 +1,18 @@
-"""What the wire has and this car does not carry out is refused whole (FF-EVO)."""
+"""What the wire has and this car does not carry out is refused whole (FF-CMD-03)."""
 
 from dataclasses import replace
 from typing import Final
 
 import pytest
 
-from gateway.core.acceptance import Refused
+from gateway.core.events import CommandReceived
 from gateway.core.greeting import CAPABILITIES
 from gateway.core.repertoire import REPERTOIRE
 from protocol.codes import Code, Executed, Opcode
 from protocol.command import ANY_VERSION, COMMANDS, Command
 from protocol.content import parse_content
 from protocol.frame import parse_frame
-from tests.gateway.core.desk import NOW, FrontDesk, command_frame
+from tests.gateway.core.desk import FrontDesk, command_frame
 from tests.gateway.core.scene import RENTAL, Scene
 from tests.protocol.vector_file import ACCEPTED, frame_of
 
@@ -52,20 +52,19 @@ def test_a_car_advertises_what_it_carries_out_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("opcode", NOT_CARRIED_OUT, ids=str)
-def test_what_a_car_does_not_carry_out_is_refused_as_unknown(opcode: Opcode) -> None:
-    verdict = FrontDesk().judge(
-        command_frame(_command(opcode), mono_ms=NOW.boot_ms + 5_000)
-    )
+def test_what_a_car_does_not_carry_out_passes_the_pipeline(opcode: Opcode) -> None:
+    # FF-CMD-03: it is known, so signature, session and life of it are judged first.
+    verdict = FrontDesk().judge(command_frame(_command(opcode)))
 
-    assert isinstance(verdict, Refused)
-    assert (verdict.code, verdict.executed) == (Code.UNKNOWN_OPCODE, Executed.NO)
+    assert isinstance(verdict, CommandReceived)
 
 
 @pytest.mark.parametrize("opcode", NOT_CARRIED_OUT, ids=str)
-def test_the_mind_refuses_it_too_and_changes_nothing(opcode: Opcode) -> None:
+def test_it_is_refused_whole_as_unknown(opcode: Opcode) -> None:
     scene = Scene()
     scene.rent()
     before = scene.state.essence()
+    # FF-CMD-03
 
     answer = scene.answer(
         replace(_command(opcode), rental_id=RENTAL, expected_version=ANY_VERSION)
