@@ -285,11 +285,21 @@ class Outlet(Protocol):
     def entries_grew(self) -> None:
         """New entries are durable and may be sent."""
 
-    def offer(self, frame_class: FrameClass, data: bytes) -> None:
-        """Send a frame that nobody stores: a refusal, a repeated result, telemetry.
+    def offer(
+        self, frame_class: FrameClass, data: bytes, *, can_wait: bool = False
+    ) -> None:
+        """Send a frame of no ledger: a refusal, a repeated result, telemetry.
 
         Dropped without a link.
+
+        Args:
+            frame_class: its class.
+            data: the frame.
+            can_wait: whether it goes behind everything else, a few at a time.
         """
+
+    def resend(self, first: int, last: int) -> None:
+        """Send entries of this range again, both ends included, if they are held."""
 
     def receipted(
         self, upto: int, *, credit: int, gaps: Sequence[tuple[int, int]]

@@ -123,9 +123,15 @@ class Herald:
             self._feed.keep(state, now=now)
 
     def send_kept_samples(self, *, now: Moment) -> None:
-        """Send what was kept while there was no link, marked as historical."""
-        kept = self._feed.hand_over(now=now)
-        if kept is not None:
+        """Send what was kept while there was no link, marked as historical.
+
+        The newest first: a fleet wants to know where a car was a minute ago before it
+        wants to know where it was an hour ago. If some were lost, a number is left out.
+        """
+        frames, lost = self._feed.hand_over(now=now)
+        if lost:
+            self._standing.session.next_batch()
+        for kept in frames:
             self._send(kept, now, flags=FLAG_HISTORICAL)
 
     def _send(self, telemetry: Telemetry, now: Moment, *, flags: int) -> None:
@@ -139,4 +145,4 @@ class Herald:
             now=now,
             flags=flags,
         )
-        self._outlet.offer(FrameClass.TELEM, frame)
+        self._outlet.offer(FrameClass.TELEM, frame, can_wait=True)

@@ -1,32 +1,18 @@
-"""When a telemetry sample is due, and which samples wait for a link; no I/O.
+"""When a telemetry sample is due, and what becomes of it without a link; no I/O.
 
-Telemetry may be lost, but a short cut of the link should leave no hole: the newest
-samples are kept and sent later in one frame, marked as historical and after the present
-one (protocol-design.md 3).
+Telemetry may be lost, but a cut of the link should leave no hole: samples are kept and
+sent later, marked as historical and after the present one (protocol-design.md 3).
 """
 
-from collections import deque
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
 
 from gateway.core.moment import Moment
 from gateway.core.state import State
 from gateway.core.telemetry import period_ms, sample_of
 from gateway.ports import Positioning
+from gateway.runtime.telemetry_ring import TelemetryRing
 from protocol.codes import RentalMode
-from protocol.telemetry import SAMPLES_LIMIT, Sample, Telemetry
-
-KEPT_SAMPLES: Final = SAMPLES_LIMIT
-"""One frame's worth: five minutes of driving or half an hour at rest."""
-
-_AGE_LIMIT_MS: Final = 0xFFFF * 100
-"""An age is told in tenths of a second in 16 bits; an older sample has no date."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    taken_ms: int
-    sample: Sample
+from protocol.telemetry import Sample, Telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +26,7 @@ class TelemetryFeed:
 
     def __init__(self, positioning: Positioning) -> None:
         self._positioning = positioning
-        self._kept: deque[_Kept] = deque(maxlen=KEPT_SAMPLES)
+        self._ring = TelemetryRing()
         self._last: _Last | None = None
 
     def due_ms(self, state: State, *, now: Moment) -> int:
@@ -60,18 +46,11 @@ class TelemetryFeed:
 
     def keep(self, state: State, *, now: Moment) -> None:
         """Take a sample for later, since there is no link."""
-        self._kept.append(_Kept(now.boot_ms, self._sample(state, now=now)))
+        self._ring.keep(self._sample(state, now=now), now=now)
 
-    def hand_over(self, *, now: Moment) -> Telemetry | None:
-        """Return the samples that waited, oldest first, and forget them."""
-        aged = (
-            replace(kept.sample, age_ds=(now.boot_ms - kept.taken_ms) // 100)
-            for kept in self._kept
-            if now.boot_ms - kept.taken_ms <= _AGE_LIMIT_MS
-        )
-        samples = tuple(aged)
-        self._kept.clear()
-        return Telemetry(samples) if samples else None
+    def hand_over(self, *, now: Moment) -> tuple[tuple[Telemetry, ...], int]:
+        """Return frames that waited, newest first, and how many samples are lost."""
+        return self._ring.hand_over(now=now)
 
     def _sample(self, state: State, *, now: Moment) -> Sample:
         self._last = _Last(now.boot_ms, state.mode)

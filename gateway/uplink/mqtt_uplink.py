@@ -23,8 +23,8 @@ from transport.backoff import Backoff
 from transport.errors import LinkError, LinkFailure, RefusedError, TransportError
 
 OFFERS_LIMIT: Final = 64
-"""Frames of no ledger that wait; the oldest is dropped, as a newer one says more."""
-
+"""Answers that wait, and as many frames that can wait; the oldest is dropped, as a
+newer one says more."""
 
 STEADY_MS: Final = 60_000
 """A link that stood so long has proved itself even if nobody gave a receipt."""
@@ -72,6 +72,7 @@ class MqttUplink:
         self._log = logging.getLogger(f"{__name__}.{vehicle_id.short}")
         self._schedule = Schedule()
         self._offers: deque[tuple[FrameClass, bytes]] = deque(maxlen=OFFERS_LIMIT)
+        self._backlog: deque[tuple[FrameClass, bytes]] = deque(maxlen=OFFERS_LIMIT)
         self._wake = asyncio.Event()
         self._failures = 0
         self._refusals = 0
@@ -86,9 +87,17 @@ class MqttUplink:
         self._schedule.entries_grew()
         self._wake.set()
 
-    def offer(self, frame_class: FrameClass, data: bytes) -> None:
-        """Send a frame that nobody stores; dropped without a link."""
-        self._offers.append((frame_class, data))
+    def offer(
+        self, frame_class: FrameClass, data: bytes, *, can_wait: bool = False
+    ) -> None:
+        """Send a frame of no ledger; dropped without a link."""
+        queue = self._backlog if can_wait else self._offers
+        queue.append((frame_class, data))
+        self._wake.set()
+
+    def resend(self, first: int, last: int) -> None:
+        """Send entries of this range again, if they are held."""
+        self._schedule.resend(first, last)
         self._wake.set()
 
     def receipted(
@@ -213,6 +222,7 @@ class MqttUplink:
     async def _announce(self, link: Link, agent: Agent) -> None:
         """Begin a session: nothing that waited for an older one is sent in it."""
         self._offers.clear()
+        self._backlog.clear()
         hello = await agent.open_session()
         self._schedule.begin_session(now_ms=self._clock.now().boot_ms)
         await self._publish(link, FrameClass.HELLO, hello)
@@ -250,11 +260,19 @@ class MqttUplink:
         return True
 
     def _send_offer(self, link: Link, on_the_way: asyncio.TaskGroup) -> bool:
-        if not self._offers:
-            return False
-        frame_class, data = self._offers.popleft()
-        on_the_way.create_task(self._publish(link, frame_class, data))
-        return True
+        if self._offers:
+            on_the_way.create_task(self._publish(link, *self._offers.popleft()))
+            return True
+        if self._backlog and self._schedule.may_send_telemetry():
+            self._schedule.telemetry_sent()
+            task = self._publish(link, *self._backlog.popleft())
+            on_the_way.create_task(task).add_done_callback(self._make_room)
+            return True
+        return False
+
+    def _make_room(self, _sent: "asyncio.Task[None]") -> None:
+        self._schedule.telemetry_arrived()
+        self._wake.set()
 
     async def _publish(self, link: Link, frame_class: FrameClass, data: bytes) -> None:
         if self._log.isEnabledFor(logging.DEBUG):

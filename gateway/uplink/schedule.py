@@ -4,8 +4,9 @@ Rules:
 
 1. Entries go in the order of the ledger, from the oldest without a receipt, as many as
    the fleet gives credit for. Before them goes only what the fleet asked for again.
-2. Frames that nobody stores (refusals, repeated results, telemetry) go when no entry
-   can, so a rental's end never waits behind telemetry (protocol-design.md 3).
+2. Frames of no ledger go when no entry can: answers at once, telemetry a few frames at
+   a time. Entries and telemetry have windows of their own, so a rental's end never
+   waits behind a backlog of telemetry, here or at the broker (protocol-design.md 3).
 3. An entry has arrived when its receipt says so. The broker's acknowledgement says
    nothing (reliability.md L1): a bridge that was away when an entry passed never saw
    it, and nobody else will tell. So what has no receipt after a while is sent again,
@@ -23,6 +24,13 @@ are 10 KiB, a few seconds of a poor link."""
 
 BATCH: Final = 16
 """Entries read and published together: enough to hide one round trip."""
+
+TELEMETRY_WINDOW: Final = 2
+"""Frames of telemetry under way: 2 KiB, half a second of a poor link, which is all that
+an entry can find before it."""
+
+AGAIN_LIMIT: Final = 64
+"""Ranges that wait to be sent again, twice as many as a receipt can name."""
 
 PATIENCE_MS: Final = 15_000
 """First wait for a receipt: a bridge answers within a second; three of its restarts fit
@@ -63,6 +71,7 @@ class Schedule:
         self._was_heard = False
         self._waiting_since_ms = 0
         self._patience_ms = PATIENCE_MS
+        self._telemetry = 0
 
     def begin_session(self, *, now_ms: int) -> None:
         """Forget what was sent: every entry without a receipt is sent again."""
@@ -107,6 +116,30 @@ class Schedule:
         for first, last in self._again:
             self._under_way -= {seq for seq in self._under_way if first <= seq <= last}
         self._has_more = True
+
+    def resend(self, first: int, last: int) -> None:
+        """Take a range that the fleet asks for beside its receipts.
+
+        What was not sent yet comes by itself.
+        """
+        last = min(last, self._next - 1)
+        if first > last or len(self._again) >= AGAIN_LIMIT:
+            return
+        self._again.append((first, last))
+        self._under_way -= {seq for seq in self._under_way if first <= seq <= last}
+        self._has_more = True
+
+    def may_send_telemetry(self) -> bool:
+        """Return whether another frame of telemetry may be under way."""
+        return self._telemetry < TELEMETRY_WINDOW
+
+    def telemetry_sent(self) -> None:
+        """Note a frame of telemetry that goes out."""
+        self._telemetry += 1
+
+    def telemetry_arrived(self) -> None:
+        """Note that the broker has it, or that its link is gone."""
+        self._telemetry -= 1
 
     def wanted(self) -> Wanted | None:
         """Return the entries to send now; None when other frames may go."""

@@ -92,6 +92,9 @@ class Air:
         self.is_up = True
         self.is_deaf = False
         """The broker takes what the car publishes, and nobody hears it (L1)."""
+        self.held: FrameClass | None = None
+        """A class whose frames the broker takes and does not acknowledge."""
+        self.flows = asyncio.Event()
         self.refused: frozenset[FrameClass] = frozenset()
         """Classes that the broker's access list forbids."""
         self.setup_error: TlsSetupError | None = None
@@ -119,6 +122,11 @@ class Air:
     def restore(self) -> None:
         """Let the next attempt succeed."""
         self.is_up = True
+
+    def let_go(self) -> None:
+        """Acknowledge what was held."""
+        self.held = None
+        self.flows.set()
 
     def deliver(
         self, frame_class: FrameClass, data: bytes, *, retain: bool = False
@@ -177,6 +185,8 @@ class AirLink:
             raise PublishRefusedError(f"the broker refuses {topic}")
         self._air.up.append((route.frame_class, payload))
         await asyncio.sleep(0)
+        if route.frame_class is self._air.held:
+            await self._air.flows.wait()
         self._require()
         if self._air.fleet is not None and not self._air.is_deaf:
             self._air.fleet.take(route.frame_class, payload)

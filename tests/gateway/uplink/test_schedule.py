@@ -4,10 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.uplink.schedule import (
+    AGAIN_LIMIT,
     BATCH,
     FIRST_CREDIT,
     PATIENCE_LIMIT_MS,
     PATIENCE_MS,
+    TELEMETRY_WINDOW,
     Overdue,
     Schedule,
     Wanted,
@@ -144,6 +146,46 @@ def test_nothing_is_awaited_when_all_is_receipted() -> None:
     schedule.receipted(5, credit=64, gaps=(), now_ms=0)
 
     assert schedule.overdue_at_ms() is None
+
+
+def test_a_range_that_the_fleet_asks_for_goes_again_before_everything_else() -> None:
+    # FF-SYN-07.
+    schedule = begun()
+    send_all(schedule, range(1, 11))
+    schedule.entries_grew()
+
+    schedule.resend(3, 4)
+    schedule.resend(9, 50)
+    schedule.resend(12, 20)
+
+    assert send_all(schedule, range(1, 13)) == [3, 4, 9, 10, 11, 12]
+
+
+def test_ranges_that_wait_are_bounded() -> None:
+    schedule = begun()
+    send_all(schedule, range(1, 11))
+
+    for _ in range(10 * AGAIN_LIMIT):
+        schedule.resend(1, 2)
+
+    assert len(schedule._again) == AGAIN_LIMIT
+
+
+def test_telemetry_has_a_window_of_its_own_and_leaves_that_of_entries_alone() -> None:
+    # FF-LED-13: the end of a rental waits for two frames of telemetry at most.
+    schedule = begun()
+    sent = 0
+    while schedule.may_send_telemetry():
+        schedule.telemetry_sent()
+        sent += 1
+    assert sent == TELEMETRY_WINDOW
+
+    schedule.begin_session(now_ms=0)
+    assert not schedule.may_send_telemetry()
+    assert len(send_all(schedule, range(1, 100))) == FIRST_CREDIT
+
+    schedule.telemetry_arrived()
+    assert schedule.may_send_telemetry()
 
 
 @given(

@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from gateway.uplink.schedule import TELEMETRY_WINDOW
 from protocol.codes import FrameClass, RentalMode
 from protocol.content import parse_content
 from protocol.frame import FLAG_HISTORICAL
@@ -94,6 +95,32 @@ async def test_entries_go_before_telemetry_after_an_outage() -> None:
         first_sample = classes.index(FrameClass.TELEM)
         assert set(classes[1:first_sample]) == {FrameClass.EVENT}
         assert FrameClass.EVENT not in classes[first_sample:]
+
+
+async def test_a_rental_end_passes_a_backlog_of_telemetry_that_the_broker_holds() -> (
+    None
+):
+    # FF-LED-13, I-21: also where the link, and not the car, is the queue.
+    async with World() as world:
+        await world.begin_rental()
+        world.air.cut()
+        for _ in range(100):
+            world.board.change(engine_running=True)
+            await world.advance(10.0)
+        world.board.change(engine_running=False)
+        world.air.held = FrameClass.TELEM
+        sent = len(world.air.up)
+        world.air.restore()
+        await world.advance(61.0)
+
+        await world.end_rental()
+
+        classes = [frame_class for frame_class, _ in world.air.up[sent:]]
+        assert classes.count(FrameClass.TELEM) == TELEMETRY_WINDOW
+        assert len(world.reports()) == 1
+        world.air.let_go()
+        await world.advance(5.0)
+        assert len(world.air.frames(FrameClass.TELEM)) > TELEMETRY_WINDOW + 3
 
 
 async def test_samples_of_an_outage_are_sent_later_as_history() -> None:
