@@ -1,9 +1,20 @@
 """Which vehicles there are and with which keys they sign.
 
-The registry is the allow-list behind every frame (reliability.md L5): a vehicle whose
+The registry is the allow-list behind every frame and every connection: a vehicle whose
 record is taken out of the directory is refused from the next refresh on, whatever its
 TLS certificate still says. A weak, foreign or misnamed record is refused by itself and
 said aloud; it harms no other vehicle.
+
+A list that can withdraw cars can also lock out a fleet, when a disk fails or a copy is
+cut off, and a list that is merely skipped then lets the withdrawn in again (both
+reliability.md L5). Hence:
+
+Rule 1: a vehicle is withdrawn when its record is gone from a directory that can be
+read. Nothing else withdraws: a record that was good and is damaged now still counts.
+Rule 2: when more go at once than `GONE_SHARE` of the fleet, or all, those whose record
+does not lie in ``revoked/`` beside the registry stay, and an alarm says so.
+Rule 3: nothing has a date after which the list itself ends.
+Rule 4: who was withdrawn stays so until a good record of its name is there again.
 """
 
 import threading
@@ -20,6 +31,12 @@ from protocol.errors import ProtocolError
 from protocol.identity import VehicleId
 
 SUFFIX: Final = ".json"
+
+REVOKED: Final = "revoked"
+"""Directory beside the registry's: records that `freefloat certs revoke` moved."""
+
+GONE_SHARE: Final = 10
+"""At most a tenth of the fleet, and always one, may vanish without being revoked."""
 
 SETTLE_NS: Final = 2_000_000_000
 """A directory changed less than 2 s ago may change again within the same tick of its
@@ -115,15 +132,33 @@ class RegistryDirectory:
         self._wall_ns = wall_ns
         self._refused = refused
         self._lock = threading.Lock()
-        self._stamp: int | None = None
+        self._revoked_path = path.parent / REVOKED
+        self._stamp: tuple[int, int] | None = None
         self._seen: dict[str, tuple[int, int]] = {}
         self._records: dict[str, VehicleRecord] = {}
         self._current = Registry()
+        self._names: frozenset[str] = frozenset()
+        self._withdrawn: frozenset[str] = frozenset()
+        self._alarm = ""
 
     @property
     def current(self) -> Registry:
         """The registry of the last refresh; never changes under its holder."""
         return self._current
+
+    @property
+    def withdrawn(self) -> frozenset[str]:
+        """Ids, as text, of vehicles that had a record and have none any more."""
+        return self._withdrawn
+
+    @property
+    def alarm(self) -> str:
+        """What is wrong with the directory while an older state stands; else empty."""
+        return self._alarm
+
+    def admits(self, name: str) -> bool:
+        """Whether a certificate's common name is that of a registered vehicle."""
+        return name in self._names
 
     def refresh(self) -> bool:
         """Read what is new in the directory; return whether anything changed.
@@ -135,38 +170,75 @@ class RegistryDirectory:
             try:
                 return self._refresh()
             except OSError as error:
+                self._alarm = (
+                    f"registry {self._path} cannot be read: {error.strerror}; the "
+                    f"{len(self._current)} vehicles known so far still count"
+                )
                 raise RegistryError(
                     f"registry {self._path} cannot be read: {error.strerror}",
                     advice="check the path; `freefloat certs init` makes one",
                 ) from error
 
     def _refresh(self) -> bool:
-        stamp = self._path.stat().st_mtime_ns
-        if stamp == self._stamp:
+        stamps = (self._path.stat().st_mtime_ns, _stamp_of(self._revoked_path))
+        if stamps == self._stamp:
             return False
         found: dict[str, tuple[int, int]] = {}
         for entry in self._path.iterdir():
             if entry.suffix == SUFFIX:
                 status = entry.stat()
                 found[entry.name] = (status.st_mtime_ns, status.st_size)
-        is_settled = self._wall_ns() - stamp > SETTLE_NS
-        self._stamp = stamp if is_settled else None
-        if found == self._seen:
+        revoked = _names_in(self._revoked_path)
+        is_settled = self._wall_ns() - max(stamps) > SETTLE_NS
+        self._stamp = stamps if is_settled else None
+        held = self._held(found, revoked)
+        gone = self._records.keys() - found.keys() - held
+        changed = [name for name in found if found[name] != self._seen.get(name)]
+        # Who is moved away while held is withdrawn without any change of `found`.
+        if not gone and not changed and found.keys() == self._seen.keys():
             return False
-        for name in self._seen.keys() - found.keys():
-            self._records.pop(name, None)
-        for name in sorted(
-            name for name in found if found[name] != self._seen.get(name)
-        ):
+        for name in gone:
+            del self._records[name]
+        for name in sorted(changed):
             self._read(name)
         self._seen = found
+        self._withdrawn = frozenset(
+            name.removesuffix(SUFFIX)
+            for name in (revoked | gone | {f"{one}{SUFFIX}" for one in self._withdrawn})
+            - self._records.keys()
+        )
         self._current, refused = build_registry(self._records)
+        self._names = frozenset(map(str, self._current))
         for error in refused:
             self._refused(error)
         return True
 
+    def _held(
+        self, found: Mapping[str, tuple[int, int]], revoked: frozenset[str]
+    ) -> frozenset[str]:
+        """Return which vanished records stay in force, by rule 2."""
+        unexplained = self._records.keys() - found.keys() - revoked
+        allowed = max(1, len(self._records) // GONE_SHARE)
+        is_plausible = len(unexplained) <= allowed and (found or not unexplained)
+        if is_plausible:
+            self._alarm = ""
+            return frozenset()
+        alarm = (
+            f"{len(unexplained)} of {len(self._records)} vehicle records are gone from "
+            f"{self._path} and not in {REVOKED}/: they still count"
+        )
+        if alarm != self._alarm:
+            self._alarm = alarm
+            self._refused(
+                RegistryError(
+                    alarm,
+                    advice="bring the directory back, or withdraw these vehicles with "
+                    "`freefloat certs revoke`",
+                )
+            )
+        return frozenset(unexplained)
+
     def _read(self, name: str) -> None:
-        self._records.pop(name, None)
         try:
             with (self._path / name).open("rb") as file:
                 data = file.read(RECORD_LIMIT + 1)
@@ -175,3 +247,25 @@ class RegistryDirectory:
             )
         except RegistryError as error:
             self._refused(error)
+        except OSError as error:
+            self._refused(
+                RegistryError(
+                    f"vehicle record {name} cannot be read: {error.strerror}",
+                    advice="give it to the user that runs the bridge",
+                )
+            )
+
+
+def _stamp_of(directory: Path) -> int:
+    try:
+        return directory.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _names_in(directory: Path) -> frozenset[str]:
+    try:
+        return frozenset(p.name for p in directory.iterdir() if p.suffix == SUFFIX)
+    except OSError:
+        # Unreadable is not empty, but who is in it is known by being gone, too.
+        return frozenset()

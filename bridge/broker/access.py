@@ -47,11 +47,14 @@ class BrokerAccess:
 
     is_vehicle: Callable[[str], bool]
     """Whether this name is a vehicle in the registry that may connect. Asked at every
-    connect on NATS; mosquitto cannot ask (docs/adr/0004-embedded-broker.md)."""
+    connect on NATS and every few seconds after; mosquitto cannot ask."""
     bridges: tuple[str, ...] = ("ff-bridge-1",)
     """Names of the bridge's replicas; each has a certificate of its own."""
     engineers: tuple[str, ...] = ("ff-engineer-1",)
     """Names of engineers, who may read everything and publish nothing."""
+    withdrawn: Callable[[], frozenset[str]] = frozenset
+    """Vehicles that had been registered and are not any more. mosquitto is told of
+    them; see docs/adr/0011-revocation.md."""
 
     def __post_init__(self) -> None:
         for name in (*self.bridges, *self.engineers):

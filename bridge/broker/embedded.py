@@ -6,7 +6,9 @@ own with deploy/mosquitto.conf (docs/adr/0004-embedded-broker.md).
     async with EmbeddedBroker(
         directory=state / "broker",
         identity=TlsIdentity(broker_crt, broker_key, anchors),
-        access=BrokerAccess(is_vehicle=registry.knows),
+        access=BrokerAccess(
+            is_vehicle=registry.admits, withdrawn=lambda: registry.withdrawn
+        ),
         clock=clock,
     ) as broker:
         print(broker.kind, broker.host, broker.port)
@@ -32,10 +34,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from bridge.broker import mosquitto, nats
 from bridge.broker.access import BrokerAccess
 from bridge.broker.errors import BrokerDiedError, BrokerSetupError, BrokerStartError
+from bridge.broker.mosquitto_warden import MosquittoWarden
 from bridge.broker.process import BrokerCommand, BrokerProcess, free_port
 from bridge.broker.program import BrokerKind, BrokerProgram, find_broker
 from bridge.broker.service_certificate import make_service_certificate, write_private
-from transport.tls import TlsIdentity, check_server_identity
+from transport.tls import TlsIdentity, check_server_identity, client_context
 
 if TYPE_CHECKING:
     from bridge.broker.callout import AuthorisationService
@@ -97,6 +100,7 @@ class EmbeddedBroker:
         self._port = port
         self._process: BrokerProcess | None = None
         self._service: AuthorisationService | None = None
+        self._warden: asyncio.Task[None] | None = None
 
     @property
     def kind(self) -> BrokerKind:
@@ -167,6 +171,10 @@ class EmbeddedBroker:
         """Stop the broker before the context ends; calling it again does nothing."""
         service, self._service = self._service, None
         process, self._process = self._process, None
+        if self._warden is not None:
+            warden, self._warden = self._warden, None
+            warden.cancel()
+            await asyncio.wait([warden])
         # The process first: taking leave of one that is frozen would take 30 s.
         try:
             if process is not None:
@@ -230,11 +238,22 @@ class EmbeddedBroker:
 
     async def _start_mosquitto(self, program: BrokerProgram) -> None:
         settings = self._directory / "mosquitto.conf"
+        certificate = self._directory / "warden.crt"
+        warden = TlsIdentity(certificate, self._directory / "warden.key", certificate)
+        # Its key stays: mosquitto reads it again at every SIGHUP.
+        make_service_certificate(
+            warden.certificate,
+            warden.key,
+            host=IPv4Address("127.0.0.1"),
+            now=self._clock(),
+        )
+        warden_port = free_port("127.0.0.1")
         access_list = self._directory / "mosquitto.acl"
+        withdrawn = self._access.withdrawn()
         write_private(
             access_list,
             mosquitto.mosquitto_access_list(
-                self._access.bridges, self._access.engineers
+                self._access.bridges, self._access.engineers, withdrawn
             ).encode(),
         )
         write_private(
@@ -244,12 +263,25 @@ class EmbeddedBroker:
                 port=self._port,
                 identity=self._identity,
                 access_list=access_list,
+                warden=warden,
+                warden_port=warden_port,
             ).encode(),
         )
-        self._process = await BrokerProcess.start(
+        process = self._process = await BrokerProcess.start(
             self._command(
                 "mosquitto", program, ("-c", str(settings)), ready=mosquitto.READY
             )
+        )
+        keeper = MosquittoWarden(
+            self._access,
+            access_list=access_list,
+            reload=process.reload,
+            port=warden_port,
+            context=client_context(warden, now=self._clock()),
+            written=withdrawn,
+        )
+        self._warden = asyncio.create_task(
+            _while_it_lives(process, keeper), name="mosquitto warden"
         )
 
     async def _start_nats(self, program: BrokerProgram) -> None:
@@ -263,13 +295,14 @@ class EmbeddedBroker:
         store = self._directory / "store"
         shutil.rmtree(store, ignore_errors=True)
         service = AuthorisationService(self._access, clock=self._clock)
-        issuer, callout, steward = service.public_keys
+        issuer, callout, steward, warden = service.public_keys
         identity = nats.NatsServiceIdentity(
             certificate=self._directory / "service.crt",
             key=self._directory / "service.key",
             issuer=issuer,
             callout=callout,
             steward=steward,
+            warden=warden,
         )
         make_service_certificate(
             identity.certificate,
@@ -327,3 +360,14 @@ class EmbeddedBroker:
             certificate=chain[0].public_bytes(Encoding.DER),
             trust_anchors=self._identity.trust_anchors,
         )
+
+
+async def _while_it_lives(process: BrokerProcess, warden: MosquittoWarden) -> None:
+    task = asyncio.ensure_future(warden.run())
+    died = asyncio.ensure_future(process.wait_died())
+    try:
+        await asyncio.wait({task, died}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        task.cancel()
+        died.cancel()
+        await asyncio.gather(task, died, return_exceptions=True)

@@ -6,13 +6,15 @@ operator's own server; a test holds the two together.
 
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from bridge.broker.access import BRIDGE_GRANT, ENGINEER_GRANT, Grant, vehicle_grant
 from bridge.broker.errors import BrokerSetupError
+from protocol.identity import VEHICLE_TEXT
+from protocol.topic import PREFIX
 from transport.message import MAXIMUM_PACKET
 from transport.tls import TlsIdentity
 
@@ -31,9 +33,24 @@ class MosquittoFiles:
 
 
 def mosquitto_settings(
-    *, host: str, port: int, identity: TlsIdentity, access_list: Path
+    *,
+    host: str,
+    port: int,
+    identity: TlsIdentity,
+    access_list: Path,
+    warden: TlsIdentity,
+    warden_port: int,
 ) -> str:
     """Return the settings file of a listener with mutual TLS and nothing else.
+
+    Args:
+        host: address for everybody.
+        port: TCP port for everybody.
+        identity: the server's certificate, key and the clients' trust anchors.
+        access_list: what `mosquitto_access_list` returned.
+        warden: certificate, key and only client certificate of the listener by which
+            sessions are ended (`bridge.broker.mosquitto_warden`).
+        warden_port: its TCP port on loopback.
 
     Raises:
         BrokerSetupError: a path has a line break, which the file cannot express.
@@ -63,6 +80,13 @@ def mosquitto_settings(
         "retain_available false",
         "persistence false",
         "sys_interval 0",
+        f"listener {warden_port} 127.0.0.1",
+        "require_certificate true",
+        "use_identity_as_username true",
+        "tls_version tlsv1.3",
+        f"cafile {warden.trust_anchors.absolute()}",
+        f"certfile {warden.certificate.absolute()}",
+        f"keyfile {warden.key.absolute()}",
     ]
     for line in lines:
         if "\n" in line or "\r" in line:
@@ -73,8 +97,14 @@ def mosquitto_settings(
     return "\n".join([*lines, ""])
 
 
-def mosquitto_access_list(bridges: tuple[str, ...], engineers: tuple[str, ...]) -> str:
-    """Return the access list: staff by name, vehicles by pattern.
+def mosquitto_access_list(
+    bridges: tuple[str, ...],
+    engineers: tuple[str, ...],
+    withdrawn: Collection[str] = (),
+) -> str:
+    """Return the access list: staff by name, vehicles by pattern, the withdrawn denied.
+
+    A denial by name goes before every pattern (mosquitto.conf(5), acl_file).
 
     Patterns apply to every principal, so a bridge or an engineer also has the topics
     of a vehicle of its own name, which is no vehicle id: whoever reads them drops them.
@@ -83,6 +113,9 @@ def mosquitto_access_list(bridges: tuple[str, ...], engineers: tuple[str, ...]) 
     for names, grant in ((bridges, BRIDGE_GRANT), (engineers, ENGINEER_GRANT)):
         for name in names:
             lines += [f"user {name}", *_rules("topic", grant), ""]
+    for name in sorted(withdrawn):
+        if VEHICLE_TEXT.fullmatch(name):
+            lines += [f"user {name}", f"topic deny {PREFIX}/{name}/#", ""]
     lines += _rules("pattern", vehicle_grant("%u"))
     return "\n".join([*lines, ""])
 

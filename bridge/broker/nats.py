@@ -50,6 +50,8 @@ class NatsServiceIdentity:
     """Public user key of the authorisation service."""
     steward: str
     """Public user key of the connection that bounds the message stream."""
+    warden: str
+    """Public user key of the connection that ends those of withdrawn vehicles."""
 
 
 def nats_settings(
@@ -95,6 +97,15 @@ mqtt {{
 }}
 accounts {{
   AUTH: {{ users: [ {{ nkey: {service.callout} }} ] }}
+  SYS: {{
+    users: [ {{
+      nkey: {service.warden}
+      permissions: {{
+        publish: "$SYS.REQ.SERVER.*.KICK"
+        subscribe: "_INBOX.>"
+      }}
+    }} ]
+  }}
   {VEHICLE_ACCOUNT}: {{
     jetstream: enabled
     users: [ {{
@@ -106,11 +117,12 @@ accounts {{
     }} ]
   }}
 }}
+system_account: SYS
 authorization {{
   timeout: 5
   auth_callout {{
     issuer: {service.issuer}
-    auth_users: [ {service.callout}, {service.steward} ]
+    auth_users: [ {service.callout}, {service.steward}, {service.warden} ]
     account: AUTH
   }}
 }}

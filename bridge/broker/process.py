@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import re
+import signal
 import socket
 import ssl
 import sys
@@ -112,6 +113,12 @@ class BrokerProcess:
             await broker.stop()
             raise
         return broker
+
+    def reload(self) -> None:
+        """Have it read its access list and certificates again (SIGHUP)."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGHUP)
 
     async def stop(self) -> None:
         """End the process: SIGTERM, then SIGKILL; returns when it is gone."""

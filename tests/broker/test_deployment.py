@@ -3,6 +3,7 @@
 import asyncio
 import re
 import subprocess
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from bridge.broker.mosquitto import mosquitto_access_list, mosquitto_settings
 from bridge.broker.process import free_port
 from bridge.broker.program import BrokerKind, find_broker
+from bridge.broker.service_certificate import make_service_certificate
 from tests.broker.pki import Pki, clock
 from tests.broker.room import VEHICLE_A, up
 from transport.errors import LinkError
@@ -34,6 +36,10 @@ def test_the_deployed_settings_are_those_of_the_embedded_broker() -> None:
             FOLDER / "tls.crt", FOLDER / "tls.key", FOLDER / "trust-anchors.pem"
         ),
         access_list=FOLDER / "mosquitto.acl",
+        warden=TlsIdentity(
+            FOLDER / "warden.crt", FOLDER / "warden.key", FOLDER / "warden.crt"
+        ),
+        warden_port=8884,
     )
 
     embedded = re.sub(r"^user .*$", "user mosquitto", embedded, flags=re.MULTILINE)
@@ -58,7 +64,9 @@ async def test_mosquitto_runs_with_the_deployed_settings(
     pki: Pki, tmp_path: Path
 ) -> None:
     server, vehicle = pki.issue("broker", server=True), pki.issue(VEHICLE_A)
-    port = free_port("127.0.0.1")
+    port, warden_port = free_port("127.0.0.1"), free_port("127.0.0.1")
+    warden = tmp_path / "warden.crt", tmp_path / "warden.key"
+    make_service_certificate(*warden, host=IPv4Address("127.0.0.1"), now=clock())
     text = SETTINGS.read_text()
     for here, there in (
         (f"{FOLDER}/tls.crt", str(server.certificate)),
@@ -66,6 +74,9 @@ async def test_mosquitto_runs_with_the_deployed_settings(
         (f"{FOLDER}/trust-anchors.pem", str(server.trust_anchors)),
         (f"{FOLDER}/mosquitto.acl", str(ACCESS_LIST)),
         ("listener 8883 0.0.0.0", f"listener {port} 127.0.0.1"),
+        ("listener 8884 ", f"listener {warden_port} "),
+        (f"{FOLDER}/warden.crt", str(warden[0])),
+        (f"{FOLDER}/warden.key", str(warden[1])),
         ("user mosquitto", "user root"),  # the test's files are the test's user's
     ):
         assert here in text
