@@ -247,7 +247,8 @@ class EmbeddedBroker:
             host=IPv4Address("127.0.0.1"),
             now=self._clock(),
         )
-        warden_port = free_port("127.0.0.1")
+        while (warden_port := free_port("127.0.0.1")) == self._port:
+            pass  # both are free until mosquitto has them
         access_list = self._directory / "mosquitto.acl"
         withdrawn = self._access.withdrawn()
         write_private(
