@@ -47,6 +47,7 @@ RESERVATION = ReserveOrder(
 
 
 async def test_a_command_is_done_only_with_the_cars_signed_word(world: World) -> None:
+    # FF-CMD-19.
     # I-11
     await world.greet()
 
@@ -70,6 +71,7 @@ async def test_a_command_is_done_only_with_the_cars_signed_word(world: World) ->
 async def test_a_command_is_signed_for_this_car_session_and_clock(
     world: World,
 ) -> None:
+    # FF-ADR-05, FF-FRE-28.
     await world.greet()
     world.advance(1)
 
@@ -94,6 +96,7 @@ async def test_a_command_is_signed_for_this_car_session_and_clock(
 async def test_the_command_and_its_sequence_are_durable_before_it_is_published(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # FF-CMD-18, FF-FRE-27.
     await world.greet()
     link = world.broker.link
     assert link is not None
@@ -123,6 +126,7 @@ async def test_the_command_and_its_sequence_are_durable_before_it_is_published(
 async def test_sequences_rise_by_lane_and_never_repeat_after_a_restart(
     world: World, fleet: FleetDirectory, tmp_path: Path
 ) -> None:
+    # FF-FRE-27.
     await world.greet()
     for _ in range(3):
         await world.order(UNLOCK)
@@ -146,6 +150,7 @@ async def test_sequences_rise_by_lane_and_never_repeat_after_a_restart(
 async def test_silence_means_unknown_and_the_late_result_still_counts(
     world: World,
 ) -> None:
+    # FF-CMD-21.
     # I-11, L10, row 14
     await world.greet()
     command = await world.order(UNLOCK)
@@ -170,6 +175,7 @@ async def test_silence_means_unknown_and_the_late_result_still_counts(
 async def test_the_next_hello_settles_an_unknown_command_by_its_list(
     world: World,
 ) -> None:
+    # FF-CMD-27.
     await world.greet()
     command = await world.order(UNLOCK)
     frame = await world.broker.next_sent(FrameClass.CMD)
@@ -188,6 +194,7 @@ async def test_the_next_hello_settles_an_unknown_command_by_its_list(
 async def test_a_hello_that_does_not_list_it_proves_that_it_never_ran(
     world: World,
 ) -> None:
+    # FF-CMD-29.
     # protocol-design.md 1.4: not in journal, and its session is over.
     await world.greet()
     command = await world.order(UNLOCK)
@@ -203,6 +210,7 @@ async def test_a_hello_that_does_not_list_it_proves_that_it_never_ran(
 
 
 async def test_an_empty_list_after_flash_loss_proves_nothing(world: World) -> None:
+    # FF-CMD-29.
     await world.greet()
     command = await world.order(UNLOCK)
     world.advance(13)
@@ -220,6 +228,7 @@ async def test_an_empty_list_after_flash_loss_proves_nothing(world: World) -> No
 async def test_a_hello_in_the_same_session_before_expiry_proves_nothing(
     world: World,
 ) -> None:
+    # FF-CMD-28.
     await world.greet()
     command = await world.order(UNLOCK)
 
@@ -231,6 +240,7 @@ async def test_a_hello_in_the_same_session_before_expiry_proves_nothing(
 
 
 async def test_a_signed_end_is_never_changed(world: World) -> None:
+    # FF-CMD-20.
     await world.greet()
     command = await world.order(UNLOCK)
     frame = await world.broker.next_sent(FrameClass.CMD)
@@ -246,6 +256,7 @@ async def test_a_signed_end_is_never_changed(world: World) -> None:
 
 
 async def test_a_result_for_other_bytes_settles_nothing(world: World) -> None:
+    # FF-CMD-25.
     await world.greet()
     command = await world.order(UNLOCK)
     frame = bytearray(await world.broker.next_sent(FrameClass.CMD))
@@ -275,6 +286,7 @@ async def test_another_cars_result_settles_nothing(world: World) -> None:
 async def test_a_refusal_that_says_maybe_and_is_in_no_ledger_settles_nothing(
     world: World,
 ) -> None:
+    # FF-CMD-26.
     await world.greet()
     command = await world.order(UNLOCK)
     frame = await world.broker.next_sent(FrameClass.CMD)
@@ -305,6 +317,7 @@ async def test_a_refusal_that_says_maybe_and_is_in_no_ledger_settles_nothing(
 async def test_each_kind_of_code_has_its_end(
     world: World, code: Code, end: CommandState
 ) -> None:
+    # FF-CMD-17.
     await world.greet()
     command = await world.order(UNLOCK)
     frame = await world.broker.next_sent(FrameClass.CMD)
@@ -319,6 +332,7 @@ async def test_each_kind_of_code_has_its_end(
 async def test_silence_sends_the_identical_bytes_again_and_busy_does_too(
     world: World,
 ) -> None:
+    # FF-CMD-22.
     # W2: never a second token for one intent.
     await world.greet()
     await world.order(LOCK)
@@ -341,6 +355,7 @@ async def test_silence_sends_the_identical_bytes_again_and_busy_does_too(
 
 
 async def test_nothing_is_sent_again_after_it_expired(world: World) -> None:
+    # FF-CMD-22.
     await world.greet()
     await world.order(UNLOCK)
     world.advance(9.8)
@@ -366,6 +381,7 @@ async def test_an_order_to_an_offline_car_is_refused_and_nothing_is_sent(
 async def test_what_the_car_did_not_say_it_understands_is_refused(
     world: World,
 ) -> None:
+    # FF-CMD-30.
     capabilities = (Capability(0x0101, 1),)
     await world.say(FrameClass.HELLO, world.car.hello(capabilities=capabilities))
 
@@ -419,6 +435,7 @@ async def test_a_key_for_another_order_is_refused(world: World) -> None:
 async def test_a_reservation_ends_by_the_cars_clock_and_never_too_late(
     world: World,
 ) -> None:
+    # FF-SEC-01.
     # H1
     await world.greet()
     world.advance(2)
@@ -458,6 +475,7 @@ async def test_a_day_of_reservation_ends_in_time_on_a_slow_clock_too(
 async def test_pins_are_in_no_file_no_log_and_no_text(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # FF-SEC-03.
     # H6, K2
     caplog.set_level("DEBUG")
     await world.greet()

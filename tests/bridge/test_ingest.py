@@ -91,6 +91,7 @@ def test_what_a_registered_car_signs_is_verified_and_read(
 
 
 def test_every_flipped_bit_is_refused(car: Car, judge: Judge) -> None:
+    # FF-SIG-07.
     # K11: not one bit of the frame is outside the signature.
     topic, data = car.topic(FrameClass.EVENT), car.event(STARTED)
 
@@ -101,6 +102,7 @@ def test_every_flipped_bit_is_refused(car: Car, judge: Judge) -> None:
 
 
 def test_every_truncation_and_extension_is_refused(car: Car, judge: Judge) -> None:
+    # FF-SIG-07.
     topic, data = car.topic(FrameClass.EVENT), car.event(STARTED)
 
     for size in range(len(data)):
@@ -110,6 +112,7 @@ def test_every_truncation_and_extension_is_refused(car: Car, judge: Judge) -> No
 
 
 def test_another_vehicles_signature_is_refused(cars: list[Car], judge: Judge) -> None:
+    # FF-SIG-06.
     victim, rogue = cars[:2]
     rogue.id = victim.id
 
@@ -133,6 +136,7 @@ def test_another_vehicles_signature_under_the_victims_key_id_is_refused(
 def test_a_frame_on_another_vehicles_topic_is_refused(
     cars: list[Car], judge: Judge
 ) -> None:
+    # FF-ADR-07.
     judged = judge(cars[1].topic(FrameClass.EVENT), cars[0].event(STARTED))
 
     assert code_of(judged) is Code.WRONG_VEHICLE
@@ -141,6 +145,7 @@ def test_a_frame_on_another_vehicles_topic_is_refused(
 def test_a_frame_on_the_topic_of_another_class_is_refused(
     car: Car, judge: Judge
 ) -> None:
+    # FF-ADR-08.
     judged = judge(car.topic(FrameClass.TELEM), car.event(STARTED))
 
     assert code_of(judged) is Code.BAD_CLASS
@@ -152,6 +157,7 @@ def test_a_frame_on_the_topic_of_another_class_is_refused(
 def test_a_reflected_downlink_is_refused(
     car: Car, judge: Judge, frame_class: FrameClass
 ) -> None:
+    # FF-ADR-08.
     payload = RECEIPT.build(Receipt(bytes(8), 0, bytes(32), 0, (), ()))
     data = car.sign(frame_class, 1, payload, seq=1)
 
@@ -165,6 +171,7 @@ def test_a_reflected_downlink_is_refused(
 def test_a_signature_of_another_class_does_not_carry_over(
     car: Car, judge: Judge
 ) -> None:
+    # FF-SIG-04.
     data = bytearray(car.event(STARTED))
     data[4] = FrameClass.RESULT
 
@@ -174,6 +181,7 @@ def test_a_signature_of_another_class_does_not_carry_over(
 
 
 def test_a_frame_signed_for_another_fleet_is_refused(car: Car, judge: Judge) -> None:
+    # FF-SIG-03.
     # protocol-design.md 1: staging does not reach production.
     car.fleet_id = bytes(16)
 
@@ -185,6 +193,7 @@ def test_a_frame_signed_for_another_fleet_is_refused(car: Car, judge: Judge) -> 
 def test_a_car_of_another_fleet_is_not_known(
     other_fleet: FleetDirectory, judge: Judge
 ) -> None:
+    # FF-ADR-16.
     [stranger] = other_fleet.vehicle_ids()
     car = Car(other_fleet.vehicle_directory(stranger), boot_ms=lambda: 1000)
 
@@ -196,6 +205,7 @@ def test_a_car_of_another_fleet_is_not_known(
 def test_a_retained_frame_is_refused_although_its_signature_holds(
     car: Car, judge: Judge
 ) -> None:
+    # FF-ADR-11.
     # L9
     judged = judge(car.topic(FrameClass.HELLO), car.hello(), retain=True)
 
@@ -203,6 +213,7 @@ def test_a_retained_frame_is_refused_although_its_signature_holds(
 
 
 def test_a_suite_that_is_not_the_keys_is_refused(car: Car, judge: Judge) -> None:
+    # FF-SIG-05.
     data = bytearray(car.event(STARTED))
     data[3] = 2
 
@@ -216,10 +227,12 @@ def test_a_suite_that_is_not_the_keys_is_refused(car: Car, judge: Judge) -> None
     ["", "ff/v1", "ff/v1/+/up/event", "ff/v1/x/up/event", "\x00", "ff/v2/a/b/c"],
 )
 def test_a_topic_of_another_form_is_refused(car: Car, judge: Judge, topic: str) -> None:
+    # FF-ADR-09.
     assert isinstance(judge(topic, car.event(STARTED)), Rejection)
 
 
 def test_the_payload_is_not_read_before_the_signature(car: Car, judge: Judge) -> None:
+    # FF-ADR-16.
     # I-24: a payload that nobody signed is not even parsed.
     bad = bytearray(car.entry(FrameClass.EVENT, 0x8105, b"no event at all"))
     bad[-1] ^= 1

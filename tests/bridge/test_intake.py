@@ -28,6 +28,7 @@ PARKED = Parked(RENTAL, AccessMeans.CARD, 1_005_000)
 
 
 async def test_an_entry_is_stored_told_and_receipted(world: World) -> None:
+    # FF-RCP-03.
     await world.greet()
 
     await world.say(FrameClass.EVENT, world.car.event(STARTED))
@@ -40,6 +41,7 @@ async def test_an_entry_is_stored_told_and_receipted(world: World) -> None:
 
 
 async def test_a_resent_entry_is_told_once_and_receipted_again(world: World) -> None:
+    # FF-LED-16, FF-LED-24.
     # I-21: the car resends because the receipt was lost.
     entry = world.car.event(STARTED)
     await world.say(FrameClass.EVENT, entry)
@@ -54,6 +56,7 @@ async def test_a_resent_entry_is_told_once_and_receipted_again(world: World) -> 
 async def test_entries_behind_a_gap_are_kept_asked_for_and_told_in_order(
     world: World,
 ) -> None:
+    # FF-LED-18, FF-LED-20, FF-RCP-03.
     # I-25, I-27: the second entry arrives last.
     first, second, third = (
         world.car.event(AgentStarted(1, bytes(4))),
@@ -82,6 +85,7 @@ async def test_entries_behind_a_gap_are_kept_asked_for_and_told_in_order(
 
 
 async def test_a_gap_that_stays_is_told_once(world: World) -> None:
+    # FF-LED-18.
     world.car.event(AgentStarted(1, bytes(4)))
     await world.say(FrameClass.EVENT, world.car.event(STARTED))
 
@@ -97,6 +101,7 @@ async def test_a_gap_that_stays_is_told_once(world: World) -> None:
 async def test_another_entry_with_a_known_sequence_is_a_fork_and_both_are_kept(
     world: World,
 ) -> None:
+    # FF-LED-17.
     # I-27
     genuine = world.car.event(STARTED)
     await world.say(FrameClass.EVENT, genuine)
@@ -118,6 +123,7 @@ async def test_another_entry_with_a_known_sequence_is_a_fork_and_both_are_kept(
 async def test_an_entry_that_does_not_name_the_one_before_stops_the_ledger(
     world: World,
 ) -> None:
+    # FF-LED-19.
     await world.say(FrameClass.EVENT, world.car.event(STARTED))
     await world.broker.next_sent(FrameClass.RECEIPT)
     world.car.head = bytes(31) + b"\1"
@@ -134,6 +140,7 @@ async def test_an_entry_that_does_not_name_the_one_before_stops_the_ledger(
 async def test_nothing_is_acknowledged_or_receipted_when_the_store_does_not_commit(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # FF-RCP-01, FF-RCP-02, FF-ADR-14.
     # I-23
     await world.greet()
     real = world.store.commit_batch
@@ -174,6 +181,7 @@ async def test_what_was_receipted_is_there_after_a_restart(
 
 
 async def test_telemetry_updates_the_state_and_gets_no_receipt(world: World) -> None:
+    # FF-TEL-06.
     await world.greet()
 
     await world.say(FrameClass.TELEM, world.car.telemetry(sample(energy_pct=33)))
@@ -188,6 +196,7 @@ async def test_telemetry_updates_the_state_and_gets_no_receipt(world: World) -> 
 async def test_what_was_not_measured_keeps_its_value_and_shows_its_age(
     world: World,
 ) -> None:
+    # FF-FRM-04.
     await world.greet()
     await world.say(FrameClass.TELEM, world.car.telemetry(sample(energy_pct=33)))
     before = (await world.vehicle()).twin["energy_pct"]
@@ -201,6 +210,7 @@ async def test_what_was_not_measured_keeps_its_value_and_shows_its_age(
 async def test_an_old_event_that_arrives_late_does_not_overwrite_newer_state(
     world: World,
 ) -> None:
+    # FF-TEL-05.
     # The rental ran offline; HELLO shows the present before the past arrives.
     world.advance(-600)
     started = world.car.event(STARTED)
@@ -214,6 +224,7 @@ async def test_an_old_event_that_arrives_late_does_not_overwrite_newer_state(
 
 
 async def test_an_event_of_a_newer_car_is_kept_and_receipted(world: World) -> None:
+    # FF-EVO-02.
     newer = world.car.entry(FrameClass.EVENT, 0x81FF, b"something new")
 
     await world.say(FrameClass.EVENT, newer)
@@ -225,6 +236,7 @@ async def test_an_event_of_a_newer_car_is_kept_and_receipted(world: World) -> No
 async def test_a_signed_entry_with_a_wrong_body_is_refused_for_good_and_kept(
     world: World,
 ) -> None:
+    # FF-RCP-11, FF-RCP-12.
     kind = next(iter(EVENTS))
 
     await world.say(
@@ -239,6 +251,7 @@ async def test_a_signed_entry_with_a_wrong_body_is_refused_for_good_and_kept(
 async def test_a_refusal_for_good_is_said_again_when_its_receipt_was_lost(
     world: World,
 ) -> None:
+    # FF-RCP-11.
     # FF-RCP-09, FF-RCP-10: else the car would let go what it must set aside.
     kind = next(iter(EVENTS))
     wrong = world.car.entry(FrameClass.EVENT, int(kind), b"wrong")
@@ -253,6 +266,7 @@ async def test_a_refusal_for_good_is_said_again_when_its_receipt_was_lost(
 
 
 async def test_numbers_that_no_database_holds_stop_nobody(world: World) -> None:
+    # FF-LED-21.
     # I-31: a car signs 2**64 - 1 wherever the wire lets it.
     huge = 2**64 - 1
     bad = [
@@ -301,6 +315,7 @@ async def test_a_frame_that_this_program_cannot_digest_is_kept_and_stops_nobody(
 async def test_a_hello_is_answered_with_how_far_the_ledger_is_stored(
     world: World,
 ) -> None:
+    # FF-HEL-12.
     await world.say(FrameClass.EVENT, world.car.event(STARTED))
     await world.broker.next_sent(FrameClass.RECEIPT)
 
@@ -310,6 +325,7 @@ async def test_a_hello_is_answered_with_how_far_the_ledger_is_stored(
 
 
 async def test_a_replayed_older_hello_changes_nothing(world: World) -> None:
+    # FF-HEL-09.
     first = world.car.hello()
     await world.say(FrameClass.HELLO, first)
     world.car.reboot()
@@ -332,6 +348,7 @@ def lose_flash(car: Car) -> None:
 async def test_a_car_that_lost_its_flash_is_told_of_and_can_be_commanded_again(
     world: World,
 ) -> None:
+    # FF-LED-22, FF-HEL-09.
     # I-27, row 5: it counts its starts from 1 again, under a ledger never seen before.
     for _ in range(5):
         world.car.reboot()
@@ -357,6 +374,7 @@ async def test_a_car_that_lost_its_flash_is_told_of_and_can_be_commanded_again(
 
 
 async def test_a_hello_of_a_lost_ledger_never_counts_again(world: World) -> None:
+    # FF-LED-23.
     # Whoever kept one must not bring the old session back by it.
     await world.greet()
     for _ in range(5):
@@ -384,6 +402,7 @@ async def test_ledgers_that_a_car_lost_are_remembered_within_bounds(
 
 
 async def test_a_ledger_that_went_back_is_told(world: World) -> None:
+    # FF-HEL-11.
     await world.say(FrameClass.EVENT, world.car.event(STARTED))
     world.car.seq, world.car.head = 0, bytes(32)
 
@@ -393,6 +412,7 @@ async def test_a_ledger_that_went_back_is_told(world: World) -> None:
 
 
 async def test_a_death_counts_only_for_the_newest_connection(world: World) -> None:
+    # FF-DTH-04.
     await world.greet()
     stale = world.car.death(seq=0)
 

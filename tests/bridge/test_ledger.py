@@ -36,6 +36,7 @@ def fill(*seqs: int) -> Ledger:
 def test_any_order_of_arrival_is_told_once_and_in_order(
     order: list[int], repeats: list[int]
 ) -> None:
+    # FF-LED-20, FF-LED-16.
     # I-21, I-25
     arrivals = list(order)
     for position in repeats:
@@ -57,6 +58,7 @@ def test_any_order_of_arrival_is_told_once_and_in_order(
 
 @given(st.sets(st.integers(1, 40), min_size=1))
 def test_gaps_and_what_is_stored_make_up_the_whole_ledger(stored: set[int]) -> None:
+    # FF-LED-18.
     ledger = fill(*sorted(stored, reverse=True))
 
     missing = {s for gap in gaps_of(ledger) for s in range(gap.first, gap.last + 1)}
@@ -70,6 +72,7 @@ def test_gaps_and_what_is_stored_make_up_the_whole_ledger(stored: set[int]) -> N
 
 
 def test_the_same_sequence_with_another_hash_is_a_fork_and_changes_nothing() -> None:
+    # FF-LED-17.
     # I-27
     ledger = fill(1, 2)
 
@@ -80,6 +83,7 @@ def test_the_same_sequence_with_another_hash_is_a_fork_and_changes_nothing() -> 
 
 
 def test_an_entry_that_names_another_predecessor_is_held_and_reported() -> None:
+    # FF-LED-19.
     placed = place(fill(1), Place(2, digest(2), digest(77)), known_hash=None)
 
     assert placed.placement is Placement.BROKEN
@@ -91,6 +95,7 @@ def test_an_entry_that_names_another_predecessor_is_held_and_reported() -> None:
 def test_a_held_entry_that_turns_out_not_to_fit_is_reported_when_its_turn_comes() -> (
     None
 ):
+    # FF-LED-19.
     ledger = place(fill(1), Place(3, digest(3), digest(77)), known_hash=None).ledger
 
     placed = place(ledger, entry(2), known_hash=None)
@@ -100,6 +105,7 @@ def test_a_held_entry_that_turns_out_not_to_fit_is_reported_when_its_turn_comes(
 
 
 def test_islands_beyond_a_gap_are_bounded() -> None:
+    # FF-LIM-03.
     held = {seq: entry(seq) for seq in range(3, 3 + HELD_LIMIT)}
     ledger = Ledger(1, digest(1), held)
 
@@ -119,6 +125,7 @@ def test_a_receipt_asks_for_at_most_sixteen_gaps() -> None:
 
 
 def test_a_cars_word_about_its_head_is_held_against_the_store() -> None:
+    # FF-HEL-11.
     ledger = fill(1, 2, 3)
 
     assert contradicts(ledger, 3, digest(3), known_hash=digest(3)) is None
@@ -128,6 +135,7 @@ def test_a_cars_word_about_its_head_is_held_against_the_store() -> None:
 
 
 def test_what_is_held_is_bounded_by_what_an_honest_car_can_have_under_way() -> None:
+    # FF-LIM-03.
     # I-31: all that is held is read at each frame of its ledger, so a hostile car must
     # not make it much; an honest one stops at its credit.
     assert 2 * CREDIT_MOST <= HELD_LIMIT <= 8 * CREDIT_MOST

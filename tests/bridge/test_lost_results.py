@@ -202,6 +202,7 @@ def fresh() -> CommandRecord:
 @given(STEPS)
 @settings(max_examples=400, deadline=None)
 def test_whatever_is_lost_the_end_is_what_the_car_did(steps: list[str]) -> None:
+    # FF-CMD-17, FF-CMD-19, FF-CMD-20.
     model = Model(fresh())
 
     for step in steps:
@@ -222,6 +223,7 @@ def test_whatever_is_lost_the_end_is_what_the_car_did(steps: list[str]) -> None:
 
 
 def test_a_lost_answer_is_unknown_until_the_hello_and_never_failed() -> None:
+    # FF-CMD-21, FF-CMD-27.
     # I-11: every result is lost; the car did it.
     model = Model(fresh())
     for step in ("send and act", "wait long", "sweep"):

@@ -33,6 +33,7 @@ async def stored(world: World, record: CommandRecord) -> CommandRecord:
 
 
 async def test_forged_busy_single_token(world: World) -> None:
+    # FF-CMD-23, FF-CMD-22.
     # W2: Tesla's proxy signed a second token when a "busy" that nobody signed came.
     await world.greet()
     command = await world.order(UNLOCK)
@@ -65,6 +66,7 @@ async def test_forged_busy_single_token(world: World) -> None:
 async def test_a_signed_busy_shows_that_the_car_has_it_and_allows_no_second_token(
     world: World,
 ) -> None:
+    # FF-CMD-23.
     await world.greet()
     command = await world.order(UNLOCK)
     first = await world.broker.next_sent(FrameClass.CMD)
@@ -89,6 +91,7 @@ async def test_a_signed_busy_shows_that_the_car_has_it_and_allows_no_second_toke
 async def test_a_new_command_stands_in_the_place_of_one_that_is_proved_undone(
     world: World,
 ) -> None:
+    # FF-CMD-24.
     await world.greet()
     command = await world.order(UNLOCK)
     first = await world.broker.next_sent(FrameClass.CMD)
@@ -107,6 +110,7 @@ async def test_a_new_command_stands_in_the_place_of_one_that_is_proved_undone(
 async def test_a_hello_that_proves_it_undone_allows_the_new_command(
     world: World,
 ) -> None:
+    # FF-CMD-23.
     await world.greet()
     command = await world.order(UNLOCK)
     await world.broker.next_sent(FrameClass.CMD)
@@ -136,6 +140,7 @@ async def test_a_hello_that_proves_it_undone_allows_the_new_command(
 async def test_only_what_the_car_says_it_did_not_do_may_be_done_anew(
     world: World, code: Code, executed: Executed, *, allowed: bool
 ) -> None:
+    # FF-CMD-23.
     await world.greet()
     command = await world.order(UNLOCK)
     first = await world.broker.next_sent(FrameClass.CMD)
@@ -167,6 +172,7 @@ async def test_a_retry_names_a_command_of_its_kind_to_this_vehicle(
 async def test_accepted_and_done_may_arrive_together_and_reversed(
     world: World, *, is_reversed: bool
 ) -> None:
+    # FF-CMD-17.
     # protocol-design.md 2; AWS answers this with a DataConflict.
     await world.greet()
     waiting = asyncio.create_task(world.order(UNLOCK, wait_s=30))
@@ -190,6 +196,7 @@ async def test_accepted_and_done_may_arrive_together_and_reversed(
 
 
 async def test_a_hello_shows_that_the_car_is_at_it(world: World) -> None:
+    # FF-CMD-27.
     await world.greet()
     command = await world.order(UNLOCK)
     frame = await world.broker.next_sent(FrameClass.CMD)

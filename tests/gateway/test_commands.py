@@ -25,6 +25,7 @@ PING = Ping(NO_RENTAL, ANY_VERSION, bytes(16))
 
 
 async def test_the_same_command_twice_runs_once_and_gets_the_same_bytes() -> None:
+    # FF-FRE-06, FF-CMD-08.
     # I-5, L10, protocol-design.md 1.2 step 6.
     async with World() as world:
         rental_id = await world.reserve(ALICE)
@@ -44,6 +45,7 @@ async def test_the_same_command_twice_runs_once_and_gets_the_same_bytes() -> Non
 
 
 async def test_a_repeated_command_is_answered_after_its_entry_was_receipted() -> None:
+    # FF-FRE-06.
     # The entry is gone with its receipt, the journal still has the bytes.
     async with World() as world:
         data = world.fleet.send(PING)
@@ -59,6 +61,7 @@ async def test_a_repeated_command_is_answered_after_its_entry_was_receipted() ->
 
 
 async def test_a_command_that_still_runs_is_not_answered_twice() -> None:
+    # FF-FRE-07, FF-CMD-11.
     async with World() as world:
         rental_id = await world.reserve(ALICE)
         world.board.is_stuck = True
@@ -75,6 +78,7 @@ async def test_a_command_that_still_runs_is_not_answered_twice() -> None:
 
 
 async def test_another_request_under_a_used_id_is_refused() -> None:
+    # FF-FRE-08.
     async with World() as world:
         data = world.fleet.send(PING)
         await world.settle()
@@ -88,6 +92,7 @@ async def test_another_request_under_a_used_id_is_refused() -> None:
 
 
 async def test_a_crash_between_accepting_and_acting_is_never_repeated() -> None:
+    # FF-CMD-09, FF-CMD-08.
     # I-10, row 2: accepted and durable, then the process dies before the read-back.
     async with World() as world:
         rental_id = await world.reserve(ALICE)
@@ -110,6 +115,7 @@ async def test_a_crash_between_accepting_and_acting_is_never_repeated() -> None:
 
 
 async def test_hello_repeats_how_the_last_commands_ended() -> None:
+    # FF-HEL-05.
     # I-11: an outcome lost on the way is settled by the next HELLO.
     async with World() as world:
         world.air.is_deaf = True
@@ -128,6 +134,7 @@ async def test_hello_repeats_how_the_last_commands_ended() -> None:
 
 
 async def test_a_command_of_the_session_before_is_refused_with_the_new_hello() -> None:
+    # FF-FRE-04, FF-FRE-09, FF-FRE-10.
     # I-6, step 7: what waited in a tunnel is void after the reconnect.
     async with World() as world:
         rental_id = await world.reserve(ALICE)
@@ -147,6 +154,7 @@ async def test_a_command_of_the_session_before_is_refused_with_the_new_hello() -
 
 
 async def test_every_connection_has_a_session_of_its_own_and_a_rising_hello() -> None:
+    # FF-FRE-03, FF-FRE-04, FF-HEL-02.
     async with World() as world:
         await world.restart()
         world.air.cut()
@@ -162,6 +170,7 @@ async def test_every_connection_has_a_session_of_its_own_and_a_rising_hello() ->
 
 
 async def test_a_refusal_enters_no_ledger() -> None:
+    # FF-CMD-14, FF-CMD-04.
     async with World() as world:
         before = len(world.written())
 
@@ -175,6 +184,7 @@ async def test_a_refusal_enters_no_ledger() -> None:
 
 
 async def test_refusals_are_limited_and_come_again_with_time() -> None:
+    # FF-CMD-15.
     # protocol-design.md 1.2: replayed frames must cost neither disk nor bandwidth.
     async with World() as world:
         stale = world.fleet.command(PING, ttl_ms=1)
@@ -192,6 +202,7 @@ async def test_refusals_are_limited_and_come_again_with_time() -> None:
 
 
 async def test_a_flood_is_dropped_before_it_costs_a_signature_check() -> None:
+    # FF-AUTH-07.
     # Step 3, K23.
     async with World() as world:
         for _ in range(200):
@@ -206,6 +217,7 @@ async def test_a_flood_is_dropped_before_it_costs_a_signature_check() -> None:
 
 
 async def test_a_retained_command_is_refused() -> None:
+    # FF-FRE-12.
     # L9, I-9.
     async with World() as world:
         data = world.fleet.command(PING)
@@ -217,6 +229,7 @@ async def test_a_retained_command_is_refused() -> None:
 
 
 async def test_a_command_that_was_refused_never_runs_later() -> None:
+    # FF-FRE-25, FF-FRE-26.
     # I-10, I-11: the fleet was told "not executed", signed. A broker that held a copy
     # back, or a resend that crossed the refusal, must not make that a lie.
     async with World() as world:
@@ -238,6 +251,7 @@ async def test_a_command_that_was_refused_never_runs_later() -> None:
 
 
 async def test_a_command_refused_as_retained_never_runs_as_a_fresh_one() -> None:
+    # FF-FRE-25, FF-FRE-26.
     # The broker sets the flag as it likes: first a copy with it, then one without.
     async with World() as world:
         rental_id = await world.reserve(ALICE)
@@ -267,6 +281,7 @@ async def test_a_retained_command_in_no_lane_at_all_is_refused_and_harms_nothing
 
 
 async def test_a_command_that_lived_too_long_never_runs_when_it_has_aged() -> None:
+    # FF-FRE-25.
     async with World() as world:
         rental_id = await world.reserve(ALICE)
         data = world.fleet.send(Unlock(rental_id, ANY_VERSION), ttl_ms=12_000)
@@ -280,6 +295,7 @@ async def test_a_command_that_lived_too_long_never_runs_when_it_has_aged() -> No
 
 
 async def test_a_command_that_found_the_car_busy_may_come_again() -> None:
+    # FF-FRE-25.
     # forged_busy_single_token: BUSY asks for the same bytes, so it spends nothing.
     async with World() as world:
         rental_id = await world.reserve(ALICE)
@@ -314,6 +330,7 @@ async def test_refusals_are_remembered_within_bounds() -> None:
 
 
 async def test_a_strangers_command_gets_no_answer_at_all() -> None:
+    # FF-AUTH-02, FF-AUTH-03.
     async with World() as world:
         data = world.fleet.command(PING, key=STRANGER_KEY)
         before = len(world.air.up)
@@ -339,6 +356,7 @@ async def test_classes_without_meaning_in_this_version_are_dropped(
 
 
 async def test_an_older_command_never_overtakes_a_newer_one_of_its_lane() -> None:
+    # FF-FRE-22.
     # I-8.
     async with World() as world:
         rental_id = await world.begin_rental()

@@ -24,6 +24,7 @@ async def unreceipted_world() -> World:
 async def test_a_withheld_receipt_keeps_every_entry_although_the_broker_took_it() -> (
     None
 ):
+    # FF-LED-07.
     world = await unreceipted_world()
 
     kept = await world.kept()
@@ -34,6 +35,7 @@ async def test_a_withheld_receipt_keeps_every_entry_although_the_broker_took_it(
 
 
 async def test_a_receipt_frees_what_it_covers_and_no_more() -> None:
+    # FF-RCP-09.
     world = await unreceipted_world()
     newest = world.fleet.contiguous
 
@@ -72,6 +74,7 @@ async def test_a_receipt_frees_what_it_covers_and_no_more() -> None:
 async def test_a_receipt_that_is_not_genuine_frees_nothing(
     forge: Callable[[World], bytes],
 ) -> None:
+    # FF-RCP-04, FF-RCP-07, FF-RCP-08.
     world = await unreceipted_world()
     before = await world.kept()
 
@@ -84,6 +87,7 @@ async def test_a_receipt_that_is_not_genuine_frees_nothing(
 
 
 async def test_a_replayed_receipt_frees_nothing_newer() -> None:
+    # FF-RCP-09.
     world = await unreceipted_world()
     old = world.fleet.receipt()
     world.air.deliver(FrameClass.RECEIPT, old)
@@ -113,6 +117,7 @@ async def test_a_receipt_survives_a_power_cut() -> None:
 
 
 async def test_what_the_fleet_missed_is_sent_again_bit_by_bit() -> None:
+    # FF-RCP-13, FF-LED-06.
     # Gaps; the fleet's double fails the test on any other bytes (I-27).
     world = await unreceipted_world()
     newest = world.fleet.contiguous
@@ -130,6 +135,7 @@ async def test_what_the_fleet_missed_is_sent_again_bit_by_bit() -> None:
 
 
 async def test_without_a_receipt_entries_are_sent_again_ever_more_rarely() -> None:
+    # FF-HEL-03.
     # A bridge that was away when an entry passed never saw it (L1).
     world = World()
     world.fleet.gives_receipts = False
@@ -166,6 +172,7 @@ async def test_entries_arrive_in_the_order_of_the_ledger_after_an_outage() -> No
 
 
 async def test_credit_bounds_what_is_under_way() -> None:
+    # FF-RCP-14.
     world = World(is_online=False)
     world.fleet.credit = 2
     world.fleet.gives_receipts = False
@@ -185,6 +192,7 @@ async def test_credit_bounds_what_is_under_way() -> None:
 
 
 async def test_a_rejected_entry_is_kept_aside_and_never_sent_again() -> None:
+    # FF-RCP-10.
     # Row 27: no endless loop and no silent drop.
     world = await unreceipted_world()
     newest = world.fleet.contiguous
@@ -204,6 +212,7 @@ async def test_a_rejected_entry_is_kept_aside_and_never_sent_again() -> None:
 
 
 async def test_an_entry_rejected_ahead_of_its_receipt_stops_no_other() -> None:
+    # FF-RCP-10.
     world = await unreceipted_world()
     newest = world.fleet.contiguous
     reject = Reject(newest, Code.BAD_PARAM)

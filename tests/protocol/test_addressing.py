@@ -27,6 +27,7 @@ CAR = str(CAR_A)
 
 @pytest.mark.parametrize("frame_class", FrameClass)
 def test_a_topic_names_vehicle_direction_and_class(frame_class: FrameClass) -> None:
+    # FF-ADR-05, FF-ADR-04.
     topic = topic_of(CAR_A, frame_class)
 
     direction = "up" if frame_class in UP_CLASSES else "down"
@@ -65,6 +66,7 @@ def test_every_class_has_one_direction() -> None:
     ],
 )
 def test_a_malformed_topic_is_refused(topic: str, code: Code) -> None:
+    # FF-ADR-09.
     with pytest.raises(DecodeError) as caught:
         parse_topic(topic.format(car=CAR, lower=CAR.lower()))
 
@@ -80,6 +82,7 @@ def test_a_long_topic_is_quoted_in_part() -> None:
 
 @pytest.mark.parametrize("last", sorted(set("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")))
 def test_a_vehicle_id_has_one_text(last: str) -> None:
+    # FF-ADR-01.
     # L7: 26 characters hold 130 bits, so three of four last characters are aliases.
     text = CAR[:-1] + last
 
@@ -92,6 +95,7 @@ def test_a_vehicle_id_has_one_text(last: str) -> None:
 
 @pytest.mark.parametrize("text", ["", CAR[:-1], CAR + "A", CAR + "\n", CAR.lower()])
 def test_other_texts_are_no_vehicle_id(text: str) -> None:
+    # FF-ADR-01.
     with pytest.raises(DecodeError):
         VehicleId.from_text(text)
 
@@ -110,6 +114,7 @@ def test_a_vehicle_id_prints_its_text() -> None:
 
 
 def test_a_card_has_another_digest_in_every_rental() -> None:
+    # FF-SEC-06.
     uid = bytes.fromhex("04a1b2c3")
 
     digests = {
@@ -128,6 +133,7 @@ def test_a_session_begins_with_its_boot_counter() -> None:
 
 
 def test_an_event_id_is_a_uuid_of_its_place_in_the_ledger() -> None:
+    # FF-SIG-16.
     places = [
         (CAR_A.raw, bytes(8), 1),
         (CAR_A.raw, bytes(8), 2),

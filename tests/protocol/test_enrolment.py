@@ -157,15 +157,18 @@ def test_a_record_beyond_the_limit_is_refused_unread() -> None:
 def test_a_record_with_one_wrong_field_is_refused(
     field: str, value: str, code: Code
 ) -> None:
+    # FF-ENR-01, FF-ENR-03.
     assert _refusal(_record(**{field: value})) is code
 
 
 def test_a_proof_for_another_fleet_does_not_hold() -> None:
+    # FF-ENR-03.
     # A record of the staging environment copied into production.
     assert _refusal(_record(), fleet_id=OTHER_FLEET_ID) is Code.BAD_SIGNATURE
 
 
 def test_another_car_s_public_key_cannot_be_enrolled() -> None:
+    # FF-ENR-03.
     # K10: whoever enrols must hold the private key.
     stolen = _certify(CAR_B_KEY.key.verify_key.handle, _name_of(CAR_A))
 
@@ -175,6 +178,7 @@ def test_another_car_s_public_key_cannot_be_enrolled() -> None:
 
 
 def test_a_certificate_of_another_ca_is_refused() -> None:
+    # FF-ENR-02.
     for issuer in (CA_NAME, _name_of(CAR_B)):
         foreign = _certify(
             CAR_A_KEY.key.verify_key.handle,
@@ -189,6 +193,7 @@ def test_a_certificate_of_another_ca_is_refused() -> None:
 
 
 def test_a_certificate_with_two_names_is_refused() -> None:
+    # FF-ENR-01.
     names = x509.Name([*_name_of(CAR_A), *_name_of(CAR_B)])
     double = _certify(CAR_A_KEY.key.verify_key.handle, names)
 
@@ -198,6 +203,7 @@ def test_a_certificate_with_two_names_is_refused() -> None:
 
 
 def test_a_certificate_of_the_wrong_kind_of_key_is_refused() -> None:
+    # FF-ENR-04.
     swapped = _record(signing_certificate=_pem(SEALING))
     twice = _record(sealing_certificate=_pem(SIGNING))
 
@@ -206,6 +212,7 @@ def test_a_certificate_of_the_wrong_kind_of_key_is_refused() -> None:
 
 
 def test_a_weak_signing_key_is_refused_though_the_ca_certified_it() -> None:
+    # FF-ENR-04, FF-KEY-10.
     weak = Ed25519PublicKey.from_public_bytes(bytes(32))
     certificate = _certify(weak, _name_of(CAR_A))
 

@@ -32,6 +32,7 @@ UNLOCK = parse_frame(frame_of("cmd_unlock"))
 def test_a_frame_of_exactly_its_class_s_limit_is_built_and_parsed(
     frame_class: FrameClass,
 ) -> None:
+    # FF-FRM-15, FF-LIM-01.
     header = replace(UNLOCK.header, frame_class=frame_class)
     payload = bytes(CLASS_LIMITS[frame_class] - OVERHEAD)
 
@@ -50,6 +51,7 @@ def test_a_critical_flag_is_the_caller_s_fault() -> None:
 
 
 def test_an_unknown_advisory_flag_is_read_and_kept() -> None:
+    # FF-FRM-13.
     header = replace(UNLOCK.header, flags=0x0E | FLAG_HISTORICAL)
 
     frame = parse_frame(build_unsigned(header, UNLOCK.payload) + bytes(64))
@@ -72,6 +74,7 @@ def test_a_header_value_that_does_not_fit_is_the_caller_s_fault(
 
 
 def test_signing_under_another_key_s_name_is_refused() -> None:
+    # FF-SIG-08.
     with pytest.raises(EncodeError, match="header names key"):
         sign_frame(UNLOCK.header, b"", fleet_id=FLEET_ID, key=CAR_A_KEY.key)
 
@@ -83,12 +86,14 @@ def test_a_fleet_id_of_another_length_is_the_caller_s_fault() -> None:
 
 
 def test_the_signed_bytes_are_as_the_specification_prints_them() -> None:
+    # FF-SIG-01.
     signed = to_be_signed(FrameClass.TELEM, FLEET_ID, b"frame")
 
     assert signed == b"ff-sig-v1\0telem\0" + FLEET_ID + b"frame"
 
 
 def test_a_frame_of_the_other_suite_is_refused_by_an_ed25519_key() -> None:
+    # FF-SIG-05.
     data = bytearray(UNLOCK.data)
     data[3] = Suite.P256
 
@@ -104,6 +109,7 @@ def test_a_frame_of_the_other_suite_is_refused_by_an_ed25519_key() -> None:
 @pytest.mark.parametrize("other", FrameClass)
 @pytest.mark.parametrize("own", ["cmd_unlock", "receipt_plain", "result_ok"])
 def test_no_frame_holds_as_another_class(own: str, other: FrameClass) -> None:
+    # FF-SIG-04.
     # protocol-design.md 4: every_class_at_every_receiver
     frame = parse_frame(frame_of(own))
     keys = {ACCEPTED[own]["key"]["key_id"]: bytes.fromhex(ACCEPTED[own]["key"]["seed"])}
@@ -122,6 +128,7 @@ def test_no_frame_holds_as_another_class(own: str, other: FrameClass) -> None:
 
 @pytest.mark.parametrize("other", FrameClass)
 def test_a_signature_over_one_label_holds_under_no_other(other: FrameClass) -> None:
+    # FF-SIG-04.
     # Were the class byte alone to tell them apart, one oversight would be enough.
     unsigned = UNLOCK.data[:-64]
     signature = COMMAND_KEY.key.sign(to_be_signed(other, FLEET_ID, unsigned))
@@ -146,6 +153,7 @@ def test_a_command_readdressed_to_another_car_is_refused() -> None:
 
 
 def test_two_frames_have_different_request_hashes() -> None:
+    # FF-SIG-16.
     assert request_hash(UNLOCK.data) != request_hash(frame_of("cmd_lock"))
     assert len(request_hash(UNLOCK.data)) == 32
 

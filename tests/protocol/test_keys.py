@@ -74,6 +74,7 @@ def test_eight_times_such_a_point_is_the_identity(raw: bytes) -> None:
 
 @pytest.mark.parametrize("raw", SMALL_ORDER, ids=bytes.hex)
 def test_a_small_order_key_is_refused(raw: bytes) -> None:
+    # FF-KEY-04.
     with pytest.raises(AuthenticationError) as caught:
         VerifyKey.load(raw)
 
@@ -82,6 +83,7 @@ def test_a_small_order_key_is_refused(raw: bytes) -> None:
 
 @pytest.mark.parametrize("offset", range(19))
 def test_a_y_that_is_not_below_the_prime_is_refused(offset: int) -> None:
+    # FF-KEY-03.
     raw = (FIELD_PRIME + offset).to_bytes(32, "little")
 
     with pytest.raises(AuthenticationError, match="not canonical"):
@@ -90,6 +92,7 @@ def test_a_y_that_is_not_below_the_prime_is_refused(offset: int) -> None:
 
 @pytest.mark.parametrize("y", range(2, 42))
 def test_no_point_is_refused_as_libsodium_judges(y: int) -> None:
+    # FF-KEY-05.
     raw = y.to_bytes(32, "little")
     # libsodium also wants the prime-order subgroup; no point is refused by both.
     try:
@@ -117,6 +120,7 @@ def test_about_half_of_all_strings_are_points() -> None:
 
 @pytest.mark.parametrize("size", [0, 31, 33])
 def test_a_public_key_of_another_length_is_refused(size: int) -> None:
+    # FF-KEY-02.
     with pytest.raises(AuthenticationError) as caught:
         VerifyKey.load(bytes(size))
 
@@ -139,6 +143,7 @@ def test_a_signature_of_another_length_does_not_hold() -> None:
 
 
 def test_a_signature_with_s_above_the_group_order_does_not_hold() -> None:
+    # FF-SIG-09.
     # RFC 8032, 5.1.7: else every signature has a second form.
     order = 2**252 + 27742317777372353535851937790883648493
     signature = CAR_A_KEY.key.sign(b"message")
@@ -150,6 +155,7 @@ def test_a_signature_with_s_above_the_group_order_does_not_hold() -> None:
 
 
 def test_a_private_key_shows_its_public_id_only() -> None:
+    # FF-SEC-03.
     key = CAR_A_KEY.key
 
     assert repr(key) == f"SigningKey(key_id={key.key_id.hex()})"

@@ -47,6 +47,7 @@ def _refusal(layout: Layout[Single], data: bytes) -> Code:
 
 
 def test_a_number_that_means_not_measured_reads_none_and_is_never_written() -> None:
+    # FF-FRM-04, FF-FRM-05.
     layout = _single(measured(U8, 0xFF))
 
     assert layout.parse(b"\xff").value is None
@@ -66,6 +67,7 @@ def test_a_measured_number_lies_within_its_bounds() -> None:
 
 
 def test_reserved_bits_are_neither_read_nor_written() -> None:
+    # FF-FRM-02.
     layout = _single(flags_of(cs.Int16ub, Bits, KNOWN_BITS))
 
     assert layout.parse(b"\x0f\xff").value == Bits(KNOWN_BITS)
@@ -75,6 +77,7 @@ def test_reserved_bits_are_neither_read_nor_written() -> None:
 
 
 def test_reserved_bytes_are_zero() -> None:
+    # FF-FRM-02.
     layout = Layout(Single, "value" / U8, reserved(2))
 
     assert layout.build(Single(1)) == b"\x01\0\0"
@@ -82,6 +85,7 @@ def test_reserved_bytes_are_zero() -> None:
 
 
 def test_a_list_has_no_more_items_than_its_limit() -> None:
+    # FF-FRM-06.
     layout = _single(sequence_of(U8, 2))
 
     assert layout.parse(b"\x02ab").value == (97, 98)
@@ -91,6 +95,7 @@ def test_a_list_has_no_more_items_than_its_limit() -> None:
 
 
 def test_counted_bytes_are_no_longer_than_their_limit() -> None:
+    # FF-FRM-06.
     layout = _single(bytes_up_to(2))
 
     assert layout.build(Single(b"ab")) == b"\0\x02ab"
@@ -103,6 +108,7 @@ def test_counted_bytes_are_no_longer_than_their_limit() -> None:
 
 @pytest.mark.parametrize("tail", [b"\0", b"\0\0", b"x"])
 def test_bytes_behind_a_record_are_refused(tail: bytes) -> None:
+    # FF-FRM-03.
     layout = Layout(Pair, "first" / U8, "second" / U8)
 
     with pytest.raises(DecodeError) as caught:
@@ -113,6 +119,7 @@ def test_bytes_behind_a_record_are_refused(tail: bytes) -> None:
 
 
 def test_two_encodings_of_one_value_are_not_both_read() -> None:
+    # FF-FRM-03.
     # A declaration that forgives; the comparison with the input does not.
     layout = _single(cs.Flag)
 

@@ -54,11 +54,13 @@ from tools.published_keys import RENTAL
     ],
 )
 def test_every_minute_that_began_is_billed(duration_ms: int, minutes: int) -> None:
+    # FF-LED-27.
     # C27
     assert billed_minutes(duration_ms) == minutes
 
 
 def test_the_report_s_vector_bills_driving_and_parking_each_for_itself() -> None:
+    # FF-LED-27.
     body = VECTORS["event_rental_ended"]["fields"]["body"]
 
     driving_ms = body["total_ms"] - body["parking_ms"]
@@ -91,6 +93,7 @@ def test_an_unknown_opcode_is_refused_whatever_its_payload(opcode: int) -> None:
 
 @pytest.mark.parametrize("schema", [0, 2, 255])
 def test_a_newer_schema_is_refused_before_its_payload_is_read(schema: int) -> None:
+    # FF-CMD-01.
     with pytest.raises(DecodeError) as in_command:
         parse_command(Opcode.UNLOCK, schema, b"")
     with pytest.raises(DecodeError) as in_event:
@@ -116,6 +119,7 @@ def test_fixed_records_have_the_documented_sizes() -> None:
 
 
 def test_only_a_code_that_allows_it_may_be_tried_again() -> None:
+    # FF-RES-05.
     assert retry_of(Code.BUSY) is Retry.SAME_BYTES
     assert retry_of(Code.SESSION_STALE) is Retry.AFTER_RESYNC
     assert retry_of(Code.ROLE_FORBIDDEN) is Retry.NEVER

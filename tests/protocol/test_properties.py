@@ -64,6 +64,7 @@ def test_what_was_built_parses_to_the_same_value(
 def test_altered_bytes_are_refused_or_have_one_meaning(
     layout: Layout[Any], data: st.DataObject
 ) -> None:
+    # FF-FRM-03.
     encoded = bytearray(layout.build(data.draw(records(layout.record))))
     offset = data.draw(st.integers(0, len(encoded) - 1))
     encoded[offset] = data.draw(st.integers(0, 0xFF))
@@ -141,6 +142,7 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
 @MANY
 @given(data=st.binary(max_size=FRAME_LIMIT + 1))
 def test_arbitrary_bytes_raise_only_protocol_errors(name: str, data: bytes) -> None:
+    # FF-FRM-17.
     # the acceptance rule of issue 2: one typed error and never another exception
     try:
         DECODERS[name](data)
@@ -153,6 +155,7 @@ def test_arbitrary_bytes_raise_only_protocol_errors(name: str, data: bytes) -> N
 @MANY
 @given(data=frames())
 def test_arbitrary_payloads_raise_only_decode_errors(data: bytes) -> None:
+    # FF-FRM-17.
     frame = parse_frame(data)
 
     try:

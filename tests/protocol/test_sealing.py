@@ -37,6 +37,7 @@ def _open(sealed: bytes) -> Secrets:
 
 
 def test_what_was_sealed_opens_in_its_car_for_its_rental() -> None:
+    # FF-SEC-01.
     sealed = seal(
         PUBLISHED,
         sealing_key().public_key(),
@@ -50,6 +51,7 @@ def test_what_was_sealed_opens_in_its_car_for_its_rental() -> None:
 
 
 def test_sealed_secrets_open_in_no_other_car_rental_or_fleet() -> None:
+    # FF-SEC-01.
     # H6
     other_key = X25519PrivateKey.from_private_bytes(b"\xe2" * 32)
     ways = (
@@ -110,6 +112,7 @@ def test_sealed_secrets_that_were_cut_do_not_open(size: int) -> None:
 def test_secrets_beyond_what_a_car_accepts_are_not_built(
     changes: dict[str, int],
 ) -> None:
+    # FF-SEC-02.
     # A command must not make a car spend memory or minutes on one PIN.
     with pytest.raises(EncodeError) as caught:
         SECRETS.build(replace(PUBLISHED, **changes))  # type: ignore[arg-type] # on purpose
@@ -118,6 +121,7 @@ def test_secrets_beyond_what_a_car_accepts_are_not_built(
 
 
 def test_a_command_cannot_make_the_car_spend_more_than_its_limits() -> None:
+    # FF-SEC-02.
     greedy = bytearray(SECRETS.build(PUBLISHED))
     greedy[16:20] = (MEMORY_LIMIT_KIB + 1).to_bytes(4, "big")
     sealed = _seal_bytes(bytes(greedy))
@@ -181,6 +185,7 @@ def test_a_fuel_card_pin_has_up_to_8_digits(pin: str) -> None:
 
 
 def test_secrets_do_not_print_themselves() -> None:
+    # FF-SEC-03.
     shown = f"{PUBLISHED} {PUBLISHED!r} {[PUBLISHED]}"
 
     assert shown == "Secrets(...) Secrets(...) [Secrets(...)]"

@@ -116,6 +116,7 @@ def _tables() -> list[list[tuple[str, str, str]]]:
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_layout_s_table_has_its_offsets_sizes_and_fields(name: str) -> None:
+    # FF-FRM-01.
     rows = _rows(TABLES[name])
     if name == "header":
         # The code reads the class and the whole frame; the document names both.
@@ -146,6 +147,7 @@ def _sizes(frame_class: FrameClass, kind: int) -> str:
 
 @pytest.mark.parametrize("opcode", Opcode, ids=str)
 def test_the_catalogue_of_commands_is_that_of_the_code(opcode: Opcode) -> None:
+    # FF-LIM-02.
     rule = COMMANDS[opcode]
     lane = f"{rule.lane.value} {rule.lane.name.lower()}"
 
@@ -182,6 +184,7 @@ def test_the_table_of_classes_is_that_of_the_code(frame_class: FrameClass) -> No
 
 @pytest.mark.parametrize("code", Code, ids=str)
 def test_the_table_of_codes_is_that_of_the_code(code: Code) -> None:
+    # FF-RES-05.
     (line,) = [
         line for line in LINES if line.startswith(f"| 0x{code:04X} | {code.name}")
     ]

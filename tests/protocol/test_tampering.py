@@ -53,6 +53,7 @@ def _signer(name: str) -> str:
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_every_flipped_bit_of_a_frame_is_refused(name: str) -> None:
+    # FF-SIG-07.
     # K11
     data = frame_of(name)
 
@@ -62,6 +63,7 @@ def test_every_flipped_bit_of_a_frame_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_every_truncation_is_refused(name: str) -> None:
+    # FF-SIG-07.
     # K11
     data, signer = frame_of(name), _signer(name)
 
@@ -72,6 +74,7 @@ def test_every_truncation_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_appended_bytes_are_refused(name: str) -> None:
+    # FF-SIG-07.
     # K11
     data, signer = frame_of(name), _signer(name)
 
@@ -82,11 +85,13 @@ def test_appended_bytes_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_a_frame_of_this_fleet_is_refused_in_another(name: str) -> None:
+    # FF-SIG-03.
     assert _is_refused(frame_of(name), _signer(name), OTHER_FLEET_ID)
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_a_frame_holds_under_its_signer_s_key_alone(name: str) -> None:
+    # FF-SIG-06.
     data, signer = frame_of(name), _signer(name)
 
     holding = [other for other in KEYS if not _is_refused(data, other)]

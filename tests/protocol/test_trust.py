@@ -35,6 +35,7 @@ def _open(data: bytes) -> TrustBundle:
 
 @pytest.mark.parametrize("signers", [ROOTS[:2], ROOTS[1:], ROOTS, ROOTS[::-1]])
 def test_any_two_of_three_roots_are_enough(signers: tuple[SigningKey, ...]) -> None:
+    # FF-TRU-01.
     assert _open(sign_bundle(TRUST_BUNDLE, signers)) == TRUST_BUNDLE
 
 
@@ -46,6 +47,7 @@ def test_any_two_of_three_roots_are_enough(signers: tuple[SigningKey, ...]) -> N
 def test_fewer_than_two_different_roots_are_not_enough(
     signers: tuple[SigningKey, ...],
 ) -> None:
+    # FF-TRU-01.
     with pytest.raises(AuthenticationError, match="of the needed 2") as caught:
         _open(sign_bundle(TRUST_BUNDLE, signers))
 
@@ -53,11 +55,13 @@ def test_fewer_than_two_different_roots_are_not_enough(
 
 
 def test_a_root_that_this_car_does_not_know_yet_does_no_harm() -> None:
+    # FF-TRU-02.
     # A change of roots is signed by the old and the new ones (protocol-design.md 1.1).
     assert _open(sign_bundle(TRUST_BUNDLE, (STRANGER, *ROOTS[:2]))) == TRUST_BUNDLE
 
 
 def test_a_wrong_signature_of_a_root_is_refused_beside_two_good_ones() -> None:
+    # FF-TRU-03.
     signed = SIGNED_BUNDLE.parse(sign_bundle(TRUST_BUNDLE, ROOTS))
     bad = replace(signed.signatures[2], signature=bytes(64))
     forged = replace(signed, signatures=(*signed.signatures[:2], bad))
@@ -86,6 +90,7 @@ def test_every_flipped_bit_of_a_bundle_is_refused() -> None:
 
 
 def test_an_altered_body_is_refused() -> None:
+    # FF-SIG-15.
     signed = SIGNED_BUNDLE.parse(sign_bundle(TRUST_BUNDLE, ROOTS))
     body = BUNDLE.build(replace(TRUST_BUNDLE, version=2))
 
@@ -94,6 +99,7 @@ def test_an_altered_body_is_refused() -> None:
 
 
 def test_a_bundle_of_another_fleet_is_refused_though_its_roots_are_ours() -> None:
+    # FF-TRU-04.
     data = sign_bundle(replace(TRUST_BUNDLE, fleet_id=OTHER_FLEET_ID), ROOTS)
 
     with pytest.raises(AuthenticationError) as caught:
@@ -104,6 +110,7 @@ def test_a_bundle_of_another_fleet_is_refused_though_its_roots_are_ours() -> Non
 
 
 def test_a_weak_key_is_refused_though_the_roots_signed_it() -> None:
+    # FF-KEY-10.
     weak = replace(TRUST_BUNDLE.keys[0], public_key=bytes(32))
 
     with pytest.raises(AuthenticationError, match="small order"):
@@ -111,6 +118,7 @@ def test_a_weak_key_is_refused_though_the_roots_signed_it() -> None:
 
 
 def test_a_key_that_stands_in_a_bundle_twice_is_refused() -> None:
+    # FF-TRU-05.
     keys = (*TRUST_BUNDLE.keys, replace(TRUST_BUNDLE.keys[0], max_ttl_ms=1))
 
     with pytest.raises(DecodeError, match="twice"):

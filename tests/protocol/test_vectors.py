@@ -45,6 +45,7 @@ def _unhex(vector: dict[str, Any], name: str) -> bytes:
 
 
 def test_the_generator_makes_the_same_files_byte_for_byte() -> None:
+    # FF-EVO-04.
     made = generate()
 
     on_disk = {
@@ -57,6 +58,7 @@ def test_the_generator_makes_the_same_files_byte_for_byte() -> None:
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_a_good_vector_verifies_and_decodes_to_its_fields(name: str) -> None:
+    # FF-EVO-04, FF-FRM-01.
     vector = VECTORS[name]
     data = _unhex(vector, "frame")
     key = VerifyKey.load(bytes.fromhex(vector["key"]["public"]))
@@ -75,6 +77,7 @@ def test_a_good_vector_verifies_and_decodes_to_its_fields(name: str) -> None:
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_bad_vector_is_refused_at_its_stage_with_its_code(name: str) -> None:
+    # FF-FRM-08, FF-FRM-09, FF-FRM-10, FF-FRM-11, FF-FRM-12, FF-FRM-14, FF-FRM-18.
     # K11
     vector = VECTORS[name]
 
@@ -106,6 +109,7 @@ def _refusal(data: bytes, *, key: VerifyKey, fleet_id: bytes) -> tuple[str, str]
 
 @pytest.mark.parametrize("name", FRAMES)
 def test_another_ed25519_and_plain_struct_agree(name: str) -> None:
+    # FF-FRM-01, FF-KEY-01, FF-SIG-01.
     vector = VECTORS[name]
     if vector["expected"].get("stage") == "parse":
         assert "tbs_hex" not in vector
@@ -203,6 +207,7 @@ def test_every_code_that_a_frame_can_cause_has_a_negative_vector() -> None:
 
 
 def test_events_and_stored_results_form_one_chain() -> None:
+    # FF-LED-01, FF-LED-02, FF-SIG-16.
     # I-27
     entries = sorted(
         (
@@ -226,6 +231,7 @@ def test_events_and_stored_results_form_one_chain() -> None:
 
 
 def test_a_refusal_is_in_no_ledger() -> None:
+    # FF-CMD-14.
     frame = parse_frame(_unhex(VECTORS["result_refused"], "frame"))
 
     link = parse_content(frame).link
@@ -236,6 +242,7 @@ def test_a_refusal_is_in_no_ledger() -> None:
 
 
 def test_the_trust_bundle_opens_here_and_verifies_with_another_ed25519() -> None:
+    # FF-SIG-15.
     vector = VECTORS["trust_bundle"]
     roots = TrustRoots(
         tuple(

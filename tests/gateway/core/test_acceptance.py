@@ -94,6 +94,7 @@ def test_an_honest_command_is_accepted_with_all_that_its_answer_needs() -> None:
 
 
 def test_bit_flip_anywhere_in_a_command_is_dropped_without_an_answer() -> None:
+    # FF-SIG-07, FF-AUTH-02.
     # K11; no answer, since answering the unauthenticated helps forgers.
     desk = FrontDesk()
     data = bytearray(command_frame())
@@ -110,6 +111,7 @@ def test_bit_flip_anywhere_in_a_command_is_dropped_without_an_answer() -> None:
 
 
 def test_truncated_or_extended_frames_are_dropped() -> None:
+    # FF-SIG-07, FF-FRM-07.
     data = command_frame()
 
     for size in range(len(data)):
@@ -120,6 +122,7 @@ def test_truncated_or_extended_frames_are_dropped() -> None:
 
 @pytest.mark.parametrize("size", [1_025, 4_096, 4_097, 100_000])
 def test_over_long_frames_are_dropped_before_they_are_parsed(size: int) -> None:
+    # FF-FRM-07, FF-FRM-15.
     data = command_frame()
     body = data[:-64] + bytes(size - len(data)) + data[-64:]
     body = body[:10] + (size - 156 & 0xFFFF).to_bytes(2, "big") + body[12:]
@@ -129,11 +132,13 @@ def test_over_long_frames_are_dropped_before_they_are_parsed(size: int) -> None:
 
 @given(st.binary(max_size=2_000))
 def test_arbitrary_bytes_are_dropped(data: bytes) -> None:
+    # FF-FRM-17.
     assert isinstance(FrontDesk().judge(data), Dropped)
 
 
 @given(st.binary(max_size=300))
 def test_arbitrary_payloads_under_a_good_signature_never_raise(payload: bytes) -> None:
+    # FF-FRM-17.
     verdict = FrontDesk().judge(command_frame(payload=payload))
 
     assert isinstance(verdict, Refused | CommandReceived)
@@ -143,6 +148,7 @@ def test_arbitrary_payloads_under_a_good_signature_never_raise(payload: bytes) -
 
 
 def test_cross_vehicle_a_command_for_another_car_is_dropped() -> None:
+    # FF-AUTH-05.
     # I-7
     verdict = FrontDesk().judge(command_frame(vehicle_id=CAR_B))
 
@@ -153,6 +159,7 @@ def test_cross_vehicle_a_command_for_another_car_is_dropped() -> None:
 def test_cross_vehicle_a_command_signed_by_a_vehicle_is_dropped(
     signer: TestKey,
 ) -> None:
+    # FF-AUTH-08.
     verdict = FrontDesk().judge(command_frame(key=signer.key))
 
     assert outcome(verdict) == ("dropped", Code.UNKNOWN_KEY)
@@ -161,6 +168,7 @@ def test_cross_vehicle_a_command_signed_by_a_vehicle_is_dropped(
 def test_cross_vehicle_a_signature_of_another_key_under_a_known_name_is_dropped() -> (
     None
 ):
+    # FF-AUTH-10, FF-SIG-01.
     stolen = command_frame(key=UNKNOWN_KEY)
     data = stolen[:28] + RENTAL_KEY.key_id + stolen[36:]
 
@@ -168,18 +176,21 @@ def test_cross_vehicle_a_signature_of_another_key_under_a_known_name_is_dropped(
 
 
 def test_staging_to_prod_a_command_of_another_fleet_is_dropped() -> None:
+    # FF-SIG-03.
     verdict = FrontDesk().judge(command_frame(fleet_id=OTHER_FLEET_ID))
 
     assert outcome(verdict) == ("dropped", Code.BAD_SIGNATURE)
 
 
 def test_unknown_key_is_dropped() -> None:
+    # FF-AUTH-08.
     verdict = FrontDesk().judge(command_frame(key=UNKNOWN_KEY))
 
     assert outcome(verdict) == ("dropped", Code.UNKNOWN_KEY)
 
 
 def test_revoked_key_is_dropped_even_if_the_bundle_still_lists_it() -> None:
+    # FF-AUTH-09.
     # revoked_key_inflight
     desk = FrontDesk(bundle=replace(BUNDLE, revoked=(RENTAL_KEY.key_id,)))
 
@@ -187,12 +198,14 @@ def test_revoked_key_is_dropped_even_if_the_bundle_still_lists_it() -> None:
 
 
 def test_suite_downgrade_a_suite_outside_the_bundle_is_dropped() -> None:
+    # FF-AUTH-06.
     desk = FrontDesk(bundle=replace(BUNDLE, suites=(Suite.P256,)))
 
     assert outcome(desk.judge(command_frame())) == ("dropped", Code.SUITE_FORBIDDEN)
 
 
 def test_suite_downgrade_an_allowed_suite_that_is_not_the_keys_is_dropped() -> None:
+    # FF-SIG-05.
     desk = FrontDesk(bundle=replace(BUNDLE, suites=(Suite.ED25519, Suite.P256)))
 
     verdict = desk.judge(command_frame(suite=Suite.P256))
@@ -201,12 +214,14 @@ def test_suite_downgrade_an_allowed_suite_that_is_not_the_keys_is_dropped() -> N
 
 
 def test_a_receipt_key_signs_no_commands() -> None:
+    # FF-FRE-13.
     verdict = FrontDesk().judge(command_frame(key=RECEIPTS_KEY))
 
     assert outcome(verdict) == ("refused", Code.ROLE_FORBIDDEN)
 
 
 def test_a_monitor_only_reads() -> None:
+    # FF-FRE-13.
     verdict = FrontDesk().judge(command_frame(PING, key=MONITOR_KEY))
 
     assert outcome(verdict) == ("refused", Code.ROLE_FORBIDDEN)
@@ -220,6 +235,7 @@ def test_other_roles_may_what_their_mask_says(role: Role) -> None:
 
 
 def test_opcode_mask_bounds_a_stolen_key() -> None:
+    # FF-FRE-16.
     desk = FrontDesk().with_key(trusted(HAZARD_KEY, opcodes=(Opcode.FLASH_HAZARDS,)))
     hazards = FlashHazards(NO_RENTAL, ANY_VERSION, 5)
 
@@ -231,6 +247,7 @@ def test_opcode_mask_bounds_a_stolen_key() -> None:
 
 
 def test_lane_mask_bounds_a_stolen_key() -> None:
+    # FF-FRE-18.
     desk = FrontDesk().with_key(trusted(HAZARD_KEY, lanes=(Lane.SIGNALS,)))
 
     verdict = desk.judge(command_frame(key=HAZARD_KEY))
@@ -240,6 +257,7 @@ def test_lane_mask_bounds_a_stolen_key() -> None:
 
 @pytest.mark.parametrize("lane", [0, 2, 3, 4, 5, 255])
 def test_a_command_keeps_to_its_lane(lane: int) -> None:
+    # FF-FRE-17.
     # Another lane would have an order of its own, and an unlock could overtake.
     verdict = FrontDesk().judge(command_frame(lane=lane))
 
@@ -253,6 +271,7 @@ def test_a_command_keeps_to_its_lane(lane: int) -> None:
 def test_a_key_expires_by_a_trusted_clock_only(
     wall_ms: int, quality: ClockQuality
 ) -> None:
+    # FF-FRE-14.
     # I-29: a clock that says anything must not shut the fleet out.
     verdict = FrontDesk().judge(
         command_frame(), now=Moment(NOW.boot_ms, wall_ms, quality)
@@ -264,6 +283,7 @@ def test_a_key_expires_by_a_trusted_clock_only(
 
 @pytest.mark.parametrize("wall_ms", [NOW.wall_ms + DAY_MS, NOW.wall_ms - DAY_MS])
 def test_a_key_is_valid_to_its_last_instant(wall_ms: int) -> None:
+    # FF-FRE-14.
     verdict = FrontDesk().judge(
         command_frame(), now=Moment(NOW.boot_ms, wall_ms, ClockQuality.GNSS)
     )
@@ -275,6 +295,7 @@ def test_a_key_is_valid_to_its_last_instant(wall_ms: int) -> None:
 
 
 def test_replay_returns_cached_result_no_second_actuation() -> None:
+    # FF-FRE-06, FF-FRE-07.
     # I-5: bit by bit the stored answer.
     desk = FrontDesk()
     data = command_frame()
@@ -289,6 +310,7 @@ def test_replay_returns_cached_result_no_second_actuation() -> None:
 
 
 def test_replay_after_the_command_expired_still_returns_the_result() -> None:
+    # FF-FRE-06.
     desk = FrontDesk()
     data = command_frame()
     desk.close(desk.accept(data), b"the signed result")
@@ -298,6 +320,7 @@ def test_replay_after_the_command_expired_still_returns_the_result() -> None:
 
 
 def test_an_id_used_for_two_commands_is_refused() -> None:
+    # FF-FRE-08.
     desk = FrontDesk()
     desk.accept(command_frame())
 
@@ -307,6 +330,7 @@ def test_an_id_used_for_two_commands_is_refused() -> None:
 
 
 def test_replay_after_flash_loss_nothing_of_an_older_session_runs() -> None:
+    # FF-FRE-09, FF-CMD-13.
     # replay_after_flash_loss: journal and lanes are gone, the session is another one.
     desk = FrontDesk(session_id=OLD_SESSION)
 
@@ -317,6 +341,7 @@ def test_replay_after_flash_loss_nothing_of_an_older_session_runs() -> None:
 
 
 def test_consecutive_old_frames_never_accepted() -> None:
+    # FF-FRE-24, FF-FRE-09.
     # RollBack: no counter is ever synchronised from traffic.
     desk = FrontDesk(session_id=OLD_SESSION)
     frames = [
@@ -330,6 +355,7 @@ def test_consecutive_old_frames_never_accepted() -> None:
 
 @pytest.mark.parametrize("late_ms", [0, 1, 3_600_000])
 def test_unlock_after_tunnel_is_expired(late_ms: int) -> None:
+    # FF-FRE-19.
     # I-6: at the last instant and an hour later. unlock_after_suspend is the same: the
     # boot clock runs through a suspend.
     now = replace(NOW, boot_ms=HEADER.mono_ms + late_ms)
@@ -340,12 +366,14 @@ def test_unlock_after_tunnel_is_expired(late_ms: int) -> None:
 
 
 def test_an_unlock_is_good_until_its_last_millisecond() -> None:
+    # FF-FRE-19.
     now = replace(NOW, boot_ms=HEADER.mono_ms - 1)
 
     assert outcome(FrontDesk().judge(command_frame(), now=now)) == ("accepted", None)
 
 
 def test_a_command_without_an_end_is_expired() -> None:
+    # FF-FRE-19.
     # I-9: not_after = 0.
     verdict = FrontDesk().judge(command_frame(mono_ms=0))
 
@@ -354,6 +382,7 @@ def test_a_command_without_an_end_is_expired() -> None:
 
 @pytest.mark.parametrize("opcode", list(Opcode), ids=lambda opcode: opcode.name)
 def test_a_command_lives_no_longer_than_its_opcode_allows(opcode: Opcode) -> None:
+    # FF-FRE-20.
     limit_ms = COMMANDS[opcode].ttl_limit_ms
     common: dict[str, Any] = {"type": opcode, "lane": COMMANDS[opcode].lane}
 
@@ -369,6 +398,7 @@ def test_a_command_lives_no_longer_than_its_opcode_allows(opcode: Opcode) -> Non
 
 
 def test_a_key_can_have_a_shorter_life_for_its_commands() -> None:
+    # FF-FRE-20.
     desk = FrontDesk().with_key(trusted(HAZARD_KEY, max_ttl_ms=1_000))
 
     short = desk.judge(command_frame(key=HAZARD_KEY, mono_ms=NOW.boot_ms + 1_000))
@@ -383,6 +413,7 @@ def test_a_key_can_have_a_shorter_life_for_its_commands() -> None:
 def test_wall_clock_plus_minus_10y_accepts_and_refuses_nothing_wrongly(
     jump_ms: int, label_ms: int
 ) -> None:
+    # FF-FRE-21, FF-TIM-06.
     # I-29: the car's boot clock decides; labels decide nothing.
     now = Moment(NOW.boot_ms, NOW.wall_ms + jump_ms, ClockQuality.RTC)
 
@@ -394,6 +425,7 @@ def test_wall_clock_plus_minus_10y_accepts_and_refuses_nothing_wrongly(
 
 
 def test_holdback_then_newer_the_older_command_is_superseded() -> None:
+    # FF-FRE-22.
     # RollJam: what the broker held back is worth nothing after the next one.
     desk = FrontDesk()
     held_back = command_frame(seq=1, msg_id=b"\1" * 16)
@@ -403,6 +435,7 @@ def test_holdback_then_newer_the_older_command_is_superseded() -> None:
 
 
 def test_reordered_lock_unlock_an_older_one_never_overtakes() -> None:
+    # FF-FRE-22.
     # I-8: in every order of arrival, what is accepted rises.
     frames = [
         command_frame(
@@ -423,6 +456,7 @@ def test_reordered_lock_unlock_an_older_one_never_overtakes() -> None:
 
 
 def test_lanes_are_independent() -> None:
+    # FF-FRE-23.
     desk = FrontDesk()
     desk.accept(command_frame(seq=9))
 
@@ -432,6 +466,7 @@ def test_lanes_are_independent() -> None:
 
 
 def test_signers_count_for_themselves() -> None:
+    # FF-FRE-23.
     desk = FrontDesk().with_key(trusted(HAZARD_KEY))
     desk.accept(command_frame(seq=9))
 
@@ -441,6 +476,7 @@ def test_signers_count_for_themselves() -> None:
 
 
 def test_sequence_zero_is_before_every_lane() -> None:
+    # FF-FRE-22.
     assert outcome(FrontDesk().judge(command_frame(seq=0))) == (
         "refused",
         Code.SUPERSEDED,
@@ -448,6 +484,7 @@ def test_sequence_zero_is_before_every_lane() -> None:
 
 
 def test_retained_command_is_refused() -> None:
+    # FF-FRE-12.
     # retained_command, L9, I-9
     verdict = FrontDesk().judge(command_frame(), retained=True)
 
@@ -472,6 +509,7 @@ def test_judging_consumes_no_sequence() -> None:
 def test_every_class_at_every_receiver_only_its_own_is_taken(
     frame_class: FrameClass,
 ) -> None:
+    # FF-AUTH-04.
     # every_class_at_every_receiver: reflection and confusion
     desk = FrontDesk()
     for key in (RENTAL_KEY, RECEIPTS_KEY):
@@ -496,6 +534,7 @@ def test_every_class_at_every_receiver_only_its_own_is_taken(
 def test_every_class_at_every_receiver_a_relabelled_frame_is_dropped(
     frame_class: FrameClass,
 ) -> None:
+    # FF-SIG-04.
     # The label is signed: one frame cannot be passed off as another class.
     data = sign_frame(
         replace(HEADER, frame_class=frame_class),
@@ -524,6 +563,7 @@ def _drain(bucket: Bucket, now: Moment) -> tuple[Bucket, int]:
 
 
 def test_flood_bounded_cpu_a_burst_and_then_ten_a_second() -> None:
+    # FF-AUTH-07.
     # K23
     bucket, burst = _drain(Bucket(), NOW)
     _bucket, later = _drain(bucket, replace(NOW, boot_ms=NOW.boot_ms + 1_000))
@@ -534,6 +574,7 @@ def test_flood_bounded_cpu_a_burst_and_then_ten_a_second() -> None:
 
 @given(st.lists(st.integers(0, 5_000), max_size=300))
 def test_flood_bounded_cpu_whatever_the_rhythm(pauses_ms: list[int]) -> None:
+    # FF-AUTH-07.
     bucket, boot_ms, taken = Bucket(at_ms=NOW.boot_ms), NOW.boot_ms, 0
     for pause_ms in pauses_ms:
         boot_ms += pause_ms

@@ -48,6 +48,7 @@ PING: Final = Ping(NO_RENTAL, ANY_VERSION, bytes(16))
 
 
 def test_an_opcode_of_a_newer_fleet_is_refused() -> None:
+    # FF-FRE-11.
     verdict = FrontDesk().judge(command_frame(type=0x0299))
 
     assert outcome(verdict) == ("refused", Code.UNKNOWN_OPCODE)
@@ -55,12 +56,14 @@ def test_an_opcode_of_a_newer_fleet_is_refused() -> None:
 
 @pytest.mark.parametrize("schema", [0, 2, 255])
 def test_a_schema_of_a_newer_fleet_is_refused_whole(schema: int) -> None:
+    # FF-CMD-01.
     verdict = FrontDesk().judge(command_frame(schema=schema))
 
     assert outcome(verdict) == ("refused", Code.UNSUPPORTED_SCHEMA)
 
 
 def test_a_payload_with_a_tail_is_refused() -> None:
+    # FF-FRM-03.
     payload = build_command(UNLOCK) + b"\0"
 
     verdict = FrontDesk().judge(command_frame(payload=payload))
@@ -69,6 +72,7 @@ def test_a_payload_with_a_tail_is_refused() -> None:
 
 
 def test_a_payload_that_says_nothing_known_is_refused() -> None:
+    # FF-CMD-02, FF-FRM-18.
     payload = build_command(LOCK)[:20] + b"\x09\0\0\0"
 
     verdict = FrontDesk().judge(command_frame(LOCK, payload=payload))
@@ -77,6 +81,7 @@ def test_a_payload_that_says_nothing_known_is_refused() -> None:
 
 
 def test_an_unknown_critical_flag_is_dropped() -> None:
+    # FF-FRM-12.
     data = bytearray(command_frame())
     data[5] = 0x10
 
@@ -86,6 +91,7 @@ def test_an_unknown_critical_flag_is_dropped() -> None:
 
 
 def test_an_advisory_flag_is_allowed() -> None:
+    # FF-FRM-13.
     verdict = FrontDesk().judge(command_frame(flags=FLAG_HISTORICAL))
 
     assert outcome(verdict) == ("accepted", None)
@@ -114,6 +120,7 @@ def test_commands_come_out_as_they_went_in(command: Command) -> None:
 
 
 def test_the_journal_is_asked_before_the_session() -> None:
+    # FF-AUTH-01.
     # Step 6 before 7: the answer of a past session's command can still be had.
     data = command_frame()
     record = JournalRecord(HEADER.msg_id, request_hash(data), b"result", Code.OK)
@@ -123,6 +130,7 @@ def test_the_journal_is_asked_before_the_session() -> None:
 
 
 def test_every_refusal_is_one_that_may_be_sent() -> None:
+    # FF-RES-08.
     # Codes of 0x07xx are never answered.
     desk = FrontDesk().with_key(trusted(HAZARD_KEY, opcodes=()))
     refused = [

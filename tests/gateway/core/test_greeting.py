@@ -32,6 +32,7 @@ def _hello(
 
 
 def test_a_hello_names_what_the_car_knows() -> None:
+    # FF-HEL-04, FF-HEL-07.
     scene = Scene()
     scene.reserve()
 
@@ -45,10 +46,12 @@ def test_a_hello_names_what_the_car_knows() -> None:
 
 
 def test_when_all_is_receipted_the_oldest_is_the_next() -> None:
+    # FF-HEL-07.
     assert _hello(State(), head_seq=7, receipted=7).oldest_unreceipted == 8
 
 
 def test_a_hello_tells_the_last_outcomes_and_no_more() -> None:
+    # FF-HEL-05.
     journal = tuple(
         JournalRecord(number.to_bytes(16, "big"), bytes(32), None, Code.IN_PROGRESS)
         for number in range(OUTCOMES_LIMIT + 9)
@@ -63,6 +66,7 @@ def test_a_hello_tells_the_last_outcomes_and_no_more() -> None:
 
 
 def test_a_hello_fits_its_frame_at_its_fullest() -> None:
+    # FF-HEL-06.
     lanes = {(bytes([key]) * 8, lane): 2**64 - 1 for key in range(9) for lane in Lane}
     journal = (JournalRecord(bytes(16), bytes(32), None, Code.OK),) * 300
 

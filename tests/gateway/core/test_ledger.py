@@ -64,6 +64,7 @@ def _sealed(count: int = len(BODIES)) -> tuple[list[SealedEntry], LedgerHead]:
 
 
 def test_each_entry_names_the_one_before() -> None:
+    # FF-LED-01, FF-LED-02, FF-LED-03, FF-SIG-01.
     # I-27
     entries, head = _sealed()
 
@@ -103,12 +104,14 @@ def test_results_answer_their_command_and_events_answer_none() -> None:
 
 
 def test_entries_are_the_same_bytes_whenever_they_are_made() -> None:
+    # FF-LED-06.
     # Ed25519 is deterministic; a resend is bit-identical.
     assert _sealed() == _sealed()
 
 
 @pytest.mark.parametrize("quality", list(ClockQuality))
 def test_an_entry_says_how_far_its_label_can_be_trusted(quality: ClockQuality) -> None:
+    # FF-LED-12.
     now = Moment(1, 2, quality)
 
     entry, _head = seal_entry(ReservationExpired(RENTAL), EMPTY, SIGNATORY, now=now)
@@ -119,6 +122,7 @@ def test_an_entry_says_how_far_its_label_can_be_trusted(quality: ClockQuality) -
 
 
 def test_a_refusal_stands_outside_the_ledger() -> None:
+    # FF-CMD-14.
     # Replayed frames must cost no disk (protocol-design.md 1.2).
     _entries, head = _sealed()
     refusal = result_of(State(), REQUEST, Code.SESSION_STALE, Executed.MAYBE)
@@ -184,35 +188,42 @@ def test_a_receipt_frees_what_it_names(upto: int) -> None:
 
 @pytest.mark.parametrize("upto", [0, 1])
 def test_an_older_receipt_frees_nothing_more_and_harms_nothing(upto: int) -> None:
+    # FF-RCP-09.
     assert _judge(_receipt(upto)) == Freed(1, ())
 
 
 def test_a_receipt_twice_is_a_receipt_once() -> None:
+    # FF-RCP-09.
     assert _judge(_receipt(3), receipted=3) == Freed(3, ())
 
 
 def test_a_receipt_for_another_ledger_frees_nothing() -> None:
+    # FF-RCP-07.
     assert _judge(_receipt(3, ledger_id=bytes(8))) is None
 
 
 @pytest.mark.parametrize("upto", [5, 2**64 - 1])
 def test_a_receipt_for_entries_that_do_not_exist_frees_nothing(upto: int) -> None:
+    # FF-RCP-07.
     assert _judge(_receipt(upto)) is None
 
 
 @pytest.mark.parametrize("head_hash", [bytes(32), b"\xff" * 32])
 def test_a_receipt_for_other_bytes_frees_nothing(head_hash: bytes) -> None:
+    # FF-RCP-08.
     # I-22: the hash is that of another entry, or of none.
     assert _judge(_receipt(3, head_hash=head_hash)) is None
 
 
 def test_a_receipt_with_the_hash_of_a_neighbour_frees_nothing() -> None:
+    # FF-RCP-08.
     entries, _head = _sealed()
 
     assert _judge(_receipt(3, head_hash=entries[1].hash)) is None
 
 
 def test_rejected_entries_are_kept_aside() -> None:
+    # FF-RCP-10.
     rejects = (Reject(2, Code.BAD_PARAM), Reject(3, Code.NON_CANONICAL))
 
     freed = _judge(_receipt(4, rejects=rejects))
@@ -221,6 +232,7 @@ def test_rejected_entries_are_kept_aside() -> None:
 
 
 def test_rejects_of_what_is_freed_or_not_there_are_nothing() -> None:
+    # FF-RCP-10.
     rejects = (Reject(1, Code.BAD_PARAM), Reject(5, Code.BAD_PARAM))
 
     assert _judge(_receipt(4, rejects=rejects)) == Freed(4, ())

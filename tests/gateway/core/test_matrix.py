@@ -144,6 +144,7 @@ def test_every_event_in_every_mode_leaves_a_lawful_car(
 def test_every_command_in_every_mode_is_answered_once(
     mode: RentalMode, situation: Callable[[Scene], None]
 ) -> None:
+    # FF-CMD-11.
     # I-10
     for command in COMMANDS:
         scene = Scene()

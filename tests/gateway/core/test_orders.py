@@ -44,6 +44,7 @@ HELD = [mode for mode in RentalMode if mode is not RentalMode.AVAILABLE]
 @pytest.mark.parametrize("mode", HELD)
 @pytest.mark.parametrize("name", BOUND)
 def test_a_command_for_another_rental_is_refused(name: str, mode: RentalMode) -> None:
+    # FF-CMD-04, FF-RES-02.
     # I-12
     scene = Scene()
     scene.be(mode)
@@ -58,6 +59,7 @@ def test_a_command_for_another_rental_is_refused(name: str, mode: RentalMode) ->
 
 @pytest.mark.parametrize("name", [name for name in BOUND if name != "cancel"])
 def test_a_free_car_takes_no_command_of_any_rental(name: str) -> None:
+    # FF-CMD-04.
     scene = Scene()
 
     result = scene.answer(BOUND[name](OTHER_RENTAL, ANY_VERSION))
@@ -70,6 +72,7 @@ def test_a_free_car_takes_no_command_of_any_rental(name: str) -> None:
 def test_a_command_for_a_state_that_has_changed_is_refused(
     name: str, mode: RentalMode
 ) -> None:
+    # FF-CMD-05.
     scene = Scene()
     scene.be(mode)
 
@@ -80,6 +83,7 @@ def test_a_command_for_a_state_that_has_changed_is_refused(
 
 
 def test_a_command_that_names_the_present_version_fits() -> None:
+    # FF-CMD-05.
     scene = Scene()
     scene.reserve()
 
@@ -89,6 +93,7 @@ def test_a_command_that_names_the_present_version_fits() -> None:
 
 
 def test_the_version_rises_with_every_change_of_mode() -> None:
+    # FF-RES-07.
     scene = Scene()
     versions = [scene.state.version]
     for mode_change in (
@@ -229,6 +234,7 @@ def test_a_choice_at_the_display_under_bolts_that_move_is_nothing() -> None:
 
 
 def test_a_refused_command_consumes_nothing() -> None:
+    # FF-CMD-14.
     # I-10: no journal, no ledger, no state; only the answer.
     scene = Scene()
     scene.reserve()
@@ -258,6 +264,7 @@ def test_a_refusal_keeps_what_time_has_done() -> None:
 
 
 def test_an_accepted_command_is_journalled_with_what_it_causes() -> None:
+    # FF-RES-01, FF-LED-05.
     # I-5
     scene = Scene()
 
@@ -271,6 +278,7 @@ def test_an_accepted_command_is_journalled_with_what_it_causes() -> None:
 
 
 def test_a_result_carries_the_state_that_it_leads_to() -> None:
+    # FF-RES-06.
     scene = Scene()
     scene.rent_and_release()
     scene.advance(6)

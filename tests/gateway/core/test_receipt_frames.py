@@ -53,6 +53,7 @@ def test_a_receipt_is_opened_by_its_key() -> None:
 
 
 def test_a_command_key_signs_no_receipts() -> None:
+    # FF-RCP-04.
     # I-22
     data = _receipt_frame(key_id=RENTAL_KEY.key_id)
 
@@ -74,6 +75,7 @@ def test_a_command_key_signs_no_receipts() -> None:
 def test_a_receipt_that_is_not_meant_so_is_dropped(
     changes: dict[str, object], code: Code
 ) -> None:
+    # FF-RCP-06, FF-AUTH-12.
     opened = open_receipt(_receipt_frame(**changes), FrontDesk().desk, now=NOW)
 
     assert isinstance(opened, Dropped)
@@ -87,6 +89,7 @@ def test_a_receipt_that_is_not_meant_so_is_dropped(
 def test_a_receipt_key_expires_by_a_trusted_clock_only(
     wall_ms: int, quality: ClockQuality
 ) -> None:
+    # FF-RCP-05.
     # I-22, protocol-design.md 1.2 step 4: an old key must not free evidence.
     opened = open_receipt(
         _receipt_frame(),
@@ -107,6 +110,7 @@ def test_a_receipt_of_another_session_counts() -> None:
 
 
 def test_a_receipt_with_a_flipped_bit_is_dropped() -> None:
+    # FF-AUTH-12.
     data = bytearray(_receipt_frame())
     data[100] ^= 1
 

@@ -92,6 +92,7 @@ def test_a_rental_goes_on_after_a_restart(
 
 
 def test_a_restart_of_the_agent_alone_estimates_nothing() -> None:
+    # FF-LED-28.
     scene = Scene()
     scene.rent()
     scene.advance(30)
@@ -107,6 +108,7 @@ def test_a_restart_of_the_agent_alone_estimates_nothing() -> None:
 def test_time_without_power_is_bridged_by_the_wall_clock_and_called_an_estimate() -> (
     None
 ):
+    # FF-LED-28.
     scene = Scene()
     scene.rent()
     scene.advance(30)
@@ -221,6 +223,7 @@ def test_a_reservation_survives_a_restart_of_the_agent() -> None:
 def test_a_command_cut_off_by_a_restart_is_answered_and_never_done_again(
     off_s: float | None,
 ) -> None:
+    # FF-CMD-09.
     # I-5, I-10
     scene = Scene()
     scene.reserve()
@@ -305,6 +308,7 @@ def test_a_board_that_comes_back_is_told_about_the_engine_too() -> None:
 def test_an_engine_is_never_withdrawn_from_a_car_that_moves(
     reading: dict[str, object],
 ) -> None:
+    # FF-CMD-06.
     # I-2
     scene = Scene()
     scene.rent()

@@ -118,6 +118,7 @@ async def test_what_is_watched_shows_no_pin() -> None:
 async def test_no_cards_uid_and_no_pin_is_on_the_disk_or_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    # FF-SEC-03.
     # K2, H6: a rental knows a card by a digest; the UID itself passes.
     caplog.set_level(logging.DEBUG)
     async with World() as world:
@@ -176,6 +177,7 @@ def held_up(world: World, seconds: float) -> None:
 
 
 async def test_an_unlock_that_a_suspend_held_up_moves_no_bolt() -> None:
+    # FF-FRE-21.
     # I-6, row 11: accepted in time, and the machine slept before it could act. Nobody
     # stands at the car any more.
     async with World() as world:
@@ -252,6 +254,7 @@ async def test_a_rental_that_only_stands_is_stored_once_a_minute() -> None:
 
 
 async def test_minutes_across_a_power_cut_are_marked_as_estimated() -> None:
+    # FF-LED-28.
     async with World() as world:
         await world.begin_rental()
         await world.advance(120.0)
@@ -329,6 +332,7 @@ def at(boot_ms: int) -> Moment:
 
 
 def test_each_key_has_its_own_allowance_of_answers() -> None:
+    # FF-CMD-15.
     limit = AnswerLimit()
 
     first = [limit.allows(b"one", now=at(0)) for _ in range(ANSWERS_BURST + 1)]
@@ -349,6 +353,7 @@ def test_keys_without_number_cost_no_memory() -> None:
 
 
 def test_the_journal_in_memory_forgets_by_the_stores_rule() -> None:
+    # FF-CMD-12.
     # protocol-design.md 1.2: the last 256, and all of a day.
     running = JournalRecord(b"runs", b"", None, Code.IN_PROGRESS)
     done = [

@@ -143,6 +143,7 @@ class Street:
 async def test_entries_survive_a_broker_that_dies_and_comes_back(
     kind: str, tmp_path: Path
 ) -> None:
+    # FF-LED-07.
     # Rows 19 and 21, L1: what the broker held is gone, what the car holds is not.
     street = Street(kind, tmp_path)
     async with street.broker(0) as broker:

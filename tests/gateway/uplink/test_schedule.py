@@ -41,6 +41,7 @@ def test_entries_go_in_order_and_once() -> None:
 
 
 def test_no_more_goes_than_there_is_credit_for() -> None:
+    # FF-RCP-14.
     schedule = begun()
 
     assert len(send_all(schedule, range(1, 100))) == FIRST_CREDIT
@@ -61,6 +62,7 @@ def test_new_entries_are_wanted_when_the_store_grew() -> None:
 
 
 def test_gaps_go_before_everything_else() -> None:
+    # FF-RCP-13.
     schedule = begun()
     send_all(schedule, range(1, 11))
     schedule.entries_grew()
@@ -101,6 +103,7 @@ def test_a_new_session_sends_everything_again() -> None:
 
 
 def test_a_session_that_nobody_answers_is_announced_again_ever_more_rarely() -> None:
+    # FF-HEL-03.
     schedule, now_ms, waits = begun(), 0, []
     for _ in range(8):
         at_ms = schedule.overdue_at_ms()
@@ -203,6 +206,7 @@ def test_telemetry_has_a_window_of_its_own_and_leaves_that_of_entries_alone() ->
 def test_whatever_receipts_come_nothing_goes_twice_unasked_or_beyond_credit(
     receipts: list[tuple[int, int, int, int]], stored: int
 ) -> None:
+    # FF-RCP-14.
     schedule = begun()
     under_way: set[int] = set(send_all(schedule, range(1, stored + 1)))
     upto = 0

@@ -67,6 +67,7 @@ async def test_certificates_that_cannot_be_used_do_not_stop_the_car() -> None:
 
 
 async def test_hello_is_the_first_frame_of_every_connection() -> None:
+    # FF-HEL-01.
     async with World() as world:
         await world.begin_rental()
         world.air.cut()
@@ -80,6 +81,7 @@ async def test_hello_is_the_first_frame_of_every_connection() -> None:
 
 
 async def test_entries_go_before_telemetry_after_an_outage() -> None:
+    # FF-LED-13.
     # protocol-design.md 3: the rental's end never waits behind telemetry.
     async with World() as world:
         await world.begin_rental()
@@ -124,6 +126,7 @@ async def test_a_rental_end_passes_a_backlog_of_telemetry_that_the_broker_holds(
 
 
 async def test_samples_of_an_outage_are_sent_later_as_history() -> None:
+    # FF-TEL-02.
     async with World() as world:
         world.air.cut()
         await world.advance(600.0)
@@ -155,6 +158,7 @@ async def test_telemetry_follows_the_mode() -> None:
 
 
 async def test_telemetry_has_no_position_while_a_rental_runs() -> None:
+    # FF-PLC-08.
     # K25.
     async with World() as world:
         await world.begin_rental()
@@ -206,6 +210,7 @@ async def test_a_message_on_a_strange_topic_is_said_and_acknowledged(
 async def test_frames_are_logged_in_both_directions_on_request(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    # FF-SEC-03.
     caplog.set_level(logging.DEBUG, logger="gateway")
     async with World() as world:
         await world.begin_rental()
