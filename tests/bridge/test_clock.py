@@ -19,6 +19,7 @@ OFFSET = 1_700_000_000_000
 def test_the_estimate_is_never_ahead_whatever_the_delays_and_the_drift(
     frames: list[tuple[int, int]], ppm: int
 ) -> None:
+    # FF-FRE-29.
     estimate, true_ms = ClockEstimate(), 0
 
     for gap_ms, delay_ms in frames:
@@ -70,6 +71,7 @@ def test_another_boot_begins_anew() -> None:
 
 
 def test_commands_live_less_than_the_cap() -> None:
+    # FF-FRE-28.
     assert life_ms(10_000) == 10_000 - MARGIN_MS
 
 

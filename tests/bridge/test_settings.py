@@ -191,6 +191,7 @@ class Directory:
 
 
 def test_a_removed_record_is_refused_from_the_next_look_on(tmp_path: Path) -> None:
+    # FF-ENR-09.
     # L5: the registry is the allow-list.
     fleet = make_fleet(tmp_path / "fleet", 2)
     directory = Directory(fleet)
@@ -289,6 +290,7 @@ async def test_every_file_that_is_missing_or_damaged_is_said(
 
 
 async def test_a_signing_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    # FF-SEC-07.
     fleet = make_fleet(tmp_path / "fleet", 1)
     (fleet.path / FleetPart.COMMAND_KEY).chmod(0o640)
     settings = local_settings(

@@ -97,6 +97,7 @@ async def tell(world: World, *cars: int) -> None:
 async def test_events_arrive_once_and_in_order_for_each_car(
     fleet: FleetDirectory, tmp_path: Path
 ) -> None:
+    # FF-LED-20.
     sink = MemorySink()
     async with World(fleet, tmp_path / "bridge.sqlite", (sink,)) as world:
         await tell(world, 0, 1, 2)
@@ -222,6 +223,7 @@ async def test_a_restart_goes_on_behind_what_was_taken(
 async def test_a_crash_before_the_cursor_delivers_again_under_the_same_id(
     fleet: FleetDirectory, tmp_path: Path
 ) -> None:
+    # FF-LED-24.
     path, sink = tmp_path / "bridge.sqlite", MemorySink()
     async with World(fleet, path) as world:
         await tell(world, 0)

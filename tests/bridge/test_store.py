@@ -46,6 +46,7 @@ async def test_every_connection_waits_for_the_disk(store: Store) -> None:
 async def test_a_batch_that_fails_half_way_leaves_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # FF-LED-14.
     real = batches._write_rentals
 
     def disk_full(connection: Connection, *_args: object) -> None:

@@ -154,6 +154,7 @@ async def test_our_client_refuses_a_broker_of_another_fleet(room: Room) -> None:
 async def test_a_valid_car_cannot_take_anothers_client_id(
     room: Room, victim: str
 ) -> None:
+    # FF-ADR-03.
     # L6: with it, it would throw the victim off and get its messages.
     async with room.link(victim) as held:
         context = raw_context(room, room.identities[VEHICLE_A])
@@ -176,6 +177,7 @@ async def test_a_valid_car_cannot_take_anothers_client_id(
 async def test_the_second_connection_of_one_certificate_ends_the_first(
     room: Room,
 ) -> None:
+    # FF-ADR-15.
     # Why every bridge replica and every engineer needs a certificate of its own.
     async with room.link(VEHICLE_A) as first:
         async with room.link(VEHICLE_A) as second:

@@ -144,6 +144,7 @@ def audience(topic: str) -> set[str]:
 async def test_what_a_principal_publishes_reaches_exactly_whom_it_may(
     room: Room, principal: str
 ) -> None:
+    # FF-ADR-06.
     if principal == UNKNOWN and not room.is_mosquitto:
         pytest.skip(
             "nats-server does not let an unknown vehicle in: see test_admission"
@@ -188,6 +189,7 @@ async def publish_everything(links: dict[str, MqttLink], control: Observer) -> N
 async def test_no_subscription_delivers_more_than_a_principal_may_read(
     room: Room, principal: str
 ) -> None:
+    # FF-ADR-06.
     if principal == UNKNOWN and not room.is_mosquitto:
         pytest.skip(
             "nats-server does not let an unknown vehicle in: see test_admission"
@@ -242,6 +244,7 @@ async def test_our_own_subscriptions_deliver_all_that_they_match(
 
 
 async def test_nothing_published_is_retained(room: Room) -> None:
+    # FF-ADR-10.
     # L9: a retained unlock would be delivered at every connect.
     async with room.link(BRIDGE) as bridge:
         with contextlib.suppress(RefusedError, LinkError):

@@ -77,6 +77,7 @@ async def test_the_largest_message_that_we_send_arrives(room: Room) -> None:
 async def test_what_was_not_acknowledged_does_not_come_again_in_a_clean_session(
     room: Room,
 ) -> None:
+    # FF-ADR-12.
     # L2 has it otherwise for a persistent session. Ours are clean: the sender's ledger
     # sends again until a signed receipt comes (L1), the broker does not.
     async with room.link(BRIDGE) as bridge, room.link(VEHICLE_A) as vehicle:

@@ -111,6 +111,7 @@ def test_the_record_names_the_tls_certificate_that_was_signed_with_it(
 def test_a_claim_with_another_car_s_signing_key_is_refused(
     authority: Authority, now: datetime
 ) -> None:
+    # FF-ENR-03.
     thief, victim = make_car(), make_car()
     claim = replace(thief.claim, signing_key=victim.claim.signing_key)
 
@@ -143,6 +144,7 @@ def test_a_claim_with_another_sealing_key_than_the_proved_one_is_refused(
 def test_a_claim_made_for_another_fleet_is_refused(
     authority: Authority, now: datetime
 ) -> None:
+    # FF-ENR-03.
     require_refused(make_car(OTHER_FLEET).claim, authority, now, "BAD_SIGNATURE")
 
 
@@ -161,6 +163,7 @@ def test_a_flipped_bit_of_a_proof_is_refused(
 def test_none_of_the_fourteen_small_order_keys_is_enrolled(
     raw: bytes, authority: Authority, now: datetime
 ) -> None:
+    # FF-ENR-04, FF-KEY-10.
     # With the identity point, R = s*B verifies for every message: no proof at all.
     car = make_car()
     claim = replace(car.claim, signing_key=raw)
@@ -243,6 +246,7 @@ def test_a_vehicle_id_is_enrolled_once(
 def test_a_signing_key_is_enrolled_for_one_vehicle_only(
     authority: Authority, enrolled: Enrolled, now: datetime
 ) -> None:
+    # FF-ENR-05.
     car = make_car()
     admit(car.claim, authority, enrolled, now)
     twin = replace(VehicleKeys.generate(), signing=car.keys.signing)
@@ -299,6 +303,7 @@ def test_a_record_of_another_fleet_is_refused(
 def test_a_record_signed_by_another_ca_is_refused(
     authority: Authority, enrolled: Enrolled, now: datetime
 ) -> None:
+    # FF-ENR-02.
     record = admit(make_car().claim, authority, enrolled, now)
     other = Authority.create_root("Other root CA 0badcafe", now=now)
 

@@ -181,6 +181,7 @@ BAD_CARS = [
 def test_a_name_that_is_no_vehicle_id_is_never_certified(
     kind: Kind, name: str, root: Authority, now: datetime
 ) -> None:
+    # FF-ADR-02.
     key = public_key(PROFILES[kind].key)
 
     with pytest.raises(RequestError, match="is no name of"):
@@ -207,6 +208,7 @@ def test_a_name_that_is_no_vehicle_id_is_never_certified(
 def test_one_kind_never_bears_the_name_of_another(
     kind: Kind, name: str, root: Authority, now: datetime
 ) -> None:
+    # FF-ADR-15.
     with pytest.raises(RequestError, match="is no name of"):
         issue(root, kind, now, name)
 

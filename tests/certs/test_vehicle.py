@@ -76,6 +76,7 @@ def test_a_car_is_given_its_documented_files(vehicle: IssuedVehicle) -> None:
 def test_a_car_s_files_say_one_and_the_same_identity(
     fleet: FleetDirectory, vehicle: IssuedVehicle
 ) -> None:
+    # FF-ADR-03.
     # K6: CN = user name = client id = topic = frame.
     record = record_of(fleet, vehicle.vehicle_id)
     leaf = x509.load_pem_x509_certificate(read(vehicle, VehiclePart.TLS_CERTIFICATE))
@@ -134,6 +135,7 @@ def test_a_car_s_tls_chain_verifies_to_the_root_as_a_client(
 def test_all_public_keys_of_many_cars_differ(
     fleet: FleetDirectory, now: datetime
 ) -> None:
+    # FF-ENR-08.
     # K1
     wanted = [random_vehicle_id() for _ in range(25)]
 

@@ -241,17 +241,20 @@ def check(machine: type[Life], *, examples: int, steps: int) -> None:
 
 
 def test_no_sequence_of_cuts_loses_or_doubles_a_report() -> None:
+    # FF-LED-08, FF-LED-04, FF-LED-05, FF-CMD-10.
     # I-21, I-28, L11, L12, row 1.
     check(Life, examples=40, steps=25)
 
 
 def test_the_machine_finds_state_and_entries_in_two_transactions() -> None:
+    # FF-LED-05.
     # L12: a planted bug.
     with pytest.raises(AssertionError):
         check(LifeInTwoTransactions, examples=200, steps=25)
 
 
 def test_the_machine_finds_a_store_that_does_not_wait_for_the_disk() -> None:
+    # FF-LED-08.
     # L11: a planted bug.
     with pytest.raises(AssertionError):
         check(ImpatientLife, examples=200, steps=25)
@@ -285,6 +288,7 @@ async def _operations() -> int:
 
 
 async def test_a_cut_at_every_single_write_of_a_rental_is_survived() -> None:
+    # FF-LED-08, FF-CMD-10.
     # I-28, row 1: each operation of the disk, with sectors torn by chance.
     operations = await _operations()
     assert operations > 100
@@ -320,6 +324,7 @@ async def _rent_and_cut(world: World, cut_at: int) -> None:
 
 
 async def test_the_light_turns_green_only_when_the_report_is_durable() -> None:
+    # FF-LED-04, FF-LED-30.
     # H21: what the customer sees is told after the commit, not before.
     async with World() as world:
         await world.begin_rental()

@@ -27,6 +27,7 @@ def failing(error: type[apsw.Error], *kinds: str) -> Fault:
 
 
 async def test_a_full_disk_leaves_the_old_state_and_moves_nothing() -> None:
+    # FF-CMD-07.
     # I-20, row 3; architecture.md: if the commit fails, nothing was done.
     async with World() as world:
         rental_id = await world.reserve(ALICE)
@@ -61,6 +62,7 @@ async def test_the_car_works_again_when_there_is_room_again() -> None:
 
 
 async def test_a_rental_that_cannot_be_recorded_as_over_is_not_told_as_over() -> None:
+    # FF-LED-30.
     # H21: the light stays red and the rental runs until the report is durable.
     async with World() as world:
         await world.begin_rental()
@@ -80,6 +82,7 @@ async def test_a_rental_that_cannot_be_recorded_as_over_is_not_told_as_over() ->
 
 @pytest.mark.parametrize("kind", ["write", "sync"])
 async def test_an_io_error_ends_the_gateway_before_anything_moves(kind: str) -> None:
+    # FF-LED-04, FF-CMD-07.
     # L13, row 4: end, open anew, and start from what the disk holds.
     async with World() as world:
         await world.reserve(ALICE)
@@ -102,6 +105,7 @@ async def test_an_io_error_ends_the_gateway_before_anything_moves(kind: str) -> 
 
 
 async def test_a_command_that_met_an_io_error_is_answered_after_the_restart() -> None:
+    # FF-CMD-09.
     # Whether it was kept is unknown, so it is not called refused; I-10 settles it.
     async with World() as world:
         rental_id = await world.reserve(ALICE)
@@ -139,6 +143,7 @@ async def test_a_failed_receipt_frees_nothing_and_the_next_one_does() -> None:
 
 
 async def test_a_nearly_full_ledger_takes_no_reservation_but_runs_the_rental() -> None:
+    # FF-CMD-16, FF-LED-11.
     # I-20: space for the end of a rental is always there.
     async with World() as world:
         await world.begin_rental()

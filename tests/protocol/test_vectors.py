@@ -77,6 +77,7 @@ def test_a_good_vector_verifies_and_decodes_to_its_fields(name: str) -> None:
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_bad_vector_is_refused_at_its_stage_with_its_code(name: str) -> None:
+    # FF-RCP-16, FF-TEL-04.
     # FF-FRM-08, FF-FRM-09, FF-FRM-10, FF-FRM-11, FF-FRM-12, FF-FRM-14, FF-FRM-18.
     # K11
     vector = VECTORS[name]

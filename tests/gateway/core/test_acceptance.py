@@ -466,6 +466,7 @@ def test_lanes_are_independent() -> None:
 
 
 def test_signers_count_for_themselves() -> None:
+    # FF-TRU-20.
     # FF-FRE-23.
     desk = FrontDesk().with_key(trusted(HAZARD_KEY))
     desk.accept(command_frame(seq=9))

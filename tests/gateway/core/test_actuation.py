@@ -34,6 +34,7 @@ REFUSALS = {
 
 
 def test_an_unlock_is_answered_when_the_bolts_are_read_back_open() -> None:
+    # FF-RES-04.
     # "Sent" is never "done".
     scene = Scene()
     scene.reserve()
@@ -123,6 +124,7 @@ def test_a_lock_whose_engine_order_was_refused_may_still_close() -> None:
 
 
 def test_a_board_that_says_nothing_may_have_moved() -> None:
+    # FF-RES-03.
     scene = Scene()
     scene.reserve()
     scene.mood = BoardMood.DEAF
@@ -313,6 +315,7 @@ def test_a_hold_before_the_pin_releases_nothing_when_it_fails() -> None:
 
 @pytest.mark.parametrize("speed_dkmh", [1, 900, None])
 def test_an_engine_is_never_held_in_a_car_that_may_move(speed_dkmh: int | None) -> None:
+    # FF-CMD-06.
     # I-2
     scene = Scene()
     scene.rent_and_release()

@@ -44,6 +44,7 @@ HINDRANCES = [
 def test_nothing_is_locked_that_is_not_known_to_be_safe(
     reading: dict[str, object], code: Code, lock_mode: LockMode
 ) -> None:
+    # FF-CMD-06.
     # I-1, I-2, H20: refused before the board is asked, which would refuse it too.
     scene = Scene()
     scene.rent_and_release()
@@ -350,6 +351,7 @@ def test_the_choice_stands_after_a_lock_that_failed() -> None:
 
 
 def test_the_end_is_told_after_the_report_is_in_the_same_decision() -> None:
+    # FF-LED-30.
     # H21: the shell commits the entries before it performs the actions.
     scene = Scene()
     scene.rent_and_release()

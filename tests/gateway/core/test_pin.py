@@ -104,6 +104,7 @@ def test_what_cannot_be_a_pin_costs_no_attempt(typed: str) -> None:
 
 
 def test_three_wrong_pins_block_for_a_minute() -> None:
+    # FF-SEC-04.
     # H6
     scene = Scene()
     scene.rent()
@@ -124,6 +125,7 @@ def test_three_wrong_pins_block_for_a_minute() -> None:
 
 
 def test_the_third_block_is_lifted_by_the_fleet_only() -> None:
+    # FF-SEC-04.
     # H6
     scene = Scene()
     scene.rent()
@@ -151,6 +153,7 @@ def test_the_third_block_is_lifted_by_the_fleet_only() -> None:
 
 
 def test_pulling_the_plug_wins_no_attempts() -> None:
+    # FF-SEC-05.
     # H6: the count survives restarts of agent and machine.
     scene = Scene()
     scene.rent()
@@ -166,6 +169,7 @@ def test_pulling_the_plug_wins_no_attempts() -> None:
 
 
 def test_a_reboot_does_not_shorten_a_block() -> None:
+    # FF-SEC-05.
     scene = Scene()
     scene.rent()
     for _ in range(3):

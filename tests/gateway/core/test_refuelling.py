@@ -67,6 +67,7 @@ def test_a_visit_without_a_word_on_payment_says_so() -> None:
 
 
 def test_the_gains_of_several_visits_add_up_in_the_report() -> None:
+    # FF-LED-29.
     # H5
     scene = Scene()
     scene.rent_and_release()
@@ -82,6 +83,7 @@ def test_the_gains_of_several_visits_add_up_in_the_report() -> None:
 
 
 def test_a_gain_beyond_one_byte_is_reported_as_its_largest_number() -> None:
+    # FF-LED-29.
     scene = Scene()
     scene.rent_and_release()
     for _ in range(3):

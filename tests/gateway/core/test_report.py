@@ -26,6 +26,7 @@ def _one_rental(scene: Scene) -> RentalEnded:
 
 
 def test_the_report_says_minutes_parking_distance_and_levels() -> None:
+    # FF-LED-25, FF-LED-26, FF-LED-27.
     # C27
     scene = Scene()
 
@@ -45,6 +46,7 @@ def test_the_report_says_minutes_parking_distance_and_levels() -> None:
 
 
 def test_each_stay_is_told_when_it_is_over() -> None:
+    # FF-LED-26.
     # H7
     scene = Scene()
 
@@ -56,6 +58,7 @@ def test_each_stay_is_told_when_it_is_over() -> None:
 
 @pytest.mark.parametrize("jump_ms", [TEN_YEARS_MS, -TEN_YEARS_MS])
 def test_a_wall_clock_that_jumps_changes_labels_and_no_minute(jump_ms: int) -> None:
+    # FF-LED-25.
     # I-29
     usual = _one_rental(Scene())
     scene = Scene()
@@ -93,6 +96,7 @@ def test_no_timer_fires_early_or_late_when_the_wall_clock_jumps(jump_ms: int) ->
     ("total_s", "minutes"), [(6, 1), (59.999, 1), (60, 1), (60.001, 2), (3_600, 60)]
 )
 def test_every_minute_that_began_is_billed(total_s: float, minutes: int) -> None:
+    # FF-LED-27.
     scene = Scene()
     scene.rent()
 

@@ -16,6 +16,7 @@ PLACE: Final = Position(481_371_540, 115_761_240, 35, 270)
 
 @pytest.mark.parametrize("mode", list(RentalMode))
 def test_nobody_sees_where_a_customer_drives(mode: RentalMode) -> None:
+    # FF-PLC-08.
     # K25
     scene = Scene()
     scene.be(mode)
@@ -37,6 +38,7 @@ def test_nobody_sees_where_a_customer_drives(mode: RentalMode) -> None:
 
 
 def test_what_was_not_measured_is_none_and_never_zero() -> None:
+    # FF-FRM-04.
     sample = sample_of(State(), None, age_ms=0)
 
     assert (sample.latitude_e7, sample.speed_dkmh, sample.energy_pct) == (None,) * 3

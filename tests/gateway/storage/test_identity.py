@@ -66,6 +66,7 @@ def test_every_file_of_the_directory_is_needed(
 def test_a_key_that_others_can_read_is_refused(
     directory: Path, part: VehiclePart
 ) -> None:
+    # FF-SEC-07.
     (directory / part).chmod(0o640)
 
     with pytest.raises(ExposedKeyError, match=f"{part} has mode 0640"):
@@ -131,6 +132,7 @@ def test_a_damaged_file_is_named_and_never_quoted(
 
 
 def test_an_identity_shows_no_keys(directory: Path) -> None:
+    # FF-SEC-03.
     text = repr(load_identity(directory))
 
     assert "X25519" not in text

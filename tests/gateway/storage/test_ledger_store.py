@@ -97,6 +97,7 @@ async def test_what_was_committed_is_there_after_reopening(store: LedgerStore) -
 async def test_every_start_is_counted_and_a_new_boot_is_seen(
     store: LedgerStore,
 ) -> None:
+    # FF-FRE-02.
     starts = []
     for mark in ("a", "a", "b"):
         starts.append(await store.open(boot_mark=mark))
@@ -192,6 +193,7 @@ async def run_command(
 async def test_a_result_closes_its_command_with_its_very_bytes(
     store: LedgerStore,
 ) -> None:
+    # FF-FRE-06.
     stored = await store.open(boot_mark="a")
     accepted = AcceptedCommand(bytes(15) + b"\1", bytes(31) + b"\1", 5)
     await store.commit(Commit(State(), (), accepted))
@@ -209,6 +211,7 @@ async def test_a_result_closes_its_command_with_its_very_bytes(
 async def test_the_journal_keeps_the_last_256_and_all_of_a_day(
     store: LedgerStore,
 ) -> None:
+    # FF-CMD-12.
     # protocol-design.md 1.2.
     head = (await store.open(boot_mark="a")).head
     count = JOURNAL_RECORDS + 10
@@ -240,6 +243,7 @@ async def test_a_command_that_still_runs_is_kept_whatever_its_age(
 async def test_the_connection_waits_for_the_disk_and_has_the_file_alone(
     store: LedgerStore,
 ) -> None:
+    # FF-LED-08.
     # L11: per connection, so it is asserted per connection.
     await store.open(boot_mark="a")
     connection = store._open_connection
@@ -274,6 +278,7 @@ async def test_only_the_owner_can_read_the_ledger(
 async def test_the_log_stays_as_room_for_a_full_disk(
     store: LedgerStore, tmp_path: Path
 ) -> None:
+    # FF-LED-11.
     # I-20.
     await filled(store, 20)
     before = (tmp_path / "data" / "ledger.db-wal").stat().st_size
@@ -284,6 +289,7 @@ async def test_the_log_stays_as_room_for_a_full_disk(
 
 
 async def test_entries_cannot_be_changed_even_by_hand(store: LedgerStore) -> None:
+    # FF-LED-06.
     await filled(store, 1)
 
     with pytest.raises(apsw.ConstraintError, match="never change"):
@@ -318,6 +324,7 @@ async def test_a_store_that_is_not_open_says_so(store: LedgerStore) -> None:
 async def test_a_full_ledger_refuses_and_takes_again_what_was_freed(
     tmp_path: Path,
 ) -> None:
+    # FF-LED-07.
     # I-20: bounded, and never evicted without a receipt.
     store = make_store(tmp_path / "ledger.db", limit_kib=256)
     head = (await store.open(boot_mark="a")).head

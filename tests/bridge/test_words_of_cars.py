@@ -1,0 +1,63 @@
+"""What a car's words do not do: end a command by dying, count twice, or wait unread."""
+
+import pytest
+
+from bridge.errors import OrderRefusedError, Refusal
+from protocol.codes import FrameClass
+from protocol.command import ANY_VERSION, Unlock
+from tests.bridge.car import RENTAL, sample
+from tests.bridge.world import World
+
+UNLOCK = Unlock(RENTAL, ANY_VERSION)
+
+
+async def test_a_death_ends_no_command(world: World) -> None:
+    """FF-DTH-05: the link broke; what the car did before nobody knows."""
+    await world.greet()
+    command = await world.order(UNLOCK)
+
+    await world.say(FrameClass.DEATH, world.car.death())
+
+    still = await world.store.command(command.command_id)
+    assert still is not None
+    assert not still.state.is_terminal
+    assert still.executed is None
+
+
+async def test_a_hello_that_comes_twice_is_one(world: World) -> None:
+    """FF-HEL-10: the broker delivered it again."""
+    hello = world.car.hello()
+    await world.say(FrameClass.HELLO, hello)
+    first = await world.vehicle()
+
+    await world.say(FrameClass.HELLO, hello)
+
+    again = await world.vehicle()
+    assert (again.session_id, again.hello_seq) == (first.session_id, first.hello_seq)
+    assert "hello went back" not in {seen.note for seen in world.seen}
+
+
+async def test_nothing_is_signed_for_a_car_that_has_not_spoken(world: World) -> None:
+    """FF-FRE-30: its session and its clock are not known."""
+    with pytest.raises(OrderRefusedError) as caught:
+        await world.order(UNLOCK)
+
+    assert caught.value.refusal is Refusal.OFFLINE
+    assert world.broker.sent_of(FrameClass.CMD) == []
+
+
+@pytest.mark.parametrize(("kind", "schema"), [(0x82FF, 1), (0x8201, 9)])
+async def test_telemetry_of_a_newer_car_does_no_harm(
+    world: World, kind: int, schema: int
+) -> None:
+    """FF-EVO-03."""
+    await world.greet()
+    newer = world.car.sign(
+        FrameClass.TELEM, kind, b"something new", seq=1, schema=schema
+    )
+
+    await world.say(FrameClass.TELEM, newer)
+    await world.say(FrameClass.TELEM, world.car.telemetry(sample(energy_pct=33)))
+
+    assert (await world.vehicle()).twin["energy_pct"].value == 33
+    assert await world.store.dead_letters() == []
