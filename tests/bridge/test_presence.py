@@ -43,6 +43,7 @@ async def test_a_death_of_the_newest_connection_is_shown_and_told(
 
 
 async def test_stale_will(world: World) -> None:
+    # FF-DTH-04.
     # A will that the broker sends late, after the car came back: same session, then an
     # older one.
     await world.greet()
@@ -66,6 +67,7 @@ async def test_stale_will(world: World) -> None:
 async def test_a_will_of_an_older_session_with_a_high_number_is_stale_too(
     world: World,
 ) -> None:
+    # FF-DTH-04.
     await world.greet()
     high = world.car.death(seq=2**40)
     world.car.reboot()
@@ -80,6 +82,7 @@ async def test_a_will_of_an_older_session_with_a_high_number_is_stale_too(
 async def test_a_death_that_is_not_the_cars_own_word_counts_for_nothing(
     world: World, how: str
 ) -> None:
+    # FF-ADR-11.
     # L9
     await world.greet()
     data = bytearray(world.car.death())

@@ -126,6 +126,7 @@ async def test_a_damaged_ledger_is_kept_aside_and_replaced(
     complaint: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    # FF-LED-10.
     # Row 5: found, quarantined, a new id, and what is known of the old one.
     car = Car(tmp_path)
     old = await car.fill(3)
@@ -299,6 +300,7 @@ async def test_an_identity_directory_that_cannot_be_written_is_told(
 
 
 async def test_an_old_copy_is_not_continued(tmp_path: Path) -> None:
+    # FF-LED-10, FF-FRE-02.
     # I-27: its sequences would be given a second time.
     car = Car(tmp_path)
     await car.fill(3)
@@ -414,6 +416,7 @@ async def _open(disk: Disk) -> Stored:
 
 
 async def test_a_cut_at_every_write_of_a_quarantine_is_survived() -> None:
+    # FF-LED-10.
     # I-28, row 5: with torn writes and renames that reach the disk or do not.
     disk, before = await _damaged_disk()
     disk.operations = 0
