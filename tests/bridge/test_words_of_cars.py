@@ -5,7 +5,9 @@ import pytest
 from bridge.errors import OrderRefusedError, Refusal
 from protocol.codes import FrameClass
 from protocol.command import ANY_VERSION, Unlock
-from tests.bridge.car import RENTAL, sample
+from protocol.entry import GENESIS, entry_hash
+from protocol.event import AgentStarted
+from tests.bridge.car import RENTAL, receipt_of, sample
 from tests.bridge.world import World
 
 UNLOCK = Unlock(RENTAL, ANY_VERSION)
@@ -61,3 +63,42 @@ async def test_telemetry_of_a_newer_car_does_no_harm(
 
     assert (await world.vehicle()).twin["energy_pct"].value == 33
     assert await world.store.dead_letters() == []
+
+
+@pytest.mark.parametrize("signature", [bytes(64), b"\xff" * 64])
+async def test_unsigned_result_ends_no_command(world: World, signature: bytes) -> None:
+    """FF-CMD-19, FF-SIG-07: "done" is the car's word, or nobody's (downgrade, W1)."""
+    await world.greet()
+    command = await world.order(UNLOCK)
+    frame = await world.broker.next_sent(FrameClass.CMD)
+    unsigned = world.car.result(frame)[:-64] + signature
+
+    await world.say(FrameClass.RESULT, unsigned)
+
+    still = await world.store.command(command.command_id)
+    assert still is not None
+    assert not still.state.is_terminal
+    assert len(await world.store.dead_letters()) == 1
+
+
+async def test_fork_detected_a_backdated_entry_does_not_replace_the_receipted_one(
+    world: World,
+) -> None:
+    """FF-LED-17, FF-LED-15: who owns the car signs its own past anew."""
+    world.car.wall_ms = world.now()
+    genuine = world.car.event(AgentStarted(1, bytes(4)))
+    await world.say(FrameClass.EVENT, genuine)
+    await world.broker.next_sent(FrameClass.RECEIPT)
+    world.car.seq, world.car.head = 0, GENESIS
+    backdated = world.car.event(AgentStarted(1, bytes(4)), wall_ms=world.now() - 10**9)
+
+    await world.say(FrameClass.EVENT, backdated)
+
+    told = receipt_of(await world.broker.next_sent(FrameClass.RECEIPT))
+    assert (told.upto, told.head_hash) == (1, entry_hash(genuine))
+    assert await world.events() == [
+        "freefloat.agent.started",
+        "freefloat.ledger.forked",
+    ]
+    [letter] = await world.store.dead_letters()
+    assert letter.data == backdated
