@@ -6,7 +6,9 @@ added to a car for it. Paths and bodies: docs/operations.md, section on the serv
 
 import base64
 import binascii
+import contextlib
 import http.client
+import socket
 import ssl
 from datetime import UTC, datetime
 from typing import Final, TypeVar
@@ -19,7 +21,7 @@ from protocol.enrolment import GRACE_NONCE_SIZE
 from protocol.identity import VehicleId
 from transport.tls import TlsIdentity, explain_tls_error, floored_client_context
 
-TIMEOUT_S: Final = 30.0
+TIMEOUT_S: Final = 20.0
 """For each step of the exchange; a poor link needs a few seconds for 4 KiB."""
 
 BODY_LIMIT: Final = 64 * 1024
@@ -72,6 +74,14 @@ class HttpsEnrolment:
         self._host = host
         self._port = port
         self._time = time
+        self._connection: http.client.HTTPSConnection | None = None
+
+    def abort(self) -> None:
+        """Break a call that is under way in another thread."""
+        connection = self._connection
+        if connection is not None and connection.sock is not None:
+            with contextlib.suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
 
     def reenroll(self, tls: TlsIdentity, request: bytes) -> Issued:
         """Ask over mutual TLS."""
@@ -127,6 +137,7 @@ class HttpsEnrolment:
         connection = http.client.HTTPSConnection(
             self._host, self._port, timeout=TIMEOUT_S, context=context
         )
+        self._connection = connection
         where = f"{self._host}:{self._port}"
         try:
             connection.request(
@@ -155,6 +166,7 @@ class HttpsEnrolment:
                 code="unreachable",
             ) from error
         finally:
+            self._connection = None
             connection.close()
         if len(data) > BODY_LIMIT:
             raise _bad(f"it has more than {BODY_LIMIT} bytes")

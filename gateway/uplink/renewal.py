@@ -111,7 +111,9 @@ class Renewal:
         store.on_connected = self._on_connected
 
     def close(self) -> None:
-        """Wait for a call that runs, and make no more."""
+        """Break a call that runs, and make no more."""
+        if self._service is not None:
+            self._service.abort()
         self._worker.close()
 
     async def run(self, renewed: Callable[[], None]) -> None:

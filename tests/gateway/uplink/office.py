@@ -38,12 +38,20 @@ class Office:
         """What somebody makes of an answer on its way."""
         self.life: timedelta = LIFE
 
+    def abort(self) -> None:
+        self.calls.append("abort")
+
     def reenroll(self, tls: TlsIdentity, request: bytes) -> Issued:
         self._called("reenroll")
         shown = read_certificates(tls.certificate)[0]
         if self.now() >= shown.not_valid_after_utc:
             raise EnrolmentError("our certificate has expired", code="tls")
         assert x509.load_der_x509_csr(request).public_key() != shown.public_key()
+        return self._issue(request)
+
+    def certify(self, what: str, request: bytes) -> Issued:
+        """Sign a request that was made over mutual TLS, which was checked before."""
+        self._called(what)
         return self._issue(request)
 
     def grace_nonce(self, _tls: TlsIdentity, _vehicle_id: VehicleId) -> bytes:

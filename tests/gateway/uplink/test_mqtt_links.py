@@ -12,7 +12,9 @@ from bridge.broker.embedded import EmbeddedBroker
 from gateway.bootstrap import build_gateway
 from gateway.runtime.known_floor import KnownFloor
 from gateway.runtime.system_clock import SystemClock, boot_mark
+from gateway.uplink.link import LinkFactory
 from gateway.uplink.mqtt_links import mqtt_links
+from gateway.uplink.renewal import Renewal
 from gateway.uplink.tls_store import InstalledTls
 from protocol.codes import Code, FrameClass
 from protocol.command import ANY_VERSION, Ping
@@ -110,12 +112,22 @@ class Street:
             await link.publish(topic_of(VEHICLE, frame_class), data)
 
     def start_car(self, port: int, tls: TlsIdentity) -> None:
+        self.start_gateway(
+            mqtt_links(
+                VEHICLE,
+                InstalledTls(tls),
+                host="127.0.0.1",
+                port=port,
+                time=self.time,
+            )
+        )
+
+    def start_gateway(self, links: LinkFactory, renewal: Renewal | None = None) -> None:
         gateway = build_gateway(
             IDENTITY,
             store=self.directory / "ledger.db",
-            links=mqtt_links(
-                VEHICLE, InstalledTls(tls), host="127.0.0.1", port=port, time=self.time
-            ),
+            links=links,
+            renewal=renewal,
             reader=self.reader,
             board=self.board,
             display=FakeDisplay(),

@@ -1,0 +1,158 @@
+"""A car renews over HTTPS and connects with it to real brokers (K9, row 34)."""
+
+import asyncio
+import random
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from gateway.runtime.known_floor import KnownFloor
+from gateway.storage.worker import ThreadWorker
+from gateway.uplink.https_enrolment import HttpsEnrolment
+from gateway.uplink.mqtt_links import mqtt_links
+from gateway.uplink.renewal import Applicant, Renewal
+from gateway.uplink.tls_store import TlsStore
+from protocol.codes import Code
+from protocol.command import ANY_VERSION, Ping
+from protocol.snapshot import NO_RENTAL
+from tests.broker.pki import DAY, HOUR, clock
+from tests.gateway.fleet_end import VEHICLE
+from tests.gateway.uplink.https_office import HttpsOffice
+from tests.gateway.uplink.office import Office
+from tests.gateway.uplink.test_mqtt_links import KINDS, Street
+from tests.gateway.world import IDENTITY
+from transport.backoff import Backoff
+from transport.tls import TlsIdentity, read_certificates
+
+pytestmark = pytest.mark.broker
+
+SECOND = timedelta(seconds=1)
+
+
+class RenewingStreet(Street):
+    """A street whose car has an enrolment service."""
+
+    def __init__(self, kind: str, directory: Path, car: TlsIdentity | None) -> None:
+        super().__init__(kind, directory)
+        if car is not None:
+            self.car = car
+        self.office = Office(
+            self.pki,
+            clock,
+            fleet_id=IDENTITY.fleet_id,
+            device_key=IDENTITY.signing_key.verify_key,
+        )
+        self.https = HttpsOffice(self.office, self.pki.issue("enrolment", server=True))
+        self.store = TlsStore(directory / "data" / "tls", self.car)
+
+    def start_renewing_car(self, port: int, enrolment: int) -> None:
+        renewal = Renewal(
+            Applicant(VEHICLE, IDENTITY.fleet_id, IDENTITY.signing_key.sign),
+            store=self.store,
+            service=HttpsEnrolment("127.0.0.1", enrolment, time=self.time),
+            time=self.time,
+            clock=self.clock,
+            random=random.random,
+            worker=ThreadWorker("renewal"),
+            backoff=Backoff(initial_s=0.2, maximum_s=1.0),
+        )
+        self.start_gateway(
+            mqtt_links(
+                VEHICLE, self.store, host="127.0.0.1", port=port, time=self.time
+            ),
+            renewal,
+        )
+
+    async def pings(self) -> None:
+        ping = self.fleet.send(Ping(NO_RENTAL, ANY_VERSION, bytes(16)), ttl_ms=9_000)
+        await self.until(lambda: self.fleet.codes_of(ping) == [Code.OK])
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.uplink.mqtt_uplink.QUIET_MS", 300)
+
+
+@KINDS
+async def test_a_car_renews_at_two_thirds_and_its_link_goes_on_with_the_new_certificate(
+    kind: str, tmp_path: Path
+) -> None:
+    street = RenewingStreet(kind, tmp_path, None)
+    # Two thirds of this life, and the car's share of a tenth, pass within seconds.
+    street.car = street.pki.issue(
+        str(VEHICLE), file="young", starts=-50 * SECOND, ends=20 * SECOND
+    )
+    street.store = TlsStore(tmp_path / "data" / "tls", street.car)
+    old_key = street.car.key.read_bytes()
+    with street.https.serving() as enrolment:
+        async with street.broker(0) as broker:
+            street.start_fleet(broker.port)
+            street.start_renewing_car(broker.port, enrolment)
+            await street.until(lambda: street.fleet.contiguous >= 1)
+            await street.pings()
+
+            # The second HELLO came over a connection made anew, without a restart.
+            await street.until(lambda: len(street.fleet.hellos) >= 2)
+            await street.pings()
+
+            assert street.office.calls == ["reenroll"]
+            new = street.store.current()
+            leaf = read_certificates(new.certificate)[0]
+            assert leaf.not_valid_after_utc > clock() + 80 * DAY
+            assert new.key.read_bytes() != old_key
+            assert new == street.store.newest
+            await street.stop()
+
+
+@KINDS
+async def test_a_car_whose_certificate_expired_in_a_garage_comes_back_by_itself(
+    kind: str, tmp_path: Path
+) -> None:
+    # The floor does not know the time here: broker and service tell the car. The car
+    # is at work all the while (I-19).
+    street = RenewingStreet(kind, tmp_path, None)
+    street.car = street.pki.issue(str(VEHICLE), file="old", starts=-2 * DAY, ends=-HOUR)
+    street.store = TlsStore(tmp_path / "data" / "tls", street.car)
+    street.time = KnownFloor(street.clock, 0)
+    with street.https.serving() as enrolment:
+        async with street.broker(0) as broker:
+            street.start_fleet(broker.port)
+            street.start_renewing_car(broker.port, enrolment)
+            await street.until(lambda: street.fleet.contiguous >= 1)
+            await street.pings()
+
+            assert street.office.calls[-2:] == ["nonce", "grace"]
+            await street.stop()
+
+
+async def test_a_service_that_hangs_blocks_no_door(tmp_path: Path) -> None:
+    # I-13, I-19: the call is in a thread of its own and the reader is served.
+    street = RenewingStreet("nats", tmp_path, None)
+    street.car = street.pki.issue(str(VEHICLE), file="old", starts=-2 * DAY, ends=HOUR)
+    street.store = TlsStore(tmp_path / "data" / "tls", street.car)
+    asked, release = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await release.wait()
+        writer.transport.abort()
+
+    async with (
+        await asyncio.start_server(hang, "127.0.0.1", 0) as silent,
+        street.broker(0) as broker,
+    ):
+        street.start_fleet(broker.port)
+        street.start_renewing_car(broker.port, silent.sockets[0].getsockname()[1])
+        async with asyncio.timeout(10):
+            await asked.wait()
+        began = loop.time()
+        await street.until(lambda: street.fleet.contiguous >= 1)
+        await street.pings()
+
+        assert street.store.current() == street.car
+        # Nor the end of the program: the call would time out after 20 s.
+        await street.stop()
+        assert loop.time() - began < 15
+        release.set()
