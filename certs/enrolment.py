@@ -18,7 +18,6 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import (
     X25519PrivateKey,
     X25519PublicKey,
@@ -38,7 +37,8 @@ from protocol.enrolment import (
 )
 from protocol.errors import DecodeError, ProtocolError
 from protocol.identity import VehicleId, key_id
-from protocol.keys import SigningKey, VerifyKey
+from protocol.keyfile import raw_public_key
+from protocol.keys import Ed25519SigningKey, VerifyKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class VehicleKeys:
 
     tls: ec.EllipticCurvePrivateKey
     """Opens the MQTT session."""
-    signing: SigningKey
+    signing: Ed25519SigningKey
     """Signs frames."""
     sealing: X25519PrivateKey
     """Opens sealed secrets."""
@@ -254,15 +254,13 @@ def enrolled_in(records: Iterable[bytes]) -> Enrolled:
         record = msgspec.json.decode(data, type=RecordFile)
         signing = _public_key(record.signing_certificate)
         sealing = _public_key(record.sealing_certificate)
-        if not isinstance(signing, Ed25519PublicKey) or not isinstance(
-            sealing, X25519PublicKey
-        ):
+        if not isinstance(sealing, X25519PublicKey):
             raise DecodeError(
                 Code.BAD_PARAM, f"record of {record.vehicle_id} holds other keys"
             )
         enrolled.add(
             VehicleId.from_text(record.vehicle_id),
-            signing_key=signing.public_bytes_raw(),
+            signing_key=raw_public_key(signing, name="signing certificate"),
             sealing_key=sealing.public_bytes_raw(),
         )
     return enrolled

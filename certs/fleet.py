@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -64,8 +64,8 @@ from protocol.fleet import (
     parse_fleet,
 )
 from protocol.identity import ID_SIZE, VEHICLE_TEXT, VehicleId
-from protocol.keyfile import build_key
-from protocol.keys import SigningKey, VerifyKey
+from protocol.keyfile import build_key, raw_public_key
+from protocol.keys import Ed25519SigningKey, VerifyKey
 from protocol.trust import TrustBundle, TrustRoots, open_bundle
 
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
@@ -219,13 +219,11 @@ class FleetDirectory:
         path = self.path / root_part(number, "pub")
         try:
             key = load_pem_public_key(path.read_bytes())
-            if isinstance(key, Ed25519PublicKey):
-                return VerifyKey.load(key.public_bytes_raw())
-        except (OSError, ValueError, ProtocolError):
-            pass
-        raise FleetError(
-            f"{path} holds no Ed25519 public key", "bring it back from a backup"
-        )
+            return VerifyKey.load(raw_public_key(key, name=path.name))
+        except (OSError, ValueError, UnsupportedAlgorithm, ProtocolError):
+            raise FleetError(
+                f"{path} holds no public key of a root", "bring it back from a backup"
+            ) from None
 
     def trust_bundle(self) -> bytes:
         """Read the signed bundle that new cars are given.
@@ -373,7 +371,7 @@ def _fill(
         fleet.fleet_id,
         command=command,
         receipt=receipt,
-        roots=roots[:ROOT_THRESHOLD],
+        roots=roots,
         now=now,
     )
     # A car will do the same, so a mistake shows here.
@@ -388,5 +386,5 @@ def _write(directory: Path, part: str, data: bytes, *, private: bool = False) ->
     write_new(directory / part, data, private=private)
 
 
-def _write_signing_key(directory: Path, part: str, key: SigningKey) -> None:
+def _write_signing_key(directory: Path, part: str, key: Ed25519SigningKey) -> None:
     _write(directory, part, build_key(key.handle), private=True)

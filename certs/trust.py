@@ -7,13 +7,12 @@ stolen root neither stops nor takes the fleet (protocol-design.md 1.1).
 from datetime import datetime, timedelta
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from certs.profiles import BACKDATING
 from protocol.codes import Lane, Role, Suite
-from protocol.keys import SigningKey
+from protocol.keys import Ed25519SigningKey, SigningKey
 from protocol.trust import (
     ALL_OPCODES,
+    EVERY_GROUP,
     TrustBundle,
     TrustedKey,
     TrustRoots,
@@ -32,13 +31,13 @@ BUNDLE_LIFETIME: Final = timedelta(days=397)
 COMMAND_TTL_MS: Final = 60_000
 """No command of the embedded signer lives longer (protocol-design.md 2, longest)."""
 
-COMMAND_LANES: Final = (Lane.ACCESS, Lane.RENTAL, Lane.SIGNALS, Lane.DIAGNOSTICS)
-"""All but lane 0, which belongs to trust, receipts and resending."""
+COMMAND_LANES: Final = tuple(Lane)
+"""All: the one signer of the embedded default also synchronises, in lane 0."""
 
 
-def new_signing_key() -> SigningKey:
+def new_signing_key() -> Ed25519SigningKey:
     """Make an Ed25519 key."""
-    return SigningKey(Ed25519PrivateKey.generate())
+    return Ed25519SigningKey.generate()
 
 
 def trust_roots(keys: tuple[SigningKey, ...]) -> TrustRoots:
@@ -59,8 +58,8 @@ def first_bundle(
     Args:
         fleet_id: 16 bytes.
         command: may sign every opcode; one signer serves the embedded default.
-        receipt: may sign receipts and synchronisation only.
-        roots: those that sign; `ROOT_THRESHOLD` of them at least.
+        receipt: may sign receipts and nothing else.
+        roots: all of the fleet's; the first `ROOT_THRESHOLD` of them sign.
         now: with a time zone.
     """
     begin, end = _ms(now - BACKDATING), _ms(now + BUNDLE_LIFETIME)
@@ -69,11 +68,14 @@ def first_bundle(
         version=1,
         issued_ms=_ms(now),
         expires_ms=end,
+        threshold=ROOT_THRESHOLD,
+        roots=tuple(root.verify_key.raw for root in roots),
         suites=(Suite.ED25519,),
         keys=(
             TrustedKey(
                 public_key=command.verify_key.raw,
                 role=Role.RENTAL,
+                group=EVERY_GROUP,
                 opcodes=ALL_OPCODES,
                 lanes=COMMAND_LANES,
                 max_ttl_ms=COMMAND_TTL_MS,
@@ -83,6 +85,7 @@ def first_bundle(
             TrustedKey(
                 public_key=receipt.verify_key.raw,
                 role=Role.RECEIPT,
+                group=EVERY_GROUP,
                 opcodes=(),
                 lanes=(Lane.TRUST,),
                 max_ttl_ms=0,
@@ -92,7 +95,7 @@ def first_bundle(
         ),
         revoked=(),
     )
-    return sign_bundle(bundle, roots)
+    return sign_bundle(bundle, roots[:ROOT_THRESHOLD])
 
 
 def _ms(moment: datetime) -> int:

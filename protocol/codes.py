@@ -143,14 +143,30 @@ class EventType(CodeSpace):
 
 
 @unique
+class SyncType(CodeSpace):
+    """What a SYNC frame asks of a car or tells it; masks of keys name these too."""
+
+    RESEND = 0x0405
+    CONFIG = 0x0406
+    CONFIG_CHUNK = 0x0407
+    CHALLENGE = 0x0408
+    TIME = 0x0409
+
+    def __str__(self) -> str:
+        return f"0x{self.value:04X} {self.name}"
+
+
+@unique
 class FrameType(CodeSpace):
-    """The type field of classes that are neither commands nor events."""
+    """The type field of the classes that are no command, event or synchronisation."""
 
     RECEIPT = 0x0001
+    TRUST = 0x0005
     RESULT = 0x8001
     TELEMETRY = 0x8201
     PLACE = 0x8202
     HELLO = 0x8301
+    DEATH = 0x8302
 
     def __str__(self) -> str:
         return f"0x{self.value:04X} {self.name}"
@@ -283,6 +299,31 @@ class Role(CodeSpace):
     SERVICE = 3
     MONITOR = 4
     RECEIPT = 5
+    REVOKE = 6
+
+    @property
+    def commands(self) -> bool:
+        """Whether such a key may sign commands and synchronisation."""
+        return self in {Role.RENTAL, Role.OPERATIONS, Role.SERVICE}
+
+
+@unique
+class ConfigKind(CodeSpace):
+    """What a configuration is about; versions rise for each kind by itself."""
+
+    STATIONS = 1
+    KNOWN_DAMAGE = 2
+    BUSINESS_AREA = 3
+    GRANTS = 4
+    POLICY = 5
+
+
+@unique
+class DeathReason(CodeSpace):
+    """How a connection of a car ended."""
+
+    LOST = 0
+    STOPPED = 1
 
 
 @unique
@@ -425,6 +466,18 @@ class EnergyKind(CodeSpace):
 
     FUEL = 1
     ELECTRIC = 2
+
+
+class HelloFlags(IntFlag):
+    """What a car wants its fleet to notice."""
+
+    BUNDLE_EXPIRED = 0x01
+    SERVICE_MODE = 0x02
+    LEDGER_WAS_RESET = 0x04
+
+
+KNOWN_HELLO_FLAGS: Final = 0x07
+"""Flags of `HelloFlags` that version 1 defines; others are reserved and zero."""
 
 
 class Bits(IntFlag):

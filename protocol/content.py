@@ -5,10 +5,11 @@ class: the bridge's intake, logs, the command line and the test vectors.
 """
 
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from protocol.codes import Code, FrameClass, FrameType
 from protocol.command import Command, parse_command
+from protocol.death import DEATH, Death
 from protocol.entry import EntryLink, split_entry
 from protocol.errors import DecodeError
 from protocol.event import EventBody, parse_event
@@ -18,27 +19,46 @@ from protocol.layout import Layout
 from protocol.place import EVENT_PLACE, EventPlace
 from protocol.receipt import RECEIPT, Receipt
 from protocol.result import RESULT, Result
+from protocol.sync import SyncBody, parse_sync
 from protocol.telemetry import TELEMETRY, Telemetry
+from protocol.trust import SIGNED_BUNDLE, SignedBundle
 
 FRAME_SCHEMA: Final = 1
-"""Revision of the payload of RESULT, TELEM, HELLO and RECEIPT in protocol version 1."""
+"""Revision of every payload in `PAYLOADS` in protocol version 1."""
 
-Body = Command | EventBody | Result | Telemetry | EventPlace | Hello | Receipt
+Body = (
+    Command
+    | EventBody
+    | Result
+    | Telemetry
+    | EventPlace
+    | Hello
+    | Receipt
+    | SyncBody
+    | SignedBundle
+    | Death
+)
 
 TYPE_OF_CLASS: Final[dict[FrameClass, FrameType]] = {
     FrameClass.RECEIPT: FrameType.RECEIPT,
+    FrameClass.TRUST: FrameType.TRUST,
     FrameClass.RESULT: FrameType.RESULT,
     FrameClass.TELEM: FrameType.TELEMETRY,
     FrameClass.HELLO: FrameType.HELLO,
+    FrameClass.DEATH: FrameType.DEATH,
 }
-"""The type of each class that is neither a command nor an event; TELEM knows PLACE
-besides."""
+"""The usual type of each class that is no command, event or synchronisation."""
 
-UNDEFINED_CLASSES: Final = frozenset(
-    {FrameClass.SYNC, FrameClass.TRUST, FrameClass.DEATH}
-)
-"""Classes whose number and label are fixed and whose payload is not yet: such a frame
-can be verified, and is then refused with UNKNOWN_OPCODE."""
+PAYLOADS: Final[dict[tuple[FrameClass, int], Layout[Any]]] = {
+    (FrameClass.RECEIPT, FrameType.RECEIPT): RECEIPT,
+    (FrameClass.TRUST, FrameType.TRUST): SIGNED_BUNDLE,
+    (FrameClass.RESULT, FrameType.RESULT): RESULT,
+    (FrameClass.TELEM, FrameType.TELEMETRY): TELEMETRY,
+    (FrameClass.TELEM, FrameType.PLACE): EVENT_PLACE,
+    (FrameClass.HELLO, FrameType.HELLO): HELLO,
+    (FrameClass.DEATH, FrameType.DEATH): DEATH,
+}
+"""The payload of each type of those classes; of a RESULT, what follows its link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +71,7 @@ class Content:
     """What it says."""
 
 
-def parse_content(frame: Frame) -> Content:  # noqa: PLR0911 - one for each class
+def parse_content(frame: Frame) -> Content:
     """Decode the payload of a frame; verify the frame first and believe it then.
 
     Raises:
@@ -62,44 +82,30 @@ def parse_content(frame: Frame) -> Content:  # noqa: PLR0911 - one for each clas
     match header.frame_class:
         case FrameClass.CMD:
             return Content(None, parse_command(header.type, header.schema, payload))
+        case FrameClass.SYNC:
+            return Content(None, parse_sync(header.type, header.schema, payload))
         case FrameClass.EVENT:
             link, body = split_entry(payload)
             return Content(link, parse_event(header.type, header.schema, body))
         case FrameClass.RESULT:
             link, body = split_entry(payload)
-            return Content(link, _parse(header, RESULT, body))
-        case FrameClass.TELEM if header.type == FrameType.PLACE:
-            return Content(None, _parse(header, EVENT_PLACE, payload, FrameType.PLACE))
-        case FrameClass.TELEM:
-            return Content(None, _parse(header, TELEMETRY, payload))
-        case FrameClass.HELLO:
-            return Content(None, _parse(header, HELLO, payload))
-        case FrameClass.RECEIPT:
-            return Content(None, _parse(header, RECEIPT, payload))
-        case FrameClass.SYNC | FrameClass.TRUST | FrameClass.DEATH:
-            raise DecodeError(
-                Code.UNKNOWN_OPCODE,
-                f"class {header.frame_class.label} has no payload in this version",
-            )
+            return Content(link, _parse(header, body))
+        case (
+            FrameClass.RECEIPT
+            | FrameClass.TRUST
+            | FrameClass.TELEM
+            | FrameClass.HELLO
+            | FrameClass.DEATH
+        ):
+            return Content(None, _parse(header, payload))
         case _:
             assert_never(header.frame_class)
 
 
-_OneType = Result | Telemetry | EventPlace | Hello | Receipt
-
-
-def _parse(
-    header: Header,
-    layout: Layout[Result]
-    | Layout[Telemetry]
-    | Layout[EventPlace]
-    | Layout[Hello]
-    | Layout[Receipt],
-    payload: bytes,
-    kind: FrameType | None = None,
-) -> _OneType:
+def _parse(header: Header, payload: bytes) -> Body:
     label = header.frame_class.label
-    if header.type != (kind or TYPE_OF_CLASS[header.frame_class]):
+    layout = PAYLOADS.get((header.frame_class, header.type))
+    if layout is None:
         raise DecodeError(
             Code.UNKNOWN_OPCODE, f"type 0x{header.type:04X} of class {label}"
         )
@@ -108,4 +114,5 @@ def _parse(
             Code.UNSUPPORTED_SCHEMA,
             f"schema {header.schema} of class {label}, this reads {FRAME_SCHEMA}",
         )
-    return layout.parse(payload)
+    body: Body = layout.parse(payload)
+    return body

@@ -17,7 +17,6 @@ from typing import Final, Self
 import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.x509.oid import NameOID
 
@@ -25,6 +24,7 @@ from protocol.codes import Code
 from protocol.errors import AuthenticationError, DecodeError
 from protocol.identity import VehicleId
 from protocol.json_file import parse_file, parse_hex
+from protocol.keyfile import raw_public_key
 from protocol.keys import SigningKey, VerifyKey
 
 RECORD_FORMAT: Final = 1
@@ -52,7 +52,7 @@ class RecordFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vehicle_id: str
     """Canonical base32 text."""
     signing_certificate: str
-    """PEM: Ed25519 key, CN = vehicle id, signed by the issuing CA."""
+    """PEM: Ed25519 or P-256 key, CN = vehicle id, signed by the issuing CA."""
     sealing_certificate: str
     """PEM: X25519 key, CN = vehicle id, signed by the issuing CA."""
     tls_fingerprint: str
@@ -105,13 +105,9 @@ class VehicleRecord:
             sealing_public = sealing.public_key()
         except (ValueError, UnsupportedAlgorithm) as error:
             raise DecodeError(Code.BAD_PARAM, f"certified key: {error}") from None
-        if not isinstance(signing_public, Ed25519PublicKey):
-            raise DecodeError(
-                Code.BAD_PARAM, "signing certificate holds no Ed25519 key"
-            )
         if not isinstance(sealing_public, X25519PublicKey):
             raise DecodeError(Code.BAD_PARAM, "sealing certificate holds no X25519 key")
-        key = VerifyKey.load(signing_public.public_bytes_raw())
+        key = VerifyKey.load(raw_public_key(signing_public, name="signing certificate"))
         message = proof_message(
             fleet_id, vehicle_id, key.raw, sealing_public.public_bytes_raw()
         )

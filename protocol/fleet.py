@@ -12,11 +12,12 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 
-from protocol.codes import Code
+from protocol.codes import Code, Suite
 from protocol.errors import AuthenticationError, DecodeError
 from protocol.identity import ID_SIZE, VehicleId
 from protocol.json_file import parse_file, parse_hex
-from protocol.keys import PUBLIC_KEY_SIZE, VerifyKey
+from protocol.key_material import RAW_SIZES
+from protocol.keys import VerifyKey
 from protocol.trust import ROOTS_LIMIT, TrustRoots
 
 FORMAT: Final = 1
@@ -164,7 +165,7 @@ def parse_trust_roots(data: bytes) -> TrustRoots:
             the roots cannot reach or that nobody needs to reach.
     """
     read = _parse(data, _TrustRootsFile, VehiclePart.TRUST_ROOTS)
-    raws = [parse_hex(text, PUBLIC_KEY_SIZE, name="root") for text in read.roots]
+    raws = [_raw_root(text) for text in read.roots]
     if len(set(raws)) != len(raws):
         # Two entries of one root would let one signature look like two.
         raise DecodeError(Code.BAD_PARAM, "a trust root is listed twice")
@@ -178,6 +179,13 @@ def parse_trust_roots(data: bytes) -> TrustRoots:
     except AuthenticationError as error:
         raise DecodeError(error.code, f"trust root: {error.detail}") from None
     return TrustRoots(keys, read.threshold)
+
+
+def _raw_root(text: str) -> bytes:
+    """Return the raw key of a root; a longer text than Ed25519's is P-256's."""
+    is_p256 = len(text) > 2 * RAW_SIZES[Suite.ED25519]
+    suite = Suite.P256 if is_p256 else Suite.ED25519
+    return parse_hex(text, RAW_SIZES[suite], name="root")
 
 
 def _parse(data: bytes, kind: type[F], name: str) -> F:

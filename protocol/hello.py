@@ -11,16 +11,32 @@ from typing import Final
 
 import construct as cs
 
-from protocol.codes import Code, Lane
+from protocol.codes import KNOWN_HELLO_FLAGS, ClockQuality, Code, HelloFlags, Lane
 from protocol.entry import LEDGER_ID_SIZE
-from protocol.identity import KEY_ID_SIZE
-from protocol.layout import HASH, ID, U8, U16, U32, U64, Layout, code_of, sequence_of
+from protocol.identity import ID_SIZE, KEY_ID_SIZE
+from protocol.layout import (
+    HASH,
+    ID,
+    U8,
+    U16,
+    U32,
+    U64,
+    Layout,
+    code_of,
+    flags_of,
+    ranged,
+    sequence_of,
+)
 from protocol.snapshot import SNAPSHOT, Snapshot
 
 CAPABILITIES_LIMIT: Final = 48
 LANES_LIMIT: Final = 16
+CONFIGS_LIMIT: Final = 8
 OUTCOMES_LIMIT: Final = 32
 """The last outcomes that a hello repeats (protocol-design.md 1.4)."""
+
+NO_NONCE: Final = bytes(ID_SIZE)
+"""The nonce of a hello that nobody asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +72,16 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigVersion:
+    """The configuration of one kind that this car acts by."""
+
+    kind: int
+    """A number, since the receiver may be older than the car."""
+    version: int
+    """From 1."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hello:
     """The payload of a HELLO frame."""
 
@@ -81,6 +107,18 @@ class Hello:
     """Room for the ledger."""
     snapshot: Snapshot
     """The state now."""
+    nonce: bytes
+    """16 bytes: that of the CHALLENGE it answers, zeros if nobody asked."""
+    group: int
+    """The group of vehicles it belongs to; 0 for none."""
+    flags: HelloFlags
+    """What the fleet should notice."""
+    clock_quality: ClockQuality
+    """How far the frame's wall-clock label can be trusted."""
+    trusted_floor_ms: int
+    """UTC ms before which it cannot be; 0 if the car knows nothing."""
+    configs: tuple[ConfigVersion, ...]
+    """The configuration of each kind that it has."""
 
 
 CAPABILITY: Final = Layout(Capability, "opcode" / U16, "schema" / U8)
@@ -91,6 +129,9 @@ LANE_PROGRESS: Final = Layout(
     "seq" / U64,
 )
 OUTCOME: Final = Layout(Outcome, "msg_id" / ID, "code" / code_of(U16, Code))
+CONFIG_VERSION: Final = Layout(
+    ConfigVersion, "kind" / U8, "version" / ranged(U32, 1, 0xFFFF_FFFF)
+)
 HELLO: Final = Layout(
     Hello,
     "bundle_version" / U32,
@@ -104,4 +145,10 @@ HELLO: Final = Layout(
     "oldest_unreceipted" / U64,
     "storage_free_kib" / U32,
     "snapshot" / SNAPSHOT.nested(),
+    "nonce" / ID,
+    "group" / U16,
+    "flags" / flags_of(U8, HelloFlags, KNOWN_HELLO_FLAGS),
+    "clock_quality" / code_of(U8, ClockQuality),
+    "trusted_floor_ms" / U64,
+    "configs" / sequence_of(CONFIG_VERSION.nested(), CONFIGS_LIMIT),
 )

@@ -1,8 +1,8 @@
-"""A public key as it stands inside a message: its suite, and room for either kind.
+"""Public keys as they stand inside records: suite u8, then 33 bytes.
 
-Ed25519 has 32 bytes and P-256 in compressed SEC1 form 33; on the wire both take one
-byte of suite and 33 of key, the one that Ed25519 leaves over being zero. In memory a
-key is its raw bytes, whose length names the suite.
+An Ed25519 key has 32 bytes and a zero behind it, a compressed P-256 point has 33. One
+size for both keeps every offset behind a key fixed. Outside records a key is its `raw`
+bytes, and their number tells the suite.
 """
 
 from typing import Final
@@ -10,49 +10,56 @@ from typing import Final
 import construct as cs
 
 from protocol.codes import Code, Suite
-from protocol.errors import DecodeError
+from protocol.errors import DecodeError, EncodeError
 from protocol.layout import Subcon
 
 MATERIAL_SIZE: Final = 34
-"""Bytes of suite and key."""
+"""Bytes of a public key inside a record."""
 
-RAW_SIZES: Final[dict[Suite, int]] = {Suite.ED25519: 32, Suite.P256: 33}
-"""Bytes of a raw public key."""
+RAW_SIZES: Final = {Suite.ED25519: 32, Suite.P256: 33}
+"""Bytes of a raw public key: RFC 8032, 5.1.5, and SEC 1, 2.3.3, compressed."""
 
-_SUITES: Final = {size: suite for suite, size in RAW_SIZES.items()}
+_SUITE_OF_SIZE: Final = {size: suite for suite, size in RAW_SIZES.items()}
 
 
-def read_material(data: bytes) -> bytes:
-    """Return the raw key; whether it is a sound one is not asked.
+def suite_of(raw: bytes) -> Suite | None:
+    """Return the suite of a raw public key, None for a length that no suite has."""
+    return _SUITE_OF_SIZE.get(len(raw))
+
+
+def read_material(material: bytes) -> bytes:
+    """Return the raw key of 34 bytes; whether it is a strong key is not asked.
 
     Raises:
-        DecodeError: BAD_PARAM, an unknown suite or a byte that must be zero.
+        DecodeError: the suite is unknown, or the byte behind an Ed25519 key is set.
     """
     try:
-        size = RAW_SIZES[Suite(data[0])]
+        size = RAW_SIZES[Suite(material[0])]
     except ValueError:
-        raise DecodeError(Code.BAD_PARAM, f"a key of suite {data[0]}") from None
-    raw, rest = data[1 : 1 + size], data[1 + size :]
+        raise DecodeError(
+            Code.BAD_PARAM, f"key material of unknown suite {material[0]}"
+        ) from None
+    raw, rest = material[1 : 1 + size], material[1 + size :]
     if any(rest):
-        raise DecodeError(Code.BAD_PARAM, "bytes behind a key that are not zero")
+        raise DecodeError(Code.BAD_PARAM, "the byte behind an Ed25519 key is not zero")
     return raw
 
 
 def write_material(raw: bytes) -> bytes:
-    """Return suite and key.
+    """Return the 34 bytes of a raw key.
 
     Raises:
-        ValueError: no suite has keys of this length.
+        EncodeError: no suite has keys of this length.
     """
-    suite = _SUITES.get(len(raw))
+    suite = suite_of(raw)
     if suite is None:
-        raise ValueError(f"a public key has 32 or 33 bytes, not {len(raw)}")
-    return (bytes([suite]) + raw).ljust(MATERIAL_SIZE, b"\0")
+        raise EncodeError(f"a public key has 32 or 33 bytes, not {len(raw)}")
+    return bytes([suite]) + raw.ljust(MATERIAL_SIZE - 1, b"\0")
 
 
 KEY_MATERIAL: Final[Subcon] = cs.ExprAdapter(
     cs.Bytes(MATERIAL_SIZE),
-    lambda data, _c: read_material(data),
+    lambda material, _c: read_material(material),
     lambda raw, _c: write_material(raw),
 )
-"""34 bytes; reads the raw key."""
+"""A public key inside a record; reads and builds the raw bytes."""

@@ -1,97 +1,72 @@
-"""Ed25519 keys: loading them, and refusing those that prove nothing.
+"""Signing keys of both suites: loading them, signing and verifying.
 
-The attacker considered: someone who enrols a weak public key. With a small-order key
-one signature fits many messages (protocol-design.md 7: 64 of 64 verified with the
-identity point), so a "signed" rental report would prove nothing. OpenSSL loads all such
-encodings, therefore they are refused here, where every public key enters.
+A public key is its raw bytes, and their number tells its suite: 32 are Ed25519, 33 are
+a compressed P-256 point. A key is for one suite only, so a frame cannot choose how it
+is verified. Weak keys are refused by `protocol.ed25519` and `protocol.p256`, where
+every public key enters.
 """
 
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    EllipticCurvePublicKey,
+    derive_private_key,
+    generate_private_key,
+)
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
     Ed25519PublicKey,
 )
 
-from protocol.codes import Code
-from protocol.errors import AuthenticationError
+from protocol import p256
+from protocol.codes import Code, Suite
+from protocol.ed25519 import load_ed25519
+from protocol.errors import AuthenticationError, EncodeError
 from protocol.identity import key_id
-
-PUBLIC_KEY_SIZE: Final = 32
-"""Bytes of a raw Ed25519 public key (RFC 8032, 5.1.5)."""
+from protocol.key_material import suite_of
 
 SIGNATURE_SIZE: Final = 64
 """Bytes of a signature in both suites (protocol-design.md 1)."""
 
-FIELD_PRIME: Final = 2**255 - 19
-"""The field of the curve (RFC 8032, 5.1)."""
-
-_SIGN_BIT: Final = 1 << 255
-
-_ORDER_8_Y: Final = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
-"""y of two points of order 8; the other two have p - y."""
-
-SMALL_ORDER_Y: Final = frozenset(
-    {0, 1, FIELD_PRIME - 1, _ORDER_8_Y, FIELD_PRIME - _ORDER_8_Y}
-)
-"""y of the eight points whose order divides 8 (eprint 2020/823, table 6)."""
-
-_CURVE_D: Final = -121665 * pow(121666, -1, FIELD_PRIME) % FIELD_PRIME
-"""d of the curve -x^2 + y^2 = 1 + d x^2 y^2 (RFC 8032, 5.1)."""
-
-
-def require_strong_public_key(raw: bytes) -> None:
-    """Refuse a public key that is not canonical, has small order or is no point.
-
-    OpenSSL loads half of all other 32-byte strings too, and then no signature ever
-    holds under them: a car enrolled with one would be refused for ever, without anybody
-    seeing why. The check takes about 0.1 ms.
-
-    Raises:
-        AuthenticationError: the key must not be enrolled, loaded or used.
-    """
-    if len(raw) != PUBLIC_KEY_SIZE:
-        raise AuthenticationError(
-            Code.BAD_LEN, f"a public key has {PUBLIC_KEY_SIZE} bytes, not {len(raw)}"
-        )
-    y = int.from_bytes(raw, "little") & ~_SIGN_BIT
-    if y >= FIELD_PRIME:
-        raise AuthenticationError(
-            Code.BAD_PARAM, "public key is not canonical: its y is not below the prime"
-        )
-    if y in SMALL_ORDER_Y:
-        raise AuthenticationError(
-            Code.BAD_PARAM, "public key has small order; make a new key pair"
-        )
-    # RFC 8032, 5.1.3: x^2 = (y^2 - 1) / (d y^2 + 1), where u / v and u * v are squares
-    # or not together (Euler's criterion). Neither is 0: those y are refused above.
-    product = (y * y - 1) * (_CURVE_D * y * y + 1) % FIELD_PRIME
-    if pow(product, (FIELD_PRIME - 1) // 2, FIELD_PRIME) != 1:
-        raise AuthenticationError(
-            Code.BAD_PARAM, "public key is no point of the curve; make a new key pair"
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class VerifyKey:
-    """A public key that passed `require_strong_public_key`."""
+    """A public key that is strong enough to prove something."""
 
     raw: bytes
-    """32 bytes (RFC 8032, 5.1.5)."""
-    handle: Ed25519PublicKey = field(compare=False, repr=False)
+    """32 bytes (RFC 8032, 5.1.5) or 33 (SEC 1, 2.3.3, compressed)."""
+    handle: Ed25519PublicKey | EllipticCurvePublicKey = field(compare=False, repr=False)
     """The same key, loaded once; cryptography gives it no hash."""
 
     @classmethod
     def load(cls, raw: bytes) -> Self:
-        """Load a public key.
+        """Load a public key; its length tells the suite.
+
+        Loading one for the first time takes about a millisecond, again nothing.
 
         Raises:
-            AuthenticationError: the key is weak or no point of the curve.
+            AuthenticationError: not 32 or 33 bytes, or not a strong key.
         """
-        require_strong_public_key(raw)
-        return cls(raw, Ed25519PublicKey.from_public_bytes(raw))
+        match suite_of(raw):
+            case Suite.ED25519:
+                return cls(raw, load_ed25519(raw))
+            case Suite.P256:
+                return cls(raw, p256.load_p256(raw))
+            case _:
+                raise AuthenticationError(
+                    Code.BAD_LEN,
+                    "a public key has 32 bytes (Ed25519) or 33 (P-256), not "
+                    f"{len(raw)}",
+                )
+
+    @property
+    def suite(self) -> Suite:
+        """How frames of this key are signed."""
+        return Suite.ED25519 if self._is_ed25519 else Suite.P256
 
     @property
     def key_id(self) -> bytes:
@@ -104,18 +79,48 @@ class VerifyKey:
         Raises:
             AuthenticationError: it does not.
         """
-        try:
-            self.handle.verify(signature, message)
-        except InvalidSignature:
+        if not self._holds(signature, message):
             raise AuthenticationError(
                 Code.BAD_SIGNATURE,
                 f"signature does not hold under key {self.key_id.hex()}",
-            ) from None
+            )
+
+    @property
+    def _is_ed25519(self) -> bool:
+        return isinstance(self.handle, Ed25519PublicKey)
+
+    def _holds(self, signature: bytes, message: bytes) -> bool:
+        if not isinstance(self.handle, Ed25519PublicKey):
+            return p256.holds(self.handle, signature, message)
+        try:
+            self.handle.verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
+
+
+class SigningKey(Protocol):
+    """A private key, wherever it lies: in memory, in a TPM, in a secure element."""
+
+    @property
+    def suite(self) -> Suite:
+        """How it signs."""
+
+    @property
+    def key_id(self) -> bytes:
+        """The 8 bytes that name it in frames."""
+
+    @property
+    def verify_key(self) -> VerifyKey:
+        """The public half."""
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64-byte signature."""
 
 
 @dataclass(frozen=True, slots=True)
-class SigningKey:
-    """A private key in memory; its text form shows the public id only."""
+class Ed25519SigningKey:
+    """An Ed25519 key in memory; its text form shows the public id only."""
 
     handle: Ed25519PrivateKey
     """The private key."""
@@ -124,6 +129,16 @@ class SigningKey:
     def from_seed(cls, seed: bytes) -> Self:
         """Load the key of a 32-byte seed; used for the published test keys."""
         return cls(Ed25519PrivateKey.from_private_bytes(seed))
+
+    @classmethod
+    def generate(cls) -> Self:
+        """Make a new key."""
+        return cls(Ed25519PrivateKey.generate())
+
+    @property
+    def suite(self) -> Suite:
+        """Ed25519."""
+        return Suite.ED25519
 
     @property
     def verify_key(self) -> VerifyKey:
@@ -140,4 +155,50 @@ class SigningKey:
         return self.handle.sign(message)
 
     def __repr__(self) -> str:
-        return f"SigningKey(key_id={self.key_id.hex()})"
+        return f"Ed25519SigningKey(key_id={self.key_id.hex()})"
+
+
+@dataclass(frozen=True, slots=True)
+class P256SigningKey:
+    """A P-256 key in memory; its text form shows the public id only."""
+
+    handle: EllipticCurvePrivateKey
+    """The private key, of P-256."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.handle.curve, SECP256R1):
+            raise EncodeError(
+                f"a signing key is of P-256, not of {self.handle.curve.name}"
+            )
+
+    @classmethod
+    def from_seed(cls, seed: bytes) -> Self:
+        """Load the key whose private number is these 32 bytes, big-endian."""
+        return cls(derive_private_key(int.from_bytes(seed, "big"), SECP256R1()))
+
+    @classmethod
+    def generate(cls) -> Self:
+        """Make a new key."""
+        return cls(generate_private_key(SECP256R1()))
+
+    @property
+    def suite(self) -> Suite:
+        """P-256."""
+        return Suite.P256
+
+    @property
+    def verify_key(self) -> VerifyKey:
+        """The public half."""
+        return VerifyKey.load(p256.compressed(self.handle.public_key()))
+
+    @property
+    def key_id(self) -> bytes:
+        """The 8 bytes that name this key in frames."""
+        return key_id(p256.compressed(self.handle.public_key()))
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64-byte signature; deterministic (RFC 6979), low s."""
+        return p256.sign(self.handle, message)
+
+    def __repr__(self) -> str:
+        return f"P256SigningKey(key_id={self.key_id.hex()})"

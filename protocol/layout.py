@@ -195,10 +195,10 @@ def _bounded(items: Sequence[object], limit: int) -> list[object]:
     return list(items)
 
 
-def bytes_up_to(limit: int) -> Subcon:
-    """Return up to `limit` bytes behind a 16-bit length."""
+def bytes_up_to(limit: int, *, at_least: int = 0) -> Subcon:
+    """Return `at_least` to `limit` bytes behind a 16-bit length."""
     inner: Subcon = cs.Struct(
-        "size" / ranged(U16, 0, limit), "data" / cs.Bytes(cs.this.size)
+        "size" / ranged(U16, at_least, limit), "data" / cs.Bytes(cs.this.size)
     )
     return cs.ExprAdapter(
         inner,

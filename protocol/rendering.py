@@ -12,22 +12,23 @@ from dataclasses import fields
 from enum import IntEnum, IntFlag
 from typing import Any, Final
 
-from protocol.codes import EventType, FrameClass, FrameType, Lane, Opcode
+from protocol.codes import EventType, FrameClass, FrameType, Lane, Opcode, SyncType
 from protocol.command import ANY_VERSION
 from protocol.content import TYPE_OF_CLASS, Body, Content, parse_content
 from protocol.errors import DecodeError
 from protocol.event import RentalEnded
 from protocol.frame import FLAG_HISTORICAL, Frame, Header, parse_frame
-from protocol.hello import Hello
+from protocol.hello import NO_NONCE, Hello
 from protocol.place import NO_PLACE, EventPlace
 from protocol.receipt import Receipt
 from protocol.rental_command import Grant
 from protocol.result import Result
 from protocol.snapshot import NO_RENTAL
 from protocol.telemetry import Telemetry
+from protocol.trust import BUNDLE, SignedBundle
 
 LINE_LIMIT: Final = 190
-"""Characters of a rendered line: the longest of the test vectors has 173."""
+"""Characters of a rendered line: the longest of the test vectors has 188."""
 
 
 def render_bytes(data: bytes) -> str:
@@ -65,6 +66,8 @@ def type_name(header: Header) -> str:
         space = Opcode
     elif header.frame_class is FrameClass.EVENT:
         space = EventType
+    elif header.frame_class is FrameClass.SYNC:
+        space = SyncType
     try:
         return space(header.type).name
     except ValueError:
@@ -123,8 +126,11 @@ def _head(frame: Frame) -> str:
 def _place(header: Header) -> str:
     """Return a sequence; a boot and a count in it for classes that have no ledger."""
     boot, count = divmod(header.seq, 1 << 32)
-    counted = header.frame_class in {FrameClass.HELLO, FrameClass.TELEM}
+    counted = header.frame_class in _COUNTED
     return f"{boot}:{count}" if counted and boot else str(header.seq)
+
+
+_COUNTED: Final = frozenset({FrameClass.HELLO, FrameClass.TELEM, FrameClass.DEATH})
 
 
 def _lane_name(lane: int) -> str:
@@ -198,8 +204,8 @@ def _word(name: str, value: object) -> str:  # noqa: PLR0911 - one for each kind
 def _bytes_word(name: str, label: str, value: bytes) -> str:
     if name == "place_commitment" and value == NO_PLACE:
         return "no place"
-    if name == "sealed":
-        return f"{len(value)} B sealed"
+    if name in {"sealed", "data"}:
+        return f"{len(value)} B {name}"
     if name in {"language", "currency"}:
         return value.decode("ascii")
     if name == "firmware":
@@ -247,6 +253,21 @@ def _hello(hello: Hello) -> str:
         f"{_count(len(hello.outcomes), 'outcome')}, "
         f"ledger {_short(hello.ledger_id)} head {hello.head_seq}, "
         f"unreceipted from {hello.oldest_unreceipted}, now {hello.snapshot.mode.name}"
+        f"{'' if hello.nonce == NO_NONCE else f', nonce {_short(hello.nonce)}'}"
+        f"{''.join(f', {name}' for name in _bit_names(hello.flags))}"
+    )
+
+
+def _trust(signed: SignedBundle) -> str:
+    count = _count(len(signed.signatures), "signature")
+    try:
+        bundle = BUNDLE.parse(signed.body)
+    except DecodeError as error:
+        return f"{count} under no bundle: {error}"
+    return (
+        f"bundle {bundle.version}, {count}, {_count(len(bundle.keys), 'key')}, "
+        f"{len(bundle.revoked)} revoked, {bundle.threshold} of "
+        f"{_count(len(bundle.roots), 'root')}"
     )
 
 
@@ -292,5 +313,6 @@ _SENTENCES: Final[dict[type[object], Callable[[Any], str]]] = {
     Receipt: _receipt,
     Telemetry: _telemetry,
     EventPlace: _event_place,
+    SignedBundle: _trust,
 }
 """Records that read better as a sentence than field by field."""

@@ -12,7 +12,7 @@ the received bytes, never a re-encoding (protocol-design.md 1).
 import hashlib
 from typing import Final
 
-from protocol.codes import Code, FrameClass, Suite
+from protocol.codes import Code, FrameClass
 from protocol.errors import AuthenticationError, EncodeError
 from protocol.frame import Frame, Header, build_unsigned
 from protocol.identity import ID_SIZE
@@ -38,12 +38,14 @@ def to_be_signed(frame_class: FrameClass, fleet_id: bytes, unsigned: bytes) -> b
 def sign_frame(
     header: Header, payload: bytes, *, fleet_id: bytes, key: SigningKey
 ) -> bytes:
-    """Build and sign a frame; `header.key_id` must be that of `key`.
+    """Build and sign a frame; `header` names suite and id of `key`.
 
     Raises:
         EncodeError: a value does not fit, the frame would be larger than its class
-            allows, or the header names another key.
+            allows, or the header names another key or suite.
     """
+    if header.suite is not key.suite:
+        raise EncodeError(f"header says suite {header.suite}, the key's is {key.suite}")
     if header.key_id != key.key_id:
         raise EncodeError(
             f"header names key {header.key_id.hex()}, signed by {key.key_id.hex()}"
@@ -59,7 +61,7 @@ def verify_frame(frame: Frame, *, fleet_id: bytes, key: VerifyKey) -> None:
         AuthenticationError: wrong suite, other key named, or the signature does not
             hold over the received bytes.
     """
-    if frame.header.suite is not Suite.ED25519:
+    if frame.header.suite is not key.suite:
         raise AuthenticationError(
             Code.SUITE_FORBIDDEN, f"suite {frame.header.suite} is not this key's"
         )

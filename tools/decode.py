@@ -17,17 +17,18 @@ from typing import Any, BinaryIO, Final
 
 import click
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from certs.fleet import FleetDirectory
-from protocol.codes import Code
+from protocol.codes import Code, Suite
 from protocol.content import parse_content
 from protocol.errors import AuthenticationError, DecodeError, ProtocolError
 from protocol.frame import FRAME_LIMIT, HEADER_SIZE, MAGIC, OVERHEAD, VERSION, Frame
 from protocol.frame import parse_frame as parse
 from protocol.identity import ID_SIZE
-from protocol.keys import PUBLIC_KEY_SIZE, SIGNATURE_SIZE, VerifyKey
+from protocol.key_material import RAW_SIZES
+from protocol.keyfile import raw_public_key
+from protocol.keys import SIGNATURE_SIZE, VerifyKey
 from protocol.rendering import fields_of, render_bytes, type_name
 from protocol.signing import verify_frame
 from tools.console import examples, facts, heading, json_option, print_json
@@ -365,18 +366,22 @@ def _public_key(text: str) -> VerifyKey:
     path = Path(text)
     try:
         if not path.is_file():
-            return VerifyKey.load(_fixed_hex(text, PUBLIC_KEY_SIZE, "--key"))
+            # A text of the length of a P-256 key is one, any other Ed25519's.
+            is_p256 = len(text) == 2 * RAW_SIZES[Suite.P256]
+            suite = Suite.P256 if is_p256 else Suite.ED25519
+            return VerifyKey.load(_fixed_hex(text, RAW_SIZES[suite], "--key"))
         loaded = load_pem_public_key(path.read_bytes())
-        if isinstance(loaded, Ed25519PublicKey):
-            return VerifyKey.load(loaded.public_bytes_raw())
+        return VerifyKey.load(raw_public_key(loaded, name=path.name))
     except (ValueError, UnsupportedAlgorithm):
-        pass
+        raise OperatorError(
+            f"{text} holds no public key in PEM",
+            "give 64 hexadecimal digits (66 for P-256), or a file such as "
+            "trust/root-1.pub",
+        ) from None
     except ProtocolError as error:
-        raise OperatorError(f"--key: {error}", "give a sound Ed25519 key") from None
-    raise OperatorError(
-        f"{text} holds no Ed25519 public key in PEM",
-        "give 64 hexadecimal digits, or a file such as trust/root-1.pub",
-    )
+        raise OperatorError(
+            f"--key: {error}", "give a sound Ed25519 or P-256 key"
+        ) from None
 
 
 def _fixed_hex(text: str, size: int, option: str) -> bytes:

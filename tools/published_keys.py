@@ -9,8 +9,9 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from protocol.codes import Suite
 from protocol.identity import VehicleId, card_digest, session_id
-from protocol.keys import SigningKey
+from protocol.keys import Ed25519SigningKey, P256SigningKey, SigningKey
 from protocol.sealing import Secrets
 from protocol.trust import TrustRoots
 
@@ -25,12 +26,16 @@ class TestKey:
     name: str
     """Whose it is."""
     seed: bytes
-    """32 bytes: the private key of RFC 8032."""
+    """32 bytes: the private key of RFC 8032, or the private number of P-256."""
+    suite: Suite = Suite.ED25519
+    """How it signs."""
 
     @property
     def key(self) -> SigningKey:
         """The key pair."""
-        return SigningKey.from_seed(self.seed)
+        if self.suite is Suite.P256:
+            return P256SigningKey.from_seed(self.seed)
+        return Ed25519SigningKey.from_seed(self.seed)
 
 
 CAR_A_KEY: Final = TestKey("car A", b"\xa1" * 32)
@@ -39,16 +44,23 @@ CAR_A_NEXT_KEY: Final = TestKey("car A, next", b"\xa2" * 32)
 CAR_B_KEY: Final = TestKey("car B", b"\xb1" * 32)
 COMMAND_KEY: Final = TestKey("command signer", b"\xc1" * 32)
 RECEIPT_KEY: Final = TestKey("receipt signer", b"\xc2" * 32)
+REVOKE_KEY: Final = TestKey("revoke signer", b"\xc3" * 32)
+CAR_C_KEY: Final = TestKey("car C", b"\xa3" * 32, Suite.P256)
+"""Of a car whose key lies in a secure element."""
+SERVICE_KEY: Final = TestKey("service signer", b"\xc4" * 32, Suite.P256)
 ROOT_KEYS: Final = tuple(
     TestKey(f"trust root {number}", bytes([0xD0 + number]) * 32)
     for number in range(1, 4)
 )
+NEW_ROOT_KEY: Final = TestKey("trust root 4", b"\xd4" * 32, Suite.P256)
+"""Replaces root 1 in the vector of a root change."""
 SEALING_SEED: Final = b"\xe1" * 32
 """Car A's X25519 private key (RFC 7748)."""
 
 FLEET_ID: Final = bytes.fromhex("f1ee7000000000000000000000000001")
 OTHER_FLEET_ID: Final = bytes.fromhex("f1ee7000000000000000000000000002")
 CAR_A: Final = VehicleId(bytes.fromhex("ca4a0000000000000000000000000001"))
+CAR_C: Final = VehicleId(bytes.fromhex("ca4c0000000000000000000000000003"))
 CAR_B: Final = VehicleId(bytes.fromhex("ca4b0000000000000000000000000002"))
 RENTAL: Final = bytes.fromhex("1f2e3d4c5b6a79880011223344556677")
 CARD: Final = card_digest(RENTAL, bytes.fromhex("04a1b2c3d4e5f6"))

@@ -9,16 +9,19 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from protocol.codes import (
+    KNOWN_HELLO_FLAGS,
     Bits,
     CancelReason,
     ClockQuality,
     Code,
     Condition,
+    ConfigKind,
     EnergyKind,
     EventType,
     Executed,
     FrameClass,
     FrameType,
+    HelloFlags,
     HoldReason,
     Lane,
     Light,
@@ -28,8 +31,6 @@ from protocol.codes import (
     Opcode,
     RentalMode,
     Retry,
-    Role,
-    Suite,
 )
 from protocol.command import (
     ANY_VERSION,
@@ -57,18 +58,24 @@ from protocol.event import (
     build_event,
 )
 from protocol.frame import FLAG_HISTORICAL, Header
-from protocol.hello import HELLO, Capability, Hello, LaneProgress, Outcome
+from protocol.hello import (
+    HELLO,
+    NO_NONCE,
+    Capability,
+    ConfigVersion,
+    Hello,
+    LaneProgress,
+    Outcome,
+)
 from protocol.place import EVENT_PLACE
 from protocol.receipt import RECEIPT, Gap, Receipt, Reject
 from protocol.result import RESULT, Result
 from protocol.signing import request_hash, sign_frame
 from protocol.snapshot import NO_RENTAL, Snapshot
 from protocol.telemetry import TELEMETRY, Sample, Telemetry
-from protocol.trust import TrustBundle, TrustedKey
 from tools.published_keys import (
     CAR_A,
     CAR_A_KEY,
-    CAR_B_KEY,
     CARD,
     COMMAND_KEY,
     FIRMWARE,
@@ -118,9 +125,10 @@ class Case:
         )
 
 
-def _header(frame_class: FrameClass, key: TestKey, **changes: int | bytes) -> Header:
+def header_of(frame_class: FrameClass, key: TestKey, **changes: int | bytes) -> Header:
+    """Return a header for a vector, its usual values changed as told."""
     header = Header(
-        suite=Suite.ED25519,
+        suite=key.key.suite,
         frame_class=frame_class,
         flags=0,
         type=0,
@@ -201,7 +209,7 @@ def commands() -> tuple[Case, ...]:
     for number, (name, why, command) in enumerate(_COMMANDS + LATER_COMMANDS, start=1):
         opcode = OPCODE_OF[type(command)]
         rule = COMMANDS[opcode]
-        header = _header(
+        header = header_of(
             FrameClass.CMD,
             COMMAND_KEY,
             type=int(opcode),
@@ -237,7 +245,7 @@ def _chain(
     for seq, (name, why, body) in enumerate(rows, start=1):
         event_type: EventType = TYPE_OF[type(body)]
         payload = _entry(previous, build_event(placed(name, body, seq)), ledger)
-        header = _header(
+        header = header_of(
             FrameClass.EVENT,
             CAR_A_KEY,
             type=int(event_type),
@@ -261,7 +269,7 @@ def places() -> tuple[Case, ...]:
         name, seq = case.name.removeprefix("event_"), case.header.seq
         told = place_at(name, seq)
         if told is not None:
-            header = _header(
+            header = header_of(
                 FrameClass.TELEM,
                 CAR_A_KEY,
                 type=int(FrameType.PLACE),
@@ -334,7 +342,7 @@ def _result(
     name: str, why: str, result: Result, seq: int, before: bytes | None
 ) -> Case:
     previous = GENESIS if before is None else entry_hash(before)
-    header = _header(
+    header = header_of(
         FrameClass.RESULT,
         CAR_A_KEY,
         seq=seq,
@@ -395,7 +403,7 @@ def telemetry() -> tuple[Case, ...]:
             "TELEM",
             why,
             CAR_A_KEY,
-            _header(
+            header_of(
                 FrameClass.TELEM,
                 CAR_A_KEY,
                 flags=flags,
@@ -430,9 +438,21 @@ def hellos() -> tuple[Case, ...]:
             state_version=1,
             bits=Bits.LOCKED | Bits.KEY_PRESENT | Bits.FUEL_CARD_PRESENT,
         ),
+        nonce=NO_NONCE,
+        group=0,
+        flags=HelloFlags(0),
+        clock_quality=ClockQuality.UNSET,
+        trusted_floor_ms=0,
+        configs=(),
     )
     full = replace(
         fresh,
+        nonce=bytes(range(16)),
+        group=7,
+        flags=HelloFlags(KNOWN_HELLO_FLAGS),
+        clock_quality=ClockQuality.SYNC,
+        trusted_floor_ms=WALL_MS,
+        configs=tuple(ConfigVersion(kind, 40 + kind) for kind in ConfigKind),
         capabilities=tuple(Capability(int(code), COMMAND_SCHEMA) for code in Opcode),
         lanes=tuple(
             LaneProgress(COMMAND_KEY.key.key_id, lane, 40 + lane) for lane in Lane
@@ -456,7 +476,7 @@ def hellos() -> tuple[Case, ...]:
             "HELLO",
             why,
             CAR_A_KEY,
-            _header(
+            header_of(
                 FrameClass.HELLO, CAR_A_KEY, seq=seq, msg_id=message_id(0x0300 + seq)
             ),
             HELLO.build(hello),
@@ -487,7 +507,7 @@ def receipts() -> tuple[Case, ...]:
             "RECEIPT",
             why,
             RECEIPT_KEY,
-            _header(
+            header_of(
                 FrameClass.RECEIPT,
                 RECEIPT_KEY,
                 seq=seq,
@@ -497,47 +517,3 @@ def receipts() -> tuple[Case, ...]:
         )
         for seq, (name, why, receipt) in enumerate(rows, start=1)
     )
-
-
-def messages() -> tuple[Case, ...]:
-    """Return every message that version 1 defines."""
-    return (
-        *commands(),
-        *events(),
-        *results(),
-        *next_events(),
-        *places(),
-        *telemetry(),
-        *hellos(),
-        *receipts(),
-    )
-
-
-TRUST_BUNDLE: Final = TrustBundle(
-    fleet_id=FLEET_ID,
-    version=1,
-    issued_ms=WALL_MS,
-    expires_ms=WALL_MS + 365 * 86_400_000,
-    suites=(Suite.ED25519,),
-    keys=(
-        TrustedKey(
-            public_key=COMMAND_KEY.key.verify_key.raw,
-            role=Role.RENTAL,
-            opcodes=tuple(int(opcode) for opcode in Opcode),
-            lanes=tuple(Lane),
-            max_ttl_ms=60_000,
-            not_before_ms=WALL_MS,
-            not_after_ms=WALL_MS + 90 * 86_400_000,
-        ),
-        TrustedKey(
-            public_key=RECEIPT_KEY.key.verify_key.raw,
-            role=Role.RECEIPT,
-            opcodes=(),
-            lanes=(),
-            max_ttl_ms=60_000,
-            not_before_ms=WALL_MS,
-            not_after_ms=WALL_MS + 90 * 86_400_000,
-        ),
-    ),
-    revoked=(CAR_B_KEY.key.key_id,),
-)

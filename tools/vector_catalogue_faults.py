@@ -6,7 +6,7 @@ from typing import Final
 from protocol.codes import Code
 from protocol.signing import sign_frame
 from tools.published_keys import FLEET_ID
-from tools.vector_cases import messages
+from tools.vector_controls import messages
 from tools.vector_faults import Fault, Stage
 
 _BODY: Final = 20

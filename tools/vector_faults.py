@@ -21,7 +21,8 @@ from tools.published_keys import (
     OTHER_FLEET_ID,
     TestKey,
 )
-from tools.vector_cases import Case, messages
+from tools.vector_cases import Case
+from tools.vector_controls import messages
 
 _BODY: Final = 20
 """Offset in a command's payload behind rental id and expected version."""
@@ -318,20 +319,13 @@ def _senseless(cases: dict[str, Case]) -> tuple[Fault, ...]:
         ),
         *(
             (
-                f"undefined_{frame_class.label}",
-                f"cmd_unlock with class {frame_class.label} and type 0",
-                "the class is fixed, its payload is not",
+                f"unknown_{vector.split('_')[0]}",
+                f"{vector} with type 0",
+                "a class has the types of its table only",
                 unknown,
-                signed("cmd_unlock", 0, b"", frame_class=frame_class, type=0, lane=0),
+                signed(vector, 0, b"", type=0),
             )
-            for frame_class in (FrameClass.SYNC, FrameClass.TRUST)
-        ),
-        (
-            "undefined_death",
-            "hello_first with class death and type 0",
-            "the class is fixed, its payload is not",
-            unknown,
-            signed("hello_first", 0, b"", frame_class=FrameClass.DEATH, type=0),
+            for vector in ("sync_time", "trust_by_roots", "death_lost")
         ),
         (
             "newer_command",

@@ -31,9 +31,11 @@ from tools.published_keys import (
     TestKey,
     sealing_key,
 )
-from tools.vector_cases import TRUST_BUNDLE, Case, messages
+from tools.vector_cases import Case
 from tools.vector_catalogue_faults import catalogue_faults
+from tools.vector_controls import messages
 from tools.vector_faults import Fault, Stage, faults
+from tools.vector_trust import TRUST_BUNDLE, Succession, successions
 
 DIRECTORY: Final = Path(__file__).parent.parent / "tests" / "vectors" / "v1"
 """Where the vectors of protocol version 1 lie."""
@@ -46,6 +48,9 @@ def generate() -> dict[str, str]:
         documents[case.name] = _message(case)
     for fault in (*faults(), *catalogue_faults()):
         documents[f"bad_{fault.name.removeprefix('bad_')}"] = _fault(fault)
+    for succession in successions():
+        name = f"succession_{succession.name}"
+        documents[f"bad_{name}" if succession.code else name] = _succession(succession)
     documents["trust_bundle"] = _trust_bundle()
     documents["sealed_secrets"] = _sealed_secrets()
     return {
@@ -69,6 +74,7 @@ def _key(key: TestKey) -> dict[str, str]:
     public = key.key.verify_key.raw
     return {
         "name": key.name,
+        "suite": key.suite.name,
         "seed": key.seed.hex(),
         "public": public.hex(),
         "key_id": key_id(public).hex(),
@@ -141,6 +147,25 @@ def _trust_bundle() -> dict[str, Any]:
         "signatures": [fields_of(signature) for signature in signed.signatures],
         "bundle": data.hex(),
         "expected": {"result": "accept", "size": len(data)},
+    }
+
+
+def _succession(succession: Succession) -> dict[str, Any]:
+    expected: dict[str, Any]
+    if succession.code is None:
+        expected = {"result": "accept", "version": succession.bundle.version}
+    else:
+        expected = {"result": "refuse", "code": succession.code.name}
+    return {
+        "title": "trust bundle in the place of another",
+        "why": succession.why,
+        "kind": "succession",
+        "fleet_id": FLEET_ID.hex(),
+        "current": BUNDLE.build(TRUST_BUNDLE).hex(),
+        "signers": [_key(signer) for signer in succession.signers],
+        "fields": fields_of(succession.bundle),
+        "bundle": succession.data.hex(),
+        "expected": expected,
     }
 
 

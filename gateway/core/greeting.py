@@ -8,10 +8,11 @@ from gateway.core.appearance import snapshot_of
 from gateway.core.ledger import LedgerHead
 from gateway.core.repertoire import REPERTOIRE
 from gateway.core.state import State
-from protocol.codes import Lane
+from protocol.codes import ClockQuality, HelloFlags, Lane
 from protocol.command import COMMAND_SCHEMA
 from protocol.hello import (
     LANES_LIMIT,
+    NO_NONCE,
     OUTCOMES_LIMIT,
     Capability,
     Hello,
@@ -35,6 +36,7 @@ def build_hello(
     bundle_version: int,
     firmware: bytes,
     storage_free_kib: int,
+    clock_quality: ClockQuality,
 ) -> Hello:
     """Return the payload of a HELLO.
 
@@ -47,6 +49,7 @@ def build_hello(
         bundle_version: trust bundle in use.
         firmware: 4 bytes: major, minor, patch, 0.
         storage_free_kib: room for the ledger.
+        clock_quality: how far the wall clock can be trusted now.
     """
     progress = tuple(
         LaneProgress(key_id, lane, seq) for (key_id, lane), seq in lanes.items()
@@ -64,4 +67,10 @@ def build_hello(
         oldest_unreceipted=receipted + 1,
         storage_free_kib=storage_free_kib,
         snapshot=snapshot_of(state),
+        nonce=NO_NONCE,
+        group=0,
+        flags=HelloFlags(0),
+        clock_quality=clock_quality,
+        trusted_floor_ms=0,
+        configs=(),
     )

@@ -94,6 +94,7 @@ class Herald:
             bundle_version=standing.persona.bundle.version,
             firmware=standing.persona.firmware,
             storage_free_kib=self._store.free_kib(),
+            clock_quality=now.quality,
         )
         return sign_report(
             FrameClass.HELLO,

@@ -29,7 +29,7 @@ from protocol.entry import GENESIS, LINK, EntryLink, split_entry
 from protocol.event import EngineStopped, build_event, parse_event
 from protocol.frame import Header, build_unsigned, parse_frame
 from protocol.identity import VehicleId, card_digest
-from protocol.keys import SigningKey
+from protocol.keys import Ed25519SigningKey
 from protocol.packed import entry as packed_entry
 from protocol.packed import event as packed_event
 from protocol.packed import frame as packed_frame
@@ -41,7 +41,7 @@ from tests.gateway.core.scene import RESTING
 
 FLEET = bytes(16)
 VEHICLE = VehicleId(bytes(range(16)))
-KEY = SigningKey.from_seed(bytes(range(32)))
+KEY = Ed25519SigningKey.from_seed(bytes(range(32)))
 RENTAL = bytes(range(16, 32))
 UID = bytes.fromhex("04a1b2c3d4e5f6")
 

@@ -15,6 +15,7 @@ from protocol.codes import (
     Executed,
     FrameClass,
     FrameType,
+    HelloFlags,
     Light,
     Opcode,
     RentalMode,
@@ -25,7 +26,7 @@ from protocol.entry import GENESIS, LINK, EntryLink, entry_hash, event_id
 from protocol.event import EVENT_SCHEMA, TYPE_OF, EventBody, RentalEnded, build_event
 from protocol.fleet import VehiclePart, parse_vehicle
 from protocol.frame import Frame, Header, parse_frame
-from protocol.hello import HELLO, Capability, Hello, LaneProgress, Outcome
+from protocol.hello import HELLO, NO_NONCE, Capability, Hello, LaneProgress, Outcome
 from protocol.identity import session_id
 from protocol.keyfile import parse_sealing_key, parse_signing_key
 from protocol.receipt import RECEIPT, Receipt
@@ -90,6 +91,12 @@ EMPTY_HELLO: Final = Hello(
     oldest_unreceipted=1,
     storage_free_kib=1000,
     snapshot=SNAPSHOT,
+    nonce=NO_NONCE,
+    group=0,
+    flags=HelloFlags(0),
+    clock_quality=ClockQuality.GNSS,
+    trusted_floor_ms=0,
+    configs=(),
 )
 
 

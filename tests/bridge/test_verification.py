@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from bridge.verification import holds, verify_frame
 from protocol import signing
 from protocol.codes import Code, Suite
+from protocol.ed25519 import FIELD_PRIME, GROUP_ORDER
 from protocol.errors import AuthenticationError, DecodeError
 from protocol.frame import Frame, parse_frame
-from protocol.keys import FIELD_PRIME, SigningKey, VerifyKey
+from protocol.keys import Ed25519SigningKey, VerifyKey
 from tests.protocol.test_keys import SMALL_ORDER
 from tests.protocol.vector_file import FRAMES, VECTORS, frame_of
 from tools.published_keys import CAR_A_KEY, CAR_B_KEY, FLEET_ID, OTHER_FLEET_ID
@@ -29,7 +30,7 @@ Verify = Callable[..., None]
 
 P: Final = FIELD_PRIME
 D: Final = -121665 * pow(121666, -1, P) % P
-ORDER: Final = 2**252 + 27742317777372353535851937790883648493
+ORDER: Final = GROUP_ORDER
 """Order of the base point (RFC 8032, 5.1)."""
 SECRET: Final = 0x1234_5678_9ABC_DEF0
 NONCE: Final = 0x0FED_CBA9_8765_4321
@@ -213,7 +214,7 @@ def test_another_suite_and_another_key_are_refused_before_any_arithmetic() -> No
     frame = parse_frame(frame_of("event_rental_ended"))
     key = CAR_A_KEY.key.verify_key
     p256 = replace(frame, header=replace(frame.header, suite=Suite.P256))
-    stranger = SigningKey.from_seed(bytes(32)).verify_key
+    stranger = Ed25519SigningKey.from_seed(bytes(32)).verify_key
 
     assert _judgement(verify_frame, p256, FLEET_ID, key) is Code.SUITE_FORBIDDEN
     assert _judgement(verify_frame, frame, FLEET_ID, stranger) is Code.UNKNOWN_KEY

@@ -314,7 +314,8 @@ def test_a_record_signed_by_another_ca_is_refused(
 def test_the_text_form_of_keys_shows_public_ids_only() -> None:
     keys = VehicleKeys.generate()
 
-    assert repr(keys) == f"VehicleKeys(SigningKey(key_id={keys.signing.key_id.hex()}))"
+    signing = f"Ed25519SigningKey(key_id={keys.signing.key_id.hex()})"
+    assert repr(keys) == f"VehicleKeys({signing})"
 
 
 def test_a_fleet_s_own_id_is_what_proofs_are_bound_to(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from certs.authority import common_name, new_tls_key
+from certs.authority import common_name
 from certs.errors import BusyError, ExistsError, FleetError, RequestError
 from certs.fleet import FleetDirectory, root_part
 from certs.trust import first_bundle, new_signing_key, trust_roots
@@ -25,7 +26,13 @@ from protocol.errors import AuthenticationError
 from protocol.fleet import FleetPart, TlsPart, parse_fleet
 from protocol.keyfile import parse_signing_key
 from protocol.keys import SigningKey
-from protocol.trust import ALL_OPCODES, TrustRoots, open_bundle, sign_bundle
+from protocol.trust import (
+    ALL_OPCODES,
+    EVERY_GROUP,
+    TrustRoots,
+    open_bundle,
+    sign_bundle,
+)
 
 FileSizeLimit = Callable[[int], AbstractContextManager[None]]
 
@@ -284,7 +291,9 @@ def test_bundle_1_lets_one_signer_command_and_another_sign_receipts(
     assert bundle.issued_ms == int(now.timestamp() * 1000)
     assert (command.role, receipt.role) == (Role.RENTAL, Role.RECEIPT)
     assert command.opcodes == ALL_OPCODES
-    assert command.lanes == (Lane.ACCESS, Lane.RENTAL, Lane.SIGNALS, Lane.DIAGNOSTICS)
+    assert command.lanes == tuple(Lane)
+    assert (command.group, receipt.group) == (EVERY_GROUP, EVERY_GROUP)
+    assert bundle.trust_roots == fleet.trust_roots()
     assert command.max_ttl_ms == 60_000
     assert receipt.opcodes == ()
     assert command.key_id == parse_signing_key(signer.read_bytes(), name="").key_id
@@ -397,11 +406,11 @@ def test_a_part_that_is_missing_or_damaged_stops_issuing_and_is_named(
 
 
 def test_a_trust_root_of_another_kind_is_refused(fleet: FleetDirectory) -> None:
-    key = new_tls_key().public_key()
+    key = X25519PrivateKey.generate().public_key()
     pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (fleet.path / root_part(3, "pub")).write_bytes(pem)
 
-    with pytest.raises(FleetError, match=r"root-3\.pub holds no Ed25519 public key"):
+    with pytest.raises(FleetError, match=r"root-3\.pub holds no public key"):
         fleet.trust_roots()
 
 

@@ -27,31 +27,35 @@ from protocol.event import EventBody
 from protocol.frame import Frame, Header, parse_frame
 from protocol.hello import Hello
 from protocol.identity import VehicleId
-from protocol.keys import SigningKey, VerifyKey
+from protocol.keys import Ed25519SigningKey, SigningKey, VerifyKey
 from protocol.receipt import RECEIPT, Gap, Receipt, Reject
 from protocol.result import Result
 from protocol.signing import sign_frame, verify_frame
 from protocol.topic import parse_topic, topic_of
-from protocol.trust import ALL_OPCODES, TrustBundle, TrustedKey
+from protocol.trust import ALL_OPCODES, EVERY_GROUP, TrustBundle, TrustedKey
 from transport.errors import LinkError, LinkFailure, PublishRefusedError, TlsSetupError
 
 FLEET_ID = bytes(range(16))
 VEHICLE = VehicleId(bytes(range(16, 32)))
-VEHICLE_KEY = SigningKey.from_seed(b"vehicle signing key of the tests")
-COMMAND_KEY = SigningKey.from_seed(b"command signing key of the tests")
-RECEIPT_KEY = SigningKey.from_seed(b"receipt signing key of the tests")
-STRANGER_KEY = SigningKey.from_seed(b"a key that no trust bundle names")
+VEHICLE_KEY = Ed25519SigningKey.from_seed(b"vehicle signing key of the tests")
+COMMAND_KEY = Ed25519SigningKey.from_seed(b"command signing key of the tests")
+RECEIPT_KEY = Ed25519SigningKey.from_seed(b"receipt signing key of the tests")
+ROOT_KEY = Ed25519SigningKey.from_seed(b"the trust root key for the tests")
+STRANGER_KEY = Ed25519SigningKey.from_seed(b"a key that no trust bundle names")
 
 BUNDLE = TrustBundle(
     fleet_id=FLEET_ID,
     version=1,
     issued_ms=0,
     expires_ms=4_000_000_000_000,
+    threshold=1,
+    roots=(ROOT_KEY.verify_key.raw,),
     suites=(Suite.ED25519,),
     keys=(
         TrustedKey(
             public_key=COMMAND_KEY.verify_key.raw,
             role=Role.RENTAL,
+            group=EVERY_GROUP,
             opcodes=ALL_OPCODES,
             lanes=tuple(Lane),
             max_ttl_ms=60_000,
@@ -61,6 +65,7 @@ BUNDLE = TrustBundle(
         TrustedKey(
             public_key=RECEIPT_KEY.verify_key.raw,
             role=Role.RECEIPT,
+            group=EVERY_GROUP,
             opcodes=(),
             lanes=(),
             max_ttl_ms=0,

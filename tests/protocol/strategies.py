@@ -8,12 +8,21 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from protocol.codes import KNOWN_BITS, Bits, FrameClass, Suite
+from protocol.codes import (
+    KNOWN_BITS,
+    KNOWN_HELLO_FLAGS,
+    Bits,
+    FrameClass,
+    FrameType,
+    HelloFlags,
+    Suite,
+)
 from protocol.command import COMMANDS
+from protocol.death import DEATH
 from protocol.entry import LINK
 from protocol.event import EVENTS, RentalEnded
 from protocol.frame import CLASS_LIMITS, OVERHEAD, Header, build_unsigned
-from protocol.hello import HELLO
+from protocol.hello import HELLO, ConfigVersion
 from protocol.identity import VehicleId
 from protocol.layout import Layout
 from protocol.place import EVENT_PLACE, PLACE
@@ -22,12 +31,15 @@ from protocol.rental_codes import KNOWN_RIGHTS, Rights
 from protocol.result import RESULT
 from protocol.sealing import SECRETS
 from protocol.snapshot import SNAPSHOT
+from protocol.sync import SYNCS, Resend
 from protocol.telemetry import TELEMETRY
 from protocol.trust import BUNDLE, SIGNED_BUNDLE
 
 LAYOUTS: Final[tuple[Layout[Any], ...]] = (
     *(rule.layout for rule in COMMANDS.values()),
     *EVENTS.values(),
+    *SYNCS.values(),
+    DEATH,
     LINK,
     SNAPSHOT,
     RESULT,
@@ -56,7 +68,7 @@ _BYTES: Final = {
     "place_commitment": 32,
     "proof": 64,
     "verifier": 32,
-    "public_key": 32,
+    "sha256": 32,
     "signature": 64,
 }
 """Sizes of fields that are not ids of 16 bytes."""
@@ -65,6 +77,7 @@ _U8: Final = st.integers(0, 0xFF)
 _U16: Final = st.integers(0, 0xFFFF)
 _U32: Final = st.integers(0, 0xFFFF_FFFF)
 _U64: Final = st.integers(0, 0xFFFF_FFFF_FFFF_FFFF)
+_PUBLIC_KEY: Final = st.binary(min_size=32, max_size=33)
 _DIGITS: Final = st.text("0123456789", max_size=8)
 
 _TEXT: Final = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]))
@@ -98,6 +111,13 @@ _SPECIAL: Final[dict[str, st.SearchStrategy[Any]]] = {
     "cards": st.lists(st.binary(min_size=16, max_size=16), max_size=4).map(tuple),
     "body": st.binary(max_size=3072),
     "opcodes": st.lists(_U16, max_size=64).map(tuple),
+    "public_key": _PUBLIC_KEY,
+    "roots": st.lists(_PUBLIC_KEY, max_size=8).map(tuple),
+    "threshold": st.integers(1, 8),
+    "data": st.binary(min_size=1, max_size=800),
+    "length": st.integers(1, 262_144),
+    "offset": st.integers(0, 262_143),
+    "group": _U16,
     "revoked": st.lists(st.binary(min_size=8, max_size=8), max_size=64).map(tuple),
     "memory_kib": st.integers(8, 65_536),
     "passes": st.integers(1, 10),
@@ -125,6 +145,13 @@ _LIMITS: Final = {
     "suites": 2,
     "keys": 32,
     "signatures": 8,
+    "configs": 8,
+}
+
+_KNOWN_FLAGS: Final[dict[type[Any], int]] = {
+    Bits: KNOWN_BITS,
+    Rights: KNOWN_RIGHTS,
+    HelloFlags: KNOWN_HELLO_FLAGS,
 }
 
 _SHORT: Final = frozenset(
@@ -151,10 +178,21 @@ def records(record: type[Any]) -> st.SearchStrategy[Any]:
     if record is Gap:
         ends = st.tuples(_U64, _U64).map(sorted)
         return ends.map(lambda pair: Gap(pair[0], pair[1]))
+    if record is Resend:
+        ends = st.tuples(_U64, _U64).map(sorted)
+        ledger_id = st.binary(min_size=8, max_size=8)
+        return st.builds(
+            lambda ledger, pair: Resend(ledger, max(1, pair[0]), max(1, pair[1])),
+            ledger_id,
+            ends,
+        )
     hints = typing.get_type_hints(record)
     # The report names a command by its hash, every other event by its id.
-    own = {"authority": st.binary(min_size=32, max_size=32)}
-    special = own if record is RentalEnded else {}
+    special: dict[str, st.SearchStrategy[Any]] = {}
+    if record is RentalEnded:
+        special["authority"] = st.binary(min_size=32, max_size=32)
+    if record is ConfigVersion:
+        special["kind"] = _U8
     return st.builds(
         record,
         **{name: _value(name, hint) for name, hint in hints.items()} | special,
@@ -178,10 +216,8 @@ def _value(name: str, hint: Any) -> st.SearchStrategy[Any]:
 def _scalar(name: str, hint: Any) -> st.SearchStrategy[Any]:
     if hint is bool:
         return st.booleans()
-    if hint is Bits:
-        return st.integers(0, KNOWN_BITS).map(Bits)
-    if hint is Rights:
-        return st.integers(0, KNOWN_RIGHTS).map(Rights)
+    if hint in _KNOWN_FLAGS:
+        return st.integers(0, _KNOWN_FLAGS[hint]).map(hint)
     if isinstance(hint, type) and issubclass(hint, IntEnum):
         return st.sampled_from(list(hint))
     if hint is int:
@@ -232,8 +268,9 @@ def frames(draw: st.DrawFn) -> bytes:
     known: dict[FrameClass, list[int]] = {
         FrameClass.CMD: [int(opcode) for opcode in COMMANDS],
         FrameClass.EVENT: [int(event_type) for event_type in EVENTS],
+        FrameClass.SYNC: [int(sync_type) for sync_type in SYNCS],
     }
-    types_of = known.get(header.frame_class, [0x0001, 0x8001, 0x8201, 0x8301])
+    types_of = known.get(header.frame_class, [int(kind) for kind in FrameType])
     kind = draw(st.sampled_from(types_of) | _U16)
     schema = draw(st.just(1) | _U8)
     limit = CLASS_LIMITS[header.frame_class] - OVERHEAD

@@ -21,12 +21,14 @@ from protocol.fleet import (
     parse_vehicle,
 )
 from protocol.identity import VehicleId
-from protocol.keys import SigningKey
+from protocol.keys import Ed25519SigningKey
 from protocol.trust import TrustRoots
 
 FLEET = Fleet(bytes(range(16)), "Pilot", datetime(2026, 3, 1, 12, tzinfo=UTC))
 VEHICLE = VehicleIdentity(VehicleId(bytes(range(16, 32))), FLEET.fleet_id)
-KEYS = tuple(SigningKey.from_seed(bytes([seed]) * 32).verify_key for seed in (1, 2, 3))
+KEYS = tuple(
+    Ed25519SigningKey.from_seed(bytes([seed]) * 32).verify_key for seed in (1, 2, 3)
+)
 ROOTS = TrustRoots(KEYS, 2)
 
 FLEET_FILE: dict[str, Any] = {

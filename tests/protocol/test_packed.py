@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from protocol import (
     command,
+    death,
     entry,
     event,
     frame,
@@ -20,6 +21,7 @@ from protocol import (
     place,
     receipt,
     result,
+    sync,
     telemetry,
 )
 from protocol import snapshot as snapshots
@@ -32,7 +34,7 @@ from protocol.codes import (
     LockDefault,
     RentalMode,
 )
-from protocol.content import UNDEFINED_CLASSES, Content, parse_content
+from protocol.content import Content, parse_content
 from protocol.entry import LINK_SIZE, EntryLink
 from protocol.errors import DecodeError, EncodeError
 from protocol.event import EnergyLow, EngineStopped
@@ -46,10 +48,12 @@ from protocol.packed import hello as packed_hello
 from protocol.packed import place as packed_place
 from protocol.packed import receipt as packed_receipt
 from protocol.packed import result as packed_result
+from protocol.packed import sync as packed_sync
 from protocol.packed import telemetry as packed_telemetry
 from protocol.packed.record import ID, U8, Packed, bits_of
 from protocol.receipt import Gap, Receipt
 from protocol.telemetry import Telemetry
+from protocol.trust import SIGNED_BUNDLE
 from tests.protocol.strategies import HEADERS, frames, records
 from tests.protocol.vector_file import ACCEPTED, FRAMES, frame_of
 
@@ -99,6 +103,11 @@ PAIRS: Final = (
         _pair(layout, packed_event.EVENTS[event_type])
         for event_type, layout in event.EVENTS.items()
     ),
+    *(
+        _pair(layout, packed_sync.SYNCS[sync_type])
+        for sync_type, layout in sync.SYNCS.items()
+    ),
+    _pair(death.DEATH, packed_sync.DEATH),
     _pair(entry.LINK, packed_entry.LINK),
     _pair(snapshots.SNAPSHOT, packed_result.SNAPSHOT),
     _pair(result.RESULT, packed_result.RESULT),
@@ -154,9 +163,15 @@ def _packed_content(  # noqa: PLR0911 - one for each class
         case FrameClass.RECEIPT:
             _require(header, FrameType.RECEIPT)
             return None, packed_receipt.parse_receipt(payload)
+        case FrameClass.SYNC:
+            return None, packed_sync.parse_sync(kind, schema, payload)
+        case FrameClass.DEATH:
+            _require(header, FrameType.DEATH)
+            return None, packed_sync.DEATH.parse(payload)
         case _:
-            assert header.frame_class in UNDEFINED_CLASSES
-            raise DecodeError(Code.UNKNOWN_OPCODE, "no payload in this version")
+            # Bundles are rare and go through the declarations everywhere.
+            _require(header, FrameType.TRUST)
+            return None, SIGNED_BUNDLE.parse(payload)
 
 
 def _require(header: Header, kind: FrameType) -> None:

@@ -11,7 +11,7 @@ from protocol.rendering import (
 )
 from tests.protocol.vector_file import ACCEPTED, REFUSED, VECTORS, frame_of
 from tools.published_keys import CAR_A, SEALED, SECRETS
-from tools.vector_cases import TRUST_BUNDLE
+from tools.vector_trust import TRUST_BUNDLE
 
 LINES = {
     "cmd_unlock": "CMD 0x0101 UNLOCK lane ACCESS seq 1 176 B  rental 1f2e.., "
@@ -59,13 +59,20 @@ LINES = {
     "energy ? %, washer ? %",
     "telem_full": "TELEM seq 3 1057 B historical  30 samples, newest DRIVING "
     "48.7 km/h, energy 23 %, washer 81 %",
-    "hello_full": "HELLO seq 2 992 B  firmware 0.1.0, bundle 1, 22 opcodes, "
-    "32 outcomes, ledger 1ed6.. head 42, unreceipted from 20, now STOPPED",
+    "hello_full": "HELLO seq 2 1046 B  firmware 0.1.0, bundle 1, 22 opcodes, "
+    "32 outcomes, ledger 1ed6.. head 42, unreceipted from 20, now STOPPED, "
+    "nonce 0001.., BUNDLE_EXPIRED, SERVICE_MODE, LEDGER_WAS_RESET",
+    "sync_config_chunk": "SYNC 0x0407 CONFIG_CHUNK seq 4 970 B  kind STATIONS, "
+    "version 12, offset 800, 800 B data",
+    "sync_time": "SYNC 0x0409 TIME seq 7 164 B  quality NTP",
+    "trust_by_revoke": "TRUST seq 2 572 B  bundle 2, 1 signature, 3 keys, 2 revoked, "
+    "2 of 3 roots",
+    "death_lost": "DEATH seq 1 164 B  reason LOST",
     "receipt_trouble": "RECEIPT seq 2 264 B  ledger 1ed6.. safe up to 4, credit 0, "
     "2 gaps, 2 rejects",
     "bad_unknown_event": "EVENT 0x81FF unknown seq 14 256 B  unreadable: "
     "event type 0x81FF is not known (UNKNOWN_OPCODE)",
-    "bad_unknown_type": "HELLO 0x83FF unknown seq 1 265 B  unreadable: "
+    "bad_unknown_type": "HELLO 0x83FF unknown seq 1 294 B  unreadable: "
     "type 0x83FF of class hello (UNKNOWN_OPCODE)",
     "bad_magic": "no frame: begins with 4746, not 4646 (BAD_MAGIC)",
     "bad_empty": "no frame: 0 bytes, a frame has 156 to 4096 (BAD_LEN)",
@@ -126,7 +133,7 @@ def test_records_become_plain_data() -> None:
     fields = fields_of(TRUST_BUNDLE)
 
     assert json.loads(json.dumps(fields)) == fields
-    assert fields["suites"] == ["ED25519"]
+    assert fields["suites"] == ["ED25519", "P256"]
     assert fields["keys"][0]["role"] == "RENTAL"
     assert fields_of(SECRETS)["fuel_card_pin"] == b"9034\0\0\0\0".hex()
     assert fields_of(parse_frame(frame_of("cmd_ping")).header)["vehicle_id"] == {

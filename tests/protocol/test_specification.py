@@ -8,12 +8,22 @@ import construct as cs
 import pytest
 
 from protocol import codes, rental_codes
-from protocol.codes import Bits, Code, CodeSpace, EventType, FrameClass, Opcode
+from protocol.codes import (
+    Bits,
+    Code,
+    CodeSpace,
+    EventType,
+    FrameClass,
+    HelloFlags,
+    Opcode,
+    SyncType,
+)
 from protocol.command import COMMANDS
+from protocol.death import DEATH
 from protocol.entry import LINK
 from protocol.event import EVENTS
 from protocol.frame import CLASS_LIMITS, FRAME_LIMIT, HEADER, OVERHEAD
-from protocol.hello import CAPABILITY, HELLO, LANE_PROGRESS, OUTCOME
+from protocol.hello import CAPABILITY, CONFIG_VERSION, HELLO, LANE_PROGRESS, OUTCOME
 from protocol.layout import Layout
 from protocol.place import EVENT_PLACE, PLACE
 from protocol.receipt import GAP, RECEIPT, REJECT
@@ -21,6 +31,7 @@ from protocol.rental_codes import Rights
 from protocol.result import RESULT, retry_of
 from protocol.sealing import SECRETS
 from protocol.snapshot import SNAPSHOT
+from protocol.sync import SYNCS
 from protocol.telemetry import SAMPLE
 from protocol.trust import BUNDLE, KEY, ROOT_SIGNATURE, SIGNED_BUNDLE
 from tests.protocol.vector_file import ACCEPTED, VECTORS
@@ -31,10 +42,15 @@ from tools.published_keys import (
     CAR_A_NEXT_KEY,
     CAR_B,
     CAR_B_KEY,
+    CAR_C,
+    CAR_C_KEY,
     COMMAND_KEY,
     FLEET_ID,
+    NEW_ROOT_KEY,
     RECEIPT_KEY,
+    REVOKE_KEY,
     ROOT_KEYS,
+    SERVICE_KEY,
     SESSION,
 )
 
@@ -60,18 +76,23 @@ INLINE: Final[dict[str, Layout[Any]]] = {
     "capability": CAPABILITY,
     "lane": LANE_PROGRESS,
     "outcome": OUTCOME,
+    "configuration": CONFIG_VERSION,
+    "death": DEATH,
     "gap": GAP,
     "reject": REJECT,
     "signed bundle": SIGNED_BUNDLE,
     "root signature": ROOT_SIGNATURE,
 }
+_WITH_TABLES: Final = frozenset(
+    {"Code", "Opcode", "EventType", "SyncType", "FrameType", "FrameClass"}
+)
 SPACES: Final = [
     space
     for space in (*vars(codes).values(), *vars(rental_codes).values())
     if isinstance(space, type)
     and issubclass(space, CodeSpace)
     and space is not CodeSpace
-    and space.__name__ not in {"Code", "Opcode", "EventType", "FrameType", "FrameClass"}
+    and space.__name__ not in _WITH_TABLES
 ]
 
 
@@ -172,6 +193,14 @@ def test_the_catalogue_of_events_is_that_of_the_code(event_type: EventType) -> N
     ) in LINES
 
 
+@pytest.mark.parametrize("sync_type", SyncType, ids=str)
+def test_the_catalogue_of_syncs_is_that_of_the_code(sync_type: SyncType) -> None:
+    assert (
+        f"| 0x{sync_type:04X} | {sync_type.name} "
+        f"| {_sizes(FrameClass.SYNC, sync_type)} | {_inline(SYNCS[sync_type])} |"
+    ) in LINES
+
+
 @pytest.mark.parametrize("frame_class", FrameClass, ids=str)
 def test_the_table_of_classes_is_that_of_the_code(frame_class: FrameClass) -> None:
     (line,) = [line for line in LINES if line.startswith(f"| {frame_class} |")]
@@ -203,6 +232,7 @@ def test_every_enumeration_is_printed(space: type[IntEnum]) -> None:
 def test_every_bit_is_printed() -> None:
     for flags in (Bits, Rights):
         assert ", ".join(f"0x{bit.value:04X} {bit.name}" for bit in flags) in TEXT
+    assert ", ".join(f"0x{flag.value:02X} {flag.name}" for flag in HelloFlags) in TEXT
 
 
 def test_the_test_keys_are_printed() -> None:
@@ -210,16 +240,25 @@ def test_the_test_keys_are_printed() -> None:
         CAR_A_KEY,
         CAR_A_NEXT_KEY,
         CAR_B_KEY,
+        CAR_C_KEY,
         COMMAND_KEY,
         RECEIPT_KEY,
+        REVOKE_KEY,
+        SERVICE_KEY,
         *ROOT_KEYS,
+        NEW_ROOT_KEY,
     ):
         public = key.key.verify_key.raw
         row = f"{key.name} | {key.seed[:1].hex()} x 32 | {public.hex()}"
         assert f"| {row} | {key.key.key_id.hex()} |" in LINES
-    for value in (FLEET_ID, CAR_A.raw, CAR_B.raw, SESSION):
+    for value in (FLEET_ID, CAR_A.raw, CAR_B.raw, CAR_C.raw, SESSION):
         assert value.hex() in TEXT
-    for text in (str(CAR_A), str(CAR_B), VECTORS["sealed_secrets"]["public_key"]):
+    for text in (
+        str(CAR_A),
+        str(CAR_B),
+        str(CAR_C),
+        VECTORS["sealed_secrets"]["public_key"],
+    ):
         assert text in TEXT
 
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from protocol.codes import Code, Opcode
+from protocol.codes import Code, Opcode, SyncType
 from protocol.errors import AuthenticationError, DecodeError, EncodeError
 from protocol.keys import SigningKey
 from protocol.trust import (
@@ -23,7 +23,7 @@ from tools.published_keys import (
     ROOT_KEYS,
     trust_roots,
 )
-from tools.vector_cases import TRUST_BUNDLE
+from tools.vector_trust import TRUST_BUNDLE
 
 ROOTS = tuple(root.key for root in ROOT_KEYS)
 STRANGER = CAR_B_KEY.key
@@ -142,4 +142,4 @@ def test_version_0_does_not_exist() -> None:
 
 def test_a_trusted_key_is_named_as_frames_name_it() -> None:
     assert TRUST_BUNDLE.keys[0].key_id == COMMAND_KEY.key.key_id
-    assert set(ALL_OPCODES) == {int(opcode) for opcode in Opcode}
+    assert set(ALL_OPCODES) == {*map(int, Opcode), *map(int, SyncType)}

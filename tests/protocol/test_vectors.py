@@ -9,8 +9,8 @@ import nacl.signing
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from protocol.codes import Code, EventType, FrameClass, Opcode
-from protocol.content import UNDEFINED_CLASSES, parse_content
+from protocol.codes import Code, EventType, FrameClass, Opcode, SyncType
+from protocol.content import parse_content
 from protocol.entry import EntryLink, entry_hash
 from protocol.errors import AuthenticationError, DecodeError
 from protocol.frame import parse_frame
@@ -19,8 +19,10 @@ from protocol.keys import VerifyKey
 from protocol.rendering import fields_of
 from protocol.sealing import fuel_card_pin_of, pin_matches, unseal
 from protocol.signing import verify_frame
-from protocol.trust import TrustRoots, open_bundle
-from tests.protocol.vector_file import ACCEPTED, FRAMES, REFUSED, VECTORS
+from protocol.succession import succeed
+from protocol.trust import TrustRoots, open_bundle, read_body
+from tests.protocol import plain_p256
+from tests.protocol.vector_file import ACCEPTED, FRAMES, REFUSED, SUCCESSIONS, VECTORS
 from tools.published_keys import LEDGER
 from tools.vectors import DIRECTORY, content_fields, generate, header_fields
 
@@ -109,35 +111,36 @@ def _refusal(data: bytes, *, key: VerifyKey, fleet_id: bytes) -> tuple[str, str]
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_another_ed25519_and_plain_struct_agree(name: str) -> None:
+def test_another_implementation_and_plain_struct_agree(name: str) -> None:
     # FF-FRM-01, FF-KEY-01, FF-SIG-01.
     vector = VECTORS[name]
     if vector["expected"].get("stage") == "parse":
         assert "tbs_hex" not in vector
         return
     data = _unhex(vector, "frame")
-    public = nacl.signing.SigningKey(bytes.fromhex(vector["key"]["seed"])).verify_key
-    key_id = hashlib.sha256(b"ff-key-v1" + bytes(public)).digest()[:8]
+    seed = bytes.fromhex(vector["key"]["seed"])
+    is_p256 = vector["key"]["suite"] == "P256"
+    public = _p256_public(seed) if is_p256 else _ed25519_public(seed)
+    key_id = hashlib.sha256(b"ff-key-v1" + public).digest()[:8]
     (magic, version, suite, frame_class, flags, kind, schema, lane, length, vehicle,
      signer, session, seq, mono, wall, msg_id) = HEADER.unpack(data[:92])  # fmt: skip
     tbs = b"\0".join((b"ff-sig-v1", LABELS[frame_class], b"")) + _unhex(
         vector, "fleet_id"
     )
 
-    assert bytes(public).hex() == vector["key"]["public"]
+    assert public.hex() == vector["key"]["public"]
     assert key_id.hex() == vector["key"]["key_id"]
     assert (magic, version, length) == (b"FF", 1, len(data) - 156)
     assert (tbs + data[:-64]).hex() == vector["tbs_hex"]
     assert data[-64:].hex() == vector["signature"]
-    try:
-        public.verify(tbs + data[:-64], data[-64:])
-        holds = signer == key_id and suite == 1
-    except nacl.exceptions.BadSignatureError:
-        holds = False
+    verifies = plain_p256.holds if is_p256 else _ed25519_holds
+    holds = (signer, suite) == (key_id, 2 if is_p256 else 1) and verifies(
+        public, data[-64:], tbs + data[:-64]
+    )
     assert holds == (vector["expected"].get("stage") != "verify")
     if "fields" in vector:
         assert vector["fields"]["header"] == {
-            "suite": "ED25519",
+            "suite": vector["key"]["suite"],
             "frame_class": LABELS[frame_class].decode().upper(),
             "flags": flags,
             "type": kind,
@@ -151,6 +154,23 @@ def test_another_ed25519_and_plain_struct_agree(name: str) -> None:
             "wall_ms": wall,
             "msg_id": msg_id.hex(),
         }
+
+
+def _ed25519_public(seed: bytes) -> bytes:
+    return bytes(nacl.signing.SigningKey(seed).verify_key)
+
+
+def _p256_public(seed: bytes) -> bytes:
+    secret = int.from_bytes(seed, "big")
+    return plain_p256.compress(plain_p256.times(secret, plain_p256.BASE))
+
+
+def _ed25519_holds(public: bytes, signature: bytes, message: bytes) -> bool:
+    try:
+        nacl.signing.VerifyKey(public).verify(message, signature)
+    except nacl.exceptions.BadSignatureError:
+        return False
+    return True
 
 
 def test_the_report_reads_the_same_with_plain_struct() -> None:
@@ -178,11 +198,8 @@ def test_every_class_opcode_and_event_type_has_a_vector() -> None:
 
     assert by_class.pop("CMD") == {int(opcode) for opcode in Opcode}
     assert by_class.pop("EVENT") == {int(event_type) for event_type in EventType}
-    defined = {c.name for c in FrameClass if c not in UNDEFINED_CLASSES}
-    assert set(by_class) == defined - {"CMD", "EVENT"}
-    undefined = {vector["title"] for n, vector in REFUSED.items() if "undefined" in n}
-    assert len(undefined) == 1
-    assert {f"bad_undefined_{c.label}" for c in UNDEFINED_CLASSES} <= set(REFUSED)
+    assert by_class.pop("SYNC") == {int(sync_type) for sync_type in SyncType}
+    assert set(by_class) == {c.name for c in FrameClass} - {"CMD", "EVENT", "SYNC"}
 
 
 def test_every_code_that_a_frame_can_cause_has_a_negative_vector() -> None:
@@ -261,6 +278,26 @@ def test_the_trust_bundle_opens_here_and_verifies_with_another_ed25519() -> None
     for entry in vector["signatures"]:
         public = nacl.signing.VerifyKey(bytes.fromhex(by_id[entry["root_key_id"]]))
         public.verify(_unhex(vector, "tbs_hex"), _unhex(entry, "signature"))
+
+
+@pytest.mark.parametrize("name", SUCCESSIONS)
+def test_a_bundle_takes_the_place_of_another_or_is_refused(name: str) -> None:
+    # FF-TRU-01, FF-TRU-04, FF-TRU-07, FF-TRU-08, FF-TRU-09, FF-TRU-10, FF-TRU-11,
+    # FF-TRU-12, FF-TRU-25
+    vector = VECTORS[name]
+    fleet_id = _unhex(vector, "fleet_id")
+    current = read_body(_unhex(vector, "current"), fleet_id=fleet_id)
+
+    try:
+        bundle = succeed(current, _unhex(vector, "bundle"), fleet_id=fleet_id)
+    except (AuthenticationError, DecodeError) as error:
+        outcome: dict[str, Any] = {"result": "refuse", "code": error.code.name}
+    else:
+        outcome = {"result": "accept", "version": bundle.version}
+        assert fields_of(bundle) == vector["fields"]
+
+    assert outcome == vector["expected"]
+    assert name.startswith("bad_") == (outcome["result"] == "refuse")
 
 
 def test_the_sealed_secrets_open_with_the_published_key() -> None:

@@ -16,6 +16,7 @@ def load(path: Path) -> dict[str, Any]:
 
 VECTORS: Final = {path.stem: load(path) for path in FILES}
 FRAMES: Final = {n: v for n, v in VECTORS.items() if v["kind"] == "frame"}
+SUCCESSIONS: Final = [n for n, v in VECTORS.items() if v["kind"] == "succession"]
 ACCEPTED: Final = {
     n: v for n, v in FRAMES.items() if v["expected"]["result"] != "refuse"
 }

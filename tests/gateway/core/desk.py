@@ -28,10 +28,10 @@ from protocol.command import (
 )
 from protocol.frame import Header
 from protocol.identity import session_id
-from protocol.keys import SigningKey
+from protocol.keys import Ed25519SigningKey, SigningKey
 from protocol.signing import sign_frame
-from protocol.trust import ALL_OPCODES, TrustBundle, TrustedKey
-from tools.published_keys import CAR_A, COMMAND_KEY, FLEET_ID, RECEIPT_KEY
+from protocol.trust import ALL_OPCODES, EVERY_GROUP, TrustBundle, TrustedKey
+from tools.published_keys import CAR_A, COMMAND_KEY, FLEET_ID, RECEIPT_KEY, ROOT_KEYS
 
 SESSION: Final = session_id(7, b"this session")
 OLD_SESSION: Final = session_id(6, b"some session")
@@ -42,10 +42,10 @@ UNLOCK: Final = Unlock(RENTAL, ANY_VERSION)
 
 RENTAL_KEY: Final = COMMAND_KEY.key
 RECEIPTS_KEY: Final = RECEIPT_KEY.key
-MONITOR_KEY: Final = SigningKey.from_seed(b"\x31" * 32)
-HAZARD_KEY: Final = SigningKey.from_seed(b"\x32" * 32)
+MONITOR_KEY: Final = Ed25519SigningKey.from_seed(b"\x31" * 32)
+HAZARD_KEY: Final = Ed25519SigningKey.from_seed(b"\x32" * 32)
 """May sign one opcode in its lane."""
-UNKNOWN_KEY: Final = SigningKey.from_seed(b"\x33" * 32)
+UNKNOWN_KEY: Final = Ed25519SigningKey.from_seed(b"\x33" * 32)
 
 
 def trusted(
@@ -54,11 +54,13 @@ def trusted(
     *,
     opcodes: tuple[int, ...] = ALL_OPCODES,
     lanes: tuple[Lane, ...] = tuple(Lane),
+    group: int = EVERY_GROUP,
     max_ttl_ms: int = 60_000,
 ) -> TrustedKey:
     return TrustedKey(
         public_key=key.verify_key.raw,
         role=role,
+        group=group,
         opcodes=opcodes,
         lanes=lanes,
         max_ttl_ms=max_ttl_ms,
@@ -72,6 +74,8 @@ BUNDLE: Final = TrustBundle(
     version=1,
     issued_ms=NOW.wall_ms - DAY_MS,
     expires_ms=NOW.wall_ms + DAY_MS,
+    threshold=2,
+    roots=tuple(root.key.verify_key.raw for root in ROOT_KEYS),
     suites=(Suite.ED25519,),
     keys=(
         trusted(MONITOR_KEY, Role.MONITOR),

@@ -205,7 +205,8 @@ def test_suite_downgrade_an_allowed_suite_that_is_not_the_keys_is_dropped() -> N
     # FF-SIG-05.
     desk = FrontDesk(bundle=replace(BUNDLE, suites=(Suite.ED25519, Suite.P256)))
 
-    verdict = desk.judge(command_frame(suite=Suite.P256))
+    data = command_frame()
+    verdict = desk.judge(data[:3] + bytes([Suite.P256]) + data[4:])
 
     assert outcome(verdict) == ("dropped", Code.SUITE_FORBIDDEN)
 

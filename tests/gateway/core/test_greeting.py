@@ -6,7 +6,7 @@ from gateway.core.greeting import build_hello
 from gateway.core.ledger import LedgerHead
 from gateway.core.repertoire import REPERTOIRE
 from gateway.core.state import State
-from protocol.codes import Code, Lane
+from protocol.codes import ClockQuality, Code, Lane
 from protocol.hello import HELLO, LANES_LIMIT, OUTCOMES_LIMIT, Hello
 from tests.gateway.core.scene import FIRMWARE, Scene
 
@@ -28,6 +28,7 @@ def _hello(
         bundle_version=3,
         firmware=FIRMWARE,
         storage_free_kib=1_024,
+        clock_quality=ClockQuality.RTC,
     )
 
 

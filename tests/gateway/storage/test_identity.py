@@ -110,7 +110,7 @@ def inflate(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (swap_keys, "signing.key holds no Ed25519 key"),
+        (swap_keys, "signing.key holds no Ed25519 and no P-256 key"),
         (flip_a_bit, "BAD_SIGNATURE"),
         (overwrite("signing.key"), "not an unencrypted private key"),
         (overwrite("vehicle.json"), "vehicle.json"),
