@@ -14,19 +14,21 @@ from typing import Any, Final
 import click
 import construct as cs
 
-from protocol.codes import EventType, FrameClass, Opcode, Suite
+from protocol.codes import EventType, FrameClass, FrameType, Opcode, Suite
 from protocol.command import COMMANDS
 from protocol.entry import LINK, LINK_SIZE, entry_hash, event_id
 from protocol.event import EVENTS
 from protocol.frame import HEADER
-from protocol.identity import card_digest
+from protocol.identity import VehicleId, card_digest
 from protocol.keys import SIGNATURE_SIZE
 from protocol.layout import Layout
+from protocol.place import EVENT_PLACE, commitment_of
 from protocol.receipt import RECEIPT
 from protocol.result import RESULT
+from protocol.rotation import rotation_message
 from protocol.signing import request_hash
 from protocol.trust import BUNDLE, TRUST_CONTEXT
-from tools.published_keys import CAR_A_KEY, CARD, LEDGER, RENTAL
+from tools.published_keys import CAR_A_KEY, CARD, RENTAL
 from tools.vectors import DIRECTORY
 
 PATH: Final = Path(__file__).parent.parent / "docs" / "protocol" / "examples.md"
@@ -42,6 +44,8 @@ _FRAMES: Final = (
     ("result_ok", "Its result", "The car answers; an entry of its ledger."),
     ("event_rental_started", "An event", "An entry of car A's ledger."),
     ("receipt_plain", "A receipt", "The fleet confirms what it committed."),
+    ("place_parked", "A place", "Where the car was parked; goes before its entry."),
+    ("event_key_rotated", "A rotation", "The last entry under the old key."),
 )
 """Vector, heading and one sentence of each frame that is shown."""
 
@@ -126,10 +130,27 @@ def _hashes(vector: dict[str, Any], frame: bytes) -> list[tuple[str, bytes]]:
         rows.append(("request hash", request_hash(frame)))
     elif vector["fields"]["link"] is not None:
         rows.append(("entry hash", entry_hash(frame)))
-        place = LEDGER + int(header["seq"]).to_bytes(8, "big")
+        ledger_id = bytes.fromhex(vector["fields"]["link"]["ledger_id"])
+        place = ledger_id + int(header["seq"]).to_bytes(8, "big")
         vehicle = bytes.fromhex(header["vehicle_id"])
         rows.append(("event id input", b"ff-event-id-v1\0" + vehicle + place))
-        rows.append(("event id", event_id(vehicle, LEDGER, header["seq"])))
+        rows.append(("event id", event_id(vehicle, ledger_id, header["seq"])))
+    if header["type"] == FrameType.PLACE:
+        vehicle_id = VehicleId(bytes.fromhex(header["vehicle_id"]))
+        payload = frame[_HEADER_SIZE:-SIGNATURE_SIZE]
+        message = b"ff-place-v1\0" + vehicle_id.raw + payload
+        rows.append(("commitment input", message))
+        told = EVENT_PLACE.parse(payload)
+        rows.append(("place commitment", commitment_of(vehicle_id, told)))
+    if header["type"] == EventType.KEY_ROTATED:
+        message = rotation_message(
+            fleet_id=bytes.fromhex(vector["fleet_id"]),
+            vehicle_id=VehicleId(bytes.fromhex(header["vehicle_id"])),
+            old_key_id=bytes.fromhex(header["key_id"]),
+            ledger_id=bytes.fromhex(vector["fields"]["link"]["ledger_id"]),
+            seq=header["seq"],
+        )
+        rows.append(("signed by the new key", message))
     return rows
 
 
@@ -146,6 +167,8 @@ def _payload(vector: dict[str, Any], payload: bytes) -> list[tuple[str, bytes]]:
             body = RESULT
         case _:
             body = RECEIPT
+    if header["type"] == FrameType.PLACE:
+        body = EVENT_PLACE
     if vector["fields"]["link"] is None:
         return _fields(body, payload)
     size = LINK_SIZE
@@ -225,7 +248,7 @@ def _block(rows: Iterable[tuple[str, bytes]]) -> Iterator[str]:
     for name, data in rows:
         digits = data.hex()
         for at in range(0, max(len(digits), 1), _LINE):
-            yield f"{name if at == 0 else '':<20} {digits[at : at + _LINE]}".rstrip()
+            yield f"{name if at == 0 else '':<22} {digits[at : at + _LINE]}".rstrip()
     yield from ("```", "")
 
 
