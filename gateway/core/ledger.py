@@ -9,9 +9,16 @@ from dataclasses import dataclass
 
 from gateway.core.moment import Moment
 from protocol.codes import Code, FrameClass, FrameType, Suite
-from protocol.entry import GENESIS, LINK, EntryLink, entry_hash, event_id
+from protocol.entry import (
+    GENESIS,
+    LINK,
+    EntryLink,
+    entry_hash,
+    event_id,
+    split_entry,
+)
 from protocol.event import EVENT_SCHEMA, TYPE_OF, EventBody, build_event
-from protocol.frame import Header
+from protocol.frame import Header, parse_frame
 from protocol.identity import VehicleId
 from protocol.keys import SigningKey
 from protocol.receipt import Receipt
@@ -198,6 +205,12 @@ class Freed:
     """Entries up to this one may go."""
     rejected: tuple[tuple[int, Code], ...]
     """Entries that the fleet will never take: keep them aside."""
+
+
+def ledger_of(entry: SealedEntry) -> bytes:
+    """Return the id of the ledger that an entry names, 8 bytes."""
+    link, _ = split_entry(parse_frame(entry.frame).payload)
+    return link.ledger_id
 
 
 def judge_receipt(

@@ -27,15 +27,13 @@ from gateway.core.moment import Moment
 from gateway.core.state import Request
 from gateway.ports import Outlet, Store, StoreError
 from gateway.runtime.herald import Herald
+from gateway.runtime.room import has_room
 from gateway.runtime.standing import Standing
 from protocol.codes import Code, Executed, FrameClass, Opcode, Retry
 from protocol.command import COMMANDS, Reserve
 from protocol.frame import Header, parse_frame
+from protocol.receipt import Receipt
 from protocol.result import retry_of
-
-RESERVED_KIB: Final = 256
-"""Below this room the car takes no new reservation, so that a rental that runs can
-always be ended and reported; a whole rental takes about 10 KiB (I-20)."""
 
 REFUSALS_KEPT: Final = 64
 """Refusals of this session that a resend gets again as they were: a sender repeats its
@@ -59,6 +57,9 @@ Proceed = Callable[[CommandReceived, Moment], Awaitable[Refused | None]]
 """Steps a command that passed the pipeline; returns the refusal that the car's state
 answered it with, if any."""
 
+TakeReceipt = Callable[[Receipt], Awaitable[bool]]
+"""Takes a receipt that does not fit this ledger; returns whether it fits an older."""
+
 
 class Intake:
     """Carries out the verdicts on frames from the fleet."""
@@ -71,12 +72,14 @@ class Intake:
         outlet: Outlet,
         herald: Herald,
         proceed: Proceed,
+        salvage: TakeReceipt,
     ) -> None:
         self._standing = standing
         self._store = store
         self._outlet = outlet
         self._herald = herald
         self._proceed = proceed
+        self._salvage = salvage
         vehicle = standing.persona.vehicle_id.short
         self._log = logging.getLogger(f"{__name__}.{vehicle}")
         self._bucket = Bucket()
@@ -162,7 +165,7 @@ class Intake:
 
     @property
     def _is_full(self) -> bool:
-        return self._store.free_kib() < RESERVED_KIB
+        return not has_room(self._store)
 
     async def _take_receipt(self, data: bytes, *, now: Moment) -> None:
         standing = self._standing
@@ -176,6 +179,8 @@ class Intake:
             receipted=standing.receipted,
             hash_at=self._store.hash_at,
         )
+        if freed is None and await self._salvage(receipt):
+            return
         if freed is None:
             detail = f"a receipt up to {receipt.upto} does not fit this ledger"
             self._drop(Dropped(Code.BAD_PARAM, detail))

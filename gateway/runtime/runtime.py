@@ -38,6 +38,7 @@ from gateway.ports import (
     Clock,
     Commit,
     Display,
+    Origin,
     Outlet,
     Positioning,
     RandomBytes,
@@ -51,13 +52,16 @@ from gateway.runtime.intake import Intake
 from gateway.runtime.journal import Journal
 from gateway.runtime.mailbox import Mailbox
 from gateway.runtime.performer import Performer
+from gateway.runtime.salvage import Salvage
 from gateway.runtime.session import Session
 from gateway.runtime.standing import Persona, Standing
 from gateway.runtime.step import Observer, Step, ignore
 from protocol.codes import Code, FrameClass
 from protocol.command import SHORT_TTL_MS
 from protocol.event import EventBody
+from protocol.rental_codes import ResetReason
 from protocol.result import Result
+from protocol.vehicle_event import LedgerReset
 
 SAVE_PERIOD_MS: Final = 60_000
 """Longest time that a rental's clock runs without being stored: a power cut makes at
@@ -146,12 +150,14 @@ class Runtime:
             refuse=self._herald.send_refusal,
             report=self._post,
         )
+        self._salvage = Salvage(store=store, outlet=outlet)
         self._intake = Intake(
             self._standing,
             store=store,
             outlet=outlet,
             herald=self._herald,
             proceed=self._obey,
+            salvage=self._salvage.take_receipt,
         )
         self._saved_ms = 0
         self._patient_until_ms = 0
@@ -187,6 +193,8 @@ class Runtime:
         standing.state = stored.state
         standing.head = stored.head
         standing.receipted = stored.receipted
+        standing.origin = stored.origin
+        self._salvage.start(stored.salvaged)
         standing.journal = Journal(stored.journal, now=self._clock.now())
         standing.session = Session(stored.boot_counter, self._random_bytes)
         self._log.info(
@@ -199,7 +207,14 @@ class Runtime:
         started = AgentStarted(
             stored.boot_counter, standing.persona.firmware, stored.same_boot
         )
-        self._post(started)
+
+        async def begin() -> None:
+            if stored.origin is not None and not standing.head.seq:
+                # FF-LED-09: entry 1, before the ledger says anything else.
+                await self.note(_reset(stored.origin), now=self._clock.now())
+            await self._take(started)
+
+        self._mailbox.post(begin)
 
     async def run(self) -> None:
         """Work until cancelled.
@@ -248,6 +263,7 @@ class Runtime:
             # The present first, then the past.
             self._herald.sample(now=now)
             self._herald.send_kept_samples(now=now)
+            self._salvage.send()
 
         await self._mailbox.ask(work)
         return frames[0]
@@ -422,6 +438,16 @@ class Runtime:
             self._log.error("= a deadline of the state does not pass")
         else:
             self._patient_until_ms = 0
+
+
+def _reset(origin: Origin) -> LedgerReset:
+    previous = origin.previous
+    return LedgerReset(
+        previous_ledger_id=previous.ledger_id,
+        previous_head_seq=previous.seq,
+        previous_head_hash=previous.hash,
+        reason=ResetReason(origin.reason),
+    )
 
 
 def _accepted(decision: Decision, now: Moment) -> AcceptedCommand | None:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from gateway.core.acceptance import Desk
 from gateway.core.ledger import LedgerHead, Signatory
 from gateway.core.state import State
+from gateway.ports import Origin
 from gateway.runtime.journal import Journal
 from gateway.runtime.session import Session
+from protocol.entry import FIRST_SEQ
 from protocol.identity import VehicleId
 from protocol.keys import SigningKey
 from protocol.trust import TrustBundle
@@ -47,6 +49,13 @@ class Standing:
     """Known commands."""
     session: Session
     """The session of now."""
+    origin: Origin | None = None
+    """Set if this ledger began in place of another."""
+
+    @property
+    def was_reset(self) -> bool:
+        """Whether the fleet has yet to hear that the ledger was replaced."""
+        return self.origin is not None and self.receipted < FIRST_SEQ
 
     @property
     def desk(self) -> Desk:

@@ -17,7 +17,7 @@ from typing import Final
 
 import apsw
 
-from gateway.core.ledger import LedgerHead, SealedEntry
+from gateway.core.ledger import LedgerHead, SealedEntry, ledger_of
 from gateway.storage.files import Files
 from gateway.storage.signer import Signer
 from protocol.codes import FrameClass
@@ -158,21 +158,15 @@ def _read(connection: apsw.Connection, signer: Signer | None) -> Salvage:
 def _of_one_ledger(
     head: LedgerHead | None, boot_counter: int, found: dict[int, SealedEntry]
 ) -> Salvage:
-    ids = [ledger_id_of(entry) for entry in found.values()]
+    ids = [ledger_of(entry) for entry in found.values()]
     if not ids:
         return Salvage(head, boot_counter)
     # What most of them say: they are signed, the file's own word is not.
     ledger_id = max(set(ids), key=ids.count)
     kept = [
-        entry for _, entry in sorted(found.items()) if ledger_id_of(entry) == ledger_id
+        entry for _, entry in sorted(found.items()) if ledger_of(entry) == ledger_id
     ]
     return Salvage(head, boot_counter, tuple(kept[:SALVAGE_LIMIT]), ledger_id)
-
-
-def ledger_id_of(entry: SealedEntry) -> bytes:
-    """Return the ledger that an entry names."""
-    link, _ = split_entry(parse_frame(entry.frame).payload)
-    return link.ledger_id
 
 
 def _genuine(seq: object, data: object, signer: Signer) -> SealedEntry | None:

@@ -22,7 +22,7 @@ from protocol.command import (
     build_command,
 )
 from protocol.content import parse_content
-from protocol.entry import GENESIS, entry_hash
+from protocol.entry import GENESIS, entry_hash, split_entry
 from protocol.event import EventBody
 from protocol.frame import Frame, Header, parse_frame
 from protocol.hello import Hello
@@ -218,6 +218,8 @@ class FleetEnd:
     hellos: list[Hello] = field(default_factory=list)
     entries: dict[int, bytes] = field(default_factory=dict)
     """Frames by sequence."""
+    older: dict[bytes, dict[int, bytes]] = field(default_factory=dict)
+    """Frames of ledgers that were replaced, by ledger and sequence."""
     copies: dict[int, int] = field(default_factory=dict)
     """How often each entry came."""
     arrivals: list[int] = field(default_factory=list)
@@ -238,6 +240,7 @@ class FleetEnd:
         verify_frame(frame, fleet_id=FLEET_ID, key=_CAR)
         content = parse_content(frame)
         if isinstance(content.body, Hello):
+            self._begin_ledger(content.body.ledger_id)
             self.hellos.append(content.body)
             self.session_id = frame.header.session_id
         elif frame_class is FrameClass.TELEM:
@@ -249,7 +252,20 @@ class FleetEnd:
         if self.gives_receipts and frame_class is not FrameClass.TELEM:
             self.give_receipt()
 
+    def _begin_ledger(self, ledger_id: bytes) -> None:
+        """Lay what is known of a replaced ledger aside."""
+        if self.hellos and ledger_id != self.ledger_id:
+            self.older[self.ledger_id] = self.entries
+            self.entries = {}
+            self.copies.clear()
+            self.arrivals.clear()
+
     def _keep(self, seq: int, data: bytes) -> None:
+        link, _ = split_entry(parse_frame(data).payload)
+        if link.ledger_id in self.older:
+            kept = self.older[link.ledger_id].setdefault(seq, data)
+            assert kept == data, f"fork: entry {seq} came with two contents"
+            return
         kept = self.entries.setdefault(seq, data)
         assert kept == data, f"fork: entry {seq} came with two contents"
         self.copies[seq] = self.copies.get(seq, 0) + 1

@@ -63,6 +63,8 @@ class Disk:
         self.renamed: list[tuple[str, str]] = []
         """Old and new names that a sync of the directory has not made durable."""
         self.operations = 0
+        self.mounts = 0
+        """How often it was mounted, power cuts notwithstanding."""
         self.cut_at: int | None = None
         """The operation at which the power goes, and stays, off."""
         self.fault: Fault | None = None
@@ -84,6 +86,7 @@ class Disk:
     def after_power_cut(self, rng: random.Random) -> "Disk":
         """Return what a machine finds when the power is back."""
         found = Disk()
+        found.mounts = self.mounts
         for name, file in [*self.deleted.items(), *self.files.items()]:
             if name in self.deleted and rng.random() < 0.5:
                 continue  # the deletion reached the disk
@@ -120,6 +123,8 @@ class DiskVfs(apsw.VFS):
 
     def __init__(self, disk: Disk) -> None:
         self.name = f"disk-{next(_NAMES)}"
+        disk.mounts += 1
+        self.mount = disk.mounts
         self.files = DiskFiles(disk)
         self._disk = disk
         super().__init__(self.name, "")

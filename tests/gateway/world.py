@@ -85,7 +85,7 @@ def production_store(vfs: DiskVfs) -> Store:
         LEDGER,
         worker=InlineWorker(),
         # Another id for each ledger that begins on one disk.
-        random_bytes=SeededBytes(len(vfs.files.names(LEDGER.parent))),
+        random_bytes=SeededBytes(vfs.mount),
         # Small, so that copying the log into the file happens in every test too.
         checkpoint_pages=12,
         signer=SIGNER,
