@@ -20,7 +20,7 @@ class KnownFloor:
 
     def __init__(self, clock: Clock, *known_ms: int) -> None:
         self._clock = clock
-        self._start_ms = max(RELEASED_MS, *known_ms)
+        self._start_ms = max((RELEASED_MS, *known_ms))
         self._start_boot_ms = clock.now().boot_ms
 
     def trusted_floor_ms(self) -> int:
