@@ -14,8 +14,9 @@ from typing import Any, Final
 import click
 import construct as cs
 
-from protocol.codes import EventType, FrameClass, FrameType, Opcode, Suite
+from protocol.codes import EventType, FrameClass, FrameType, Opcode, Suite, SyncType
 from protocol.command import COMMANDS
+from protocol.content import PAYLOADS
 from protocol.entry import LINK, LINK_SIZE, entry_hash, event_id
 from protocol.event import EVENTS
 from protocol.frame import HEADER
@@ -23,10 +24,9 @@ from protocol.identity import VehicleId, card_digest
 from protocol.keys import SIGNATURE_SIZE
 from protocol.layout import Layout
 from protocol.place import EVENT_PLACE, commitment_of
-from protocol.receipt import RECEIPT
-from protocol.result import RESULT
 from protocol.rotation import rotation_message
 from protocol.signing import request_hash
+from protocol.sync import SYNCS
 from protocol.trust import BUNDLE, TRUST_CONTEXT
 from tools.published_keys import CAR_A_KEY, CARD, RENTAL
 from tools.vectors import DIRECTORY
@@ -46,6 +46,11 @@ _FRAMES: Final = (
     ("receipt_plain", "A receipt", "The fleet confirms what it committed."),
     ("place_parked", "A place", "Where the car was parked; goes before its entry."),
     ("event_key_rotated", "A rotation", "The last entry under the old key."),
+    ("hello_first", "A hello", "What a car says first."),
+    ("sync_challenge", "A challenge", "The fleet asks for a hello with this nonce."),
+    ("death_lost", "A death", "The will that a car leaves with the broker."),
+    ("p256_cmd_unlock", "A command of suite 2", "ECDSA on P-256 with SHA-256."),
+    ("trust_by_roots", "A trust frame", "A newer bundle on its way to a car."),
 )
 """Vector, heading and one sentence of each frame that is shown."""
 
@@ -161,14 +166,12 @@ def _payload(vector: dict[str, Any], payload: bytes) -> list[tuple[str, bytes]]:
     match frame_class:
         case FrameClass.CMD:
             body = COMMANDS[Opcode(header["type"])].layout
+        case FrameClass.SYNC:
+            body = SYNCS[SyncType(header["type"])]
         case FrameClass.EVENT:
             body = EVENTS[EventType(header["type"])]
-        case FrameClass.RESULT:
-            body = RESULT
         case _:
-            body = RECEIPT
-    if header["type"] == FrameType.PLACE:
-        body = EVENT_PLACE
+            body = PAYLOADS[frame_class, header["type"]]
     if vector["fields"]["link"] is None:
         return _fields(body, payload)
     size = LINK_SIZE
