@@ -65,7 +65,7 @@ class Enrolment(Protocol):
     """The enrolment service; its calls block for as long as a network may take."""
 
     def abort(self) -> None:
-        """Break a call that is under way in another thread."""
+        """Break a call that is under way in another thread, and refuse further ones."""
 
     def reenroll(self, tls: TlsIdentity, request: bytes) -> Issued:
         """Ask with the certificate that we have.

@@ -74,14 +74,16 @@ class HttpsEnrolment:
         self._host = host
         self._port = port
         self._time = time
-        self._connection: http.client.HTTPSConnection | None = None
+        self._handle: socket.socket | None = None
+        self._is_aborted = False
 
     def abort(self) -> None:
-        """Break a call that is under way in another thread."""
-        connection = self._connection
-        if connection is not None and connection.sock is not None:
+        """Break a call that is under way in another thread, and refuse further ones."""
+        self._is_aborted = True
+        handle = self._handle
+        if handle is not None:
             with contextlib.suppress(OSError):
-                connection.sock.shutdown(socket.SHUT_RDWR)
+                handle.shutdown(socket.SHUT_RDWR)
 
     def reenroll(self, tls: TlsIdentity, request: bytes) -> Issued:
         """Ask over mutual TLS."""
@@ -134,12 +136,10 @@ class HttpsEnrolment:
         context = floored_client_context(
             tls, floor=self._floor, with_certificate=with_certificate
         )
-        connection = http.client.HTTPSConnection(
-            self._host, self._port, timeout=TIMEOUT_S, context=context
-        )
-        self._connection = connection
+        connection = http.client.HTTPConnection(self._host, self._port)
         where = f"{self._host}:{self._port}"
         try:
+            connection.sock = self._connect(context)
             connection.request(
                 "POST",
                 path,
@@ -166,13 +166,23 @@ class HttpsEnrolment:
                 code="unreachable",
             ) from error
         finally:
-            self._connection = None
             connection.close()
+            if self._handle is not None:
+                self._handle.close()
+                self._handle = None
         if len(data) > BODY_LIMIT:
             raise _bad(f"it has more than {BODY_LIMIT} bytes")
         if response.status != http.HTTPStatus.OK:
             raise _refusal(response.status, response.getheader("Retry-After"), data)
         return _decode(data, kind)
+
+    def _connect(self, context: ssl.SSLContext) -> ssl.SSLSocket:
+        if self._is_aborted:
+            raise EnrolmentError("the gateway is ending", code="aborted")
+        plain = socket.create_connection((self._host, self._port), TIMEOUT_S)
+        # TLS takes the socket over; this second handle lets `abort` end its handshake.
+        self._handle = plain.dup()
+        return context.wrap_socket(plain, server_hostname=self._host)
 
     def _floor(self) -> datetime:
         return datetime.fromtimestamp(self._time.trusted_floor_ms() / 1000, UTC)
