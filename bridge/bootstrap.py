@@ -36,6 +36,7 @@ from bridge.api.application import make_application
 from bridge.commands import Sendings
 from bridge.dispatch import Dispatcher
 from bridge.errors import RegistryError, SettingsError, StoreError
+from bridge.expiry import ExpiryWatch, describe, watch_expiry
 from bridge.intake import Intake
 from bridge.ports import Connect, Link, Observer, RandomBytes, WallClock
 from bridge.registry import RegistryDirectory
@@ -65,6 +66,9 @@ BRIDGE_NAME: Final = re.compile(r"ff-(bridge|engineer)-[0-9]{1,4}")
 
 HOUSEKEEPING_S: Final = 1.0
 """How often sendings are written, the registry is looked at, and gaps are told."""
+
+EXPIRY_LOOK_S: Final = 600.0
+"""How often dates are looked at; a renewed file is noticed as soon."""
 
 DRAIN_S: Final = 5
 """How long requests under way may take when the bridge stops; a long poll is cut."""
@@ -102,6 +106,8 @@ class Bridge:
         store: Store,
         intake: Intake,
         relays: tuple[Relay, ...],
+        registry: RegistryDirectory,
+        expiry: ExpiryWatch,
     ) -> None:
         self.api_url = api_url
         """Where the API answers, without a slash at the end."""
@@ -112,6 +118,8 @@ class Bridge:
         self._wire = wire
         self._intake = intake
         self._relays = relays
+        self._registry = registry
+        self._expiry = expiry
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -131,6 +139,17 @@ class Bridge:
         if not self._wire.is_connected:
             wrong["broker"] = self._intake.last_error or "not connected yet"
         return wrong
+
+    def warnings(self) -> dict[str, str]:
+        """Return what works today and needs somebody soon, by its name."""
+        found = {one.name: describe(one) for one in self._expiry.soon()}
+        if self._registry.alarm:
+            found["registry"] = self._registry.alarm
+        return found
+
+    def days_left(self) -> dict[str, int]:
+        """Return in how many days what ends, the first first."""
+        return {ending.name: ending.days for ending in self._expiry.current}
 
     def failing_sinks(self) -> dict[str, str]:
         """Return why a sink's consumer takes nothing at present, by its name."""
@@ -238,6 +257,8 @@ async def open_bridge(
         on_commands=dispatcher.changed,
         on_events=lambda: _wake(relays),
     )
+    expiry = watch_expiry(settings, bundle, now=world.now)
+    await asyncio.to_thread(expiry.look)
     async with contextlib.AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings))
         await asyncio.to_thread(store.open)
@@ -250,6 +271,8 @@ async def open_bridge(
             store=store,
             intake=intake,
             relays=relays,
+            registry=registry,
+            expiry=expiry,
         )
         for relay in relays:
             await relay.open()
@@ -260,6 +283,7 @@ async def open_bridge(
             ("intake", intake.run()),
             ("commands", dispatcher.run()),
             ("housekeeping", _keep_house(registry, intake, store, relays, world)),
+            ("expiry", _keep_watch(expiry)),
             *((f"sink {relay.name}", relay.run()) for relay in relays),
         ):
             bridge._start(work, name)  # noqa: SLF001 - its own composition
@@ -312,6 +336,12 @@ async def _keep_house(
                 _wake(relays)
         except (RegistryError, StoreError) as error:
             LOG.warning("= %s", error)
+
+
+async def _keep_watch(expiry: ExpiryWatch) -> None:
+    while True:
+        await asyncio.sleep(EXPIRY_LOOK_S)
+        await asyncio.to_thread(expiry.look)
 
 
 class _Server(uvicorn.Server):

@@ -67,6 +67,12 @@ class Readiness(Protocol):
     async def conditions(self) -> dict[str, str]:
         """Return what is not as it should be, by name; empty when ready."""
 
+    def warnings(self) -> dict[str, str]:
+        """Return what works today and needs somebody soon, by name."""
+
+    def days_left(self) -> dict[str, int]:
+        """Return in how many days what ends, the first first."""
+
 
 def make_application(
     *,
@@ -118,7 +124,15 @@ def _add_status(app: FastAPI, readiness: Readiness) -> None:
         """Say whether everything that the bridge depends on is there."""
         wrong = await readiness.conditions()
         status = HTTPStatus.SERVICE_UNAVAILABLE if wrong else HTTPStatus.OK
-        return JSONResponse({"ready": not wrong, "waiting_for": wrong}, int(status))
+        return JSONResponse(
+            {
+                "ready": not wrong,
+                "waiting_for": wrong,
+                "warnings": readiness.warnings(),
+                "days_left": readiness.days_left(),
+            },
+            int(status),
+        )
 
 
 def _add_vehicles(

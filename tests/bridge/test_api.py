@@ -202,7 +202,10 @@ async def test_without_a_key_nothing_is_told(running: Running) -> None:
 
 
 async def test_readiness_looks_at_store_and_broker(running: Running) -> None:
-    assert await running.get("/ready") == (200, {"ready": True, "waiting_for": {}})
+    status, answer = await running.get("/ready")
+    assert status == 200
+    assert answer["ready"]
+    assert answer["waiting_for"] == {}
 
     running.broker.is_down = True
     running.broker.cut()
