@@ -1,5 +1,6 @@
-"""Evidence: one file that proves to a stranger what a vehicle said and what the fleet
-confirmed, without a network, also years later (K13, protocol-design.md 3).
+"""Evidence: one file that proves what a vehicle said and what its fleet confirmed.
+
+A stranger can check it without a network, also years later (K13, protocol-design.md 3).
 
 The attackers considered: a vehicle's owner who denies or edits an entry; a fleet that
 denies having received it, or edits it; anybody in between who exchanges a part. So the
@@ -18,6 +19,7 @@ certificate that has expired since still proves what it proved then (clause FF-E
 
 import base64
 import hashlib
+import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Final
@@ -25,6 +27,7 @@ from typing import Annotated, Final
 import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.utils import CryptographyDeprecationWarning
 
 from protocol.codes import Code, EventType, FrameClass, FrameType, Role
 from protocol.content import Body, parse_content
@@ -290,9 +293,7 @@ def _fleet_key(
     )
 
 
-def _prove_receipt(
-    frame: Frame, exhibit: Exhibit, anchors: EvidenceAnchors
-) -> Receipt:
+def _prove_receipt(frame: Frame, exhibit: Exhibit, anchors: EvidenceAnchors) -> Receipt:
     _require(frame, exhibit, FrameClass.RECEIPT)
     key = _fleet_key(frame, exhibit, anchors, of_receipt=True)
     verify_frame(frame, fleet_id=anchors.fleet_id, key=key)
@@ -492,13 +493,10 @@ def _prove_places(
     return tuple(places)
 
 
-def _is_committed(
-    entry: ProvedEntry, told: EventPlace, vehicle_id: VehicleId
-) -> bool:
+def _is_committed(entry: ProvedEntry, told: EventPlace, vehicle_id: VehicleId) -> bool:
     commitment = getattr(entry.body, "place_commitment", None)
-    return (
-        told.ledger_id == entry.link.ledger_id
-        and commitment == commitment_of(vehicle_id, told)
+    return told.ledger_id == entry.link.ledger_id and commitment == commitment_of(
+        vehicle_id, told
     )
 
 
@@ -529,8 +527,12 @@ def _body_of(frame: Frame) -> Body | None:
 
 def _load(der: bytes, name: str) -> x509.Certificate:
     try:
-        return x509.load_der_x509_certificate(der)
-    except (ValueError, x509.InvalidVersion) as error:
+        with warnings.catch_warnings():
+            # What the library only frowns on, such as a serial below 1, RFC 5280
+            # forbids; no authority of ours makes it.
+            warnings.simplefilter("error", CryptographyDeprecationWarning)
+            return x509.load_der_x509_certificate(der)
+    except (ValueError, x509.InvalidVersion, CryptographyDeprecationWarning) as error:
         raise DecodeError(Code.BAD_PARAM, f"{name} certificate: {error}") from None
 
 
