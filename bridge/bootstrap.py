@@ -28,15 +28,16 @@ from pathlib import Path
 from typing import Final
 
 import uvicorn
-from cryptography import x509
 from starlette.types import ASGIApp
 
 from bridge.api.access import load_keys
 from bridge.api.application import make_application
 from bridge.commands import Sendings
+from bridge.configurator import Configurator
 from bridge.dispatch import Dispatcher
-from bridge.errors import RegistryError, SettingsError, StoreError
+from bridge.errors import SettingsError, StoreError
 from bridge.expiry import ExpiryWatch, describe, watch_expiry
+from bridge.fleet_files import Material, open_material, read_fleet, read_secret
 from bridge.intake import Intake
 from bridge.ports import Connect, Link, Observer, RandomBytes, WallClock
 from bridge.registry import RegistryDirectory
@@ -45,19 +46,14 @@ from bridge.settings import Settings, check_settings
 from bridge.signer import (
     InProcessReceiptSigner,
     InProcessSigner,
-    find_grant,
-    read_bundle,
 )
 from bridge.sinks.json_lines import JsonLinesSink
 from bridge.sinks.ports import Sink
 from bridge.sinks.webhook import WebhookSink
+from bridge.steward import Steward
 from bridge.store import Store
 from bridge.wire import LOG, Wire
-from protocol.errors import DecodeError
-from protocol.fleet import FILE_LIMIT, Fleet, FleetPart, parse_fleet
-from protocol.keyfile import KEY_FILE_LIMIT, parse_signing_key
-from protocol.keys import SigningKey
-from protocol.trust import BUNDLE_LIMIT
+from protocol.fleet import Fleet
 from transport.link import LinkSettings, MqttLink, VersionMemory
 from transport.tls import TlsIdentity, client_context, common_name
 
@@ -205,17 +201,10 @@ async def open_bridge(
     """
     world = environment or Environment()
     check_settings(settings)
-    fleet = _read_fleet(settings)
-    registry = await asyncio.to_thread(_open_registry, settings, fleet, world)
+    fleet = read_fleet(settings)
     connect = world.connect or _make_connect(settings, world)
-    command_key, receipt_key = _read_keys(settings)
-    bundle = read_bundle(
-        _read(
-            settings.part(FleetPart.TRUST_BUNDLE, settings.fleet.trust_bundle),
-            BUNDLE_LIMIT * 2,
-        ),
-        fleet_id=fleet.fleet_id,
-    )
+    material = await asyncio.to_thread(open_material, settings, fleet, now=world.now)
+    registry = material.registry
     keys = load_keys(Path(settings.api.keys_file)) if settings.api.keys_file else ()
     store = Store(Path(settings.store.path), fleet_id=fleet.fleet_id)
     wire = Wire(observer)
@@ -224,20 +213,30 @@ async def open_bridge(
         Relay(sink, store, now=world.now, random=world.random)
         for sink in _make_sinks(settings, world)
     )
+    signer = InProcessSigner(
+        lambda: material.command_keys.keys,
+        lambda: material.trust.current,
+        fleet_id=fleet.fleet_id,
+        sequences=store,
+        random_bytes=world.random_bytes,
+    )
     dispatcher = Dispatcher(
         store=store,
         registry=registry,
-        signer=InProcessSigner(
-            command_key,
-            find_grant(command_key, bundle, name="command"),
-            fleet_id=fleet.fleet_id,
-            sequences=store,
-        ),
+        signer=signer,
         wire=wire,
         sendings=sendings,
         fleet_id=fleet.fleet_id,
         now=world.now,
         random_bytes=world.random_bytes,
+    )
+    steward = Steward(
+        store=store,
+        trust=lambda: material.trust.current,
+        signer=signer,
+        configurator=Configurator(store=store, signer=signer, wire=wire, now=world.now),
+        wire=wire,
+        now=world.now,
     )
     intake = Intake(
         connect=connect,
@@ -245,8 +244,8 @@ async def open_bridge(
         store=store,
         registry=registry,
         receipt_signer=InProcessReceiptSigner(
-            receipt_key,
-            find_grant(receipt_key, bundle, name="receipt"),
+            lambda: material.receipt_keys.keys,
+            lambda: material.trust.current,
             fleet_id=fleet.fleet_id,
             random_bytes=world.random_bytes,
         ),
@@ -256,8 +255,12 @@ async def open_bridge(
         sendings=sendings,
         on_commands=dispatcher.changed,
         on_events=lambda: _wake(relays),
+        on_greeted=steward.greeted,
+        on_receipt=steward.receipted,
     )
-    expiry = watch_expiry(settings, bundle, now=world.now)
+    expiry = watch_expiry(
+        settings, lambda: material.trust.current.newest, now=world.now
+    )
     await asyncio.to_thread(expiry.look)
     async with contextlib.AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings))
@@ -282,8 +285,12 @@ async def open_bridge(
         for name, work in (
             ("intake", intake.run()),
             ("commands", dispatcher.run()),
-            ("housekeeping", _keep_house(registry, intake, store, relays, world)),
             ("expiry", _keep_watch(expiry)),
+            ("steward", steward.run()),
+            (
+                "housekeeping",
+                _keep_house(material, intake, store, relays, world),
+            ),
             *((f"sink {relay.name}", relay.run()) for relay in relays),
         ):
             bridge._start(work, name)  # noqa: SLF001 - its own composition
@@ -292,6 +299,8 @@ async def open_bridge(
             registry=registry,
             dispatcher=dispatcher,
             judge=intake,
+            upkeep=steward,
+            trust=lambda: material.trust.current,
             readiness=bridge,
             now=world.now,
             random_bytes=world.random_bytes,
@@ -319,7 +328,7 @@ async def _flush(intake: Intake) -> None:
 
 
 async def _keep_house(
-    registry: RegistryDirectory,
+    material: Material,
     intake: Intake,
     store: Store,
     relays: tuple[Relay, ...],
@@ -328,13 +337,16 @@ async def _keep_house(
     while True:
         await asyncio.sleep(HOUSEKEEPING_S)
         try:
-            if await asyncio.to_thread(registry.refresh):
-                LOG.info("= registry: %d vehicles", len(registry.current))
+            has_vehicles, has_trust = await asyncio.to_thread(material.refresh)
+            if has_vehicles:
+                LOG.info("= registry: %d vehicles", len(material.registry.current))
+            if has_trust:
+                LOG.info("= trust bundle %d", material.trust.current.newest.version)
             await intake.flush()
             has_gaps = await store.tell_gaps(now=world.now())
             if await store.tell_silence(now=world.now()) or has_gaps:
                 _wake(relays)
-        except (RegistryError, StoreError) as error:
+        except (SettingsError, StoreError) as error:
             LOG.warning("= %s", error)
 
 
@@ -453,7 +465,7 @@ def _make_sinks(settings: Settings, world: Environment) -> list[Sink]:
         JsonLinesSink(sink.name, Path(sink.path)) for sink in settings.sinks.json_lines
     ]
     for sink in settings.sinks.webhook:
-        data = _read_secret(Path(sink.secret_file), 1_024)
+        data = read_secret(Path(sink.secret_file), 1_024)
         secret = data.decode("ascii", "replace").strip()
         sinks.append(
             WebhookSink(
@@ -461,75 +473,3 @@ def _make_sinks(settings: Settings, world: Environment) -> list[Sink]:
             )
         )
     return sinks
-
-
-def _read_fleet(settings: Settings) -> Fleet:
-    path = settings.part(FleetPart.IDENTITY)
-    try:
-        return parse_fleet(_read(path, FILE_LIMIT))
-    except DecodeError as error:
-        raise SettingsError(
-            f"{path}: {error.detail}",
-            advice="name a directory that `freefloat certs init` made",
-        ) from error
-
-
-def _open_registry(
-    settings: Settings, fleet: Fleet, world: Environment
-) -> RegistryDirectory:
-    path = settings.part(FleetPart.ISSUING_CERTIFICATE)
-    try:
-        issuer = x509.load_pem_x509_certificate(_read(path, 65_536))
-    except ValueError as error:
-        raise SettingsError(
-            f"{path} is no certificate in PEM",
-            advice="name a directory that `freefloat certs init` made",
-        ) from error
-    registry = RegistryDirectory(
-        settings.part(FleetPart.REGISTRY, settings.fleet.registry),
-        fleet_id=fleet.fleet_id,
-        issuer=issuer,
-        wall_ns=lambda: world.now() * 1_000_000,
-        refused=lambda error: LOG.error("= %s", error),
-    )
-    registry.refresh()
-    return registry
-
-
-def _read_keys(settings: Settings) -> tuple[SigningKey, SigningKey]:
-    keys = []
-    for part, given in (
-        (FleetPart.COMMAND_KEY, settings.fleet.command_key),
-        (FleetPart.RECEIPT_KEY, settings.fleet.receipt_key),
-    ):
-        path = settings.part(part, given)
-        data = _read_secret(path, KEY_FILE_LIMIT + 1)
-        try:
-            keys.append(parse_signing_key(data, name=str(path)))
-        except DecodeError as error:
-            raise SettingsError(
-                error.detail, advice="name a key that `freefloat certs init` made"
-            ) from error
-    return keys[0], keys[1]
-
-
-def _read_secret(path: Path, limit: int) -> bytes:
-    data = _read(path, limit)
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & _OPEN_TO_OTHERS:
-        raise SettingsError(
-            f"{path} has mode {mode:04o}, so other users can read it",
-            advice=f"run `chmod 600 {path}`, and replace it if others had access",
-        )
-    return data
-
-
-def _read(path: Path, limit: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(limit)
-    except OSError as error:
-        raise SettingsError(
-            f"{path} cannot be read: {error.strerror}",
-            advice="check path and owner (docs/operations.md, section 4)",
-        ) from error

@@ -102,6 +102,15 @@ ONLINE_TYPE: Final = "freefloat.vehicle.online"
 OFFLINE_TYPE: Final = "freefloat.vehicle.offline"
 """A car's link broke, it stopped, or nothing was heard of it for three minutes."""
 
+ALERT_TYPE: Final = "freefloat.vehicle.alert"
+"""Something about a car that somebody should look at began or ended."""
+
+TO_CLOSE_TYPE: Final = "freefloat.rental.to_close"
+"""A rental was open in a ledger that is lost: nobody but a person can end it."""
+
+FOREIGN_TYPE: Final = "freefloat.command.foreign_result"
+"""A signed result for other bytes than were signed under that id."""
+
 GAP_TYPE: Final = "freefloat.ledger.gap"
 """Entries have been missing for too long."""
 
@@ -208,11 +217,6 @@ def presence(
     """
     known, state = vehicle.presence, vehicle.presence.state(now=now)
     kind = ONLINE_TYPE if state is LinkState.ONLINE else OFFLINE_TYPE
-    change = vehicle.session_id + vehicle.hello_seq.to_bytes(9, "big", signed=True)
-    change += now.to_bytes(8, "big")
-    digest = hashlib.sha256(
-        b"ff-presence-v1\0" + kind.encode() + b"\0" + vehicle_id.raw + change
-    )
     data: dict[str, Json] = {
         "vehicle_id": str(vehicle_id),
         "link": state.value,
@@ -220,6 +224,73 @@ def presence(
         "last_seen": rfc3339(known.heard_ms or None),
         "session_id": vehicle.session_id.hex(),
     }
+    return _change(vehicle_id, vehicle, kind, data, fleet_id=fleet_id, now=now)
+
+
+def alert(
+    vehicle_id: VehicleId,
+    vehicle: VehicleState,
+    name: str,
+    detail: str,
+    *,
+    fleet_id: bytes,
+    now: int,
+) -> OutboxEvent:
+    """Return the event that tells that an alert of a car began or ended."""
+    data: dict[str, Json] = {
+        "vehicle_id": str(vehicle_id),
+        "alert": name,
+        "is_raised": bool(detail),
+        "detail": detail or None,
+        "session_id": vehicle.session_id.hex(),
+    }
+    return _change(vehicle_id, vehicle, ALERT_TYPE, data, fleet_id=fleet_id, now=now)
+
+
+def to_close(
+    vehicle_id: VehicleId,
+    rental_id: bytes,
+    ledger_id: bytes,
+    *,
+    fleet_id: bytes,
+    now: int,
+) -> OutboxEvent:
+    """Return the event that tells that a rental must be closed by hand; once each."""
+    digest = hashlib.sha256(b"ff-to-close-v1\0" + vehicle_id.raw + rental_id)
+    data: dict[str, Json] = {
+        "vehicle_id": str(vehicle_id),
+        "rental_id": rental_id.hex(),
+        "lost_ledger_id": ledger_id.hex(),
+    }
+    return _event(
+        _as_uuid8(digest.digest()),
+        vehicle_id,
+        TO_CLOSE_TYPE,
+        data,
+        fleet_id=fleet_id,
+        time_ms=now,
+        sequence=0,
+        ledger_id=ledger_id,
+    )
+
+
+def _change(
+    vehicle_id: VehicleId,
+    vehicle: VehicleState,
+    kind: str,
+    data: Mapping[str, Json],
+    *,
+    fleet_id: bytes,
+    now: int,
+) -> OutboxEvent:
+    """Return an event about the car itself, which no ledger orders.
+
+    Its id holds the time: a car may come and go again.
+    """
+    what = msgspec.json.encode(data) + vehicle.ledger_id
+    digest = hashlib.sha256(
+        b"ff-change-v1\0" + kind.encode() + b"\0" + what + now.to_bytes(8, "big")
+    )
     return _event(
         _as_uuid8(digest.digest()),
         vehicle_id,

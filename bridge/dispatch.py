@@ -235,13 +235,10 @@ class Dispatcher:
         try:
             signed = await self._signer.sign(
                 SigningOrder(
-                    vehicle_id=vehicle_id,
-                    session_id=vehicle.session_id,
+                    to=vehicle.addressee(vehicle_id, car_now_ms, now=now),
                     opcode=opcode,
                     payload=payload,
                     msg_id=command_id,
-                    car_now_ms=car_now_ms,
-                    wall_ms=now,
                 )
             )
         except SigningError as error:
@@ -267,6 +264,12 @@ class Dispatcher:
             raise OrderRefusedError(
                 Refusal.OFFLINE,
                 "the vehicle is offline; nothing was sent, and nothing happens later",
+            )
+        if vehicle.doubt is not None:
+            raise OrderRefusedError(
+                Refusal.IN_DOUBT,
+                f"nothing is signed for the vehicle: {vehicle.doubt.reason}; it was "
+                "asked to prove that it speaks now, try again",
             )
         if not vehicle.understands(opcode, COMMAND_SCHEMA):
             raise OrderRefusedError(

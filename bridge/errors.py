@@ -4,7 +4,8 @@
 
     BridgeError
     ├── SettingsError        the operator's: a setting or a file of the bridge
-    │   └── RegistryError    a vehicle's record cannot be believed
+    │   ├── RegistryError    a vehicle's record cannot be believed
+    │   └── TrustError       a trust bundle does not follow the one before
     ├── StoreError           the medium's: the database did not commit
     ├── SigningError         the caller's: this signer may not sign that
     ├── NotConnectedError    the medium's: there is no broker now
@@ -41,6 +42,10 @@ class RegistryError(SettingsError):
     """A vehicle's record is refused; frames of that vehicle will be too."""
 
 
+class TrustError(SettingsError):
+    """A trust bundle is refused or cannot be read; the newest known one counts on."""
+
+
 class StoreError(BridgeError):
     """The database did not commit; everything of that transaction is undone."""
 
@@ -75,6 +80,7 @@ class Refusal(StrEnum):
 
     UNKNOWN_VEHICLE = "unknown-vehicle"
     OFFLINE = "vehicle-offline"
+    IN_DOUBT = "vehicle-in-doubt"
     UNSUPPORTED = "unsupported-capability"
     NO_CLOCK = "no-clock-estimate"
     NOT_PROVED = "not-proved-undone"

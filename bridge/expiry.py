@@ -83,7 +83,7 @@ class ExpiryWatch:
 
 
 def watch_expiry(
-    settings: Settings, bundle: TrustBundle, *, now: WallClock
+    settings: Settings, bundle: Callable[[], TrustBundle], *, now: WallClock
 ) -> ExpiryWatch:
     """Return the watch over everything that this bridge's settings name."""
     office = "at the office (docs/operations.md, section 10)"
@@ -93,12 +93,12 @@ def watch_expiry(
             "issuing CA": settings.part(FleetPart.ISSUING_CERTIFICATE),
             "trust anchors": settings.trust_anchors,
         },
-        {"trust bundle": lambda: bundle.expires_ms},
+        {"trust bundle": lambda: bundle().expires_ms},
         {
             "bridge certificate": "put the next one in its place; no restart is needed",
             "issuing CA": f"make the next one {office}",
             "trust anchors": f"roll the root over {office}",
-            "trust bundle": f"sign the next one {office} and start the bridge again",
+            "trust bundle": f"sign the next one {office} and put it beside this one",
         },
         now=now,
     )

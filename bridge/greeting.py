@@ -1,7 +1,12 @@
-"""What a HELLO does to the store: session, settled commands, lost ledgers."""
+"""What a HELLO does to the store: session, doubt, settled commands, lost ledgers."""
+
+from typing import Final
+
+import msgspec
 
 from bridge import cloud_event, commands
-from bridge.ingest import VerifiedHello
+from bridge.doubt import Doubt
+from bridge.ingest import NUMBER_LIMIT, VerifiedHello
 from bridge.ledger import Ledger, contradicts
 from bridge.twin import rental_of, values_of_snapshot
 from bridge.vehicle import HelloJudgement, VehicleState
@@ -12,8 +17,27 @@ from bridge.workspace import (
     Workspace,
     change,
     raise_alarm,
+    set_alert,
 )
+from protocol.codes import HelloFlags
 from protocol.entry import entry_hash
+from protocol.identity import VehicleId
+
+IN_DOUBT: Final = "in_doubt"
+LEDGER_RESTORED: Final = "ledger_restored"
+
+ALERT_OF_FLAG: Final = {
+    HelloFlags.BUNDLE_EXPIRED: (
+        "bundle_expired",
+        "the car's trust bundle has expired: somebody may be keeping news from it",
+    ),
+    HelloFlags.SERVICE_MODE: ("service_mode", "the car is in service mode"),
+    HelloFlags.LEDGER_WAS_RESET: (
+        "ledger_was_reset",
+        "the car began its ledger anew since it was last told that this is known",
+    ),
+}
+"""The alert of each flag, and its sentence."""
 
 
 def absorb_hello(space: Workspace, record: VerifiedHello, now: int) -> str:
@@ -22,24 +46,56 @@ def absorb_hello(space: Workspace, record: VerifiedHello, now: int) -> str:
     vehicle_id = header.vehicle_id
     before = space.vehicles.get(vehicle_id, VehicleState())
     digest = entry_hash(record.frame.data)
-    judgement = before.judge(header, hello.ledger_id, digest)
+    judgement = before.judge(header, hello, digest)
+    if judgement is HelloJudgement.SAME:
+        return judgement.value
+    space.greeted.add(vehicle_id)
     if judgement is HelloJudgement.REGRESSED:
         reason = "HELLO whose session went back"
         letter = DeadLetter.of(LetterKind.REGRESSED, record.frame, reason)
         space.dead.append(letter)
+        _doubt(space, record, reason, now)
         return judgement.value
-    if judgement is HelloJudgement.SAME:
+    if judgement is HelloJudgement.BARRED:
+        _bar(space, record, now)
         return judgement.value
     after = before.greeted(header, hello, digest, now=now).heard(header, now=now)
     values = values_of_snapshot(hello.snapshot)
     space.vehicles[vehicle_id] = after.observed(header, values, now=now)
+    _settle_commands(space, record, now)
+    _set_alerts(space, record, now)
+    key = (vehicle_id, hello.ledger_id)
+    if before.ledger_id and before.ledger_id != hello.ledger_id:
+        _alarm_replaced(space, before, key, now)
+    # The receipt tells the car at once how far it need not send again.
+    space.receipts.setdefault(key, [])
+    is_proved = judgement is HelloJudgement.PROVED
+    wrong = _compare_head(space, record, key, now)
+    if is_proved:
+        _trust_again(space, vehicle_id, now)
+    if wrong:
+        # A disk image was put back. Once the car has proved that it speaks now, it is
+        # commanded again: whoever rents it is not locked out, and its new session kills
+        # every older command. What it writes beside stored entries is kept as forks;
+        # receipts show the car that its ledger is behind, so that it begins another.
+        space.replaced[vehicle_id] = (hello.ledger_id, hello.head_seq)
+        set_alert(space, vehicle_id, LEDGER_RESTORED, wrong, now=now)
+        if not is_proved:
+            _doubt(space, record, wrong, now)
+        return wrong
+    set_alert(space, vehicle_id, LEDGER_RESTORED, "", now=now)
+    return judgement.value if is_proved else ""
+
+
+def _settle_commands(space: Workspace, record: VerifiedHello, now: int) -> None:
+    header, hello = record.frame.header, record.hello
     listed = [
         space.commands[outcome.msg_id].expires_ms
         for outcome in hello.outcomes
         if outcome.msg_id in space.commands
     ]
     for command in list(space.commands.values()):
-        if command.vehicle_id == vehicle_id:
+        if command.vehicle_id == header.vehicle_id:
             settled = commands.greeted(
                 command,
                 hello,
@@ -49,12 +105,45 @@ def absorb_hello(space: Workspace, record: VerifiedHello, now: int) -> str:
             )
             if settled is not command:
                 change(space, settled)
-    key = (vehicle_id, hello.ledger_id)
-    if before.ledger_id and before.ledger_id != hello.ledger_id:
-        _alarm_replaced(space, before, key, now)
-    # The receipt tells the car at once how far it need not send again.
-    space.receipts.setdefault(key, [])
-    return _compare_head(space, record, key, now)
+
+
+def _set_alerts(space: Workspace, record: VerifiedHello, now: int) -> None:
+    for flag, (name, detail) in ALERT_OF_FLAG.items():
+        said = detail if flag in record.hello.flags else ""
+        set_alert(space, record.frame.header.vehicle_id, name, said, now=now)
+
+
+def _doubt(space: Workspace, record: VerifiedHello, reason: str, now: int) -> None:
+    """Sign nothing for this car until it answers (FF-SYN-10)."""
+    header = record.frame.header
+    vehicle_id = header.vehicle_id
+    before = space.vehicles.get(vehicle_id, VehicleState())
+    # The same nonce as long as it is not answered: the answer may be on its way.
+    nonce = space.fresh_nonce() if before.doubt is None else before.doubt.nonce
+    doubt = Doubt.of(header, reason, nonce=nonce, now=now)
+    space.vehicles[vehicle_id] = msgspec.structs.replace(before, doubt=doubt)
+    set_alert(space, vehicle_id, IN_DOUBT, reason, now=now)
+
+
+def _bar(space: Workspace, record: VerifiedHello, now: int) -> None:
+    header, ledger_id = record.frame.header, record.hello.ledger_id
+    vehicle_id = header.vehicle_id
+    detail = (
+        f"the car came back with ledger {ledger_id.hex()}, which had been replaced; "
+        "nothing is signed for it until its storage is reset"
+    )
+    before = space.vehicles.get(vehicle_id, VehicleState())
+    if before.doubt is not None:
+        barred = msgspec.structs.replace(before.doubt, is_barred=True, reason=detail)
+        space.vehicles[vehicle_id] = msgspec.structs.replace(before, doubt=barred)
+    key = (vehicle_id, ledger_id, record.hello.head_seq)
+    raise_alarm(space, cloud_event.FORKED_TYPE, key, detail, now=now)
+
+
+def _trust_again(space: Workspace, vehicle_id: VehicleId, now: int) -> None:
+    vehicle = space.vehicles[vehicle_id]
+    space.vehicles[vehicle_id] = msgspec.structs.replace(vehicle, doubt=None)
+    set_alert(space, vehicle_id, IN_DOUBT, "", now=now)
 
 
 def _alarm_replaced(
@@ -69,6 +158,7 @@ def _alarm_replaced(
     if rental is not None:
         detail += f"; rental {rental} was open: close it by hand"
     raise_alarm(space, cloud_event.REPLACED_TYPE, (*key, 0), detail, now=now)
+    space.replaced[key[0]] = (key[1], NUMBER_LIMIT)
 
 
 def _compare_head(
@@ -83,5 +173,6 @@ def _compare_head(
     )
     if wrong is None:
         return ""
-    raise_alarm(space, cloud_event.FORKED_TYPE, (*key, hello.head_seq), wrong, now=now)
+    kind = cloud_event.FORKED_TYPE
+    raise_alarm(space, kind, (*key, hello.head_seq), wrong, now=now)
     return wrong

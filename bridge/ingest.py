@@ -18,6 +18,7 @@ from typing import Final
 from bridge.registry import Registry
 from bridge.verification import verify_frame
 from protocol.codes import Code, FrameClass, FrameType
+from protocol.death import DEATH, Death
 from protocol.enrolment import VehicleRecord
 from protocol.entry import FIRST_SEQ, EntryLink, entry_hash
 from protocol.errors import AuthenticationError, DecodeError
@@ -112,6 +113,8 @@ class VerifiedDeath:
 
     frame: Frame
     """As received."""
+    death: Death
+    """How the connection ended."""
 
 
 Verified = VerifiedEntry | VerifiedHello | VerifiedTelemetry | VerifiedDeath
@@ -203,7 +206,8 @@ def read(frame: Frame) -> Verified:
                 return VerifiedTelemetry(frame, None)
             return VerifiedTelemetry(frame, parse_telemetry(frame.payload))
         case FrameClass.DEATH:
-            return VerifiedDeath(frame)
+            _require_form(frame, FrameType.DEATH)
+            return VerifiedDeath(frame, DEATH.parse(frame.payload))
         case _:
             raise DecodeError(
                 Code.WRONG_DIRECTION, f"a {header.frame_class.label} frame from a car"

@@ -19,7 +19,13 @@ from typing import Final
 
 from bridge.commands import CommandRecord, Sendings
 from bridge.credit import credit_for
-from bridge.errors import BridgeError, NotConnectedError, RegistryError, StoreError
+from bridge.errors import (
+    BridgeError,
+    NotConnectedError,
+    RegistryError,
+    SigningError,
+    StoreError,
+)
 from bridge.ingest import Rejection, Verified, verify
 from bridge.ports import (
     Connect,
@@ -35,6 +41,7 @@ from bridge.store import Committed, ReceiptDue, Store
 from bridge.wire import LOG, Wire
 from bridge.workspace import LetterKind
 from protocol.codes import Code, FrameClass
+from protocol.identity import VehicleId
 from protocol.topic import ALL_UPLINKS, topic_of
 from transport.backoff import Backoff
 from transport.errors import TransportError
@@ -78,6 +85,8 @@ class Intake:
         sendings: Sendings,
         on_commands: Callable[[Sequence[CommandRecord]], None],
         on_events: Callable[[], None],
+        on_greeted: Callable[[Sequence[VehicleId]], None],
+        on_receipt: Callable[[VehicleId], None],
     ) -> None:
         self._connect = connect
         self._wire = wire
@@ -90,6 +99,8 @@ class Intake:
         self._sendings = sendings
         self._on_commands = on_commands
         self._on_events = on_events
+        self._on_greeted = on_greeted
+        self._on_receipt = on_receipt
         self._verifiers = ThreadPoolExecutor(VERIFIERS, thread_name_prefix="verify")
         self._sent_receipts: list[SignedReceipt] = []
         self._committing = asyncio.Lock()
@@ -275,6 +286,8 @@ class Intake:
             self._on_commands(committed.commands)
         if committed.has_events:
             self._on_events()
+        if committed.greeted:
+            self._on_greeted(committed.greeted)
 
     async def _confirm(self, due: Iterable[ReceiptDue]) -> None:
         now = self._now()
@@ -282,15 +295,20 @@ class Intake:
         sendings = []
         for receipt in due:
             vehicle = receipt.vehicle
-            data = self._signer.sign(
-                replace(receipt.receipt, credit=credit),
-                vehicle_id=receipt.vehicle_id,
-                session_id=vehicle.session_id or bytes(16),
-                car_now_ms=vehicle.clock.car_now_ms(now=now) or 0,
-                wall_ms=now,
-            )
+            if vehicle.doubt is not None:
+                # The answer to the challenge is a HELLO, which gets one.
+                continue
+            car_now_ms = vehicle.clock.car_now_ms(now=now) or 0
+            to = vehicle.addressee(receipt.vehicle_id, car_now_ms, now=now)
+            try:
+                data = self._signer.sign(replace(receipt.receipt, credit=credit), to)
+            except SigningError as error:
+                # The car keeps its entries and asks again.
+                LOG.error("= no receipt: %s", error)
+                continue
             topic = topic_of(receipt.vehicle_id, FrameClass.RECEIPT)
             sendings.append(self._send(topic, data))
+            self._on_receipt(receipt.vehicle_id)
             self._keep(
                 SignedReceipt(
                     receipt.vehicle_id,
@@ -360,4 +378,5 @@ def _joined(parts: Sequence[Committed]) -> Committed:
         tuple(receipt for part in parts for receipt in part.receipts),
         tuple(record for part in parts for record in part.commands),
         any(part.has_events for part in parts),
+        tuple(vehicle for part in parts for vehicle in part.greeted),
     )

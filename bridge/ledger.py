@@ -116,17 +116,17 @@ def _hold(ledger: Ledger, entry: Place) -> Ledger:
     return replace(ledger, held={**ledger.held, entry.seq: entry})
 
 
-def gaps_of(ledger: Ledger) -> tuple[Gap, ...]:
+def gaps_of(ledger: Ledger, *, limit: int = GAPS_LIMIT) -> tuple[Gap, ...]:
     """Return what is missing before the held entries, the oldest gaps first.
 
-    At most `GAPS_LIMIT`; the next receipt asks for the rest.
+    At most `limit`; as many as a receipt can name without it.
     """
     gaps: list[Gap] = []
     expected = ledger.upto + 1
     for seq in sorted(ledger.held):
         if seq > expected:
             gaps.append(Gap(expected, seq - 1))
-        if len(gaps) == GAPS_LIMIT:
+        if len(gaps) == limit:
             break
         expected = seq + 1
     return tuple(gaps)

@@ -6,14 +6,15 @@ clock and counted randomness here.
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum, unique
-from typing import Protocol
+from typing import Protocol, Self
 
 from protocol.codes import Opcode
 from protocol.frame import Frame
 from protocol.identity import VehicleId
 from protocol.receipt import Receipt
+from protocol.sync import SyncBody
 
 WallClock = Callable[[], int]
 """Returns UTC in ms. Commands expire by a car's clock, which is estimated from it."""
@@ -102,23 +103,39 @@ It must return at once; an exception of it is logged and ignored."""
 
 
 @dataclass(frozen=True, slots=True)
+class Addressee:
+    """A car as a signer needs to know it."""
+
+    vehicle_id: VehicleId
+    """Which car."""
+    session_id: bytes
+    """16 bytes: its session."""
+    group: int
+    """Its group, from its hello."""
+    bundle_version: int
+    """The trust bundle that it has, from its hello."""
+    car_now_ms: int
+    """Estimated boot clock of the car, never ahead of it."""
+    wall_ms: int
+    """UTC ms: when the frame is signed."""
+
+    def in_session(self, session_id: bytes) -> Self:
+        """Return the same car in another session."""
+        return replace(self, session_id=session_id)
+
+
+@dataclass(frozen=True, slots=True)
 class SigningOrder:
     """A command that is ready to be signed."""
 
-    vehicle_id: VehicleId
+    to: Addressee
     """Whom it addresses."""
-    session_id: bytes
-    """16 bytes: the car's session."""
     opcode: Opcode
     """What it asks for; fixes the lane and the longest life."""
     payload: bytes
     """Its encoded body."""
     msg_id: bytes
     """16 bytes: the command's id."""
-    car_now_ms: int
-    """Estimated boot clock of the car, never ahead of it."""
-    wall_ms: int
-    """UTC label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,19 +166,34 @@ class CommandSigner(Protocol):
         """
 
 
+class SyncSigner(Protocol):
+    """Signs what keeps a car in step: SYNC and TRUST frames."""
+
+    async def synchronise(self, to: Addressee, body: SyncBody) -> bytes:
+        """Return a SYNC frame, with its sequence stored before this returns.
+
+        Raises:
+            SigningError: the key may not sign this type or now.
+            StoreError: the sequence could not be stored.
+        """
+
+    def carry(self, to: Addressee) -> bytes:
+        """Return a TRUST frame with the newest bundle.
+
+        Raises:
+            SigningError: the car knows no key of this bridge.
+        """
+
+
 class ReceiptSigner(Protocol):
     """Signs receipts and nothing else."""
 
-    def sign(
-        self,
-        receipt: Receipt,
-        *,
-        vehicle_id: VehicleId,
-        session_id: bytes,
-        car_now_ms: int,
-        wall_ms: int,
-    ) -> bytes:
-        """Return the frame."""
+    def sign(self, receipt: Receipt, to: Addressee) -> bytes:
+        """Return the frame.
+
+        Raises:
+            SigningError: the key may not sign receipts now.
+        """
 
 
 class SequenceStore(Protocol):

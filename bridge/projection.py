@@ -15,6 +15,7 @@ from typing import Final, assert_never
 from bridge import cloud_event, commands
 from bridge.greeting import absorb_hello
 from bridge.ingest import (
+    NUMBER_LIMIT,
     Rejection,
     Verified,
     VerifiedDeath,
@@ -39,7 +40,7 @@ from bridge.workspace import (
     raise_alarm,
     tell_presence,
 )
-from protocol.codes import Code
+from protocol.codes import Code, DeathReason
 from protocol.event import (
     FaultCleared,
     FaultRaised,
@@ -53,6 +54,11 @@ from protocol.frame import parse_frame
 from protocol.receipt import Reject
 from protocol.result import Result
 from protocol.snapshot import NO_RENTAL
+from protocol.vehicle_event import (
+    ConfigurationActivated,
+    ConfigurationRefused,
+    LedgerReset,
+)
 
 SAMPLE_UNIT_MS: Final = 100
 """A sample's age is given in tenths of a second."""
@@ -104,7 +110,9 @@ def note_published(space: Workspace, sent: Mapping[bytes, int]) -> None:
 def _absorb_death(space: Workspace, record: VerifiedDeath, now: int) -> str:
     header = record.frame.header
     before = space.vehicles.get(header.vehicle_id, VehicleState())
-    after = before.died(header, LinkState.LOST, now=now)
+    is_stop = record.death.reason is DeathReason.STOPPED
+    ended = LinkState.STOPPED if is_stop else LinkState.LOST
+    after = before.died(header, ended, now=now)
     if after is None:
         return "stale: it is of an earlier connection"
     space.vehicles[header.vehicle_id] = after
@@ -228,6 +236,10 @@ def _settle(space: Workspace, record: VerifiedEntry, result: Result, now: int) -
     if after is None:
         reason = "answers other bytes than ours"
         space.dead.append(DeadLetter.of(LetterKind.FOREIGN, record.frame, reason))
+        place_of = (header.vehicle_id, record.link.ledger_id, header.seq)
+        detail = f"result for command {result.request_id.hex()} {reason}"
+        kind, frame = cloud_event.FOREIGN_TYPE, record.frame.data
+        raise_alarm(space, kind, place_of, detail, now=now, evidence=frame)
         return reason
     if after is not command:
         change(space, after)
@@ -262,6 +274,20 @@ def _tell(
     if body is None or isinstance(body, Result):
         return
     vehicle = vehicle.observed(header, values_of_event(body), now=now)
+    match body:
+        case ConfigurationActivated():
+            vehicle = vehicle.configured(body.kind, body.version)
+            space.configured.append((header.vehicle_id, body.kind, body.version, None))
+        case ConfigurationRefused():
+            refused = (header.vehicle_id, body.kind, body.version, int(body.code))
+            space.configured.append(refused)
+        case LedgerReset():
+            space.replaced[header.vehicle_id] = (entry.link.ledger_id, NUMBER_LIMIT)
+        case _:
+            pass
+    if entry.link.ledger_id in vehicle.lost_ledgers:
+        # A last word of a ledger that was replaced meanwhile.
+        space.replaced[header.vehicle_id] = (vehicle.ledger_id, NUMBER_LIMIT)
     if isinstance(body, FaultRaised | FaultCleared):
         vehicle = vehicle.with_fault(
             body.kind.name.lower(), is_raised=isinstance(body, FaultRaised)

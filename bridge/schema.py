@@ -77,6 +77,12 @@ ledgers: Final = Table(
     Column("gap_since_ms", BigInteger),
     Column("is_gap_told", Boolean, nullable=False),
 )
+Index(
+    "open_gaps",
+    ledgers.c.gap_since_ms,
+    sqlite_where=ledgers.c.gap_since_ms.is_not(None),
+    postgresql_where=ledgers.c.gap_since_ms.is_not(None),
+)
 
 receipts: Final = Table(
     "receipts",
@@ -124,8 +130,12 @@ rentals: Final = Table(
     Column("ledger_id", LargeBinary(8), nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("report", LargeBinary),
+    # Open in a ledger that is lost: nobody but a person can end it.
+    Column("needs_close", Boolean, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
 )
+
+Index("rentals_of_vehicle", rentals.c.vehicle_id, rentals.c.state)
 
 outbox: Final = Table(
     "outbox",
@@ -186,6 +196,21 @@ commands: Final = Table(
 )
 Index("open_commands", commands.c.state, commands.c.vehicle_id)
 Index("commands_of_rental", commands.c.rental_id)
+
+configurations: Final = Table(
+    "configurations",
+    metadata,
+    Column("vehicle_id", String(VEHICLE_TEXT), primary_key=True),
+    Column("kind", SmallInteger, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("sha256", LargeBinary(32), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    # `bridge.rows.configurations.ConfigState`.
+    Column("state", String(16), nullable=False),
+    # Why the car refused it.
+    Column("code", Integer),
+    Column("changed_ms", BigInteger, nullable=False),
+)
 
 sequences: Final = Table(
     "sequences",

@@ -2,80 +2,92 @@
 
 The attacker considered: a caller inside the bridge that orders what this key may not
 sign. The trust bundle, which offline roots signed and every car holds, says what the
-key may: role, opcodes, lanes, longest life, dates. The same is checked here first, so
-that a command that every car would refuse is never made.
+key may: role, group, opcodes, lanes, longest life, dates. The same is checked here
+first (`bridge.keyring`), so that a frame that every car would refuse is never made
+(FF-TRU-21).
 
 Rule 1: a sequence is durable before a frame with it leaves (protocol-design.md 1.1).
 Sequences are reserved by chunks; what a crash leaves unused is skipped, which the cars
-accept: they want rising, not gap-free numbers.
+accept: they want rising, not gap-free numbers. SYNC draws from the same numbers.
 Rule 2: commands and receipts have keys of their own; neither signs for the other.
 """
 
 import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from bridge.clock import life_ms
 from bridge.errors import SettingsError, SigningError
-from bridge.ports import RandomBytes, SequenceStore, SignedCommand, SigningOrder
-from protocol.codes import FrameClass, FrameType, Lane, Role, Suite
+from bridge.keyring import Use, choose
+from bridge.ports import (
+    Addressee,
+    RandomBytes,
+    SequenceStore,
+    SignedCommand,
+    SigningOrder,
+)
+from bridge.trust import Trust
+from protocol.codes import FrameClass, FrameType, Lane
 from protocol.command import COMMAND_SCHEMA, COMMANDS
 from protocol.errors import EncodeError, ProtocolError
 from protocol.frame import Header
-from protocol.identity import ID_SIZE, VehicleId
+from protocol.identity import ID_SIZE
 from protocol.keys import SigningKey
 from protocol.receipt import RECEIPT, Receipt
 from protocol.signing import sign_frame
-from protocol.trust import BUNDLE, SIGNED_BUNDLE, TrustBundle, TrustedKey
+from protocol.sync import (
+    SYNC_SCHEMA,
+    SYNC_TTL_LIMIT_MS,
+    SYNC_TYPE_OF,
+    SyncBody,
+    build_sync,
+)
 
 CHUNK: Final = 32
-"""Sequences reserved at once: one fsync for 32 commands to one car in one lane."""
+"""Sequences reserved at once: one fsync for 32 frames to one car in one lane."""
 
 RECEIPT_SCHEMA: Final = 1
 """Revision of the receipt's payload."""
 
+TRUST_SCHEMA: Final = 1
+"""Revision of the TRUST frame's payload."""
 
-def read_bundle(data: bytes, *, fleet_id: bytes) -> TrustBundle:
-    """Read the signer's own copy of the trust bundle.
+Keys = Callable[[], Sequence[SigningKey]]
+"""The keys of this replica now, the preferred one first."""
 
-    Its root signatures are the cars' business: whoever can change this file can use the
-    key beside it anyway.
-
-    Raises:
-        SettingsError: not a bundle, or of another fleet.
-    """
-    try:
-        bundle = BUNDLE.parse(SIGNED_BUNDLE.parse(data).body)
-    except ProtocolError as error:
-        raise SettingsError(
-            f"trust bundle cannot be read: {error}",
-            advice="name the file trust/bundle-1.bin of the fleet directory",
-        ) from error
-    if bundle.fleet_id != fleet_id:
-        raise SettingsError(
-            "trust bundle belongs to another fleet",
-            advice="name the bundle of the same fleet directory",
-        )
-    return bundle
+HeldTrust = Callable[[], Trust]
+"""What is trusted now."""
 
 
-def find_grant(key: SigningKey, bundle: TrustBundle, *, name: str) -> TrustedKey:
-    """Return what the bundle allows a key.
+def require_use(keys: Sequence[SigningKey], trust: Trust, *, receipts: bool) -> None:
+    """Refuse at the start what could never sign.
 
     Raises:
-        SettingsError: the bundle does not know the key, or revoked it.
+        SettingsError: no key is in the trust bundle, or it is of the other kind.
     """
-    if key.key_id in bundle.revoked:
-        raise SettingsError(
-            f"{name} key {key.key_id.hex()} is revoked by trust bundle "
-            f"{bundle.version}",
-            advice="give the bridge a key that the newest bundle names",
-        )
-    for trusted in bundle.keys:
-        if trusted.public_key == key.verify_key.raw:
-            return trusted
+    name = "receipt" if receipts else "command"
+    for key in keys:
+        found = trust.newest.find(key.key_id)
+        if key.key_id in trust.newest.revoked:
+            raise SettingsError(
+                f"{name} key {key.key_id.hex()} is revoked by trust bundle "
+                f"{trust.newest.version}",
+                advice="give the bridge a key that the newest bundle names",
+            )
+        if found is None:
+            continue
+        if found.role.commands is receipts:
+            kind = "no receipts" if receipts else "no commands"
+            raise SettingsError(
+                f"key {key.key_id.hex()} has role {found.role.name.lower()}, which "
+                f"signs {kind}",
+                advice=f"name signer/{name}-1.key of the fleet directory",
+            )
+        return
     raise SettingsError(
-        f"{name} key {key.key_id.hex()} is not in trust bundle {bundle.version}",
+        f"{name} key {keys[-1].key_id.hex()} is not in trust bundle "
+        f"{trust.newest.version}",
         advice="use key and bundle of the same fleet directory",
     )
 
@@ -89,87 +101,155 @@ class _Run:
 
 
 class InProcessSigner:
-    """Signs commands with one key of the trust bundle."""
+    """Signs commands, SYNC and TRUST with this replica's command key."""
 
     def __init__(
         self,
-        key: SigningKey,
-        grant: TrustedKey,
+        keys: Keys,
+        trust: HeldTrust,
         *,
         fleet_id: bytes,
         sequences: SequenceStore,
+        random_bytes: RandomBytes,
     ) -> None:
-        if grant.role in {Role.RECEIPT, Role.MONITOR}:
-            raise SettingsError(
-                f"key {key.key_id.hex()} has role {grant.role.name.lower()}, which "
-                "signs no commands",
-                advice="name signer/command-1.key of the fleet directory",
-            )
-        self._key = key
-        self._grant = grant
+        self._keys = keys
+        self._trust = trust
         self._fleet_id = fleet_id
         self._sequences = sequences
-        self._runs: dict[tuple[bytes, Lane], _Run] = {}
+        self._random_bytes = random_bytes
+        self._runs: dict[tuple[bytes, bytes, Lane], _Run] = {}
         self._lock = asyncio.Lock()
 
     async def sign(self, order: SigningOrder) -> SignedCommand:
-        """Sign, with the next sequence stored before this returns."""
+        """Sign a command, with the next sequence stored before this returns."""
         rule = COMMANDS[order.opcode]
-        ttl_ms = life_ms(min(rule.ttl_limit_ms, self._grant.max_ttl_ms))
-        self._check(order, rule.lane, ttl_ms)
-        seq = await self._next(order.session_id, rule.lane)
-        not_after_ms = order.car_now_ms + ttl_ms
-        header = Header(
-            suite=Suite.ED25519,
-            frame_class=FrameClass.CMD,
-            flags=0,
-            type=order.opcode,
-            schema=COMMAND_SCHEMA,
-            lane=rule.lane,
-            vehicle_id=order.vehicle_id,
-            key_id=self._key.key_id,
-            session_id=order.session_id,
-            seq=seq,
-            mono_ms=not_after_ms,
-            wall_ms=order.wall_ms,
-            msg_id=order.msg_id,
+        key, grant = choose(
+            self._keys(), self._trust(), _use(order.to, order.opcode, rule.lane)
         )
-        try:
-            data = sign_frame(
-                header, order.payload, fleet_id=self._fleet_id, key=self._key
-            )
-        except (EncodeError, ProtocolError) as error:
-            raise SigningError(f"command cannot be built: {error}") from error
-        return SignedCommand(data, self._key.key_id, rule.lane, seq, not_after_ms)
-
-    def _check(self, order: SigningOrder, lane: Lane, ttl_ms: int) -> None:
-        grant = self._grant
-        name = order.opcode.name.lower()
-        if order.opcode not in grant.opcodes:
-            raise SigningError(f"this signer may not sign {name}")
-        if lane not in grant.lanes:
-            raise SigningError(f"this signer may not use lane {lane.name.lower()}")
+        ttl_ms = life_ms(min(rule.ttl_limit_ms, grant.max_ttl_ms))
         if ttl_ms <= 0:
             raise SigningError(f"this signer's commands may live {grant.max_ttl_ms} ms")
-        if not grant.not_before_ms <= order.wall_ms <= grant.not_after_ms:
-            raise SigningError(
-                "this signer's key is out of its dates",
-                advice="check this machine's clock; else make a new trust bundle",
-            )
+        seq = await self._next(key, order.to.session_id, rule.lane)
+        not_after_ms = order.to.car_now_ms + ttl_ms
+        header = self._header(
+            key,
+            order.to,
+            FrameClass.CMD,
+            order.opcode,
+            COMMAND_SCHEMA,
+            lane=rule.lane,
+            seq=seq,
+            mono_ms=not_after_ms,
+            msg_id=order.msg_id,
+        )
+        data = self._sign(header, order.payload, key)
+        return SignedCommand(data, key.key_id, rule.lane, seq, not_after_ms)
 
-    async def _next(self, session_id: bytes, lane: Lane) -> int:
+    async def synchronise(self, to: Addressee, body: SyncBody) -> bytes:
+        """Return a signed SYNC frame."""
+        sync_type = SYNC_TYPE_OF[type(body)]
+        key, grant = choose(
+            self._keys(), self._trust(), _use(to, sync_type, Lane.TRUST)
+        )
+        ttl_ms = life_ms(min(SYNC_TTL_LIMIT_MS, grant.max_ttl_ms))
+        if ttl_ms <= 0:
+            raise SigningError(f"this signer's frames may live {grant.max_ttl_ms} ms")
+        seq = await self._next(key, to.session_id, Lane.TRUST)
+        header = self._header(
+            key,
+            to,
+            FrameClass.SYNC,
+            sync_type,
+            SYNC_SCHEMA,
+            lane=Lane.TRUST,
+            seq=seq,
+            mono_ms=to.car_now_ms + ttl_ms,
+            msg_id=self._random_bytes(ID_SIZE),
+        )
+        return self._sign(header, build_sync(body), key)
+
+    def carry(self, to: Addressee) -> bytes:
+        """Return a TRUST frame with the newest bundle.
+
+        The frame is only its carrier: any key of the car's own bundle may sign it that
+        that bundle has not revoked, whatever the newest one says (FF-TRU-22).
+        """
+        trust = self._trust()
+        known = trust.of_car(to.bundle_version)
+        for key in self._keys():
+            if known.find(key.key_id) is not None and key.key_id not in known.revoked:
+                header = self._header(
+                    key,
+                    to,
+                    FrameClass.TRUST,
+                    FrameType.TRUST,
+                    TRUST_SCHEMA,
+                    lane=Lane.TRUST,
+                    # Idempotent by the bundle's version; the number is a label.
+                    seq=trust.newest.version,
+                    mono_ms=to.car_now_ms,
+                    msg_id=self._random_bytes(ID_SIZE),
+                )
+                return self._sign(header, trust.data, key)
+        raise SigningError(
+            f"no key of this bridge is in trust bundle {known.version}, which the car "
+            "has",
+            advice="send the bundle through a bridge whose key the car knows",
+        )
+
+    def _header(
+        self,
+        key: SigningKey,
+        to: Addressee,
+        frame_class: FrameClass,
+        number: int,
+        schema: int,
+        *,
+        lane: Lane,
+        seq: int,
+        mono_ms: int,
+        msg_id: bytes,
+    ) -> Header:
+        return Header(
+            suite=key.suite,
+            frame_class=frame_class,
+            flags=0,
+            type=number,
+            schema=schema,
+            lane=lane,
+            vehicle_id=to.vehicle_id,
+            key_id=key.key_id,
+            session_id=to.session_id,
+            seq=seq,
+            mono_ms=mono_ms,
+            wall_ms=to.wall_ms,
+            msg_id=msg_id,
+        )
+
+    def _sign(self, header: Header, payload: bytes, key: SigningKey) -> bytes:
+        try:
+            return sign_frame(header, payload, fleet_id=self._fleet_id, key=key)
+        except (EncodeError, ProtocolError) as error:
+            raise SigningError(f"frame cannot be built: {error}") from error
+
+    async def _next(self, key: SigningKey, session_id: bytes, lane: Lane) -> int:
         async with self._lock:
-            if (session_id, lane) not in self._runs and len(self._runs) > _RUNS_LIMIT:
+            name = (key.key_id, session_id, lane)
+            if name not in self._runs and len(self._runs) > _RUNS_LIMIT:
                 # Sessions die; what is forgotten here is skipped, not used again.
                 self._runs.clear()
-            run = self._runs.setdefault((session_id, lane), _Run())
+            run = self._runs.setdefault(name, _Run())
             if run.next == run.end:
                 run.next = await self._sequences.reserve_sequences(
-                    self._key.key_id, session_id, lane, CHUNK
+                    key.key_id, session_id, lane, CHUNK
                 )
                 run.end = run.next + CHUNK
             run.next += 1
             return run.next - 1
+
+
+def _use(to: Addressee, opcode: int | None, lane: Lane) -> Use:
+    return Use(opcode, lane, to.group, to.bundle_version, to.wall_ms)
 
 
 _RUNS_LIMIT: Final = 100_000
@@ -177,55 +257,43 @@ _RUNS_LIMIT: Final = 100_000
 
 
 class InProcessReceiptSigner:
-    """Signs receipts with the receipt key."""
+    """Signs receipts with this replica's receipt key."""
 
     def __init__(
         self,
-        key: SigningKey,
-        grant: TrustedKey,
+        keys: Keys,
+        trust: HeldTrust,
         *,
         fleet_id: bytes,
         random_bytes: RandomBytes,
     ) -> None:
-        if grant.role is not Role.RECEIPT:
-            raise SettingsError(
-                f"key {key.key_id.hex()} has role {grant.role.name.lower()}, which "
-                "signs no receipts",
-                advice="name signer/receipt-1.key of the fleet directory",
-            )
-        self._key = key
+        self._keys = keys
+        self._trust = trust
         self._fleet_id = fleet_id
         self._random_bytes = random_bytes
 
-    def sign(
-        self,
-        receipt: Receipt,
-        *,
-        vehicle_id: VehicleId,
-        session_id: bytes,
-        car_now_ms: int,
-        wall_ms: int,
-    ) -> bytes:
+    def sign(self, receipt: Receipt, to: Addressee) -> bytes:
         """Return the frame.
 
         A receipt is idempotent and only frees what matches, so its sequence need not be
         stored; the wall clock gives one that rises.
         """
+        key, _grant = choose(self._keys(), self._trust(), _use(to, None, Lane.TRUST))
         header = Header(
-            suite=Suite.ED25519,
+            suite=key.suite,
             frame_class=FrameClass.RECEIPT,
             flags=0,
             type=FrameType.RECEIPT,
             schema=RECEIPT_SCHEMA,
             lane=Lane.TRUST,
-            vehicle_id=vehicle_id,
-            key_id=self._key.key_id,
-            session_id=session_id,
-            seq=wall_ms,
-            mono_ms=car_now_ms,
-            wall_ms=wall_ms,
+            vehicle_id=to.vehicle_id,
+            key_id=key.key_id,
+            session_id=to.session_id,
+            seq=to.wall_ms,
+            mono_ms=to.car_now_ms,
+            wall_ms=to.wall_ms,
             msg_id=self._random_bytes(ID_SIZE),
         )
         return sign_frame(
-            header, RECEIPT.build(receipt), fleet_id=self._fleet_id, key=self._key
+            header, RECEIPT.build(receipt), fleet_id=self._fleet_id, key=key
         )

@@ -14,6 +14,7 @@ is undone whole.
 import asyncio
 import fcntl
 import os
+import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,17 +32,20 @@ from bridge.credit import CREDIT_MOST
 from bridge.errors import SettingsError, StoreError
 from bridge.ingest import Rejection, Verified
 from bridge.ledger import Ledger, gaps_of
+from bridge.ports import RandomBytes
 from bridge.projection import absorb, note_published
-from bridge.rows import batches, commands, letters, outbox
+from bridge.rows import batches, commands, configurations, letters, outbox
+from bridge.rows.configurations import ConfigState, Configuration
 from bridge.rows.letters import StoredLetter
 from bridge.rows.outbox import OutboxRow
-from bridge.rows.receipts import SignedReceipt, tell_gaps, write_receipts
-from bridge.rows.rentals import Rental, find_rental
+from bridge.rows.receipts import OpenGap, SignedReceipt, tell_gaps, write_receipts
+from bridge.rows.rentals import Rental, close_rental, find_rental
 from bridge.rows.statements import insert_new, upsert
-from bridge.rows.vehicles import load_vehicles, tell_silence
+from bridge.rows.vehicles import load_vehicles, online_vehicles, tell_silence
 from bridge.vehicle import VehicleState
 from bridge.workspace import Workspace
-from protocol.identity import VehicleId
+from protocol.codes import ConfigKind
+from protocol.identity import ID_SIZE, VehicleId
 from protocol.receipt import REJECTS_LIMIT, Receipt
 
 BUSY_TIMEOUT_S: Final = 5.0
@@ -77,13 +81,22 @@ class Committed:
     """Commands that changed."""
     has_events: bool
     """Whether the outbox grew."""
+    greeted: tuple[VehicleId, ...] = ()
+    """Cars that said HELLO, doubtful ones included."""
 
 
 class Store:
     """The store on one SQLite file; `open` it first and `close` it last."""
 
-    def __init__(self, path: Path, *, fleet_id: bytes) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        fleet_id: bytes,
+        random_bytes: RandomBytes = secrets.token_bytes,
+    ) -> None:
         self._path = path
+        self._random_bytes = random_bytes
         self._fleet_id = fleet_id
         self._engine: Engine | None = None
         self._writing: Engine | None = None
@@ -226,7 +239,11 @@ class Store:
 
         def work(connection: Connection) -> Committed:
             space = batches.load(
-                connection, records, published, fleet_id=self._fleet_id
+                connection,
+                records,
+                published,
+                fleet_id=self._fleet_id,
+                fresh_nonce=lambda: self._random_bytes(ID_SIZE),
             )
             before = batches.Before.of(space)
             note_published(space, published)
@@ -248,7 +265,8 @@ class Store:
                 tuple(space.notes),
                 due,
                 tuple(space.changed_commands.values()),
-                bool(space.outbox),
+                bool(space.outbox) or bool(space.replaced),
+                tuple(space.greeted),
             )
 
         return await self._write(work)
@@ -304,6 +322,37 @@ class Store:
         """Return a rental, or None."""
         return await self._read(lambda c: find_rental(c, rental_id))
 
+    async def close_rental(self, rental_id: bytes, *, now: int) -> bool:
+        """Note that a person closed a flagged rental; False if there is none."""
+        return await self._write(lambda c: close_rental(c, rental_id, now=now))
+
+    async def put_configuration(
+        self, vehicle_id: VehicleId, kind: ConfigKind, body: bytes, *, now: int
+    ) -> Configuration:
+        """Want a body of a car; the same body as before changes nothing."""
+
+        def work(connection: Connection) -> Configuration:
+            state = load_vehicles(connection, [vehicle_id]).get(vehicle_id)
+            has = 0 if state is None else state.config_version(kind)
+            return configurations.put_configuration(
+                connection, vehicle_id, kind, body, at_least=has + 1, now=now
+            )
+
+        return await self._write(work)
+
+    async def configurations(self, vehicle_id: VehicleId) -> list[Configuration]:
+        """Return what is wanted of a car, by kind."""
+        return await self._read(
+            lambda c: configurations.find_configurations(c, vehicle_id)
+        )
+
+    async def wanted_configurations(self, vehicle_id: VehicleId) -> list[Configuration]:
+        """Return what is wanted of a car and not settled yet, by kind."""
+        wanted = ConfigState.WANTED
+        return await self._read(
+            lambda c: configurations.find_configurations(c, vehicle_id, wanted)
+        )
+
     async def outbox_after(self, position: int, limit: int) -> list[OutboxRow]:
         """Return the next events behind a position."""
         return await self._read(lambda c: outbox.outbox_after(c, position, limit))
@@ -317,6 +366,14 @@ class Store:
     ) -> None:
         """Note that a sink took, or gave up, everything up to `position`."""
         await self._write(lambda c: outbox.set_cursor(c, sink, position, given_up, now))
+
+    async def online_vehicles(self) -> list[VehicleId]:
+        """Return the cars that consumers were told are online."""
+        return await self._read(online_vehicles)
+
+    async def open_gaps(self, *, older_than: int) -> list[OpenGap]:
+        """Return the gaps that have been open since before `older_than`, UTC ms."""
+        return await self._read(lambda c: batches.open_gaps(c, older_than))
 
     async def tell_gaps(self, *, now: int) -> bool:
         """Put an alarm into the outbox for every gap that is too old; once each."""

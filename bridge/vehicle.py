@@ -1,7 +1,9 @@
 """What the bridge remembers of one vehicle beside its ledger: session, clock, presence.
 
-Rule 1: a HELLO counts only if (boot counter, hello sequence) rises; otherwise a broker
-could bring back an old session by replaying one (protocol-design.md 1.3).
+Rule 1: a HELLO counts only if (boot counter, hello sequence) rises above all that was
+seen of its ledger; otherwise a broker could bring back an old session by replaying one
+(protocol-design.md 1.3). One that does not is doubted until the car answers a challenge
+(`bridge.doubt`).
 A car that lost its flash begins a new ledger and counts its starts from 1 again: a
 ledger that was never seen counts at once and is told, a replaced one never again.
 Rule 2: a DEATH counts only if it belongs to the newest connection: its sequence is not
@@ -14,11 +16,13 @@ from typing import Final, Self
 import msgspec
 
 from bridge.clock import ClockEstimate
+from bridge.doubt import Doubt
+from bridge.ports import Addressee
 from bridge.presence import LinkState, Presence
 from bridge.twin import Stamp, Twin, Values, advance
 from protocol.frame import Header
-from protocol.hello import Hello
-from protocol.identity import boot_counter
+from protocol.hello import NO_NONCE, Hello
+from protocol.identity import ID_SIZE, VehicleId, boot_counter
 
 LOST_LEDGERS: Final = 16
 """Replaced ledgers remembered; a disk is not lost more often in a car's life."""
@@ -31,6 +35,10 @@ class HelloJudgement(StrEnum):
     NEWER = "accepted"
     SAME = "duplicate"
     REGRESSED = "hello went back"
+    PROVED = "answer to the challenge"
+    """It carries our nonce: the car speaks now, whatever its counters say."""
+    BARRED = "answer of a car with a replaced ledger"
+    """It carries our nonce, but the ledger must not come back (FF-LED-23)."""
 
 
 class VehicleState(msgspec.Struct, frozen=True):
@@ -40,6 +48,14 @@ class VehicleState(msgspec.Struct, frozen=True):
     """16 bytes of the session that commands are signed for; empty before any HELLO."""
     hello_seq: int = -1
     """Sequence of the newest HELLO."""
+    connection_seq: int = -1
+    """Sequence of the HELLO that began the connection: its will has that one."""
+    mark: tuple[int, int] = (-1, -1)
+    """The highest (boot counter, hello sequence) seen of this ledger."""
+    doubt: Doubt | None = None
+    """Why nothing is signed for it, or None."""
+    alerts: tuple[str, ...] = ()
+    """What somebody should look at, by name; each change is told."""
     hello_hash: bytes = b""
     """32 bytes: tells a redelivered HELLO from a replayed older one."""
     presence: Presence = Presence()
@@ -48,6 +64,8 @@ class VehicleState(msgspec.Struct, frozen=True):
     """Major.minor.patch."""
     bundle_version: int = 0
     """Trust bundle in use."""
+    group: int = 0
+    """Its group of vehicles; 0 for none."""
     capabilities: tuple[tuple[int, int], ...] = ()
     """(opcode, newest schema) that the car understands."""
     ledger_id: bytes = b""
@@ -56,6 +74,8 @@ class VehicleState(msgspec.Struct, frozen=True):
     """8 bytes each: ledgers in use before it, the oldest first."""
     storage_free_kib: int = 0
     """Room for the ledger."""
+    configs: tuple[tuple[int, int], ...] = ()
+    """(kind, version) of each configuration that it acts by."""
     clock: ClockEstimate = ClockEstimate()
     """What its boot clock shows."""
     twin: Twin = {}
@@ -63,37 +83,48 @@ class VehicleState(msgspec.Struct, frozen=True):
     faults: tuple[str, ...] = ()
     """Faults raised and not cleared."""
 
-    def judge(
-        self, header: Header, ledger_id: bytes, frame_hash: bytes
-    ) -> HelloJudgement:
+    def judge(self, header: Header, hello: Hello, frame_hash: bytes) -> HelloJudgement:
         """Say what a verified HELLO is worth (rule 1)."""
         if frame_hash == self.hello_hash:
             return HelloJudgement.SAME
-        if ledger_id in self.lost_ledgers:
-            return HelloJudgement.REGRESSED
-        if not self.session_id or ledger_id != self.ledger_id:
+        is_answer = self.doubt is not None and hello.nonce == self.doubt.nonce
+        if hello.ledger_id in self.lost_ledgers:
+            return HelloJudgement.BARRED if is_answer else HelloJudgement.REGRESSED
+        if is_answer:
+            return HelloJudgement.PROVED
+        if not self.session_id or hello.ledger_id != self.ledger_id:
             return HelloJudgement.NEWER
-        old = (boot_counter(self.session_id), self.hello_seq)
-        new = (boot_counter(header.session_id), header.seq)
-        return HelloJudgement.NEWER if new > old else HelloJudgement.REGRESSED
+        is_newer = _mark_of(header) > self.mark
+        return HelloJudgement.NEWER if is_newer else HelloJudgement.REGRESSED
 
     def greeted(
         self, header: Header, hello: Hello, frame_hash: bytes, *, now: int
     ) -> Self:
         """Return the vehicle after an accepted HELLO."""
-        kept = self
+        kept, mark = self, _mark_of(header)
         if self.ledger_id and hello.ledger_id != self.ledger_id:
-            # What is known was stamped by a count of starts that began anew.
             lost = (*self.lost_ledgers, self.ledger_id)[-LOST_LEDGERS:]
-            kept = msgspec.structs.replace(self, lost_ledgers=lost, twin={}, faults=())
+            kept = msgspec.structs.replace(self, lost_ledgers=lost)
+        elif mark <= self.mark:
+            mark = self.mark
+        if kept is not self or mark == self.mark:
+            # What is known was stamped by a count of starts that began anew.
+            kept = msgspec.structs.replace(kept, twin={}, faults=())
+        is_same_connection = (
+            hello.nonce != NO_NONCE and header.session_id == self.session_id
+        )
         return msgspec.structs.replace(
             kept,
+            connection_seq=self.connection_seq if is_same_connection else header.seq,
+            mark=mark,
+            configs=tuple((c.kind, c.version) for c in hello.configs),
             session_id=header.session_id,
             hello_seq=header.seq,
             hello_hash=frame_hash,
             presence=self.presence.greeted(now=now),
             firmware=".".join(str(part) for part in hello.firmware[:3]),
             bundle_version=hello.bundle_version,
+            group=hello.group,
             capabilities=tuple((c.opcode, c.schema) for c in hello.capabilities),
             ledger_id=hello.ledger_id,
             storage_free_kib=hello.storage_free_kib,
@@ -112,7 +143,7 @@ class VehicleState(msgspec.Struct, frozen=True):
 
     def died(self, header: Header, ended: LinkState, *, now: int) -> Self | None:
         """Return the vehicle after a DEATH, or None if that one is stale (rule 2)."""
-        if header.session_id != self.session_id or header.seq < self.hello_seq:
+        if header.session_id != self.session_id or header.seq < self.connection_seq:
             return None
         died = self.presence.died(ended, now=now)
         return msgspec.structs.replace(self, presence=died)
@@ -149,6 +180,28 @@ class VehicleState(msgspec.Struct, frozen=True):
         known = self.clock.utc_of(boot, header.mono_ms, now=now)
         return header.wall_ms if known is None else known
 
+    def configured(self, kind: int, version: int) -> Self:
+        """Return the vehicle after it activated a configuration."""
+        others = tuple(c for c in self.configs if c[0] != kind)
+        return msgspec.structs.replace(self, configs=(*others, (kind, version)))
+
+    def config_version(self, kind: int) -> int:
+        """Return the version of a configuration that it has; 0 for none."""
+        return dict(self.configs).get(kind, 0)
+
+    def addressee(
+        self, vehicle_id: VehicleId, car_now_ms: int, *, now: int
+    ) -> Addressee:
+        """Return the car as a signer needs to know it."""
+        return Addressee(
+            vehicle_id,
+            self.session_id or bytes(ID_SIZE),
+            self.group,
+            self.bundle_version,
+            car_now_ms,
+            now,
+        )
+
     def is_online(self, *, now: int) -> bool:
         """Return whether a command has a chance to be received."""
         return self.presence.state(now=now) is LinkState.ONLINE
@@ -158,3 +211,7 @@ class VehicleState(msgspec.Struct, frozen=True):
         return any(
             known == opcode and newest >= schema for known, newest in self.capabilities
         )
+
+
+def _mark_of(header: Header) -> tuple[int, int]:
+    return boot_counter(header.session_id), header.seq

@@ -106,6 +106,8 @@ class Workspace:
     """16 bytes."""
     fetch: Callable[[EntryKey], bytes]
     """Returns a stored entry's frame."""
+    fresh_nonce: Callable[[], bytes]
+    """Returns 16 bytes that nobody can know beforehand."""
     vehicles: dict[VehicleId, VehicleState] = field(default_factory=dict)
     """Every vehicle of the batch; changed ones are written back."""
     ledgers: dict[LedgerKey, Ledger] = field(default_factory=dict)
@@ -131,6 +133,15 @@ class Workspace:
     """To keep for a while."""
     rentals: dict[tuple[VehicleId, bytes], RentalRow] = field(default_factory=dict)
     """To write over what was known."""
+    replaced: dict[VehicleId, tuple[bytes, int]] = field(default_factory=dict)
+    """Vehicles whose ledger is another now, or went back: its id and head. Rentals that
+    were open in what is lost are to be closed by hand."""
+    configured: list[tuple[VehicleId, int, int, int | None]] = field(
+        default_factory=list
+    )
+    """What cars signed about configurations: kind, version, and why not."""
+    greeted: set[VehicleId] = field(default_factory=set)
+    """Vehicles that said HELLO, doubtful ones included."""
     receipts: dict[LedgerKey, list[Reject]] = field(default_factory=dict)
     """Ledgers that get a receipt, with what is refused for good."""
     changed_commands: dict[bytes, CommandRecord] = field(default_factory=dict)
@@ -166,6 +177,26 @@ def raise_alarm(
             evidence=evidence,
             fleet_id=space.fleet_id,
             now=now,
+        )
+    )
+
+
+def set_alert(
+    space: Workspace, vehicle_id: VehicleId, name: str, detail: str, *, now: int
+) -> None:
+    """Raise an alert of a car (or end it, with no detail); told once each."""
+    vehicle = space.vehicles.get(vehicle_id, VehicleState())
+    is_raised = bool(detail)
+    if (name in vehicle.alerts) is is_raised:
+        return
+    others = tuple(known for known in vehicle.alerts if known != name)
+    after = msgspec.structs.replace(
+        vehicle, alerts=(*others, name) if is_raised else others
+    )
+    space.vehicles[vehicle_id] = after
+    space.outbox.append(
+        cloud_event.alert(
+            vehicle_id, after, name, detail, fleet_id=space.fleet_id, now=now
         )
     )
 

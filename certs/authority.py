@@ -203,10 +203,9 @@ def _require_key(profile: Profile, key: PublicKey) -> None:
             found = KeyKind.P256.value
         case _:
             found = key.curve.name
-    if found not in profile.keys:
-        wanted = " or ".join(profile.keys)
+    if found != profile.key.value:
         raise RequestError(
-            f"a {profile.kind} certificate binds a {wanted} key, not {found}"
+            f"a {profile.kind} certificate binds a {profile.key} key, not {found}"
         )
 
 

@@ -107,17 +107,6 @@ class TamperKind(CodeSpace):
 
 
 @unique
-class ConfigKind(CodeSpace):
-    """What a configuration body is."""
-
-    STATIONS = 1
-    KNOWN_DAMAGE = 2
-    BUSINESS_AREA = 3
-    GRANTS = 4
-    POLICY = 5
-
-
-@unique
 class ResetReason(CodeSpace):
     """Why a car began another ledger."""
 

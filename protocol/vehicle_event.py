@@ -8,7 +8,7 @@ from typing import Final
 
 import construct as cs
 
-from protocol.codes import Code
+from protocol.codes import Code, ConfigKind
 from protocol.entry import LEDGER_ID_SIZE
 from protocol.key_material import KEY_MATERIAL
 from protocol.layout import (
@@ -25,7 +25,6 @@ from protocol.layout import (
     reserved,
 )
 from protocol.rental_codes import (
-    ConfigKind,
     GrantAction,
     ResetReason,
     ServiceKind,

@@ -6,7 +6,7 @@
 from dataclasses import replace
 from typing import Final
 
-from protocol.codes import Code, LockDefault, LockMode
+from protocol.codes import Code, ConfigKind, LockDefault, LockMode
 from protocol.command import (
     ANY_VERSION,
     Command,
@@ -22,7 +22,6 @@ from protocol.event import EventBody, Parked, RentalEnded, RentalStarted
 from protocol.place import EventPlace, Place, commitment_of
 from protocol.rental_codes import (
     Component,
-    ConfigKind,
     DamageKind,
     DamagePlace,
     GrantAction,

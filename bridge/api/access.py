@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import stat
 from http import HTTPStatus
 from pathlib import Path
@@ -19,6 +20,11 @@ KEYS_LIMIT: Final = 64
 FILE_LIMIT: Final = 32_768
 BODY_LIMIT: Final = 16_384
 """Bytes of a request's body; the largest order has about 500."""
+
+LARGE_BODY_LIMIT: Final = 262_145
+"""Bytes of a configuration's body, and one more, so that its own route says no."""
+
+_LARGE: Final = re.compile(r"/v1/vehicles/[A-Z2-7]{26}/configurations/[a-z_]+")
 
 _OPEN_TO_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
@@ -99,14 +105,15 @@ class Gate:
         if problem is not None:
             await respond(problem)(scope, receive, send)
             return
-        await self._app(scope, _bounded(receive), send)
+        await self._app(scope, _bounded(receive, _limit_of(scope["path"])), send)
 
     def _refuse(self, path: str, headers: dict[bytes, bytes]) -> ProblemError | None:
         length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or len(length) > len(str(BODY_LIMIT)) + 1:
-            return _too_large()
-        if int(length) > BODY_LIMIT:
-            return _too_large()
+        limit = _limit_of(path)
+        if not length.isdigit() or len(length) > len(str(limit)) + 1:
+            return _too_large(limit)
+        if int(length) > limit:
+            return _too_large(limit)
         if not self._digests or path in self._open_paths:
             return None
         if is_allowed(headers.get(b"x-api-key", b""), self._digests):
@@ -119,24 +126,28 @@ class Gate:
         )
 
 
-def _too_large() -> ProblemError:
+def _limit_of(path: str) -> int:
+    return LARGE_BODY_LIMIT if _LARGE.fullmatch(path) else BODY_LIMIT
+
+
+def _too_large(limit: int) -> ProblemError:
     return ProblemError(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "body-too-large",
-        f"a body has at most {BODY_LIMIT} bytes",
+        f"a body has at most {limit} bytes",
     )
 
 
-def _bounded(receive: Receive) -> Receive:
+def _bounded(receive: Receive, limit: int) -> Receive:
     taken = 0
 
     async def bounded() -> Message:
         nonlocal taken
         message = await receive()
         taken += len(message.get("body", b""))
-        if taken > BODY_LIMIT:
+        if taken > limit:
             # A body without a length, in chunks.
-            raise _too_large()
+            raise _too_large(limit)
         return message
 
     return bounded

@@ -17,12 +17,13 @@ from bridge.api.bodies import CommandBody
 from bridge.api.documents import Document, of_command, of_rental, of_vehicle
 from bridge.api.letters import Judge, add_letters
 from bridge.api.problems import ProblemError
+from bridge.api.registered import Registered, VehicleText
+from bridge.api.upkeep import Upkeep, add_upkeep
 from bridge.dispatch import Dispatcher
 from bridge.ports import RandomBytes, WallClock
 from bridge.registry import RegistryDirectory
+from bridge.signer import HeldTrust
 from bridge.store import Store
-from protocol.errors import DecodeError
-from protocol.identity import VehicleId
 
 WAIT_LIMIT_S: Final = 30
 """Longest long poll; proxies cut idle requests after 60 s."""
@@ -33,7 +34,6 @@ PAGE_LIMIT: Final = 200
 OPEN_PATHS: Final = frozenset({"/health", "/ready"})
 """Paths that need no key: they say nothing about vehicles."""
 
-VehicleText = Annotated[str, Path(pattern=r"^[A-Z2-7]{25}[AEIMQUY4]$")]
 HexId = Annotated[str, Path(pattern=forms.HEX_ID)]
 Wait = Annotated[
     float,
@@ -80,6 +80,8 @@ def make_application(
     registry: RegistryDirectory,
     dispatcher: Dispatcher,
     judge: Judge,
+    upkeep: Upkeep,
+    trust: HeldTrust,
     readiness: Readiness,
     now: WallClock,
     random_bytes: RandomBytes,
@@ -92,6 +94,8 @@ def make_application(
         registry: which vehicles there are.
         dispatcher: takes orders.
         judge: judges dead letters.
+        upkeep: looks after the cars.
+        trust: says which bundle is the newest.
         readiness: answers ``/ready``.
         now: UTC ms.
         random_bytes: for pings.
@@ -108,8 +112,9 @@ def make_application(
     _add_status(app, readiness)
     _add_vehicles(app, store, registry, now)
     _add_commands(app, registry, dispatcher, random_bytes)
-    _add_rentals(app, store)
+    _add_rentals(app, store, now)
     add_letters(app, store, judge)
+    add_upkeep(app, store=store, registry=registry, trust=trust, upkeep=upkeep, now=now)
     return Gate(app, key_digests, OPEN_PATHS)
 
 
@@ -138,6 +143,8 @@ def _add_status(app: FastAPI, readiness: Readiness) -> None:
 def _add_vehicles(
     app: FastAPI, store: Store, registry: RegistryDirectory, now: WallClock
 ) -> None:
+    registered = Registered(registry)
+
     @app.get("/v1/vehicles")
     async def list_vehicles(
         limit: Annotated[int, Query(ge=1, le=PAGE_LIMIT)] = 50,
@@ -155,7 +162,7 @@ def _add_vehicles(
     @app.get("/v1/vehicles/{vehicle_id}")
     async def get_vehicle(vehicle_id: VehicleText) -> Document:
         """Return one vehicle's last known state, each field with its times."""
-        vehicle = _registered(registry, vehicle_id)
+        vehicle = registered(vehicle_id)
         return of_vehicle(vehicle, await store.vehicle(vehicle), now=now())
 
 
@@ -165,6 +172,8 @@ def _add_commands(
     dispatcher: Dispatcher,
     random_bytes: RandomBytes,
 ) -> None:
+    registered = Registered(registry)
+
     @app.post("/v1/vehicles/{vehicle_id}/commands")
     async def post_command(
         response: Response,
@@ -176,7 +185,7 @@ def _add_commands(
         retry_of: RetryOf = None,
     ) -> Document:
         """Order something of a vehicle and wait for its signed outcome."""
-        vehicle = _registered(registry, vehicle_id)
+        vehicle = registered(vehicle_id)
         record, is_repeated = await dispatcher.submit(
             vehicle,
             body.to_order(random_bytes),
@@ -203,7 +212,7 @@ def _add_commands(
         return of_command(record)
 
 
-def _add_rentals(app: FastAPI, store: Store) -> None:
+def _add_rentals(app: FastAPI, store: Store, now: WallClock) -> None:
     @app.get("/v1/rentals/{rental_id}")
     async def get_rental(rental_id: HexId) -> Document:
         """Return a rental: its report once it ended, its evidence, its receipt."""
@@ -216,20 +225,14 @@ def _add_rentals(app: FastAPI, store: Store) -> None:
             )
         return of_rental(rental)
 
-
-def _registered(registry: RegistryDirectory, text: str) -> VehicleId:
-    try:
-        vehicle = VehicleId.from_text(text)
-    except (
-        DecodeError
-    ) as error:  # the path's pattern let it through; say no all the same
-        raise ProblemError(
-            HTTPStatus.NOT_FOUND, "unknown-vehicle", error.detail
-        ) from error
-    if registry.current.get(vehicle) is None:
-        raise ProblemError(
-            HTTPStatus.NOT_FOUND,
-            "unknown-vehicle",
-            "no vehicle of this fleet has this id",
-        )
-    return vehicle
+    @app.post("/v1/rentals/{rental_id}/close")
+    async def close_rental(rental_id: HexId) -> Document:
+        """Note that a person closed a rental that its car cannot end any more."""
+        raw = bytes.fromhex(rental_id)
+        if not await store.close_rental(raw, now=now()):
+            raise ProblemError(
+                HTTPStatus.CONFLICT,
+                "rental-not-lost",
+                "no rental with this id waits to be closed by hand",
+            )
+        return await get_rental(rental_id)

@@ -6,9 +6,11 @@ from bridge.commands import CommandRecord, CommandState
 from bridge.instants import rfc3339
 from bridge.orders import KINDS
 from bridge.presence import LinkState
+from bridge.rows.configurations import Configuration
 from bridge.rows.letters import StoredLetter
 from bridge.rows.rentals import Rental
 from bridge.vehicle import VehicleState
+from protocol.codes import Code, ConfigKind
 from protocol.identity import VehicleId, boot_counter
 from protocol.snapshot import NO_RENTAL
 
@@ -45,6 +47,8 @@ def of_vehicle(
             "hello": None,
             "death": None,
         },
+        "doubt": None,
+        "alerts": [],
         "session": None,
         "capabilities": [],
         "faults": [],
@@ -60,6 +64,8 @@ def of_vehicle(
         "hello": rfc3339(known.hello_ms or None),
         "death": rfc3339(known.death_ms or None),
     }
+    document["doubt"] = None if state.doubt is None else state.doubt.reason
+    document["alerts"] = list(state.alerts)
     if state.session_id:
         document["session"] = {
             "id": state.session_id.hex(),
@@ -69,6 +75,10 @@ def of_vehicle(
             "trust_bundle_version": state.bundle_version,
             "ledger_id": state.ledger_id.hex(),
             "storage_free_kib": state.storage_free_kib,
+            "group": state.group,
+            "configurations": {
+                _kind(kind): version for kind, version in sorted(state.configs)
+            },
         }
     kinds = {int(opcode): name for opcode, name in KINDS.items()}
     document["capabilities"] = [
@@ -124,6 +134,7 @@ def of_rental(rental: Rental) -> Document:
         "vehicle_id": str(rental.vehicle_id),
         "state": rental.state,
         "updated": rfc3339(rental.updated_ms),
+        "needs_close": rental.needs_close,
         "report": rental.report,
         "evidence": {
             "ledger_id": rental.ledger_id.hex(),
@@ -139,6 +150,20 @@ def of_rental(rental: Rental) -> Document:
     }
 
 
+def of_configuration(wanted: Configuration, state: VehicleState) -> Document:
+    """Return a wanted configuration and what the vehicle acts by."""
+    return {
+        "kind": wanted.kind.name.lower(),
+        "version": wanted.version,
+        "length": len(wanted.body),
+        "sha256": wanted.sha256.hex(),
+        "state": wanted.state.value,
+        "code": None if wanted.code is None else _name(Code(wanted.code)),
+        "changed": rfc3339(wanted.changed_ms),
+        "vehicle_has": state.config_version(wanted.kind) or None,
+    }
+
+
 def of_letter(letter: StoredLetter) -> Document:
     """Return a dead letter; nothing in it is proved."""
     return {
@@ -149,6 +174,11 @@ def of_letter(letter: StoredLetter) -> Document:
         "received": rfc3339(letter.received_ms),
         "frame": _base64(letter.data),
     }
+
+
+def _kind(number: int) -> str:
+    known = {int(kind): kind.name.lower() for kind in ConfigKind}
+    return known.get(number, f"0x{number:02x}")
 
 
 def _name(code: object) -> str | None:

@@ -31,6 +31,7 @@ NAME_LIMIT: Final = 64
 STATUS_OF: Final = {
     Refusal.UNKNOWN_VEHICLE: HTTPStatus.NOT_FOUND,
     Refusal.OFFLINE: HTTPStatus.CONFLICT,
+    Refusal.IN_DOUBT: HTTPStatus.CONFLICT,
     Refusal.UNSUPPORTED: HTTPStatus.CONFLICT,
     Refusal.NO_CLOCK: HTTPStatus.CONFLICT,
     Refusal.NOT_PROVED: HTTPStatus.CONFLICT,
@@ -43,6 +44,7 @@ STATUS_OF: Final = {
 _TITLES: Final = {
     Refusal.UNKNOWN_VEHICLE: "unknown vehicle",
     Refusal.OFFLINE: "vehicle offline",
+    Refusal.IN_DOUBT: "vehicle in doubt",
     Refusal.UNSUPPORTED: "vehicle does not support this",
     Refusal.NO_CLOCK: "vehicle's clock is not known",
     Refusal.NOT_PROVED: "earlier command not proved undone",

@@ -4,7 +4,7 @@ Every load is one statement for the whole batch, so that a batch of 256 frames c
 about ten statements and one fsync.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -19,10 +19,13 @@ from bridge.ingest import (
     VerifiedEntry,
     VerifiedHello,
 )
-from bridge.ledger import Ledger, Place
+from bridge.ledger import HELD_LIMIT, Ledger, Place, gaps_of
 from bridge.rows.commands import load_commands, load_open_commands, write_command
+from bridge.rows.configurations import settle_configurations
 from bridge.rows.letters import write_letters
 from bridge.rows.outbox import write_outbox
+from bridge.rows.receipts import OpenGap
+from bridge.rows.rentals import flag_lost
 from bridge.rows.statements import chunks, upsert
 from bridge.rows.vehicles import load_vehicles, write_vehicles
 from bridge.vehicle import VehicleState
@@ -61,6 +64,7 @@ def load(
     published: Iterable[bytes],
     *,
     fleet_id: bytes,
+    fresh_nonce: Callable[[], bytes],
 ) -> Workspace:
     """Return the workspace of a batch, before anything is absorbed.
 
@@ -69,6 +73,7 @@ def load(
         records: the batch.
         published: ids of commands whose sending is to be noted with it.
         fleet_id: 16 bytes.
+        fresh_nonce: makes challenges.
     """
 
     def fetch(key: EntryKey) -> bytes:
@@ -99,7 +104,7 @@ def load(
             ledgers.add((header.vehicle_id, hello.ledger_id))
             if hello.head_seq <= NUMBER_LIMIT:
                 entries.add((header.vehicle_id, hello.ledger_id, hello.head_seq))
-    space = Workspace(fleet_id, fetch)
+    space = Workspace(fleet_id, fetch, fresh_nonce)
     space.vehicles = load_vehicles(connection, vehicles)
     space.ledgers = _load_ledgers(connection, ledgers)
     space.known, space.refused = _load_known(connection, entries)
@@ -129,6 +134,25 @@ def _load_ledgers(
             name = (row.vehicle_id, row.ledger_id)
             key = (VehicleId.from_text(row.vehicle_id), row.ledger_id)
             found[key] = Ledger(row.upto, row.head_hash, held.get(name, {}))
+    return found
+
+
+def open_gaps(connection: Connection, older_than: int) -> list[OpenGap]:
+    """Return the gaps that have been open since before `older_than`, UTC ms."""
+    table = schema.ledgers.c
+    query = select(table.vehicle_id, table.ledger_id).where(
+        table.gap_since_ms <= older_than
+    )
+    keys = [
+        (VehicleId.from_text(row.vehicle_id), row.ledger_id)
+        for row in connection.execute(query)
+    ]
+    found = []
+    for key, ledger in _load_ledgers(connection, keys).items():
+        # A break is no gap: nothing is missing before it.
+        missing = gaps_of(ledger, limit=HELD_LIMIT)
+        if missing:
+            found.append(OpenGap(*key, missing))
     return found
 
 
@@ -170,6 +194,8 @@ def write(
     )
     write_outbox(connection, space.outbox, now=now)
     _write_rentals(connection, space, now)
+    flag_lost(connection, space, now=now)
+    settle_configurations(connection, space, now=now)
     _write_telemetry(connection, space, now)
     write_letters(connection, space.dead, now=now)
     for record in space.changed_commands.values():
@@ -248,6 +274,7 @@ def _write_rentals(connection: Connection, space: Workspace, now: int) -> None:
             "ledger_id": row.ledger_id,
             "seq": row.seq,
             "report": None if row.report is None else msgspec.json.encode(row.report),
+            "needs_close": False,
             "updated_ms": now,
         }
         for row in space.rentals.values()

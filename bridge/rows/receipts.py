@@ -10,6 +10,7 @@ from bridge import cloud_event, schema
 from bridge.rows.outbox import write_outbox
 from bridge.rows.statements import upsert
 from protocol.identity import VehicleId
+from protocol.receipt import Gap
 
 GAP_ALARM_MS: Final = 60_000
 """A gap that is older than this is told to consumers. A resend over a mobile link takes
@@ -30,6 +31,18 @@ class SignedReceipt:
     """The frame."""
     signed_ms: int
     """UTC ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenGap:
+    """Entries of one ledger that have not come."""
+
+    vehicle_id: VehicleId
+    """Whose they are."""
+    ledger_id: bytes
+    """8 bytes."""
+    ranges: tuple[Gap, ...]
+    """What is missing, the oldest first."""
 
 
 def write_receipts(connection: Connection, receipts: Sequence[SignedReceipt]) -> None:

@@ -1,14 +1,17 @@
 """Rows of rentals, with the evidence behind them."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
-from bridge import schema
+from bridge import cloud_event, schema
 from bridge.cloud_event import Json
 from bridge.rows.commands import find_reservation
+from bridge.rows.outbox import write_outbox
 from bridge.rows.receipts import SignedReceipt
+from bridge.workspace import Workspace
 from protocol.codes import Opcode
 from protocol.identity import VehicleId
 
@@ -31,10 +34,57 @@ class Rental:
     """Its sequence."""
     updated_ms: int
     """UTC ms."""
+    needs_close: bool
+    """Whether it was open in a ledger that is lost: a person must end it."""
     frame: bytes
     """The signed entry."""
     receipt: SignedReceipt | None
     """The first kept receipt that covers it."""
+
+
+OPEN_STATES: Final = ("reserved", "running")
+"""What a rental is in while nobody ended it."""
+
+CLOSED: Final = "closed"
+"""Ended by a person, without the car's word."""
+
+
+def flag_lost(connection: Connection, space: Workspace, *, now: int) -> None:
+    """Flag rentals that were open in a ledger that a car lost, and tell of them."""
+    table = schema.rentals
+    for vehicle_id, (ledger_id, head_seq) in space.replaced.items():
+        is_lost = (table.c.ledger_id != ledger_id) | (table.c.seq > head_seq)
+        wanted = (
+            (table.c.vehicle_id == str(vehicle_id))
+            & table.c.state.in_(OPEN_STATES)
+            & ~table.c.needs_close
+            & is_lost
+        )
+        rows = connection.execute(select(table).where(wanted)).all()
+        connection.execute(update(table).where(wanted).values(needs_close=True))
+        events = [
+            cloud_event.to_close(
+                vehicle_id,
+                row.rental_id,
+                row.ledger_id,
+                fleet_id=space.fleet_id,
+                now=now,
+            )
+            for row in rows
+        ]
+        write_outbox(connection, events, now=now)
+
+
+def close_rental(connection: Connection, rental_id: bytes, *, now: int) -> bool:
+    """Note that a person closed a flagged rental; False if there is none."""
+    table = schema.rentals
+    wanted = (table.c.rental_id == rental_id) & table.c.needs_close
+    closed = connection.execute(
+        update(table)
+        .where(wanted)
+        .values(needs_close=False, state=CLOSED, updated_ms=now)
+    )
+    return closed.rowcount > 0
 
 
 def find_rental(connection: Connection, rental_id: bytes) -> Rental | None:
@@ -83,6 +133,7 @@ def find_rental(connection: Connection, rental_id: bytes) -> Rental | None:
         ledger_id=row.ledger_id,
         seq=row.seq,
         updated_ms=row.updated_ms,
+        needs_close=row.needs_close,
         frame=frame,
         receipt=None
         if receipt is None

@@ -45,6 +45,13 @@ def write_vehicles(
         connection.execute(upsert(connection, _TABLE), rows)
 
 
+def online_vehicles(connection: Connection) -> list[VehicleId]:
+    """Return the cars that consumers were told are online."""
+    query = select(_TABLE.c.vehicle_id).where(_TABLE.c.is_told_online)
+    names = connection.execute(query).scalars()
+    return [VehicleId.from_text(name) for name in names]
+
+
 def tell_silence(connection: Connection, fleet_id: bytes, now: int) -> bool:
     """Tell consumers of cars that fell silent; once each. Return whether any did."""
     is_silent = _TABLE.c.is_told_online & (_TABLE.c.heard_ms < now - SILENCE_MS)

@@ -8,6 +8,7 @@ from protocol.codes import (
     CardRefusal,
     ClockQuality,
     Code,
+    ConfigKind,
     EndReason,
     EventType,
     FaultKind,
@@ -61,7 +62,6 @@ from protocol.packed.record import (
 )
 from protocol.packed.varied import Text, Varied
 from protocol.rental_codes import (
-    ConfigKind,
     DamageKind,
     DamagePlace,
     GrantAction,

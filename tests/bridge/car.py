@@ -10,6 +10,7 @@ from protocol.codes import (
     ClockQuality,
     Code,
     Condition,
+    DeathReason,
     EndReason,
     EnergyKind,
     Executed,
@@ -22,6 +23,7 @@ from protocol.codes import (
     Retry,
     Suite,
 )
+from protocol.death import DEATH, Death
 from protocol.entry import GENESIS, LINK, EntryLink, entry_hash, event_id
 from protocol.event import EVENT_SCHEMA, TYPE_OF, EventBody, RentalEnded, build_event
 from protocol.fleet import VehiclePart, parse_vehicle
@@ -219,9 +221,14 @@ class Car:
             **header,
         )
 
-    def death(self, seq: int | None = None) -> bytes:
+    def death(
+        self, seq: int | None = None, *, reason: DeathReason = DeathReason.LOST
+    ) -> bytes:
         return self.sign(
-            FrameClass.DEATH, 0x8302, b"", seq=self.hellos if seq is None else seq
+            FrameClass.DEATH,
+            FrameType.DEATH,
+            DEATH.build(Death(reason)),
+            seq=self.hellos if seq is None else seq,
         )
 
     def sign(

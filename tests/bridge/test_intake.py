@@ -366,6 +366,7 @@ async def test_a_car_that_lost_its_flash_is_told_of_and_can_be_commanded_again(
     assert await world.events() == [
         "freefloat.rental.started",
         "freefloat.ledger.replaced",
+        "freefloat.rental.to_close",
     ]
     rows = await world.store.outbox_after(0, 10)
     [alarm] = [json.loads(r.body) for r in rows if r.type == REPLACED_TYPE]

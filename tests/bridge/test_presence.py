@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from bridge.cloud_event import OFFLINE_TYPE, ONLINE_TYPE
 from bridge.presence import SILENCE_MS, LinkState, Presence
-from protocol.codes import FrameClass
-from tests.bridge.car import sample
+from protocol.codes import DeathReason, FrameClass
+from protocol.command import ANY_VERSION, Unlock
+from tests.bridge.car import RENTAL, sample
 from tests.bridge.world import World
 
 
@@ -42,10 +43,31 @@ async def test_a_death_of_the_newest_connection_is_shown_and_told(
     ]
 
 
+async def test_a_car_that_goes_says_so(world: World) -> None:
+    # FF-DTH-03
+    await world.greet()
+
+    await world.say(FrameClass.DEATH, world.car.death(reason=DeathReason.STOPPED))
+
+    assert await link(world) is LinkState.STOPPED
+
+
+async def test_a_death_ends_no_command(world: World) -> None:
+    # FF-DTH-05
+    await world.greet()
+    command = await world.order(Unlock(RENTAL, ANY_VERSION))
+
+    await world.say(FrameClass.DEATH, world.car.death())
+
+    still = await world.store.command(command.command_id)
+    assert still is not None
+    assert not still.state.is_terminal
+
+
 async def test_stale_will(world: World) -> None:
     # FF-DTH-04.
     # A will that the broker sends late, after the car came back: same session, then an
-    # older one.
+    # older one (FF-DTH-04).
     await world.greet()
     late = world.car.death()
     await world.greet()

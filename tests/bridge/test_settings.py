@@ -10,8 +10,9 @@ from bridge.bootstrap import Environment, open_bridge
 from bridge.errors import BridgeError, RegistryError, SettingsError
 from bridge.registry import RegistryDirectory
 from bridge.settings import Settings, check_settings, parse_settings
-from bridge.signer import find_grant, read_bundle
+from bridge.signer import require_use
 from bridge.store import Store
+from bridge.trust import Trust
 from certs.fleet import FleetDirectory
 from protocol.fleet import FleetPart
 from protocol.keyfile import parse_signing_key
@@ -162,15 +163,15 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 def test_a_key_that_the_trust_bundle_does_not_name_is_refused(
     fleet: FleetDirectory, other_fleet: FleetDirectory
 ) -> None:
-    bundle = read_bundle(fleet.trust_bundle(), fleet_id=fleet.fleet.fleet_id)
+    trust = Trust.begin(fleet.trust_bundle(), fleet_id=fleet.fleet.fleet_id)
     stranger = parse_signing_key(
         (other_fleet.path / FleetPart.COMMAND_KEY).read_bytes(), name="x"
     )
 
     with pytest.raises(SettingsError, match="not in trust bundle 1"):
-        find_grant(stranger, bundle, name="command")
+        require_use((stranger,), trust, receipts=False)
     with pytest.raises(SettingsError, match="another fleet"):
-        read_bundle(fleet.trust_bundle(), fleet_id=other_fleet.fleet.fleet_id)
+        Trust.begin(fleet.trust_bundle(), fleet_id=other_fleet.fleet.fleet_id)
 
 
 class Directory:

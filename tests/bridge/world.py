@@ -15,19 +15,17 @@ from cryptography import x509
 
 from bridge.cloud_event import OFFLINE_TYPE, ONLINE_TYPE
 from bridge.commands import CommandRecord, Sendings
+from bridge.configurator import Configurator
 from bridge.dispatch import Dispatcher
 from bridge.intake import Intake
 from bridge.orders import Order
 from bridge.registry import RegistryDirectory
 from bridge.relay import Relay
-from bridge.signer import (
-    InProcessReceiptSigner,
-    InProcessSigner,
-    find_grant,
-    read_bundle,
-)
+from bridge.signer import InProcessReceiptSigner, InProcessSigner
 from bridge.sinks.ports import Sink
+from bridge.steward import Steward
 from bridge.store import Store
+from bridge.trust import Trust
 from bridge.vehicle import VehicleState
 from bridge.wire import Wire
 from certs.fleet import FleetDirectory
@@ -40,6 +38,7 @@ from tests.bridge.memory_broker import MemoryBroker, Message
 if TYPE_CHECKING:
     from bridge.errors import RegistryError
     from bridge.ports import FrameSeen
+    from protocol.keys import SigningKey
 
 NOW_MS: Final = 1_800_000_000_000
 """2027-01-15."""
@@ -81,18 +80,20 @@ class World:
         self.sendings = Sendings()
         self._randoms = 0
         fleet_id = fleet.fleet.fleet_id
-        bundle = read_bundle(fleet.trust_bundle(), fleet_id=fleet_id)
+        self.trust = Trust.begin(fleet.trust_bundle(), fleet_id=fleet_id)
         self.command_key = parse_signing_key(
             (fleet.path / FleetPart.COMMAND_KEY).read_bytes(), name="command"
         )
         self.receipt_key = parse_signing_key(
             (fleet.path / FleetPart.RECEIPT_KEY).read_bytes(), name="receipt"
         )
+        self.command_keys: list[SigningKey] = [self.command_key]
         self.signer = InProcessSigner(
-            self.command_key,
-            find_grant(self.command_key, bundle, name="command"),
+            lambda: self.command_keys,
+            lambda: self.trust,
             fleet_id=fleet_id,
             sequences=self.store,
+            random_bytes=self.random_bytes,
         )
         self.relays = [
             Relay(sink, self.store, now=self.now, random=lambda: 1.0) for sink in sinks
@@ -107,14 +108,29 @@ class World:
             now=self.now,
             random_bytes=self.random_bytes,
         )
+        self.configurator = Configurator(
+            store=self.store,
+            signer=self.signer,
+            wire=self.wire,
+            now=self.now,
+            sleep=lambda _s: asyncio.sleep(0),
+        )
+        self.steward = Steward(
+            store=self.store,
+            trust=lambda: self.trust,
+            signer=self.signer,
+            configurator=self.configurator,
+            wire=self.wire,
+            now=self.now,
+        )
         self.intake = Intake(
             connect=self.broker.connect,
             wire=self.wire,
             store=self.store,
             registry=self.registry,
             receipt_signer=InProcessReceiptSigner(
-                self.receipt_key,
-                find_grant(self.receipt_key, bundle, name="receipt"),
+                lambda: (self.receipt_key,),
+                lambda: self.trust,
                 fleet_id=fleet_id,
                 random_bytes=self.random_bytes,
             ),
@@ -124,6 +140,8 @@ class World:
             sendings=self.sendings,
             on_commands=self.dispatcher.changed,
             on_events=self._wake,
+            on_greeted=self.steward.greeted,
+            on_receipt=self.steward.receipted,
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -147,6 +165,7 @@ class World:
         for task in self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        await self.configurator.close()
         for relay in self.relays:
             await relay.close()
         await self.store.close()

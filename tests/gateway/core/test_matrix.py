@@ -18,8 +18,6 @@ from gateway.core.events import (
     CardPresented,
     Choice,
     DeadlineReached,
-    DiskFailed,
-    DiskRecovered,
     Event,
     MenuChosen,
     Noted,
@@ -82,8 +80,6 @@ EVENTS: list[Event] = [
     PinChecked(OTHER_RENTAL, PinVerdict.RIGHT),
     *map(MenuChosen, Choice),
     DeadlineReached(),
-    DiskFailed(),
-    DiskRecovered(),
     Noted((AgentStartedEntry(3, FIRMWARE),)),
 ]
 
