@@ -6,8 +6,9 @@ Ed25519: libsodium refuses an R of small order that OpenSSL takes, and some mult
 the cofactor, which makes more signatures hold (eprint 2020/823).
 
 Rule: libsodium can only say yes. Whatever it does not hold `protocol.signing` judges,
-as it does everywhere else. What it does hold, OpenSSL holds too: the tests sign with
-every kind of odd point and fail with a libsodium for which that is no longer so.
+as it does everywhere else, and so every frame of a P-256 key. What it does hold,
+OpenSSL holds too: the tests sign with every kind of odd point and fail with a libsodium
+for which that is no longer so.
 """
 
 from nacl.bindings import crypto_sign_open
@@ -26,7 +27,8 @@ def verify_frame(frame: Frame, *, fleet_id: bytes, key: VerifyKey) -> None:
         AuthenticationError: as `protocol.signing.verify_frame` raises it.
     """
     header = frame.header
-    if header.suite is Suite.ED25519 and header.key_id == key.key_id:
+    is_ed25519 = header.suite is Suite.ED25519 and key.suite is Suite.ED25519
+    if is_ed25519 and header.key_id == key.key_id:
         unsigned = frame.data[:-SIGNATURE_SIZE]
         message = signing.to_be_signed(header.frame_class, fleet_id, unsigned)
         if holds(frame.signature, message, key):

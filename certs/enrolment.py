@@ -38,7 +38,8 @@ from protocol.enrolment import (
 from protocol.errors import DecodeError, ProtocolError
 from protocol.identity import VehicleId, key_id
 from protocol.keyfile import raw_public_key
-from protocol.keys import Ed25519SigningKey, VerifyKey
+from protocol.keys import Ed25519SigningKey, P256SigningKey, VerifyKey
+from protocol.p256 import compressed
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Claim:
     tls_request: x509.CertificateSigningRequest
     """P-256; signed by the TLS key itself, CN = vehicle id (PKCS #10)."""
     signing_key: bytes
-    """Ed25519, 32 raw bytes."""
+    """Ed25519, 32 raw bytes, or P-256, 33."""
     sealing_key: bytes
     """X25519, 32 raw bytes. It cannot sign; the proof covers it by naming it."""
     proof: bytes
@@ -63,7 +64,7 @@ class VehicleKeys:
 
     tls: ec.EllipticCurvePrivateKey
     """Opens the MQTT session."""
-    signing: Ed25519SigningKey
+    signing: Ed25519SigningKey | P256SigningKey
     """Signs frames."""
     sealing: X25519PrivateKey
     """Opens sealed secrets."""
@@ -235,6 +236,12 @@ def require_proved(claim: Claim, *, fleet_id: bytes) -> ec.EllipticCurvePublicKe
             f"TLS request of vehicle {claim.vehicle_id} is not signed by its own "
             "P-256 key for this very vehicle",
             "the vehicle must make a new claim",
+        )
+    if compressed(tls_key) == claim.signing_key:
+        # A TLS server could ask for a signature that is a frame's.
+        raise ClaimError(
+            f"vehicle {claim.vehicle_id} claims one key for TLS and for frames",
+            "the vehicle must make a signing key of its own",
         )
     return tls_key
 

@@ -33,6 +33,7 @@ from tools.published_keys import (
 )
 from tools.vector_cases import Case
 from tools.vector_catalogue_faults import catalogue_faults
+from tools.vector_control_faults import control_faults
 from tools.vector_controls import messages
 from tools.vector_faults import Fault, Stage, faults
 from tools.vector_trust import TRUST_BUNDLE, Succession, successions
@@ -46,7 +47,7 @@ def generate() -> dict[str, str]:
     documents: dict[str, dict[str, Any]] = {}
     for case in messages():
         documents[case.name] = _message(case)
-    for fault in (*faults(), *catalogue_faults()):
+    for fault in (*faults(), *catalogue_faults(), *control_faults()):
         documents[f"bad_{fault.name.removeprefix('bad_')}"] = _fault(fault)
     for succession in successions():
         name = f"succession_{succession.name}"

@@ -22,6 +22,7 @@ from certs.vehicle import random_vehicle_id
 from protocol.enrolment import VehicleRecord, prove_possession
 from protocol.errors import AuthenticationError, DecodeError
 from protocol.identity import VehicleId
+from protocol.keys import P256SigningKey
 
 FLEET, OTHER_FLEET = bytes(range(16)), bytes(range(16, 32))
 
@@ -309,6 +310,34 @@ def test_a_record_signed_by_another_ca_is_refused(
 
     with pytest.raises(AuthenticationError, match="not issued by this fleet's CA"):
         VehicleRecord.parse(record, fleet_id=FLEET, issuer=other.certificate)
+
+
+def test_a_car_with_a_p256_signing_key_is_enrolled(
+    authority: Authority, enrolled: Enrolled, now: datetime
+) -> None:
+    # FF-ENR-03: its key lies in a TPM or a secure element without Ed25519.
+    vehicle_id = random_vehicle_id()
+    keys = replace(VehicleKeys.generate(), signing=P256SigningKey.generate())
+    claim = keys.claim(vehicle_id, fleet_id=FLEET)
+
+    record = admit(claim, authority, enrolled, now)
+
+    read = VehicleRecord.parse(record, fleet_id=FLEET, issuer=authority.certificate)
+    assert read.signing_key == keys.signing.verify_key
+    assert enrolled_in([record]).key_ids == {keys.signing.key_id}
+
+
+def test_the_tls_key_is_not_enrolled_as_the_signing_key(
+    authority: Authority, enrolled: Enrolled, now: datetime
+) -> None:
+    # FF-ENR-08: whoever speaks TLS with the car could make it sign a frame.
+    keys = VehicleKeys.generate()
+    both = replace(keys, signing=P256SigningKey(keys.tls))
+    claim = both.claim(random_vehicle_id(), fleet_id=FLEET)
+
+    with pytest.raises(ClaimError, match="one key for TLS and for frames"):
+        admit(claim, authority, enrolled, now)
+    assert enrolled == Enrolled()
 
 
 def test_the_text_form_of_keys_shows_public_ids_only() -> None:

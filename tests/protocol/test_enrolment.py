@@ -32,6 +32,7 @@ from tools.published_keys import (
     CAR_A_KEY,
     CAR_B,
     CAR_B_KEY,
+    CAR_C_KEY,
     FLEET_ID,
     OTHER_FLEET_ID,
     sealing_key,
@@ -209,6 +210,34 @@ def test_a_certificate_of_the_wrong_kind_of_key_is_refused() -> None:
 
     assert _refusal(swapped) is Code.BAD_PARAM
     assert _refusal(twice) is Code.BAD_PARAM
+
+
+def test_a_car_may_sign_with_p256() -> None:
+    # FF-ENR-03, for the key of a secure element.
+    sealing = sealing_key().public_key()
+    proof = prove_possession(
+        CAR_C_KEY.key,
+        fleet_id=FLEET_ID,
+        vehicle_id=CAR_A,
+        sealing_key=sealing.public_bytes_raw(),
+    )
+    certificate = _certify(CAR_C_KEY.key.verify_key.handle, _name_of(CAR_A))
+    data = _record(signing_certificate=_pem(certificate), proof=proof.hex())
+
+    record = VehicleRecord.parse(data, fleet_id=FLEET_ID, issuer=ISSUER)
+
+    assert record.signing_key == CAR_C_KEY.key.verify_key
+    assert _refusal(_record(signing_certificate=_pem(certificate))) is (
+        Code.BAD_SIGNATURE
+    )
+
+
+def test_a_signing_key_of_another_curve_is_refused() -> None:
+    # FF-ENR-04.
+    other = ec.derive_private_key(7, ec.SECP384R1()).public_key()
+    certificate = _certify(other, _name_of(CAR_A))
+
+    assert _refusal(_record(signing_certificate=_pem(certificate))) is Code.BAD_PARAM
 
 
 def test_a_weak_signing_key_is_refused_though_the_ca_certified_it() -> None:

@@ -21,7 +21,7 @@ from protocol.fleet import (
     parse_vehicle,
 )
 from protocol.identity import VehicleId
-from protocol.keys import Ed25519SigningKey
+from protocol.keys import Ed25519SigningKey, P256SigningKey
 from protocol.trust import TrustRoots
 
 FLEET = Fleet(bytes(range(16)), "Pilot", datetime(2026, 3, 1, 12, tzinfo=UTC))
@@ -59,6 +59,12 @@ def test_what_is_written_is_read_back() -> None:
     assert parse_fleet(build_fleet(FLEET)) == FLEET
     assert parse_vehicle(build_vehicle(VEHICLE)) == VEHICLE
     assert parse_trust_roots(build_trust_roots(ROOTS)) == ROOTS
+
+
+def test_a_trust_root_may_be_of_p256() -> None:
+    mixed = TrustRoots((*KEYS, P256SigningKey.from_seed(b"\4" * 32).verify_key), 3)
+
+    assert parse_trust_roots(build_trust_roots(mixed)) == mixed
 
 
 def test_another_time_zone_is_the_same_moment() -> None:

@@ -79,6 +79,14 @@ def test_signing_under_another_key_s_name_is_refused() -> None:
         sign_frame(UNLOCK.header, b"", fleet_id=FLEET_ID, key=CAR_A_KEY.key)
 
 
+def test_a_frame_that_names_another_suite_is_not_signed() -> None:
+    # FF-SIG-08.
+    header = replace(UNLOCK.header, suite=Suite.P256)
+
+    with pytest.raises(EncodeError, match="suite"):
+        sign_frame(header, UNLOCK.payload, fleet_id=FLEET_ID, key=COMMAND_KEY.key)
+
+
 def test_a_fleet_id_of_another_length_is_the_caller_s_fault() -> None:
     # Bytes that could be fleet id or header would make two frames sign alike.
     with pytest.raises(EncodeError, match="16 bytes, not 15"):

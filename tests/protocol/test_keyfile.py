@@ -1,6 +1,7 @@
 """Private keys in files; their messages never quote what was read."""
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -9,8 +10,15 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
+from protocol.codes import Suite
 from protocol.errors import DecodeError
-from protocol.keyfile import build_key, parse_sealing_key, parse_signing_key
+from protocol.keyfile import (
+    build_key,
+    parse_sealing_key,
+    parse_signing_key,
+    raw_public_key,
+)
+from protocol.keys import VerifyKey
 
 SIGNING = Ed25519PrivateKey.from_private_bytes(bytes(32))
 SEALING = X25519PrivateKey.from_private_bytes(bytes(32))
@@ -58,3 +66,30 @@ def test_what_is_no_key_is_refused_without_being_quoted(data: bytes) -> None:
     assert message.startswith("signing.key")
     assert "MC4CAQ" not in message
     assert caught.value.__cause__ is None
+
+
+def test_a_p256_signing_key_is_read_back() -> None:
+    handle = ec.derive_private_key(7, ec.SECP256R1())
+
+    key = parse_signing_key(build_key(handle), name="signing.key")
+
+    assert key.suite is Suite.P256
+    assert key.verify_key.handle == handle.public_key()
+
+
+def test_a_key_of_another_curve_is_refused_by_name() -> None:
+    other = ec.derive_private_key(7, ec.SECP384R1())
+
+    with pytest.raises(DecodeError, match=r"signing\.key holds no Ed25519 and no"):
+        parse_signing_key(build_key(other), name="signing.key")
+    with pytest.raises(DecodeError, match="root holds no Ed25519 and no P-256 key"):
+        raw_public_key(other.public_key(), name="root")
+
+
+@pytest.mark.parametrize("key", [SIGNING, ec.derive_private_key(7, ec.SECP256R1())])
+def test_a_public_key_s_raw_bytes_are_those_that_load_it(
+    key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey,
+) -> None:
+    raw = raw_public_key(key.public_key(), name="root")
+
+    assert VerifyKey.load(raw).handle == key.public_key()

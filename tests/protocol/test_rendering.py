@@ -9,6 +9,7 @@ from protocol.rendering import (
     render_bytes,
     render_frame,
 )
+from protocol.trust import SIGNED_BUNDLE, SignedBundle
 from tests.protocol.vector_file import ACCEPTED, REFUSED, VECTORS, frame_of
 from tools.published_keys import CAR_A, SEALED, SECRETS
 from tools.vector_trust import TRUST_BUNDLE
@@ -113,6 +114,17 @@ def test_telemetry_without_samples_says_so() -> None:
     empty = data[:10] + b"\0\x01" + data[12:92] + b"\0" + data[-64:]
 
     assert render_bytes(bytes(empty)).endswith("157 B  no samples")
+
+
+def test_a_trust_frame_around_something_else_says_so() -> None:
+    body = b"not a bundle"
+    payload = SIGNED_BUNDLE.build(SignedBundle(body, ()))
+    data = bytearray(frame_of("trust_by_roots"))
+    data[10:12] = len(payload).to_bytes(2, "big")
+
+    line = render_bytes(bytes(data[:92]) + payload + bytes(64))
+
+    assert "0 signatures under no bundle" in line
 
 
 def test_a_line_that_would_be_too_long_is_cut() -> None:
