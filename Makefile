@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := protocol transport gateway firmware_emulator bridge certs tools
+SOURCES := protocol keystore transport gateway firmware_emulator bridge certs tools
 CODE := $(SOURCES) tests examples
 
 .PHONY: help demo test check bench format vectors docs lock clean

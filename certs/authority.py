@@ -203,9 +203,10 @@ def _require_key(profile: Profile, key: PublicKey) -> None:
             found = KeyKind.P256.value
         case _:
             found = key.curve.name
-    if found != profile.key.value:
+    if found not in profile.keys:
+        wanted = " or ".join(profile.keys)
         raise RequestError(
-            f"a {profile.kind} certificate binds a {profile.key} key, not {found}"
+            f"a {profile.kind} certificate binds a {wanted} key, not {found}"
         )
 
 

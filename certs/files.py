@@ -10,6 +10,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,8 @@ PUBLIC_DIRECTORY: Final = 0o755
 
 OTHERS: Final = 0o077
 """Permission bits of group and others: none on a private key."""
+
+_LOCK_STEP_S: Final = 0.02
 
 PARTIAL: Final = ".partial-"
 """Part of the name of everything that is not finished yet."""
@@ -149,6 +152,22 @@ def remove_tree(path: Path, cause: BaseException) -> None:
         ) from cause
 
 
+def replace_file(path: Path, data: bytes, *, private: bool = False) -> None:
+    """Put a file in the place of one that may be there, whole at every instant.
+
+    Raises:
+        OSError: it could not be written; what was there is untouched.
+    """
+    partial = path.with_name(f".{path.name}{PARTIAL}{secrets.token_hex(4)}")
+    write_new(partial, data, private=private)
+    try:
+        partial.rename(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
 def sync_directory(path: Path) -> None:
     """Bring a directory's entries to the disk; names are data too."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -159,25 +178,34 @@ def sync_directory(path: Path) -> None:
 
 
 @contextmanager
-def exclusive(directory: Path) -> Iterator[None]:
-    """Hold a directory alone among processes that ask in the same way.
+def exclusive(directory: Path, *, wait_s: float = 0) -> Iterator[None]:
+    """Hold a directory alone among processes and threads that ask in the same way.
 
     Raises:
-        BusyError: another process holds it; nothing was waited for.
+        BusyError: another one held it for longer than `wait_s`.
     """
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(
-                f"another process is issuing in {directory.parent}",
-                "wait until it has ended, then try again",
-            ) from None
+        end = time.monotonic() + wait_s
+        while not _locked(handle):
+            if time.monotonic() >= end:
+                raise BusyError(
+                    f"another process is issuing in {directory.parent}",
+                    "wait until it has ended, then try again",
+                )
+            time.sleep(_LOCK_STEP_S)
         yield
     finally:
         with suppress(OSError):  # closing releases the lock in any case
             os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def read_private(path: Path) -> bytes:

@@ -3,11 +3,13 @@
 ::
 
     fleet.json                       public: which fleet
-    ca/        root.* issuing.* trust-anchors.pem
-    broker/    bridge/1/  engineer/1/    tls.crt tls.key of each
+    ca/        root.* issuing.* trust-anchors.pem books.sqlite vehicles.crl
+    broker/    bridge/1/  engineer/1/  enrolment/    tls.crt tls.key of each
     trust/     root-1..3.key .pub, bundle-1.bin
     signer/    command-1.key receipt-1.key
-    registry/  <VEHICLE>.json        public records
+    registry/  <VEHICLE>.json        public records; who stands in here is in the fleet
+    revoked/   <VEHICLE>.json        public records of withdrawn vehicles
+    audit/     security.jsonl        who was given what, and what somebody tried
     vehicles/  <VEHICLE>/            what is copied into a car
 
 ``ca/root.key`` and ``trust/root-*.key`` belong offline once the fleet is made: nothing
@@ -17,7 +19,7 @@ that is done from day to day reads them.
 import os
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,11 +31,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
-    load_pem_private_key,
     load_pem_public_key,
 )
 
+from certs.audit_log import AuditLog
 from certs.authority import Authority, host_names, new_tls_key, pem_chain
+from certs.books import Books
 from certs.enrolment import Enrolled, enrolled_in
 from certs.errors import ExistsError, FleetError, RequestError
 from certs.files import (
@@ -53,6 +56,8 @@ from certs.trust import (
     new_signing_key,
     trust_roots,
 )
+from keystore.errors import UnfitKeyError
+from keystore.private_key import parse_private_key
 from protocol.codes import Code
 from protocol.enrolment import RECORD_LIMIT, VehicleRecord
 from protocol.errors import DecodeError, ProtocolError
@@ -161,9 +166,17 @@ class FleetDirectory:
         Raises:
             FleetError: the file is missing or holds no certificate.
         """
+        return self.certificates(part)[0]
+
+    def certificates(self, part: str) -> list[x509.Certificate]:
+        """Read all certificates of a file; at least one.
+
+        Raises:
+            FleetError: the file is missing or holds no certificate.
+        """
         path = self.path / part
         try:
-            return x509.load_pem_x509_certificate(path.read_bytes())
+            return x509.load_pem_x509_certificates(path.read_bytes())
         except FileNotFoundError:
             raise FleetError(
                 f"{path} is missing", "bring it back from a backup"
@@ -178,19 +191,36 @@ class FleetDirectory:
         """The CA that signed every leaf and every record."""
         return self.certificate(FleetPart.ISSUING_CERTIFICATE)
 
+    def root_links(self) -> list[x509.Certificate]:
+        """New roots signed by old ones; none before the first change of roots.
+
+        Raises:
+            FleetError: the file holds no certificate.
+        """
+        if not (self.path / FleetPart.ROOT_LINKS).exists():
+            return []
+        return self.certificates(FleetPart.ROOT_LINKS)
+
+    def chain(self, leaf: x509.Certificate) -> bytes:
+        """Return in PEM what a server or client of this fleet sends: leaf first.
+
+        Links come last, so that who trusts an old root only still finds a way to it.
+        """
+        return pem_chain(leaf, self.issuing_certificate, *self.root_links())
+
     def issuing_authority(self) -> Authority:
         """Load the CA that issues from day to day.
 
         Raises:
             FleetError: its key or certificate is missing, damaged, does not belong to
                 the other, or others can read the key.
+            UriError, TokenError: the file names a key in a token that cannot be used.
         """
         path = self.path / FleetPart.ISSUING_KEY
         data = read_private(path)
-        try:
-            key = load_pem_private_key(data, password=None)
-        except (ValueError, TypeError):
-            key = None
+        key: object = None
+        with suppress(UnfitKeyError):
+            key = parse_private_key(data, name=str(path))
         certificate = self.issuing_certificate
         if (
             not isinstance(key, ec.EllipticCurvePrivateKey)
@@ -255,6 +285,21 @@ class FleetDirectory:
                 f"{path} does not verify: {error}", "bring it back from a backup"
             ) from None
 
+    # --- the authority's own files ---------------------------------------------------
+
+    def books(self) -> Books:
+        """Open the authority's books; the caller closes them.
+
+        Raises:
+            FleetError: they cannot be used.
+        """
+        return Books.open(self.path / FleetPart.BOOKS)
+
+    @property
+    def audit_log(self) -> AuditLog:
+        """Who was given what, and what somebody tried."""
+        return AuditLog(self.path / FleetPart.AUDIT)
+
     # --- vehicles -------------------------------------------------------------------
 
     def vehicle_directory(self, vehicle_id: VehicleId) -> Path:
@@ -274,7 +319,29 @@ class FleetDirectory:
             DecodeError: it is no record, or that of another car.
             AuthenticationError: this fleet's CA did not issue it.
         """
-        with self.record_path(vehicle_id).open("rb") as file:
+        return self._read_record(self.record_path(vehicle_id), vehicle_id)
+
+    def revoked_path(self, vehicle_id: VehicleId) -> Path:
+        """Return where the record of a withdrawn car is kept, for evidence."""
+        return self.path / FleetPart.REVOKED / f"{vehicle_id}.json"
+
+    def is_revoked(self, vehicle_id: VehicleId) -> bool:
+        """Return whether this car was withdrawn."""
+        return self.revoked_path(vehicle_id).exists()
+
+    def revoked_record(self, vehicle_id: VehicleId) -> VehicleRecord | None:
+        """Read and verify the record of a withdrawn car; None if it was not withdrawn.
+
+        Raises:
+            OSError, FleetError, DecodeError, AuthenticationError: as `vehicle_record`.
+        """
+        try:
+            return self._read_record(self.revoked_path(vehicle_id), vehicle_id)
+        except FileNotFoundError:
+            return None
+
+    def _read_record(self, path: Path, vehicle_id: VehicleId) -> VehicleRecord:
+        with path.open("rb") as file:
             data = file.read(RECORD_LIMIT + 1)
         record = VehicleRecord.parse(
             data, fleet_id=self.fleet.fleet_id, issuer=self.issuing_certificate
@@ -288,9 +355,16 @@ class FleetDirectory:
 
     def vehicle_ids(self) -> list[VehicleId]:
         """Return the registered vehicles, sorted."""
+        return self._ids_in(FleetPart.REGISTRY)
+
+    def revoked_ids(self) -> list[VehicleId]:
+        """Return the withdrawn vehicles, sorted."""
+        return self._ids_in(FleetPart.REVOKED)
+
+    def _ids_in(self, part: FleetPart) -> list[VehicleId]:
         return sorted(
             VehicleId.from_text(path.stem)
-            for path in (self.path / FleetPart.REGISTRY).glob("*.json")
+            for path in (self.path / part).glob("*.json")
             if VEHICLE_TEXT.fullmatch(path.stem)
         )
 
@@ -306,18 +380,25 @@ class FleetDirectory:
         if not registry.is_dir():
             raise FleetError(f"{registry} is missing", "bring it back from a backup")
         with exclusive(registry):
-            try:
-                enrolled = enrolled_in(
-                    self.record_path(vehicle_id).read_bytes()
-                    for vehicle_id in self.vehicle_ids()
-                )
-            except (ValueError, ProtocolError) as error:
-                raise FleetError(
-                    f"{registry} holds a damaged record: {error}",
-                    "find it with 'freefloat certs show' and bring it back from a "
-                    "backup",
-                ) from None
-            yield enrolled
+            yield self.enrolled()
+
+    def enrolled(self) -> Enrolled:
+        """Read which ids and keys are taken, by withdrawn vehicles too.
+
+        Raises:
+            FleetError: a record is damaged.
+        """
+        paths = [
+            *map(self.record_path, self.vehicle_ids()),
+            *map(self.revoked_path, self.revoked_ids()),
+        ]
+        try:
+            return enrolled_in(path.read_bytes() for path in paths)
+        except (ValueError, ProtocolError) as error:
+            raise FleetError(
+                f"{self.path / FleetPart.REGISTRY} holds a damaged record: {error}",
+                "find it with 'freefloat certs show' and bring it back from a backup",
+            ) from None
 
 
 def root_part(number: int, suffix: str) -> str:
@@ -331,9 +412,11 @@ def _fill(
     """Write all of a new fleet."""
     for private in ("ca", "broker", "bridge", "bridge/1", "engineer", "engineer/1"):
         make_directory(directory / private, private=True)
-    for private in (FleetPart.TRUST, "signer", FleetPart.VEHICLES):
+    for private in (FleetPart.TRUST, "signer", FleetPart.VEHICLES, "audit"):
         make_directory(directory / private, private=True)
+    make_directory(directory / FleetPart.ENROLMENT, private=True)
     make_directory(directory / FleetPart.REGISTRY, private=False)
+    make_directory(directory / FleetPart.REVOKED, private=False)
 
     short = fleet.fleet_id.hex()[:8]
     root = Authority.create_root(f"{fleet.name} root CA {short}", now=now)
@@ -350,6 +433,7 @@ def _fill(
         (Kind.BROKER, FleetPart.BROKER, "ff-broker", hosts),
         (Kind.BRIDGE, FleetPart.BRIDGE, "ff-bridge-1", ()),
         (Kind.ENGINEER, FleetPart.ENGINEER, "ff-engineer-1", ()),
+        (Kind.ENROLMENT, FleetPart.ENROLMENT, "ff-enrolment", hosts),
     ):
         key = new_tls_key()
         leaf = issuing.issue(kind, name, key.public_key(), now=now, hosts=names)
@@ -377,6 +461,7 @@ def _fill(
     # A car will do the same, so a mistake shows here.
     open_bundle(bundle, trust_roots(roots), fleet_id=fleet.fleet_id)
     _write(directory, FleetPart.TRUST_BUNDLE, bundle)
+    Books.open(directory / FleetPart.BOOKS).close()
     _write(directory, FleetPart.IDENTITY, build_fleet(fleet))
     for subdirectory, _names, _files in os.walk(directory):
         sync_directory(Path(subdirectory))

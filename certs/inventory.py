@@ -21,6 +21,10 @@ from protocol.identity import VEHICLE_TEXT, VehicleId
 SOON: Final = timedelta(days=30)
 """When an end comes into sight: time to renew by hand."""
 
+VEHICLE_SOON: Final = timedelta(days=3)
+"""The same of a vehicle, which renews by itself with a third of 14 days left: one that
+comes so near to its end has not reached the enrolment service for a day and more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -32,12 +36,14 @@ class Item:
     """Path inside the fleet directory."""
     expires: datetime
     """With a time zone."""
+    soon: timedelta = SOON
+    """How long before its end it comes into sight."""
 
     def state(self, *, now: datetime) -> str:
         """Return ``valid``, ``expires soon`` or ``expired``."""
         if self.expires <= now:
             return "expired"
-        return "expires soon" if self.expires - now < SOON else "valid"
+        return "expires soon" if self.expires - now < self.soon else "valid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,7 @@ def _items(fleet: FleetDirectory, problems: list[str]) -> list[Item]:
         (Kind.BROKER, f"{FleetPart.BROKER}/{TlsPart.CERTIFICATE}"),
         (Kind.BRIDGE, f"{FleetPart.BRIDGE}/{TlsPart.CERTIFICATE}"),
         (Kind.ENGINEER, f"{FleetPart.ENGINEER}/{TlsPart.CERTIFICATE}"),
+        (Kind.ENROLMENT, f"{FleetPart.ENROLMENT}/{TlsPart.CERTIFICATE}"),
     ):
         try:
             end = fleet.certificate(part).not_valid_after_utc
@@ -116,7 +123,7 @@ def _vehicles(fleet: FleetDirectory, problems: list[str]) -> list[Item]:
         if (fleet.path / part).exists():
             try:
                 end = fleet.certificate(part).not_valid_after_utc
-                items.append(Item(str(vehicle_id), part, end))
+                items.append(Item(str(vehicle_id), part, end, VEHICLE_SOON))
             except (FleetError, OSError) as error:
                 problems.append(str(error))
     return items

@@ -33,12 +33,14 @@ ISSUING_LIFETIME: Final = timedelta(days=5 * 365)
 needs the offline root, so not every year."""
 
 SERVER_LIFETIME: Final = timedelta(days=397)
-"""Broker, bridge and engineers: a year and the month in which one renews. Longer server
-certificates are refused by some TLS stacks (CA/Browser Forum ballot SC31: 398 days)."""
+"""Broker, bridge, engineers and enrolment service: a year and the month in which one
+renews. Longer server certificates are refused by some TLS stacks (CA/Browser Forum
+ballot SC31: 398 days)."""
 
-VEHICLE_TLS_LIFETIME: Final = timedelta(days=90)
-"""A stolen car's identity ends by itself. reliability.md (row of step-ca)
-wants 7 to 14 days; that needs renewal over the air, which a car cannot do yet."""
+VEHICLE_TLS_LIFETIME: Final = timedelta(days=14)
+"""A stolen car's identity ends by itself (reliability.md, row of step-ca: 7 to 14
+days). The longest of these, so that an office that is closed from Friday to Wednesday
+strands no car: a third of it, the time from renewal to end, is four days and 16 h."""
 
 EVIDENCE_LIFETIME: Final = timedelta(days=20 * 365)
 """Signing and sealing: a rental report must verify years after the rental (K13), also
@@ -50,9 +52,9 @@ class KeyKind(StrEnum):
     """Which key a certificate binds."""
 
     P256 = "P-256"
-    """TLS: every stack and every secure element has it."""
+    """TLS, where every stack and every secure element has it, and suite 2 of frames."""
     ED25519 = "Ed25519"
-    """Frames: suite 1 of the protocol."""
+    """Frames: suite 1."""
     X25519 = "X25519"
     """Sealed secrets: HPKE (RFC 9180)."""
 
@@ -81,6 +83,7 @@ class Kind(StrEnum):
     BROKER = "broker server"
     BRIDGE = "bridge client"
     ENGINEER = "engineer client"
+    ENROLMENT = "enrolment server"
     VEHICLE_TLS = "vehicle TLS client"
     VEHICLE_SIGNING = "vehicle signing"
     VEHICLE_SEALING = "vehicle sealing"
@@ -105,8 +108,8 @@ class Profile:
     """Whose template this is."""
     name: re.Pattern[str]
     """Its CN, matched whole; the subject has no other attribute."""
-    key: KeyKind
-    """The key it binds."""
+    keys: tuple[KeyKind, ...]
+    """The kinds of key that it may bind."""
     lifetime: timedelta
     """The longest; a caller may ask for less."""
     uses: frozenset[KeyUse]
@@ -137,7 +140,7 @@ PROFILES: Final = {
         Profile(
             Kind.ROOT,
             name=_CA_NAME,
-            key=KeyKind.P256,
+            keys=(KeyKind.P256,),
             lifetime=ROOT_LIFETIME,
             uses=_CA_USES,
             path_length=1,
@@ -145,7 +148,7 @@ PROFILES: Final = {
         Profile(
             Kind.ISSUING,
             name=_CA_NAME,
-            key=KeyKind.P256,
+            keys=(KeyKind.P256,),
             lifetime=ISSUING_LIFETIME,
             uses=_CA_USES,
             path_length=0,
@@ -153,7 +156,7 @@ PROFILES: Final = {
         Profile(
             Kind.BROKER,
             name=re.compile(r"ff-broker"),
-            key=KeyKind.P256,
+            keys=(KeyKind.P256,),
             lifetime=SERVER_LIFETIME,
             uses=_TLS_USES,
             purposes=(ExtendedKeyUsageOID.SERVER_AUTH,),
@@ -162,7 +165,7 @@ PROFILES: Final = {
         Profile(
             Kind.BRIDGE,
             name=re.compile(r"ff-bridge-[0-9]{1,4}"),
-            key=KeyKind.P256,
+            keys=(KeyKind.P256,),
             lifetime=SERVER_LIFETIME,
             uses=_TLS_USES,
             purposes=(ExtendedKeyUsageOID.CLIENT_AUTH,),
@@ -170,15 +173,24 @@ PROFILES: Final = {
         Profile(
             Kind.ENGINEER,
             name=re.compile(r"ff-engineer-[0-9]{1,4}"),
-            key=KeyKind.P256,
+            keys=(KeyKind.P256,),
             lifetime=SERVER_LIFETIME,
             uses=_TLS_USES,
             purposes=(ExtendedKeyUsageOID.CLIENT_AUTH,),
         ),
         Profile(
+            Kind.ENROLMENT,
+            name=re.compile(r"ff-enrolment"),
+            keys=(KeyKind.P256,),
+            lifetime=SERVER_LIFETIME,
+            uses=_TLS_USES,
+            purposes=(ExtendedKeyUsageOID.SERVER_AUTH,),
+            has_hosts=True,
+        ),
+        Profile(
             Kind.VEHICLE_TLS,
             name=VEHICLE_TEXT,
-            key=KeyKind.P256,
+            keys=(KeyKind.P256,),
             lifetime=VEHICLE_TLS_LIFETIME,
             uses=_TLS_USES,
             purposes=(ExtendedKeyUsageOID.CLIENT_AUTH,),
@@ -186,7 +198,7 @@ PROFILES: Final = {
         Profile(
             Kind.VEHICLE_SIGNING,
             name=VEHICLE_TEXT,
-            key=KeyKind.ED25519,
+            keys=(KeyKind.ED25519, KeyKind.P256),
             lifetime=EVIDENCE_LIFETIME,
             uses=frozenset({KeyUse.DIGITAL_SIGNATURE, KeyUse.CONTENT_COMMITMENT}),
             purposes=(DOCUMENT_SIGNING,),
@@ -195,7 +207,7 @@ PROFILES: Final = {
         Profile(
             Kind.VEHICLE_SEALING,
             name=VEHICLE_TEXT,
-            key=KeyKind.X25519,
+            keys=(KeyKind.X25519,),
             lifetime=EVIDENCE_LIFETIME,
             uses=frozenset(
                 {KeyUse.KEY_AGREEMENT}

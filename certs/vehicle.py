@@ -9,12 +9,14 @@ record, which `certs.inventory` reports and which no bridge will ever believe.
 import secrets
 import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from certs.authority import Authority, pem_chain
+from certs.authority import Authority
+from certs.books import Books
 from certs.enrolment import Enrolled, VehicleKeys, enrol
 from certs.errors import CertsError, ExistsError, PartialError, RequestError
 from certs.files import new_tree, publish_new, write_new
@@ -54,6 +56,7 @@ class _Shared:
     trust_anchors: bytes
     trust_roots: bytes
     trust_bundle: bytes
+    books: Books
 
 
 def random_vehicle_id() -> VehicleId:
@@ -92,13 +95,14 @@ def issue_vehicles(
     if len(set(vehicle_ids)) != len(vehicle_ids):
         raise RequestError("a vehicle id is asked for twice")
     issued: list[IssuedVehicle] = []
-    with fleet.issuing() as enrolled:
+    with fleet.issuing() as enrolled, closing(fleet.books()) as books:
         shared = _Shared(
             authority=fleet.issuing_authority(),
             enrolled=enrolled,
             trust_anchors=(fleet.path / FleetPart.TRUST_ANCHORS).read_bytes(),
             trust_roots=build_trust_roots(fleet.trust_roots()),
             trust_bundle=fleet.trust_bundle(),
+            books=books,
         )
         for vehicle_id in vehicle_ids:
             try:
@@ -131,7 +135,7 @@ def _issue(
         tls_lifetime=lifetime,
     )
     directory = fleet.vehicle_directory(vehicle_id)
-    chain = pem_chain(enrolment.tls_certificate, shared.authority.certificate)
+    chain = fleet.chain(enrolment.tls_certificate)
     identity = build_vehicle(VehicleIdentity(vehicle_id, fleet_id))
     try:
         with new_tree(directory, private=True) as partial:
@@ -153,6 +157,9 @@ def _issue(
             "remove that directory, its keys were never registered; then issue again",
         ) from error
     try:
+        shared.books.add_issued(
+            vehicle_id, enrolment.tls_certificate, how="issue", now=now
+        )
         publish_new(fleet.record_path(vehicle_id), enrolment.record)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)

@@ -450,6 +450,7 @@ class FaultKind(CodeSpace):
     READER_GONE = 4
     LOCK_REFUSED = 5
     ENGINE_REFUSED = 6
+    STORAGE_FAILED = 7
 
 
 @unique

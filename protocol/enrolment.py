@@ -148,16 +148,35 @@ def grace_message(
     return GRACE_CONTEXT + fleet_id + vehicle_id.raw + nonce + digest
 
 
-def _certificate(pem: str, name: str, vehicle_id: VehicleId) -> x509.Certificate:
+def require_name(
+    certificate: x509.Certificate, vehicle_id: VehicleId, *, name: str
+) -> None:
+    """Return if a certificate names exactly this vehicle and nobody else.
+
+    Args:
+        certificate: any.
+        vehicle_id: whom it must name, in its one CN.
+        name: what the certificate is for, for the message.
+
+    Raises:
+        DecodeError: WRONG_VEHICLE, or BAD_PARAM if its subject cannot be read.
+    """
     try:
-        certificate = x509.load_pem_x509_certificate(pem.encode())
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    except (ValueError, x509.InvalidVersion) as error:
+    except ValueError as error:
         raise DecodeError(Code.BAD_PARAM, f"{name} certificate: {error}") from None
     if [attribute.value for attribute in names] != [str(vehicle_id)]:
         raise DecodeError(
             Code.WRONG_VEHICLE, f"{name} certificate is not one of {vehicle_id}"
         )
+
+
+def _certificate(pem: str, name: str, vehicle_id: VehicleId) -> x509.Certificate:
+    try:
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+    except (ValueError, x509.InvalidVersion) as error:
+        raise DecodeError(Code.BAD_PARAM, f"{name} certificate: {error}") from None
+    require_name(certificate, vehicle_id, name=name)
     return certificate
 
 

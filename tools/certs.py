@@ -22,6 +22,9 @@ from certs.vehicle import (
 from protocol.errors import DecodeError
 from protocol.fleet import FleetPart
 from protocol.identity import VehicleId
+from tools.certs_renew import renew
+from tools.certs_serve import serve
+from tools.certs_vehicles import claim, crl, grace, revoke
 from tools.clock import read_clock
 from tools.console import (
     examples,
@@ -101,6 +104,7 @@ def init(directory: Path, name: str, hosts: tuple[str, ...], as_json: bool) -> N
     facts({"fleet id": fleet.fleet.fleet_id.hex()})
     step("root and issuing certificate authority        ca/")
     step("TLS identities of broker, bridge, engineer    broker/ bridge/1/ engineer/1/")
+    step("TLS identity of the enrolment service         enrolment/")
     step("three trust roots, trust bundle 1 (2 of 3)    trust/")
     step("command signer and receipt signer             signer/")
     click.echo()
@@ -277,3 +281,7 @@ def _inventory_document(
         "keep_offline": list(inventory.offline),
         "problems": list(inventory.problems),
     }
+
+
+for command in (claim, serve, revoke, grace, crl, renew):
+    certs.add_command(command)

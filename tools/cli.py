@@ -141,6 +141,7 @@ def _load(name: str, entry: Subcommand) -> click.Command:
 _OWN_PACKAGES: Final = frozenset(
     {
         "protocol",
+        "keystore",
         "transport",
         "gateway",
         "firmware_emulator",

@@ -14,6 +14,7 @@ from typing import Final
 
 from gateway.core.actuation import begin_actuation, why_not_lock
 from gateway.core.prompts import Prompt, PromptKey
+from gateway.core.service import is_in_service
 from gateway.core.state import Purpose, Rental, State, Tap
 from gateway.core.turn import Turn
 from protocol.codes import AccessMeans, CardRefusal, Code, LockDefault, RentalMode
@@ -89,6 +90,8 @@ def _cards(state: State) -> tuple[bytes, ...]:
 
 def _act_on_own_card(turn: Turn, uid: bytes, rental_id: bytes, digest: bytes) -> None:
     match turn.state.mode:
+        case RentalMode.RESERVED if is_in_service(turn.state):
+            _refuse(turn, uid, rental_id, CardRefusal.NOT_READY, PromptKey.NOT_NOW)
         case RentalMode.RESERVED:
             _grant(turn, Purpose.START, rental_id, digest)
         case RentalMode.PARKED:

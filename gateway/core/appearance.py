@@ -38,6 +38,8 @@ def condition_of(state: State) -> Condition:
     """Return the technical axis."""
     if state.reading is None or state.faults & _BLINDING:
         return Condition.FAULT
+    if FaultKind.STORAGE_FAILED in state.faults:
+        return Condition.SERVICE
     if state.faults:
         return Condition.DEGRADED
     return Condition.OK

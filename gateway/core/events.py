@@ -150,6 +150,16 @@ class DeadlineReached:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskFailed:
+    """The disk takes nothing, again and again: service mode begins (L13)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskRecovered:
+    """The disk takes the ledger again, and has taken what waited for it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Noted:
     """The shell learned something that belongs in the ledger and decides nothing.
 
@@ -173,5 +183,7 @@ Event = (
     | PinChecked
     | MenuChosen
     | DeadlineReached
+    | DiskFailed
+    | DiskRecovered
     | Noted
 )

@@ -19,6 +19,7 @@ from gateway.core.actuation import (
 from gateway.core.events import CommandReceived
 from gateway.core.refuelling import begin_refuelling, finish_refuelling
 from gateway.core.repertoire import KnownCommand, UnknownCommand
+from gateway.core.service import is_barred
 from gateway.core.state import PinGuard, Purpose, Request, Reservation
 from gateway.core.table import Trigger
 from gateway.core.turn import Turn
@@ -72,6 +73,8 @@ def _require_known(command: orders.Command) -> KnownCommand:
 
 def _require_fitting(turn: Turn, command: KnownCommand) -> None:
     """Refuse what was meant for another rental or another state."""
+    if is_barred(turn.state, command):
+        raise Refusal(Code.STORAGE_CORRUPT)
     held = turn.state.rental_id
     if isinstance(command, orders.Ping | orders.Reserve):
         pass

@@ -22,6 +22,8 @@ from gateway.core.events import (
     Choice,
     CommandReceived,
     DeadlineReached,
+    DiskFailed,
+    DiskRecovered,
     Event,
     MenuChosen,
     Noted,
@@ -35,6 +37,7 @@ from gateway.core.orders import obey
 from gateway.core.prompts import NO_PROMPT
 from gateway.core.reading import Reading
 from gateway.core.rental import after_reboot, reservation_after_reboot
+from gateway.core.service import enter_service, leave_service
 from gateway.core.state import PinGuard, Purpose, Refuelling, Reservation, State
 from gateway.core.table import IllegalTransitionError, Trigger
 from gateway.core.turn import Decision, Turn
@@ -147,6 +150,10 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912 - one for ea
             pin.take_verdict(turn, event)
         case MenuChosen(choice=choice):
             _choose(turn, choice)
+        case DiskFailed():
+            enter_service(turn)
+        case DiskRecovered():
+            leave_service(turn)
         case Noted(entries=entries):
             turn.record(*entries)
         case AgentStarted() | DeadlineReached():
@@ -174,6 +181,8 @@ def _start(turn: Turn, event: AgentStarted) -> None:
     # nobody can reserve would never be tried, and stay out of service for ever.
     for kind in _FORGIVEN_AT_START:
         actuation.clear_fault(turn, kind)
+    # A start that finds the disk still broken says so by an event of its own.
+    leave_service(turn)
     if state.pending is not None:
         # It may or may not have moved; it is never done again (I-5, I-10). A customer
         # at the car holds the card to it once more.

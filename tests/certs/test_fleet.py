@@ -41,6 +41,7 @@ LAYOUT = [
     "broker/tls.key",
     "bridge/1/tls.crt",
     "bridge/1/tls.key",
+    "ca/books.sqlite",
     "ca/issuing.crt",
     "ca/issuing.key",
     "ca/root.crt",
@@ -48,6 +49,8 @@ LAYOUT = [
     "ca/trust-anchors.pem",
     "engineer/1/tls.crt",
     "engineer/1/tls.key",
+    "enrolment/tls.crt",
+    "enrolment/tls.key",
     "fleet.json",
     "signer/command-1.key",
     "signer/receipt-1.key",
@@ -96,7 +99,7 @@ def test_every_key_is_private_and_so_is_its_directory(fleet: FleetDirectory) -> 
 
     keys = list(fleet.path.rglob("*.key"))
 
-    assert len(keys) == 13
+    assert len(keys) == 14
     assert {stat.S_IMODE(key.stat().st_mode) for key in keys} == {0o600}
     assert {stat.S_IMODE(key.parent.stat().st_mode) for key in keys} == {0o700}
 
@@ -135,7 +138,9 @@ def test_two_fleets_share_no_key_and_no_id(
     ours, theirs = contents(fleet.path), contents(other.path)
 
     assert fleet.fleet.fleet_id != other.fleet.fleet_id
-    assert [name for name in ours if ours[name] == theirs[name]] == []
+    # The books of both are empty.
+    same = [name for name in ours if ours[name] == theirs[name]]
+    assert same == [FleetPart.BOOKS]
 
 
 # --- never overwritten --------------------------------------------------------------
@@ -272,7 +277,7 @@ def test_all_keys_of_a_fleet_differ(fleet: FleetDirectory) -> None:
     # K1
     keys = [data for name, data in contents(fleet.path).items() if ".key" in name]
 
-    assert len(set(keys)) == len(keys) == 10
+    assert len(set(keys)) == len(keys) == 11
 
 
 # --- trust --------------------------------------------------------------------------

@@ -139,7 +139,7 @@ REFUSED: dict[str, tuple[Client, str]] = {
         "self-signed certificate|self signed certificate",
     ),
     "expired": (
-        lambda ours, _foreign, today, _folder: issue(ours, today - 91 * DAY),
+        lambda ours, _foreign, today, _folder: issue(ours, today - 15 * DAY),
         "certificate has expired",
     ),
     "not yet valid": (

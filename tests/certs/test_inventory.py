@@ -24,6 +24,7 @@ def test_a_fresh_fleet_is_whole_and_has_keys_to_take_offline(
         "broker server": 397,
         "bridge client": 397,
         "engineer client": 397,
+        "enrolment server": 397,
         "trust bundle 1": 397,
     }
     assert inventory.offline == (
@@ -60,9 +61,9 @@ def test_a_vehicle_whose_directory_went_into_the_car_is_no_problem(
 
 @pytest.mark.parametrize(
     ("days", "state"),
-    [(0, "valid"), (59, "valid"), (61, "expires soon"), (90, "expired")],
+    [(0, "valid"), (10, "valid"), (12, "expires soon"), (14, "expired")],
 )
-def test_an_end_comes_into_sight_a_month_before(
+def test_an_end_comes_into_sight_before_it_is_there(
     days: int,
     state: str,
     fleet: FleetDirectory,
@@ -133,6 +134,7 @@ def test_missing_and_damaged_parts_are_all_reported(fleet: FleetDirectory) -> No
         "root",
         "bridge client",
         "engineer client",
+        "enrolment server",
     ]
 
 

@@ -1,5 +1,6 @@
 """Issuing vehicles: what a car is given, and what is never seen elsewhere."""
 
+import errno
 import json
 import time
 from collections.abc import Callable
@@ -175,7 +176,7 @@ def test_no_secret_lies_anywhere_but_in_its_own_file(fleet: FleetDirectory) -> N
         if path != key and form in data
     ]
 
-    assert len(keys) == 13
+    assert len(keys) == 14
     assert leaks == []
 
 
@@ -255,11 +256,29 @@ def test_a_directory_without_a_record_is_not_overwritten_and_not_registered(
     assert fleet.vehicle_ids() == []
 
 
-def test_a_record_that_cannot_be_written_leaves_no_keys_behind(
+def test_books_that_cannot_be_written_leave_no_keys_behind(
     fleet: FleetDirectory, now: datetime, file_size_limit: FileSizeLimit
 ) -> None:
-    # A record is the largest file, so a limit lets the car's files through and not it.
-    with file_size_limit(1_450), pytest.raises(OSError, match="File too large"):
+    # A page of the books is larger than each of the car's files.
+    with (
+        file_size_limit(1_450),
+        pytest.raises(FleetError, match="books cannot be written"),
+    ):
+        issue_vehicles(fleet, [random_vehicle_id()], now=now)
+
+    assert fleet.vehicle_ids() == []
+    assert list((fleet.path / FleetPart.VEHICLES).iterdir()) == []
+
+
+def test_a_record_that_cannot_be_written_leaves_no_keys_behind(
+    fleet: FleetDirectory, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, _data: bytes) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("certs.vehicle.publish_new", fail)
+
+    with pytest.raises(OSError, match="Input/output error"):
         issue_vehicles(fleet, [random_vehicle_id()], now=now)
 
     assert fleet.vehicle_ids() == []

@@ -143,3 +143,19 @@ def test_version_0_does_not_exist() -> None:
 def test_a_trusted_key_is_named_as_frames_name_it() -> None:
     assert TRUST_BUNDLE.keys[0].key_id == COMMAND_KEY.key.key_id
     assert set(ALL_OPCODES) == {*map(int, Opcode), *map(int, SyncType)}
+
+
+@pytest.mark.parametrize("threshold", [4, 8])
+def test_a_threshold_that_its_roots_cannot_reach_is_refused(threshold: int) -> None:
+    # FF-TRU-06: nothing could follow such a bundle.
+    with pytest.raises(DecodeError, match=f"threshold {threshold} of 3"):
+        _open(sign_bundle(replace(TRUST_BUNDLE, threshold=threshold), ROOTS))
+
+
+def test_a_threshold_of_none_is_refused() -> None:
+    # FF-TRU-06: anybody's bundle would follow.
+    body = bytearray(BUNDLE.build(TRUST_BUNDLE))
+    body[36] = 0
+
+    with pytest.raises(DecodeError, match="threshold"):
+        BUNDLE.parse(bytes(body))

@@ -85,7 +85,7 @@ def test_no_command_prints_a_key(tmp_path: Path) -> None:
     output = "".join(done.stdout + done.stderr for done in said)
 
     keys = [data for name, data in files_below(tmp_path).items() if ".key" in name]
-    assert len(keys) == 16
+    assert len(keys) == 17
     for key in keys:
         assert key.splitlines()[1].decode() not in output
     assert "PRIVATE KEY" not in output

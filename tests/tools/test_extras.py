@@ -135,6 +135,7 @@ def modules_of(package: str) -> list[str]:
         ("bridge.broker.embedded", ("bridge", "broker")),
         ("certs.vehicle", ()),
         ("certs.inventory", ()),
+        ("certs.enrolment_server", ("authority",)),
         *(
             (command.target.partition(":")[0], tuple(command.extra.split(",")))
             for command in SUBCOMMANDS.values()
@@ -152,12 +153,19 @@ def test_a_part_imports_with_its_own_extra_alone(
     assert outside_of([module]) - brought_by(required) == frozenset()
 
 
-def test_the_pki_and_the_protocol_need_no_extra() -> None:
-    modules = [*modules_of("certs"), *modules_of("protocol")]
+def test_the_pki_and_the_protocol_need_no_extra_but_for_tokens_and_the_service() -> (
+    None
+):
+    service = {"certs.enrolment_server", "certs.enrolment_paths"}
+    modules = [*modules_of("certs"), *modules_of("protocol"), *modules_of("keystore")]
+    plain = [module for module in modules if module not in service]
 
-    missing = outside_of(modules, with_lazy=True) - brought_by(PROJECT["dependencies"])
+    missing = outside_of(plain, with_lazy=True) - brought_by(PROJECT["dependencies"])
+    asked = [*PROJECT["dependencies"], *OPTIONAL["authority"], *OPTIONAL["hsm"]]
 
-    assert missing == frozenset()
+    assert missing == {"pkcs11"}
+    assert outside_of(plain) - brought_by(PROJECT["dependencies"]) == frozenset()
+    assert outside_of(service, with_lazy=True) - brought_by(asked) == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -169,6 +177,8 @@ def test_the_pki_and_the_protocol_need_no_extra() -> None:
         *((text, {"gateway", "transport"}) for text in OPTIONAL["emulator"]),
         *((text, {"bridge", "transport", "tools"}) for text in OPTIONAL["bridge"]),
         *((text, {"bridge"}) for text in OPTIONAL["broker"]),
+        *((text, {"certs", "transport"}) for text in OPTIONAL["authority"]),
+        *((text, {"keystore"}) for text in OPTIONAL["hsm"]),
     ],
 )
 def test_every_dependency_is_used_where_it_is_asked_for(

@@ -13,6 +13,7 @@ SOURCES: Final = Path(__file__).parents[2]
 
 PACKAGES: Final = (
     "protocol",
+    "keystore",
     "transport",
     "gateway",
     "firmware_emulator",

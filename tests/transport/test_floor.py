@@ -81,6 +81,7 @@ def shake_at(pki: Pki, own: TlsIdentity, floor: datetime, **dates: timedelta) ->
 def test_a_car_whose_wall_clock_is_wrong_connects_to_a_valid_broker(
     pki: Pki, starts: timedelta, ends: timedelta
 ) -> None:
+    # FF-TIM-05.
     floor = pki.now + starts + timedelta(minutes=30)
 
     assert shake_at(pki, pki.issue(NAME), floor, starts=starts, ends=ends) == b"!"
@@ -89,6 +90,7 @@ def test_a_car_whose_wall_clock_is_wrong_connects_to_a_valid_broker(
 def test_a_broker_that_expired_before_the_floor_is_refused_though_the_clock_is_behind(
     pki: Pki,
 ) -> None:
+    # FF-TIM-05.
     # The machine's clock finds this certificate good; the floor has passed its end.
     own = pki.issue(NAME, ends=20 * DAY)
 
@@ -150,6 +152,7 @@ def test_signature_name_and_purpose_are_verified_as_ever(
 def test_our_own_certificate_is_expired_by_the_floor_and_never_too_early(
     pki: Pki,
 ) -> None:
+    # FF-TIM-05.
     own = pki.issue(NAME, starts=HOUR, ends=DAY)
 
     floored_client_context(own, floor=lambda: pki.now)

@@ -18,6 +18,8 @@ from gateway.core.events import (
     CardPresented,
     Choice,
     DeadlineReached,
+    DiskFailed,
+    DiskRecovered,
     Event,
     MenuChosen,
     Noted,
@@ -80,6 +82,8 @@ EVENTS: list[Event] = [
     PinChecked(OTHER_RENTAL, PinVerdict.RIGHT),
     *map(MenuChosen, Choice),
     DeadlineReached(),
+    DiskFailed(),
+    DiskRecovered(),
     Noted((AgentStartedEntry(3, FIRMWARE),)),
 ]
 

@@ -14,6 +14,7 @@ def test_the_floor_is_the_newest_known_instant_and_never_before_the_release() ->
 
 
 async def test_the_boot_clock_carries_the_floor_and_the_wall_clock_does_not() -> None:
+    # FF-TIM-02.
     clock = ManualClock()
     floor = KnownFloor(clock, RELEASED_MS)
     clock.wall_offset_ms += 10 * 365 * 86_400_000

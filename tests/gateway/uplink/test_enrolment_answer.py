@@ -122,6 +122,7 @@ def test_an_answer_that_is_not_for_this_car_or_not_of_its_fleet_is_refused(
 
 
 def test_a_new_root_is_taken_when_a_held_one_signed_it(desk: Desk) -> None:
+    # FF-ENR-22.
     # Row 34: root rollover, old and new side by side, then the new one alone.
     old, new = der(desk.pki.root), der(desk.other.root)
     link = der(desk.pki.vouch_for(desk.other.root))
@@ -138,6 +139,7 @@ def test_a_new_root_is_taken_when_a_held_one_signed_it(desk: Desk) -> None:
 def test_a_new_root_that_nobody_vouches_for_is_left_out_and_counted(
     desk: Desk,
 ) -> None:
+    # FF-ENR-22.
     stranger = der(desk.other.vouch_for(desk.other.root))
     new = desk.check(
         replace(
@@ -161,6 +163,7 @@ def test_an_answer_without_a_root_that_is_believed_keeps_the_held_ones(
 
 
 def test_an_issuing_ca_cannot_make_itself_a_root(desk: Desk) -> None:
+    # FF-ENR-22.
     # Its key is online; the link would be its own certificate.
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "upstart")])
     key = ec.generate_private_key(ec.SECP256R1())

@@ -94,6 +94,7 @@ async def garage(tmp_path: Path) -> AsyncIterator[Garage]:
 async def test_nothing_is_asked_before_two_thirds_and_a_new_identity_is_there_after(
     garage: Garage,
 ) -> None:
+    # FF-ENR-17.
     car = garage()
     await car.clock.advance(13 * DAY.total_seconds())
     assert car.office.calls == []
@@ -138,6 +139,7 @@ async def test_the_wall_clock_brings_no_renewal_forward_and_delays_none(
 async def test_a_car_that_stood_in_a_garage_until_its_certificate_expired_proves_itself(
     garage: Garage,
 ) -> None:
+    # FF-ENR-11.
     car = garage(starts=-30 * DAY, ends=-DAY)
 
     await idle()
@@ -179,6 +181,7 @@ async def test_a_broker_that_refuses_our_certificate_makes_the_car_ask_before_it
 async def test_failures_back_off_with_jitter_and_say_what_to_do(
     garage: Garage, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # FF-ENR-17.
     car = garage(starts=-19 * DAY, ends=7 * DAY)
     car.office.failure = EnrolmentError(
         "the enrolment service at x:1 cannot be reached (no route): check "

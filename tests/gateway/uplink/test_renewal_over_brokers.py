@@ -78,6 +78,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_car_renews_at_two_thirds_and_its_link_goes_on_with_the_new_certificate(
     kind: str, tmp_path: Path
 ) -> None:
+    # FF-ENR-17.
     street = RenewingStreet(kind, tmp_path, None)
     # Two thirds of this life, and the car's share of a tenth, pass within seconds.
     street.car = street.pki.issue(
@@ -109,6 +110,7 @@ async def test_a_car_renews_at_two_thirds_and_its_link_goes_on_with_the_new_cert
 async def test_a_car_whose_certificate_expired_in_a_garage_comes_back_by_itself(
     kind: str, tmp_path: Path
 ) -> None:
+    # FF-ENR-11.
     # The floor does not know the time here: broker and service tell the car. The car
     # is at work all the while (I-19).
     street = RenewingStreet(kind, tmp_path, None)
