@@ -58,6 +58,11 @@ SUBCOMMANDS: Final = {
     "bridge": Subcommand(
         "tools.bridge:bridge", "Connect cars to fleet services.", "bridge"
     ),
+    "broker": Subcommand(
+        "tools.broker:broker",
+        "Run a broker for a trial, or guard a real one.",
+        "bridge",
+    ),
     "decode": Subcommand("tools.decode:decode", "Explain the bytes of a frame."),
     "watch": Subcommand(
         "tools.watch:watch", "Print the frames of a fleet as they pass.", "bridge"

@@ -264,6 +264,7 @@ class EmbeddedBroker:
                 port=self._port,
                 identity=self._identity,
                 access_list=access_list,
+                pid_file=self._directory / "mosquitto.pid",
                 warden=warden,
                 warden_port=warden_port,
             ).encode(),

@@ -38,6 +38,7 @@ def mosquitto_settings(
     port: int,
     identity: TlsIdentity,
     access_list: Path,
+    pid_file: Path,
     warden: TlsIdentity,
     warden_port: int,
 ) -> str:
@@ -48,6 +49,7 @@ def mosquitto_settings(
         port: TCP port for everybody.
         identity: the server's certificate, key and the clients' trust anchors.
         access_list: what `mosquitto_access_list` returned.
+        pid_file: written by mosquitto, for who makes it read the list again.
         warden: certificate, key and only client certificate of the listener by which
             sessions are ended (`bridge.broker.mosquitto_warden`).
         warden_port: its TCP port on loopback.
@@ -57,6 +59,7 @@ def mosquitto_settings(
     """
     lines = [
         f"user {_user()}",
+        f"pid_file {pid_file.absolute()}",
         "log_dest stderr",
         "log_type error",
         "log_type warning",

@@ -36,6 +36,7 @@ def test_the_deployed_settings_are_those_of_the_embedded_broker() -> None:
             FOLDER / "tls.crt", FOLDER / "tls.key", FOLDER / "trust-anchors.pem"
         ),
         access_list=FOLDER / "mosquitto.acl",
+        pid_file=Path("/run/mosquitto/mosquitto.pid"),
         warden=TlsIdentity(
             FOLDER / "warden.crt", FOLDER / "warden.key", FOLDER / "warden.crt"
         ),
@@ -74,6 +75,7 @@ async def test_mosquitto_runs_with_the_deployed_settings(
         (f"{FOLDER}/trust-anchors.pem", str(server.trust_anchors)),
         (f"{FOLDER}/mosquitto.acl", str(ACCESS_LIST)),
         ("listener 8883 0.0.0.0", f"listener {port} 127.0.0.1"),
+        ("/run/mosquitto/mosquitto.pid", str(tmp_path / "mosquitto.pid")),
         ("listener 8884 ", f"listener {warden_port} "),
         (f"{FOLDER}/warden.crt", str(warden[0])),
         (f"{FOLDER}/warden.key", str(warden[1])),
