@@ -16,6 +16,7 @@ that is withdrawn, both measured on 2.0.11 (docs/adr/0011-revocation.md):
 import asyncio
 import logging
 import os
+import re
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,8 @@ from typing import Final
 
 from bridge.broker.access import BrokerAccess
 from bridge.broker.mosquitto import mosquitto_access_list
+from protocol.identity import VEHICLE_TEXT
+from protocol.topic import PREFIX
 from transport.errors import TransportError
 from transport.link import LinkSettings, MqttLink, MqttVersion
 
@@ -34,7 +37,19 @@ SWEEP_S: Final = 5.0
 takes about 3 ms, and it may be one that is not connected."""
 
 _TIMEOUT_S: Final = 5.0
+_DENIAL: Final = re.compile(
+    rf"^topic deny {re.escape(PREFIX)}/({VEHICLE_TEXT.pattern})/#$", re.MULTILINE
+)
 _LOG: Final = logging.getLogger(__name__)
+
+
+def _denied_in(access_list: Path) -> frozenset[str]:
+    """Return whom a list of ours denies; nobody if there is none."""
+    try:
+        text = access_list.read_text("ascii")
+    except (OSError, ValueError):
+        return frozenset()
+    return frozenset(_DENIAL.findall(text))
 
 
 class MosquittoWarden:
@@ -65,6 +80,7 @@ class MosquittoWarden:
         self._port = port
         self._context = context
         self._written = written
+        self._inherited = _denied_in(access_list) if written is None else written
         self._known: frozenset[str] = frozenset()
 
     async def run(self) -> None:
@@ -82,7 +98,9 @@ class MosquittoWarden:
             everybody: False to end sessions of those alone who are withdrawn since the
                 last time.
         """
-        withdrawn = self._access.withdrawn()
+        # Who was denied before our start stays so, also if `revoked/` was lost since.
+        inherited = {n for n in self._inherited if not self._access.is_vehicle(n)}
+        withdrawn = self._access.withdrawn() | inherited
         expelled = withdrawn if everybody else withdrawn - self._known
         self._known = withdrawn
         if withdrawn != self._written:

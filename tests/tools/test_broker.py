@@ -146,6 +146,16 @@ async def test_the_guard_throws_a_withdrawn_car_out_of_a_deployed_mosquitto(
     ):
         await withdrawn_is_thrown_out(site)
 
+    # A guard that starts anew keeps the denial, also if `revoked/` is lost (L5 c).
+    shutil.rmtree(site.fleet.path / "revoked")
+    before = (folder / "mosquitto.acl").stat().st_mtime_ns
+    async with running(
+        *freefloat("broker", "guard", "--fleet", str(site.fleet.path)),
+        *("--directory", str(folder), "--pid-file", str(pid_file)),
+    ):
+        async with asyncio.timeout(LIMIT_S):
+            while (folder / "mosquitto.acl").stat().st_mtime_ns == before:  # noqa: ASYNC110 - a file has no event
+                await asyncio.sleep(0.1)
     denied = (folder / "mosquitto.acl").read_text()
     assert f"topic deny ff/v1/{site.names[0]}/#" in denied
     assert site.names[1] not in denied
