@@ -111,6 +111,9 @@ TO_CLOSE_TYPE: Final = "freefloat.rental.to_close"
 FOREIGN_TYPE: Final = "freefloat.command.foreign_result"
 """A signed result for other bytes than were signed under that id."""
 
+OLD_KEY_TYPE: Final = "freefloat.key.old_used"
+"""A frame is signed by a key that its vehicle has given up."""
+
 GAP_TYPE: Final = "freefloat.ledger.gap"
 """Entries have been missing for too long."""
 

@@ -12,19 +12,20 @@ Rule 2: an entry of a newer car is verified and kept although its body is not un
 Rule 3: a signed entry whose body is wrong is verified, kept and refused for good.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from bridge.key_book import EMPTY, KeyBook, Rotation
 from bridge.registry import Registry
 from bridge.verification import verify_frame
 from protocol.codes import Code, FrameClass, FrameType
 from protocol.death import DEATH, Death
-from protocol.enrolment import VehicleRecord
 from protocol.entry import FIRST_SEQ, EntryLink, entry_hash
 from protocol.errors import AuthenticationError, DecodeError
 from protocol.event import EventBody
 from protocol.frame import FRAME_LIMIT, Frame
 from protocol.hello import Hello
+from protocol.keys import VerifyKey
 from protocol.packed.entry import split_entry
 from protocol.packed.event import parse_event
 from protocol.packed.frame import parse_frame
@@ -32,8 +33,10 @@ from protocol.packed.hello import parse_hello
 from protocol.packed.result import RESULT
 from protocol.packed.telemetry import parse_telemetry
 from protocol.result import Result
+from protocol.rotation import verify_rotation
 from protocol.telemetry import Telemetry
 from protocol.topic import Route, parse_topic
+from protocol.vehicle_event import KeyRotated
 
 SCHEMA: Final = 1
 """Revision of results, hellos and telemetry that this bridge reads."""
@@ -75,6 +78,8 @@ class VerifiedEntry:
     """What it says; None when it is newer than this bridge, or wrong."""
     fault: Code | None
     """Why `body` is None."""
+    rotation: Rotation | None = None
+    """The change of key that it says, proved and taken."""
 
     @property
     def is_in_ledger(self) -> bool:
@@ -121,7 +126,13 @@ Verified = VerifiedEntry | VerifiedHello | VerifiedTelemetry | VerifiedDeath
 
 
 def verify(
-    topic: str, data: bytes, *, retain: bool, registry: Registry, fleet_id: bytes
+    topic: str,
+    data: bytes,
+    *,
+    retain: bool,
+    registry: Registry,
+    fleet_id: bytes,
+    keys: KeyBook = EMPTY,
 ) -> Verified | Rejection:
     """Verify one message and read it.
 
@@ -131,6 +142,7 @@ def verify(
         retain: whether the broker had kept it from before.
         registry: who may sign.
         fleet_id: 16 bytes, part of what is signed.
+        keys: which vehicles sign with another key since.
 
     Returns:
         A verified record, or why there is none. Never raises, whatever came.
@@ -141,11 +153,14 @@ def verify(
         route = parse_topic(topic)
         frame = parse_frame(data)
         _require_route(frame, route)
-        record = registry.get(frame.header.vehicle_id)
-        _authenticate(frame, record, fleet_id=fleet_id)
-        return read(frame)
+        key = _authenticate(frame, registry, keys, fleet_id=fleet_id)
+        verified = read(frame)
+        _require_valid_key(verified, registry, keys, key)
     except (DecodeError, AuthenticationError) as error:
         return Rejection(error.code, error.detail, topic, data[:FRAME_LIMIT], frame)
+    if isinstance(verified, VerifiedEntry):
+        return _with_rotation(verified, registry, keys, key, fleet_id=fleet_id)
+    return verified
 
 
 def _require_fresh(*, retain: bool) -> None:
@@ -174,13 +189,74 @@ def _require_route(frame: Frame, route: Route) -> None:
 
 
 def _authenticate(
-    frame: Frame, record: VehicleRecord | None, *, fleet_id: bytes
-) -> None:
+    frame: Frame, registry: Registry, keys: KeyBook, *, fleet_id: bytes
+) -> VerifyKey:
+    """Return the vehicle's key that signed a frame, an old one perhaps."""
+    vehicle_id = frame.header.vehicle_id
+    record = registry.get(vehicle_id)
     if record is None:
         raise AuthenticationError(
-            Code.UNKNOWN_KEY, f"vehicle {frame.header.vehicle_id} is not registered"
+            Code.UNKNOWN_KEY, f"vehicle {vehicle_id} is not registered"
         )
-    verify_frame(frame, fleet_id=fleet_id, key=record.signing_key)
+    owner = keys.owners.get(record.signing_key.key_id, vehicle_id)
+    if owner != vehicle_id:
+        raise AuthenticationError(
+            Code.UNKNOWN_KEY, f"the key of {vehicle_id} is one that {owner} rotated to"
+        )
+    key = record.signing_key
+    if frame.header.key_id != key.key_id:
+        key = keys.named(vehicle_id, key, frame.header.key_id)
+    verify_frame(frame, fleet_id=fleet_id, key=key)
+    return key
+
+
+def _require_valid_key(
+    verified: Verified, registry: Registry, keys: KeyBook, key: VerifyKey
+) -> None:
+    """Refuse a key that was not, or is no more, valid for this frame."""
+    header = verified.frame.header
+    record = registry.get(header.vehicle_id)
+    if record is None or header.vehicle_id not in keys.rotations:
+        return
+    valid = keys.newest(header.vehicle_id, record.signing_key)
+    if isinstance(verified, VerifiedEntry) and verified.is_in_ledger:
+        ledger_id = verified.link.ledger_id
+        valid = keys.at(header.vehicle_id, record.signing_key, ledger_id, header.seq)
+    if key.raw != valid.raw:
+        raise AuthenticationError(
+            Code.REVOKED,
+            f"key {key.key_id.hex()} of {header.vehicle_id} is not the one that is "
+            f"valid here, {valid.key_id.hex()}",
+        )
+
+
+def _with_rotation(
+    entry: VerifiedEntry,
+    registry: Registry,
+    keys: KeyBook,
+    old_key: VerifyKey,
+    *,
+    fleet_id: bytes,
+) -> VerifiedEntry:
+    """Return a KEY_ROTATED entry with its new key, or refused for good (FF-ENR-14)."""
+    if not isinstance(entry.body, KeyRotated):
+        return entry
+    header, ledger_id = entry.frame.header, entry.link.ledger_id
+    try:
+        new_key = verify_rotation(
+            entry.body,
+            fleet_id=fleet_id,
+            vehicle_id=header.vehicle_id,
+            old_key=old_key,
+            ledger_id=ledger_id,
+            seq=header.seq,
+        )
+        rotation = Rotation(header.vehicle_id, ledger_id, header.seq, old_key, new_key)
+        if rotation not in keys.rotations.get(header.vehicle_id, ()):
+            keys.require_own(rotation, registry)
+    except AuthenticationError:
+        return replace(entry, body=None, fault=Code.BAD_PARAM)
+    return replace(entry, rotation=rotation)
 
 
 def read(frame: Frame) -> Verified:

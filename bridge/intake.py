@@ -26,7 +26,8 @@ from bridge.errors import (
     SigningError,
     StoreError,
 )
-from bridge.ingest import Rejection, Verified, verify
+from bridge.ingest import Rejection, Verified, VerifiedEntry, verify
+from bridge.key_book import EMPTY, KeyBook
 from bridge.ports import (
     Connect,
     Direction,
@@ -104,6 +105,8 @@ class Intake:
         self._verifiers = ThreadPoolExecutor(VERIFIERS, thread_name_prefix="verify")
         self._sent_receipts: list[SignedReceipt] = []
         self._committing = asyncio.Lock()
+        self._keys = EMPTY
+        self._has_keys = False
         self._gathered: asyncio.Queue[Incoming] = asyncio.Queue(GATHER_LIMIT)
         self.last_error: str | None = None
         """Why there is no link; None while there is one. For readiness."""
@@ -139,6 +142,7 @@ class Intake:
     async def _session(self) -> None:
         if not await self._store.is_writable():
             raise StoreError("the store does not commit, so nothing is received")
+        await self._load_keys()
         async with self._connect() as link:
             await link.subscribe(ALL_UPLINKS)
             self._wire.attach(link)
@@ -148,6 +152,12 @@ class Intake:
                 await self._receive(link)
             finally:
                 self._wire.detach()
+
+    async def _load_keys(self) -> None:
+        """Read once which vehicles changed their keys; then batches bring the rest."""
+        if not self._has_keys:
+            self._keys = await self._store.key_book()
+            self._has_keys = True
 
     async def _receive(self, link: Link) -> None:
         # What an earlier link left unacknowledged comes again on this one.
@@ -179,9 +189,18 @@ class Intake:
         await self._confirm(committed.receipts)
 
     def _verify(self, batch: Sequence[Incoming]) -> list[Verified | Rejection]:
-        return [self._verify_one(message) for message in batch]
+        keys = self._keys
+        records = []
+        for message in batch:
+            record = self._verify_one(message, keys)
+            if isinstance(record, VerifiedEntry) and record.rotation is not None:
+                # What follows in this batch is signed by the new key already. If the
+                # batch is not stored, neither is the rotation kept.
+                keys = keys.with_rotations([record.rotation])
+            records.append(record)
+        return records
 
-    def _verify_one(self, message: Incoming) -> Verified | Rejection:
+    def _verify_one(self, message: Incoming, keys: KeyBook) -> Verified | Rejection:
         for is_last in (False, True):
             record = verify(
                 message.topic,
@@ -189,6 +208,7 @@ class Intake:
                 retain=message.retain,
                 registry=self._registry.current,
                 fleet_id=self._fleet_id,
+                keys=keys,
             )
             is_unknown = (
                 isinstance(record, Rejection) and record.code is Code.UNKNOWN_KEY
@@ -251,6 +271,7 @@ class Intake:
         if letter.kind is LetterKind.RETAINED:
             return "kept: a retained message is never believed"
         self._refresh()
+        await self._load_keys()
         record = await asyncio.to_thread(
             verify,
             letter.topic,
@@ -258,6 +279,7 @@ class Intake:
             retain=False,
             registry=self._registry.current,
             fleet_id=self._fleet_id,
+            keys=self._keys,
         )
         if isinstance(record, Rejection):
             return f"kept: {record.code.name}: {record.detail}"
@@ -282,6 +304,8 @@ class Intake:
             return committed
 
     def _tell(self, committed: Committed) -> None:
+        if committed.rotations:
+            self._keys = self._keys.with_rotations(committed.rotations)
         if committed.commands:
             self._on_commands(committed.commands)
         if committed.has_events:
@@ -378,5 +402,6 @@ def _joined(parts: Sequence[Committed]) -> Committed:
         tuple(receipt for part in parts for receipt in part.receipts),
         tuple(record for part in parts for record in part.commands),
         any(part.has_events for part in parts),
+        tuple(rotation for part in parts for rotation in part.rotations),
         tuple(vehicle for part in parts for vehicle in part.greeted),
     )

@@ -10,6 +10,7 @@ Rule 2: fork, break and gap are told as alarms, never merged (I-27).
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final, assert_never
 
 from bridge import cloud_event, commands
@@ -60,6 +61,9 @@ from protocol.vehicle_event import (
     LedgerReset,
 )
 
+NO_LEDGER: Final = bytes(8)
+"""The ledger of an alarm about none."""
+
 SAMPLE_UNIT_MS: Final = 100
 """A sample's age is given in tenths of a second."""
 
@@ -83,6 +87,7 @@ def absorb(space: Workspace, record: Verified | Rejection, *, now: int) -> None:
             if record.code is Code.RETAINED:
                 kind = LetterKind.RETAINED
             space.dead.append(DeadLetter(kind, record.topic, record.data, reason))
+            _alarm_old_key(space, record, now)
             note = record.code.name
         case VerifiedHello():
             note = absorb_hello(space, record, now)
@@ -105,6 +110,16 @@ def note_published(space: Workspace, sent: Mapping[bytes, int]) -> None:
         record = space.commands.get(command_id)
         if record is not None:
             change(space, commands.published(record, now=at_ms))
+
+
+def _alarm_old_key(space: Workspace, record: Rejection, now: int) -> None:
+    """Tell that somebody signed with a key that its vehicle gave up (FF-ENR-16)."""
+    if record.code is not Code.REVOKED or record.frame is None:
+        return
+    vehicle_id = record.frame.header.vehicle_id
+    place_of = (vehicle_id, NO_LEDGER, 0)
+    kind, data = cloud_event.OLD_KEY_TYPE, record.data
+    raise_alarm(space, kind, place_of, record.detail, now=now, evidence=data)
 
 
 def _absorb_death(space: Workspace, record: VerifiedDeath, now: int) -> str:
@@ -181,6 +196,8 @@ def _absorb_entry(space: Workspace, record: VerifiedEntry, now: int) -> str:
 def _store(space: Workspace, key: EntryKey, record: VerifiedEntry) -> None:
     space.frames.append(FrameRow(key, record))
     space.known[key] = record.entry_hash
+    if record.rotation is not None:
+        space.rotations.append(record.rotation)
     if record.refused is not None:
         space.refused.add(key)
         reason = f"{record.refused.name}: refused for good"
@@ -209,6 +226,8 @@ def _reread(space: Workspace, key: EntryKey, record: VerifiedEntry, now: int) ->
     """Tell an entry that was refused for good and is understood now."""
     space.refused.discard(key)
     space.reread.append(key)
+    if record.rotation is not None:
+        space.rotations.append(record.rotation)
     _tell(space, record, now, is_reread=True)
     return "refused before, understood now"
 
@@ -217,9 +236,13 @@ def _stored(space: Workspace, key: EntryKey) -> VerifiedEntry:
     for row in space.frames:
         if row.key == key:
             return row.entry
-    entry = read(parse_frame(space.fetch(key)))
+    data, refused = space.fetch(key)
+    entry = read(parse_frame(data))
     if not isinstance(entry, VerifiedEntry):
         raise TypeError(f"stored frame {key[2]} is no ledger entry")
+    if refused is not None:
+        # Refused for what stands beside it, such as a key that another car has.
+        return replace(entry, body=None, fault=Code(refused))
     return entry
 
 

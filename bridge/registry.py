@@ -49,6 +49,8 @@ class Registry:
 
     records: Mapping[VehicleId, VehicleRecord] = field(default_factory=dict)
     """Verified records."""
+    owners: Mapping[bytes, VehicleId] = field(default_factory=dict)
+    """Whose enrolled key it is, by key id."""
 
     def get(self, vehicle_id: VehicleId) -> VehicleRecord | None:
         """Return a vehicle's record, or None if it is not of this fleet."""
@@ -108,7 +110,7 @@ def build_registry(
                 advice="issue this vehicle again with a new key",
             )
         )
-    return Registry(accepted), refused
+    return Registry(accepted, by_key), refused
 
 
 class RegistryDirectory:

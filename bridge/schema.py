@@ -197,6 +197,21 @@ commands: Final = Table(
 Index("open_commands", commands.c.state, commands.c.vehicle_id)
 Index("commands_of_rental", commands.c.rental_id)
 
+rotations: Final = Table(
+    "rotations",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("vehicle_id", String(VEHICLE_TEXT), nullable=False),
+    Column("ledger_id", LargeBinary(8), nullable=False),
+    # The last entry that the old key signs.
+    Column("seq", BigInteger, nullable=False),
+    # Raw public keys.
+    Column("old_key", LargeBinary, nullable=False),
+    Column("new_key", LargeBinary, nullable=False),
+    UniqueConstraint("vehicle_id", "ledger_id", "seq", name="one_rotation_per_place"),
+    sqlite_autoincrement=True,
+)
+
 configurations: Final = Table(
     "configurations",
     metadata,

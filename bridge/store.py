@@ -31,6 +31,7 @@ from bridge.commands import CommandRecord
 from bridge.credit import CREDIT_MOST
 from bridge.errors import SettingsError, StoreError
 from bridge.ingest import Rejection, Verified
+from bridge.key_book import KeyBook, Rotation
 from bridge.ledger import Ledger, gaps_of
 from bridge.ports import RandomBytes
 from bridge.projection import absorb, note_published
@@ -40,6 +41,7 @@ from bridge.rows.letters import StoredLetter
 from bridge.rows.outbox import OutboxRow
 from bridge.rows.receipts import OpenGap, SignedReceipt, tell_gaps, write_receipts
 from bridge.rows.rentals import Rental, close_rental, find_rental
+from bridge.rows.rotations import load_key_book
 from bridge.rows.statements import insert_new, upsert
 from bridge.rows.vehicles import load_vehicles, online_vehicles, tell_silence
 from bridge.vehicle import VehicleState
@@ -81,6 +83,8 @@ class Committed:
     """Commands that changed."""
     has_events: bool
     """Whether the outbox grew."""
+    rotations: tuple[Rotation, ...] = ()
+    """Changes of keys that are stored now."""
     greeted: tuple[VehicleId, ...] = ()
     """Cars that said HELLO, doubtful ones included."""
 
@@ -266,10 +270,15 @@ class Store:
                 due,
                 tuple(space.changed_commands.values()),
                 bool(space.outbox) or bool(space.replaced),
+                tuple(space.rotations),
                 tuple(space.greeted),
             )
 
         return await self._write(work)
+
+    async def key_book(self) -> KeyBook:
+        """Return every change of a vehicle's key that is stored."""
+        return await self._read(load_key_book)
 
     async def vehicles(
         self, vehicle_ids: Iterable[VehicleId]

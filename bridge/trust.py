@@ -1,10 +1,10 @@
 """The trust bundles that the bridge holds: the newest, and those that cars still have.
 
-A directory of signed bundles is followed without restart: what `freefloat certs trust`
-writes there, `bundle-<version>.bin`, counts from the next look on. The bridge believes
-a bundle as a car does: the one that the settings name is where it begins, and each
-later one must follow the one before (`protocol.succession`). So a file that somebody
-slipped into the directory is neither used nor sent to anybody.
+A directory of signed bundles is followed without restart: what the office
+puts there, `bundle-<version>.bin`, counts from the next look on. The bridge believes a
+bundle as a car does: it begins with the one that the settings name, and each later one
+must follow the one before (`protocol.succession`). So a file that somebody slipped into
+the directory is neither used nor sent to anybody.
 
 Rule 1: versions never go back, also if a file is taken away.
 Rule 2: what the newest bundle revokes counts at once, whatever older bundles say.
@@ -152,7 +152,7 @@ class TrustDirectory:
             self._refused(
                 TrustError(
                     f"trust bundle {path.name} is refused: {error}",
-                    advice="make it with `freefloat certs trust`, signed by the roots",
+                    advice="let the roots sign the version after the newest anew",
                 )
             )
 

@@ -15,6 +15,7 @@ from bridge import cloud_event
 from bridge.cloud_event import Json, OutboxEvent
 from bridge.commands import CommandRecord
 from bridge.ingest import Verified, VerifiedEntry, VerifiedTelemetry
+from bridge.key_book import Rotation
 from bridge.ledger import Ledger
 from bridge.vehicle import VehicleState
 from protocol.frame import Frame
@@ -104,8 +105,8 @@ class Workspace:
 
     fleet_id: bytes
     """16 bytes."""
-    fetch: Callable[[EntryKey], bytes]
-    """Returns a stored entry's frame."""
+    fetch: Callable[[EntryKey], tuple[bytes, int | None]]
+    """Returns a stored entry's frame, and why it was refused for good."""
     fresh_nonce: Callable[[], bytes]
     """Returns 16 bytes that nobody can know beforehand."""
     vehicles: dict[VehicleId, VehicleState] = field(default_factory=dict)
@@ -136,6 +137,8 @@ class Workspace:
     replaced: dict[VehicleId, tuple[bytes, int]] = field(default_factory=dict)
     """Vehicles whose ledger is another now, or went back: its id and head. Rentals that
     were open in what is lost are to be closed by hand."""
+    rotations: list[Rotation] = field(default_factory=list)
+    """Changes of keys that are stored with their entries."""
     configured: list[tuple[VehicleId, int, int, int | None]] = field(
         default_factory=list
     )

@@ -26,6 +26,7 @@ from bridge.rows.letters import write_letters
 from bridge.rows.outbox import write_outbox
 from bridge.rows.receipts import OpenGap
 from bridge.rows.rentals import flag_lost
+from bridge.rows.rotations import write_rotations
 from bridge.rows.statements import chunks, upsert
 from bridge.rows.vehicles import load_vehicles, write_vehicles
 from bridge.vehicle import VehicleState
@@ -76,10 +77,11 @@ def load(
         fresh_nonce: makes challenges.
     """
 
-    def fetch(key: EntryKey) -> bytes:
-        query = select(schema.frames.c.data).where(tuple_(*_place(key)) == _PLACE)
-        data: bytes = connection.execute(query).scalar_one()
-        return data
+    def fetch(key: EntryKey) -> tuple[bytes, int | None]:
+        columns = schema.frames.c
+        query = select(columns.data, columns.refused)
+        row = connection.execute(query.where(tuple_(*_place(key)) == _PLACE)).one()
+        return row.data, row.refused
 
     vehicles: set[VehicleId] = set()
     ledgers: set[LedgerKey] = set()
@@ -196,6 +198,7 @@ def write(
     _write_rentals(connection, space, now)
     flag_lost(connection, space, now=now)
     settle_configurations(connection, space, now=now)
+    write_rotations(connection, space.rotations)
     _write_telemetry(connection, space, now)
     write_letters(connection, space.dead, now=now)
     for record in space.changed_commands.values():

@@ -21,7 +21,6 @@ from protocol.codes import (
     Opcode,
     RentalMode,
     Retry,
-    Suite,
 )
 from protocol.death import DEATH, Death
 from protocol.entry import GENESIS, LINK, EntryLink, entry_hash, event_id
@@ -31,12 +30,15 @@ from protocol.frame import Frame, Header, parse_frame
 from protocol.hello import HELLO, NO_NONCE, Capability, Hello, LaneProgress, Outcome
 from protocol.identity import session_id
 from protocol.keyfile import parse_sealing_key, parse_signing_key
+from protocol.keys import SigningKey
 from protocol.receipt import RECEIPT, Receipt
 from protocol.result import RESULT, Result
+from protocol.rotation import rotation_message
 from protocol.signing import request_hash, sign_frame
 from protocol.snapshot import NO_RENTAL, Snapshot
 from protocol.telemetry import TELEMETRY, Sample, Telemetry
 from protocol.topic import topic_of
+from protocol.vehicle_event import KeyRotated
 
 RENTAL: Final = bytes(range(16))
 
@@ -181,6 +183,20 @@ class Car:
         self.head = entry_hash(data)
         return data
 
+    def rotate(self, key: SigningKey, *, prover: SigningKey | None = None) -> bytes:
+        """Hand over to another key and return the entry that says so."""
+        message = rotation_message(
+            fleet_id=self.fleet_id,
+            vehicle_id=self.id,
+            old_key_id=self.key.key_id,
+            ledger_id=self.ledger_id,
+            seq=self.seq + 1,
+        )
+        proof = (prover or key).sign(message)
+        entry = self.event(KeyRotated(key.verify_key.raw, proof))
+        self.key = key
+        return entry
+
     def result(
         self,
         command: bytes,
@@ -241,7 +257,7 @@ class Car:
         **changes: object,
     ) -> bytes:
         header = Header(
-            suite=Suite.ED25519,
+            suite=self.key.suite,
             frame_class=frame_class,
             flags=0,
             type=int(number),

@@ -1,4 +1,4 @@
-"""Configurations reach cars whole, once, and behind every command (FF-CFG-*)."""
+"""Configurations reach cars whole, once, and never before a command."""
 
 import hashlib
 import os
@@ -148,7 +148,7 @@ async def test_a_body_that_the_car_refuses_is_told_and_not_sent_again(
 
 
 async def test_versions_rise_above_what_the_car_has(world: World) -> None:
-    # FF-CFG-03: another bridge may have been here before.
+    # Another bridge may have been here before.
     await world.say(
         FrameClass.HELLO,
         world.car.hello(configs=(ConfigVersion(STATIONS, 41),)),

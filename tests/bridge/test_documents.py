@@ -132,6 +132,7 @@ def test_every_type_of_event_is_told() -> None:
         cloud_event.ONLINE_TYPE,
         cloud_event.ALERT_TYPE,
         cloud_event.TO_CLOSE_TYPE,
+        cloud_event.OLD_KEY_TYPE,
         cloud_event.FOREIGN_TYPE,
         cloud_event.OFFLINE_TYPE,
     }

@@ -1,4 +1,4 @@
-"""A HELLO that went back: nothing is signed until the car proves itself (FF-SYN-10)."""
+"""A HELLO that went back: nothing is signed until the car proves itself."""
 
 import json
 from pathlib import Path
@@ -58,6 +58,7 @@ async def replay(world: World) -> None:
 async def test_after_a_replayed_hello_nothing_but_the_challenge_is_signed(
     world: World,
 ) -> None:
+    # FF-SYN-10
     await replay(world)
     receipts = len(world.broker.sent_of(FrameClass.RECEIPT))
 

@@ -44,7 +44,7 @@ async def test_a_death_of_the_newest_connection_is_shown_and_told(
 
 
 async def test_a_car_that_goes_says_so(world: World) -> None:
-    # FF-DTH-03
+    # protocol-design.md 1.4
     await world.greet()
 
     await world.say(FrameClass.DEATH, world.car.death(reason=DeathReason.STOPPED))

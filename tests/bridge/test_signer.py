@@ -149,7 +149,7 @@ async def test_while_the_fleet_changes_over_each_car_gets_a_key_that_it_knows(
 async def test_a_bundle_is_carried_by_any_key_that_the_car_has_not_revoked(
     world: World,
 ) -> None:
-    # FF-TRU-22: else a bridge whose key is revoked could not tell cars that it is.
+    # Else a bridge whose key is revoked could not tell cars that it is.
     first = trusting(world, grant_of(world)).newest
     second = replace(first, version=2, revoked=(world.command_key.key_id,))
     trust = Trust({1: first, 2: second}, second, b"the newest bundle")

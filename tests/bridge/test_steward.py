@@ -1,4 +1,4 @@
-"""Cars are kept in step: time, trust, missing entries (FF-TIM-01, FF-TRU-24, I-27)."""
+"""Cars are kept in step: time, trust, missing entries (FF-TRU-24, FF-LED-18)."""
 
 import pytest
 
@@ -67,7 +67,7 @@ async def keep_alive(world: World) -> None:
 
 
 async def test_numbers_of_syncs_rise_in_a_session(world: World) -> None:
-    # FF-SYN-03
+    # Else the car drops them (protocol-design.md 1.2).
     await world.greet()
     for seq in range(1, 40):
         await world.steward.resend(world.car.id, seq, seq, None)
