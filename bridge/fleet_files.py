@@ -3,7 +3,7 @@
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography import x509
 
@@ -15,15 +15,40 @@ from bridge.settings import Settings
 from bridge.signer import require_use
 from bridge.trust import TrustDirectory
 from bridge.wire import LOG
+from keystore.errors import KeystoreError
+from keystore.signer import open_signing_key
+from keystore.uri import is_token_uri
 from protocol.errors import DecodeError
 from protocol.fleet import FILE_LIMIT, Fleet, FleetPart, parse_fleet
-from protocol.keyfile import KEY_FILE_LIMIT, parse_signing_key
 from protocol.keys import SigningKey
 
 _OPEN_TO_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 CERTIFICATE_LIMIT: Final = 65_536
 """Bytes of a certificate in PEM."""
+
+
+class SignerKeys(Protocol):
+    """The keys of one kind of signer."""
+
+    @property
+    def keys(self) -> tuple[SigningKey, ...]:
+        """The next key if there is one, then the one in use."""
+
+    def refresh(self) -> bool:
+        """Read what changed; return whether anything did. From any thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenKeys:
+    """One key that the settings name by a ``pkcs11:`` URI; it has no file to follow."""
+
+    keys: tuple[SigningKey, ...]
+    """It."""
+
+    def refresh(self) -> bool:
+        """Do nothing: another key is another URI, and that is a change of settings."""
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +59,9 @@ class Material:
     """Which vehicles there are."""
     trust: TrustDirectory
     """Which keys cars believe."""
-    command_keys: KeyFiles
+    command_keys: SignerKeys
     """What this replica signs commands with."""
-    receipt_keys: KeyFiles
+    receipt_keys: SignerKeys
     """What it signs receipts with."""
 
     def refresh(self) -> tuple[bool, bool]:
@@ -66,7 +91,7 @@ def open_material(settings: Settings, fleet: Fleet, *, now: WallClock) -> Materi
     )
     trust.refresh()
     command_keys, receipt_keys = (
-        KeyFiles(settings.part(part, given), read=read_key, refused=_complain)
+        _signer_keys(settings, part, given)
         for part, given in (
             (FleetPart.COMMAND_KEY, settings.fleet.command_key),
             (FleetPart.RECEIPT_KEY, settings.fleet.receipt_key),
@@ -101,18 +126,26 @@ def read_fleet(settings: Settings) -> Fleet:
         ) from error
 
 
-def read_key(path: Path) -> SigningKey:
-    """Return the key in a file that nobody else can read.
+def _signer_keys(settings: Settings, part: FleetPart, given: str | None) -> SignerKeys:
+    if given is not None and is_token_uri(given):
+        return TokenKeys((read_key(given),))
+    return KeyFiles(settings.part(part, given), read=read_key, refused=_complain)
+
+
+def read_key(reference: Path | str) -> SigningKey:
+    """Return the key in a file that nobody else can read, or in a token.
+
+    Args:
+        reference: a path, of a PEM file or of one that holds a ``pkcs11:`` URI; or the
+            URI itself.
 
     Raises:
         SettingsError: it cannot be read, others can read it, or it is no key.
     """
     try:
-        return parse_signing_key(read_secret(path, KEY_FILE_LIMIT + 1), name=str(path))
-    except DecodeError as error:
-        raise SettingsError(
-            error.detail, advice="name a key that `freefloat certs init` made"
-        ) from error
+        return open_signing_key(reference)
+    except KeystoreError as error:
+        raise SettingsError(str(error), advice=error.advice) from error
 
 
 def read_secret(path: Path, limit: int) -> bytes:

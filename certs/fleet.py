@@ -5,7 +5,7 @@
     fleet.json                       public: which fleet
     ca/        root.* issuing.* trust-anchors.pem books.sqlite vehicles.crl
     broker/    bridge/1/  engineer/1/  enrolment/    tls.crt tls.key of each
-    trust/     root-1..3.key .pub, bundle-1.bin
+    trust/     root-1..3.key .pub, bundle-1.bin bundle-2.bin ...
     signer/    command-1.key receipt-1.key
     registry/  <VEHICLE>.json        public records; who stands in here is in the fleet
     revoked/   <VEHICLE>.json        public records of withdrawn vehicles
@@ -71,6 +71,7 @@ from protocol.fleet import (
 from protocol.identity import ID_SIZE, VEHICLE_TEXT, VehicleId
 from protocol.keyfile import build_key, raw_public_key
 from protocol.keys import Ed25519SigningKey, VerifyKey
+from protocol.succession import succeed
 from protocol.trust import TrustBundle, TrustRoots, open_bundle
 
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
@@ -235,11 +236,15 @@ class FleetDirectory:
     # --- trust ----------------------------------------------------------------------
 
     def trust_roots(self) -> TrustRoots:
-        """Read the public halves of the trust roots.
+        """Return who must sign the next bundle: the roots that the newest one names.
 
         Raises:
-            FleetError: one is missing or damaged.
+            FleetError: as `open_trust_bundle`.
         """
+        return self.open_trust_bundle().trust_roots
+
+    def _first_roots(self) -> TrustRoots:
+        """Read the roots that the fleet was made with."""
         return TrustRoots(
             tuple(self._root(number) for number in range(1, ROOT_COUNT + 1)),
             ROOT_THRESHOLD,
@@ -256,33 +261,55 @@ class FleetDirectory:
             ) from None
 
     def trust_bundle(self) -> bytes:
-        """Read the signed bundle that new cars are given.
+        """Return the signed bundle that new cars are given.
+
+        It is the newest that the present roots signed, as a new car knows no other
+        signer yet; what a revoke key took away since then comes to it by the bridge.
 
         Raises:
-            FleetError: it is missing or the fleet's roots did not sign it.
+            FleetError: as `open_trust_bundle`.
         """
-        path = self.path / FleetPart.TRUST_BUNDLE
-        self.open_trust_bundle()
-        return path.read_bytes()
+        newest = self.open_trust_bundle()
+        for version in range(newest.version, 0, -1):
+            data = self._signed_bundle(version)
+            with suppress(ProtocolError):
+                open_bundle(data, newest.trust_roots, fleet_id=self.fleet.fleet_id)
+                return data
+        raise FleetError(
+            "no trust bundle is signed by the present roots",
+            "let the roots sign one: freefloat certs trust extend",
+        )
 
     def open_trust_bundle(self) -> TrustBundle:
-        """Verify the signed bundle and return what it says.
+        """Verify the signed bundles from the first on, and return the newest.
 
         Raises:
-            FleetError: it is missing or the fleet's roots did not sign it.
+            FleetError: one is missing, or those who must did not sign it.
         """
-        path = self.path / FleetPart.TRUST_BUNDLE
+        fleet_id, version = self.fleet.fleet_id, 1
         try:
-            return open_bundle(
-                path.read_bytes(), self.trust_roots(), fleet_id=self.fleet.fleet_id
+            bundle = open_bundle(
+                self._signed_bundle(1), self._first_roots(), fleet_id=fleet_id
             )
+            while bundle_path(self.path, version + 1).exists():
+                version += 1
+                bundle = succeed(
+                    bundle, self._signed_bundle(version), fleet_id=fleet_id
+                )
+        except ProtocolError as error:
+            raise FleetError(
+                f"{bundle_path(self.path, version)} does not verify: {error}",
+                "bring it back from a backup",
+            ) from None
+        return bundle
+
+    def _signed_bundle(self, version: int) -> bytes:
+        path = bundle_path(self.path, version)
+        try:
+            return path.read_bytes()
         except FileNotFoundError:
             raise FleetError(
                 f"{path} is missing", "bring it back from a backup"
-            ) from None
-        except ProtocolError as error:
-            raise FleetError(
-                f"{path} does not verify: {error}", "bring it back from a backup"
             ) from None
 
     # --- the authority's own files ---------------------------------------------------
@@ -399,6 +426,11 @@ class FleetDirectory:
                 f"{self.path / FleetPart.REGISTRY} holds a damaged record: {error}",
                 "find it with 'freefloat certs show' and bring it back from a backup",
             ) from None
+
+
+def bundle_path(fleet: Path, version: int) -> Path:
+    """Return where a version of the signed trust bundle lies in a fleet directory."""
+    return fleet / FleetPart.TRUST / f"bundle-{version}.bin"
 
 
 def root_part(number: int, suffix: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from bridge.broker.errors import BrokerSetupError
 from bridge.broker.program import BrokerKind, find_broker
+from tests.softhsm import missing_softhsm
 
 LOOPBACK_MARKS: Final = ("broker", "device", "demo")
 LOOPBACK: Final = ["127.0.0.1"]
@@ -26,7 +27,7 @@ def _missing_mosquitto() -> str | None:
     return None
 
 
-SERVERS: Final = {"mosquitto": _missing_mosquitto}
+SERVERS: Final = {"mosquitto": _missing_mosquitto, "softhsm": missing_softhsm}
 """Mark -> a function that returns what is missing, or None."""
 
 _REASON: Final = pytest.StashKey[dict[str, str]]()

@@ -24,6 +24,7 @@ from protocol.fleet import FleetPart
 from protocol.identity import VehicleId
 from tools.certs_renew import renew
 from tools.certs_serve import serve
+from tools.certs_trust import trust
 from tools.certs_vehicles import claim, crl, grace, revoke
 from tools.clock import read_clock
 from tools.console import (
@@ -283,5 +284,5 @@ def _inventory_document(
     }
 
 
-for command in (claim, serve, revoke, grace, crl, renew):
+for command in (claim, serve, revoke, grace, crl, renew, trust):
     certs.add_command(command)
