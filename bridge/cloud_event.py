@@ -114,6 +114,9 @@ FOREIGN_TYPE: Final = "freefloat.command.foreign_result"
 OLD_KEY_TYPE: Final = "freefloat.key.old_used"
 """A frame is signed by a key that its vehicle has given up."""
 
+CONTRADICTED_TYPE: Final = "freefloat.place.contradicted"
+"""A place that does not fit the commitment of its entry; it is not kept."""
+
 GAP_TYPE: Final = "freefloat.ledger.gap"
 """Entries have been missing for too long."""
 

@@ -30,8 +30,10 @@ from protocol.packed.entry import split_entry
 from protocol.packed.event import parse_event
 from protocol.packed.frame import parse_frame
 from protocol.packed.hello import parse_hello
+from protocol.packed.place import EVENT_PLACE
 from protocol.packed.result import RESULT
 from protocol.packed.telemetry import parse_telemetry
+from protocol.place import EventPlace
 from protocol.result import Result
 from protocol.rotation import verify_rotation
 from protocol.telemetry import Telemetry
@@ -113,6 +115,16 @@ class VerifiedTelemetry:
 
 
 @dataclass(frozen=True, slots=True)
+class VerifiedPlace:
+    """Where a ledger entry happened; whether it fits is the ledger's to say."""
+
+    frame: Frame
+    """As received."""
+    told: EventPlace
+    """What it says."""
+
+
+@dataclass(frozen=True, slots=True)
 class VerifiedDeath:
     """The will that a car signed beforehand: its link broke."""
 
@@ -122,7 +134,9 @@ class VerifiedDeath:
     """How the connection ended."""
 
 
-Verified = VerifiedEntry | VerifiedHello | VerifiedTelemetry | VerifiedDeath
+Verified = (
+    VerifiedEntry | VerifiedHello | VerifiedTelemetry | VerifiedPlace | VerifiedDeath
+)
 
 
 def verify(
@@ -259,7 +273,7 @@ def _with_rotation(
     return replace(entry, rotation=rotation)
 
 
-def read(frame: Frame) -> Verified:
+def read(frame: Frame) -> Verified:  # noqa: PLR0911 - one for each class
     """Read the payload of a frame whose signature holds.
 
     Raises:
@@ -277,6 +291,8 @@ def read(frame: Frame) -> Verified:
         case FrameClass.HELLO:
             _require_form(frame, FrameType.HELLO)
             return VerifiedHello(frame, parse_hello(frame.payload))
+        case FrameClass.TELEM if header.type == FrameType.PLACE:
+            return _read_place(frame)
         case FrameClass.TELEM:
             if header.type != FrameType.TELEMETRY or header.schema != SCHEMA:
                 return VerifiedTelemetry(frame, None)
@@ -302,6 +318,14 @@ def _require_form(frame: Frame, wanted: FrameType) -> None:
             Code.UNSUPPORTED_SCHEMA,
             f"{header.frame_class.label} schema {header.schema}, this reads {SCHEMA}",
         )
+
+
+def _read_place(frame: Frame) -> VerifiedPlace:
+    _require_form(frame, FrameType.PLACE)
+    told = EVENT_PLACE.parse(frame.payload)
+    if not FIRST_SEQ <= told.seq <= NUMBER_LIMIT:
+        raise DecodeError(Code.BAD_PARAM, f"a place of entry {told.seq}")
+    return VerifiedPlace(frame, told)
 
 
 def _read_event(frame: Frame) -> VerifiedEntry:

@@ -22,6 +22,7 @@ from bridge.ingest import (
     VerifiedDeath,
     VerifiedEntry,
     VerifiedHello,
+    VerifiedPlace,
     VerifiedTelemetry,
     read,
 )
@@ -29,6 +30,7 @@ from bridge.ledger import Ledger, Place, Placement, place
 from bridge.presence import LinkState
 from bridge.twin import values_of_event, values_of_sample, values_of_snapshot
 from bridge.vehicle import VehicleState
+from bridge.whereabouts import absorb_place, note_arrival
 from bridge.workspace import (
     DeadLetter,
     EntryKey,
@@ -93,6 +95,8 @@ def absorb(space: Workspace, record: Verified | Rejection, *, now: int) -> None:
             note = absorb_hello(space, record, now)
         case VerifiedTelemetry():
             note = _absorb_telemetry(space, record, now)
+        case VerifiedPlace():
+            note = absorb_place(space, record, now)
         case VerifiedDeath():
             note = _absorb_death(space, record, now)
         case VerifiedEntry():
@@ -175,13 +179,12 @@ def _absorb_entry(space: Workspace, record: VerifiedEntry, now: int) -> str:
         rejects.append(Reject(header.seq, record.refused))
     match placed.placement:
         case Placement.DUPLICATE:
-            if entry_key in space.refused and record.refused is None:
-                return _reread(space, entry_key, record, now)
-            return placed.placement.value
+            return _repeat(space, entry_key, record, now)
         case Placement.FORKED | Placement.CROWDED:
             return _set_aside(space, entry_key, record, placed.placement, now)
         case Placement.NEXT | Placement.HELD | Placement.BROKEN:
             _store(space, entry_key, record)
+            note_arrival(space, entry_key, record, now)
     if placed.broken_at is not None:
         detail = f"entry {placed.broken_at} does not name the entry before it"
         broken = (*key, placed.broken_at)
@@ -220,6 +223,13 @@ def _set_aside(
     detail = f"entry {key[2]}: {reason}"
     raise_alarm(space, kind, key, detail, now=now, evidence=record.frame.data)
     return reason
+
+
+def _repeat(space: Workspace, key: EntryKey, record: VerifiedEntry, now: int) -> str:
+    note_arrival(space, key, record, now)
+    if key in space.refused and record.refused is None:
+        return _reread(space, key, record, now)
+    return Placement.DUPLICATE.value
 
 
 def _reread(space: Workspace, key: EntryKey, record: VerifiedEntry, now: int) -> str:

@@ -2,7 +2,7 @@
 
 Ids of vehicles are their canonical text, so that a person can read the database; every
 other id is bytes. Times are UTC ms. Nothing is deleted here except what has a bound of
-its own: telemetry and dead letters.
+its own (telemetry and dead letters) and places, which are erased on request.
 """
 
 from typing import Final
@@ -22,7 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Revision of this schema. The first was of a protocol before its first release."""
 
 VEHICLE_TEXT: Final = 26
@@ -136,6 +136,32 @@ rentals: Final = Table(
 )
 
 Index("rentals_of_vehicle", rentals.c.vehicle_id, rentals.c.state)
+
+# Where customers were, and nothing else: it can be emptied (`bridge.places`).
+places: Final = Table(
+    "places",
+    metadata,
+    Column("vehicle_id", String(VEHICLE_TEXT), primary_key=True),
+    Column("ledger_id", LargeBinary(8), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("state", SmallInteger, nullable=False),
+    # Of the entry; empty before it came.
+    Column("commitment", LargeBinary(32), nullable=False),
+    Column("prev_hash", LargeBinary(32), nullable=False),
+    Column("rental_id", LargeBinary(16), nullable=False),
+    Column("arrivals", SmallInteger, nullable=False),
+    # Null before it came, and after it was erased.
+    Column("salt", LargeBinary(16)),
+    Column("place", LargeBinary(12)),
+)
+Index("places_of_rental", places.c.rental_id)
+Index(
+    "awaited_places",
+    places.c.vehicle_id,
+    places.c.ledger_id,
+    sqlite_where=places.c.state == 1,
+    postgresql_where=places.c.state == 1,
+)
 
 outbox: Final = Table(
     "outbox",

@@ -35,7 +35,7 @@ from bridge.key_book import KeyBook, Rotation
 from bridge.ledger import Ledger, gaps_of
 from bridge.ports import RandomBytes
 from bridge.projection import absorb, note_published
-from bridge.rows import batches, commands, configurations, letters, outbox
+from bridge.rows import batches, commands, configurations, letters, outbox, places
 from bridge.rows.configurations import ConfigState, Configuration
 from bridge.rows.letters import StoredLetter
 from bridge.rows.outbox import OutboxRow
@@ -45,10 +45,12 @@ from bridge.rows.rotations import load_key_book
 from bridge.rows.statements import insert_new, upsert
 from bridge.rows.vehicles import load_vehicles, online_vehicles, tell_silence
 from bridge.vehicle import VehicleState
+from bridge.whereabouts import receipt_of
 from bridge.workspace import Workspace
 from protocol.codes import ConfigKind
 from protocol.identity import ID_SIZE, VehicleId
-from protocol.receipt import REJECTS_LIMIT, Receipt
+from protocol.place import EventPlace
+from protocol.receipt import GAPS_LIMIT, REJECTS_LIMIT, Receipt
 
 BUSY_TIMEOUT_S: Final = 5.0
 """How long a reader may wait for a lock: checkpoints take milliseconds."""
@@ -362,6 +364,29 @@ class Store:
             lambda c: configurations.find_configurations(c, vehicle_id, wanted)
         )
 
+    async def erase_places(self, rental_id: bytes) -> int:
+        """Erase where a rental began, parked and ended; the ledger still verifies.
+
+        The bytes are overwritten in the file, and the log that may hold them is cut.
+
+        Args:
+            rental_id: 16 bytes.
+
+        Returns:
+            How many entries had a place, or might still have got one.
+
+        Raises:
+            StoreError: nothing was erased, or the log could not be cut; call it again.
+        """
+        erased = await self._write(lambda c: places.erase_places(c, rental_id))
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._writer, _cut_log, self._engine)
+        return erased
+
+    async def places(self, rental_id: bytes) -> dict[int, EventPlace]:
+        """Return the places of a rental that are there and fit, by entry."""
+        return await self._read(lambda c: places.find_places(c, rental_id))
+
     async def outbox_after(self, position: int, limit: int) -> list[OutboxRow]:
         """Return the next events behind a position."""
         return await self._read(lambda c: outbox.outbox_after(c, position, limit))
@@ -445,6 +470,24 @@ def _transact(engine: Engine, work: Callable[[Connection], T]) -> T:
         raise StoreError(f"the store did not commit: {_sentence(error)}") from error
 
 
+def _cut_log(engine: Engine | None) -> None:
+    """Copy the log into the file and cut it; outside of any transaction."""
+    if engine is None:
+        raise StoreError("the store is not open")
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        is_busy, *_ = cursor.fetchone() or (1,)
+        cursor.close()
+    except sqlite3.Error as error:
+        raise StoreError(f"the log was not cut: {_sentence(error)}") from error
+    finally:
+        connection.close()
+    if is_busy:
+        raise StoreError("the log was not cut: somebody reads it; erase once more")
+
+
 def _prepare(dbapi_connection: sqlite3.Connection, _record: object) -> None:
     # The driver's own transaction handling begins too late for a read in a write
     # transaction; `_begin` says BEGIN itself (SQLAlchemy, SQLite dialect, pysqlite).
@@ -453,6 +496,8 @@ def _prepare(dbapi_connection: sqlite3.Connection, _record: object) -> None:
         "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
+        # An erased place is overwritten, not merely forgotten (K26).
+        "secure_delete=ON",
         f"busy_timeout={int(BUSY_TIMEOUT_S * 1000)}",
     ):
         dbapi_connection.execute(f"PRAGMA {pragma}").close()
@@ -471,12 +516,13 @@ def _sentence(error: Exception) -> str:
 
 
 def _receipt(space: Workspace, key: tuple[VehicleId, bytes]) -> Receipt:
-    ledger = space.ledgers.get(key, Ledger())
+    upto, head_hash, again = receipt_of(space, key)
+    gaps = gaps_of(space.ledgers.get(key, Ledger()))
     return Receipt(
         ledger_id=key[1],
-        upto=ledger.upto,
-        head_hash=ledger.head_hash,
+        upto=upto,
+        head_hash=head_hash,
         credit=CREDIT_MOST,
-        gaps=gaps_of(ledger),
+        gaps=(*again, *gaps)[:GAPS_LIMIT],
         rejects=tuple(space.receipts[key][:REJECTS_LIMIT]),
     )

@@ -17,6 +17,7 @@ from bridge.commands import CommandRecord
 from bridge.ingest import Verified, VerifiedEntry, VerifiedTelemetry
 from bridge.key_book import Rotation
 from bridge.ledger import Ledger
+from bridge.places import PlaceRecord
 from bridge.vehicle import VehicleState
 from protocol.frame import Frame
 from protocol.identity import VehicleId
@@ -132,6 +133,10 @@ class Workspace:
     """To keep aside."""
     telemetry: list[VerifiedTelemetry] = field(default_factory=list)
     """To keep for a while."""
+    places: dict[EntryKey, PlaceRecord] = field(default_factory=dict)
+    """Places of the batch's entries, and what its ledgers await."""
+    changed_places: dict[EntryKey, PlaceRecord] = field(default_factory=dict)
+    """To write back."""
     rentals: dict[tuple[VehicleId, bytes], RentalRow] = field(default_factory=dict)
     """To write over what was known."""
     replaced: dict[VehicleId, tuple[bytes, int]] = field(default_factory=dict)

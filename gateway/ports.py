@@ -278,6 +278,9 @@ class Agent(Protocol):
     ) -> None:
         """Take one frame from the fleet; returns when what it caused is durable."""
 
+    def place_frame(self, place: bytes) -> bytes:
+        """Return a signed PLACE frame of a stored place."""
+
 
 class Outlet(Protocol):
     """The uplink, as the runtime sees it."""

@@ -18,12 +18,14 @@ from bridge.ingest import (
     Verified,
     VerifiedEntry,
     VerifiedHello,
+    VerifiedPlace,
 )
 from bridge.ledger import HELD_LIMIT, Ledger, Place, gaps_of
 from bridge.rows.commands import load_commands, load_open_commands, write_command
 from bridge.rows.configurations import settle_configurations
 from bridge.rows.letters import write_letters
 from bridge.rows.outbox import write_outbox
+from bridge.rows.places import load_places, write_places
 from bridge.rows.receipts import OpenGap
 from bridge.rows.rentals import flag_lost
 from bridge.rows.rotations import write_rotations
@@ -99,6 +101,9 @@ def load(
                 entries.add((header.vehicle_id, record.link.ledger_id, header.seq))
             if isinstance(record.body, Result):
                 commands.add(record.body.request_id)
+        elif isinstance(record, VerifiedPlace):
+            ledgers.add((header.vehicle_id, record.told.ledger_id))
+            entries.add((header.vehicle_id, record.told.ledger_id, record.told.seq))
         elif isinstance(record, VerifiedHello):
             hello = record.hello
             greeting.add(header.vehicle_id)
@@ -110,6 +115,7 @@ def load(
     space.vehicles = load_vehicles(connection, vehicles)
     space.ledgers = _load_ledgers(connection, ledgers)
     space.known, space.refused = _load_known(connection, entries)
+    space.places = load_places(connection, ledgers, entries)
     space.commands = load_open_commands(connection, greeting)
     space.commands |= load_commands(connection, commands)
     return space
@@ -200,6 +206,7 @@ def write(
     settle_configurations(connection, space, now=now)
     write_rotations(connection, space.rotations)
     _write_telemetry(connection, space, now)
+    write_places(connection, space.changed_places)
     write_letters(connection, space.dead, now=now)
     for record in space.changed_commands.values():
         write_command(connection, record)

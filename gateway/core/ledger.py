@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.core.moment import Moment
+from gateway.core.places import committed, place_of
+from gateway.core.reading import Position
 from protocol.codes import Code, FrameClass, FrameType, Suite
 from protocol.entry import (
     GENESIS,
@@ -21,6 +23,7 @@ from protocol.event import EVENT_SCHEMA, TYPE_OF, EventBody, build_event
 from protocol.frame import Header, parse_frame
 from protocol.identity import VehicleId
 from protocol.keys import SigningKey
+from protocol.place import EVENT_PLACE
 from protocol.receipt import Receipt
 from protocol.result import RESULT, Result
 from protocol.signing import sign_frame
@@ -69,13 +72,35 @@ class SealedEntry:
     """Its `entry_hash`."""
     request_id: bytes | None
     """The command that it answers, for the journal; None for an event."""
+    place: bytes | None = None
+    """Where it happened: `protocol.place.EVENT_PLACE`, kept apart from the frame."""
 
 
 def seal_entry(
-    body: EventBody | Result, head: LedgerHead, signatory: Signatory, *, now: Moment
+    body: EventBody | Result,
+    head: LedgerHead,
+    signatory: Signatory,
+    *,
+    now: Moment,
+    fix: tuple[Position, bytes] | None = None,
 ) -> tuple[SealedEntry, LedgerHead]:
-    """Sign the next entry and return it with the new head."""
+    """Sign the next entry and return it with the new head.
+
+    Args:
+        body: what it says.
+        head: the entry before.
+        signatory: in whose name.
+        now: when.
+        fix: where the car is, and 16 random bytes to hide it; only with a body that
+            tells where it happened.
+    """
     seq = head.seq + 1
+    place = None
+    if fix is not None:
+        position, salt = fix
+        told = place_of(position, ledger_id=head.ledger_id, seq=seq, salt=salt)
+        body = committed(body, told, signatory.vehicle_id)
+        place = EVENT_PLACE.build(told)
     link = LINK.build(EntryLink(head.ledger_id, head.hash, now.quality))
     message_id = event_id(signatory.vehicle_id.raw, head.ledger_id, seq)
     if isinstance(body, Result):
@@ -93,7 +118,7 @@ def seal_entry(
             key=signatory.key,
         )
         frame_class, request_id = FrameClass.EVENT, None
-    entry = SealedEntry(seq, frame_class, frame, entry_hash(frame), request_id)
+    entry = SealedEntry(seq, frame_class, frame, entry_hash(frame), request_id, place)
     return entry, LedgerHead(head.ledger_id, seq, entry.hash)
 
 

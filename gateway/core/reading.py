@@ -1,6 +1,6 @@
 """What the board reads from the car, and what it means for safety."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from protocol.codes import Bits, EnergyKind
@@ -91,3 +91,5 @@ class Position:
     """Horizontal accuracy in tenths of a metre."""
     heading_deg: int | None
     """0 to 359, clockwise from north."""
+    age_ms: int = field(default=0, compare=False)
+    """How long ago it was taken; the same place later is the same place."""

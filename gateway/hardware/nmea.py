@@ -77,6 +77,7 @@ class NmeaDecoder:
             longitude_e7=place.longitude_e7,
             accuracy_dm=place.accuracy_dm,
             heading_deg=course.heading_deg if course is not None and is_fresh else None,
+            age_ms=max(0, now_ms - place.at_ms),
         )
 
     def _take(self, kind: bytes, fields: list[str], now_ms: int) -> None:

@@ -135,15 +135,29 @@ class Herald:
         for kept in frames:
             self._send(kept, now, flags=FLAG_HISTORICAL)
 
+    def place(self, place: bytes, *, now: Moment) -> bytes:
+        """Return a signed PLACE frame: it goes out before its entry (FF-PLC-03).
+
+        Signed anew each time, as it belongs to no ledger and must be of this session.
+        """
+        return self._telem(FrameType.PLACE, place, now, flags=0)
+
     def _send(self, telemetry: Telemetry, now: Moment, *, flags: int) -> None:
-        frame = sign_report(
+        frame = self._telem(
+            FrameType.TELEMETRY, TELEMETRY.build(telemetry), now, flags=flags
+        )
+        self._outlet.offer(FrameClass.TELEM, frame, can_wait=True)
+
+    def _telem(
+        self, kind: FrameType, payload: bytes, now: Moment, *, flags: int
+    ) -> bytes:
+        return sign_report(
             FrameClass.TELEM,
-            FrameType.TELEMETRY,
-            TELEMETRY.build(telemetry),
+            kind,
+            payload,
             self._standing.signatory,
             seq=self._standing.session.next_batch(),
             msg_id=self._random_bytes(ID_SIZE),
             now=now,
             flags=flags,
         )
-        self._outlet.offer(FrameClass.TELEM, frame, can_wait=True)

@@ -28,7 +28,8 @@ from gateway.core.events import (
 )
 from gateway.core.ledger import LedgerHead, SealedEntry, seal_entry
 from gateway.core.moment import NEVER, Moment
-from gateway.core.reading import STALE_MS
+from gateway.core.places import has_place
+from gateway.core.reading import STALE_MS, Position
 from gateway.core.state import Request, State
 from gateway.core.turn import Decision
 from gateway.core.vehicle import handle, next_deadline
@@ -59,6 +60,7 @@ from gateway.runtime.step import Observer, Step, ignore
 from protocol.codes import Code, FrameClass
 from protocol.command import SHORT_TTL_MS
 from protocol.event import EventBody
+from protocol.identity import ID_SIZE
 from protocol.rental_codes import ResetReason
 from protocol.result import Result
 from protocol.vehicle_event import LedgerReset
@@ -122,6 +124,7 @@ class Runtime:
         self._outlet = outlet
         self._clock = clock
         self._random_bytes = random_bytes
+        self._positioning = positioning
         self._observer = observer
         # The vehicle stands in the logger's name, so every line of a fleet has it.
         self._log = logging.getLogger(f"{__name__}.{persona.vehicle_id.short}")
@@ -291,6 +294,10 @@ class Runtime:
             )
         )
 
+    def place_frame(self, place: bytes) -> bytes:
+        """Return a signed PLACE frame of a stored place."""
+        return self._herald.place(place, now=self._clock.now())
+
     # -- the step ---------------------------------------------------------------------
 
     def _post(self, event: Event) -> None:
@@ -380,9 +387,17 @@ class Runtime:
         sealed: list[SealedEntry] = []
         head = self._standing.head
         for body in decision.entries:
-            entry, head = seal_entry(body, head, self._standing.signatory, now=now)
+            entry, head = seal_entry(
+                body, head, self._standing.signatory, now=now, fix=self._fix_for(body)
+            )
             sealed.append(entry)
         return tuple(sealed)
+
+    def _fix_for(self, body: EventBody | Result) -> tuple[Position, bytes] | None:
+        if not has_place(body):
+            return None
+        position = self._positioning.fix()
+        return None if position is None else (position, self._random_bytes(ID_SIZE))
 
     def _must_commit(self, decision: Decision, now: Moment) -> bool:
         """Return whether a restart must find this decision (see `State.essence`)."""

@@ -32,7 +32,7 @@ SqlValue = int | float | bytes | str | None
 APPLICATION_ID: Final = 0x46464C31
 """"FFL1" in the file's header: another program's database is not taken for a ledger."""
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 _VERSIONS_LIMIT: Final = 1_000
 """A schema beyond this was never written: the number itself is damaged."""
@@ -103,6 +103,12 @@ create table configuration (
     version integer not null,
     sha256 blob not null check (length(sha256) = 32),
     body blob not null
+) strict;
+""",
+    3: """
+create table place (
+    seq integer primary key,
+    payload blob not null
 ) strict;
 """,
 }
@@ -240,6 +246,8 @@ def _configure(connection: apsw.Connection, page_limit: int) -> None:
         "main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(stays)
     )
     connection.execute("pragma trusted_schema = off")
+    # What a receipt frees is gone: places above all (FF-PLC-04).
+    connection.execute("pragma secure_delete = on")
     connection.execute("pragma cell_size_check = on")
     connection.execute(f"pragma max_page_count = {page_limit}")
     found = (

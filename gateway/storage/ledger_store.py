@@ -386,6 +386,10 @@ class LedgerStore:
                 entry.request_id,
             ),
         )
+        if entry.place is not None:
+            self._open_connection.execute(
+                "insert into place values (?, ?)", (entry.seq, entry.place)
+            )
         if entry.request_id is not None:
             # Kept in the journal too, since the entry goes with its receipt and a
             # repeated command must still be answered with the same bytes (I-5).
@@ -420,7 +424,10 @@ class LedgerStore:
                     (int(code), seq),
                 )
                 connection.execute("delete from entry where seq = ?", (seq,))
+                connection.execute("delete from place where seq = ?", (seq,))
             connection.execute("delete from entry where seq <= ?", (upto,))
+            # Its receipt says that the fleet has the place, or will not have it.
+            connection.execute("delete from place where seq <= ?", (upto,))
             connection.execute(
                 "delete from dead_letter where seq <= ? and seq not in "
                 "(select seq from dead_letter order by seq desc limit ?)",
@@ -454,7 +461,8 @@ class LedgerStore:
 
     def _entries(self, first: int, limit: int) -> list[SealedEntry]:
         found = self._open_connection.execute(
-            "select seq, class, frame, hash, request_id from entry where seq >= ? "
+            "select seq, class, frame, hash, request_id, payload "
+            "from entry left join place using (seq) where seq >= ? "
             "order by seq limit ?",
             (first, limit),
         )

@@ -15,14 +15,15 @@ from protocol.codes import Code, FrameClass
 
 
 def entry(row: tuple[SqlValue, ...]) -> SealedEntry:
-    """Return the entry of a row (seq, class, frame, hash, request_id)."""
-    seq, frame_class, frame, entry_hash, request_id = row
+    """Return the entry of a row (seq, class, frame, hash, request_id[, place])."""
+    seq, frame_class, frame, entry_hash, request_id, *rest = row
     return SealedEntry(
         seq=number(seq),
         frame_class=FrameClass(number(frame_class)),
         frame=plain_bytes(frame),
         hash=plain_bytes(entry_hash),
         request_id=None if request_id is None else plain_bytes(request_id),
+        place=next((plain_bytes(place) for place in rest if place is not None), None),
     )
 
 

@@ -233,7 +233,7 @@ class MqttUplink:
         async with asyncio.TaskGroup() as on_the_way:
             while True:
                 self._wake.clear()
-                if await self._send_entries(link, on_the_way):
+                if await self._send_entries(link, agent, on_the_way):
                     continue
                 if self._send_offer(link, on_the_way):
                     # Let it be written, and an entry that has come since go first.
@@ -245,12 +245,17 @@ class MqttUplink:
                 elif overdue is None:
                     await self._sleep()
 
-    async def _send_entries(self, link: Link, on_the_way: asyncio.TaskGroup) -> bool:
+    async def _send_entries(
+        self, link: Link, agent: Agent, on_the_way: asyncio.TaskGroup
+    ) -> bool:
         wanted = self._schedule.wanted()
         if wanted is None:
             return False
         entries = await self._store.entries(wanted.first, wanted.limit)
         for entry in entries:
+            if entry.place is not None:
+                place = agent.place_frame(entry.place)
+                on_the_way.create_task(self._publish(link, FrameClass.TELEM, place))
             on_the_way.create_task(self._publish(link, entry.frame_class, entry.frame))
         self._schedule.sent(
             wanted,

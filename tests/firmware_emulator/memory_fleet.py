@@ -27,6 +27,7 @@ from protocol.hello import Hello
 from protocol.identity import VehicleId, card_digest
 from protocol.keyfile import parse_signing_key
 from protocol.keys import SigningKey
+from protocol.place import EventPlace
 from protocol.receipt import RECEIPT, Receipt
 from protocol.result import Result
 from protocol.sealing import make_secrets, seal
@@ -94,6 +95,7 @@ class Account:
     arrivals: list[int] = field(default_factory=list)
     results: dict[bytes, Result] = field(default_factory=dict)
     telemetry: int = 0
+    places: dict[int, EventPlace] = field(default_factory=dict)
     link: MemoryLink | None = None
     is_cut: bool = False
     seq: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
@@ -175,6 +177,8 @@ class MemoryFleet:
             account.hello, account.hello_header = body, frame.header
             account.hellos += 1
             self._receipt(account)
+        elif isinstance(body, EventPlace):
+            account.places[body.seq] = body
         elif frame.header.frame_class is FrameClass.TELEM:
             account.telemetry += 1
         elif frame.header.seq > 0:

@@ -28,6 +28,7 @@ from protocol.frame import Frame, Header, parse_frame
 from protocol.hello import Hello
 from protocol.identity import VehicleId
 from protocol.keys import Ed25519SigningKey, SigningKey, VerifyKey
+from protocol.place import EventPlace
 from protocol.receipt import RECEIPT, Gap, Receipt, Reject
 from protocol.result import Result
 from protocol.signing import sign_frame, verify_frame
@@ -227,6 +228,8 @@ class FleetEnd:
     answers: list[tuple[Result, bytes]] = field(default_factory=list)
     """Every result that came, stored or not, with its frame."""
     telemetry: list[Frame] = field(default_factory=list)
+    places: list[tuple[EventPlace, int]] = field(default_factory=list)
+    """Places in the order of their coming, each with the entries that came before."""
     session_id: bytes = b""
     _lane_seqs: "itertools.count[int]" = field(
         default_factory=lambda: itertools.count(1)
@@ -243,6 +246,8 @@ class FleetEnd:
             self._begin_ledger(content.body.ledger_id)
             self.hellos.append(content.body)
             self.session_id = frame.header.session_id
+        elif isinstance(content.body, EventPlace):
+            self.places.append((content.body, len(self.arrivals)))
         elif frame_class is FrameClass.TELEM:
             self.telemetry.append(frame)
         if isinstance(content.body, Result):

@@ -300,10 +300,10 @@ async def test_a_newer_schema_is_refused(store: LedgerStore, tmp_path: Path) -> 
     await filled(store, 1)
     await store.close()
     connection = apsw.Connection(str(tmp_path / "data" / "ledger.db"))
-    connection.execute("pragma user_version = 3")
+    connection.execute("pragma user_version = 4")
     connection.close()
 
-    with pytest.raises(StoreForeignError, match="has schema 3, this gateway knows 2"):
+    with pytest.raises(StoreForeignError, match="has schema 4, this gateway knows 3"):
         await store.open(boot_mark="a")
 
     assert not list((tmp_path / "data").glob("*damaged*"))
