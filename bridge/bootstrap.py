@@ -32,6 +32,7 @@ from starlette.types import ASGIApp
 
 from bridge.api.access import load_keys
 from bridge.api.application import make_application
+from bridge.clock_watch import ClockWatch
 from bridge.commands import Sendings
 from bridge.configurator import Configurator
 from bridge.dispatch import Dispatcher
@@ -76,12 +77,18 @@ def _wall_ms() -> int:
     return time.clock_gettime_ns(time.CLOCK_REALTIME) // 1_000_000
 
 
+def _boot_ms() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class Environment:
     """What a test replaces."""
 
     now: WallClock = _wall_ms
     """UTC ms."""
+    boot_ms: WallClock = _boot_ms
+    """This machine's boot clock in ms, which nobody sets."""
     random_bytes: RandomBytes = secrets.token_bytes
     """For ids and salts."""
     random: Callable[[], float] = field(default=random.SystemRandom().random)
@@ -104,6 +111,7 @@ class Bridge:
         relays: tuple[Relay, ...],
         registry: RegistryDirectory,
         expiry: ExpiryWatch,
+        clock_watch: ClockWatch,
     ) -> None:
         self.api_url = api_url
         """Where the API answers, without a slash at the end."""
@@ -116,6 +124,7 @@ class Bridge:
         self._relays = relays
         self._registry = registry
         self._expiry = expiry
+        self._clock_watch = clock_watch
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -141,6 +150,8 @@ class Bridge:
         found = {one.name: describe(one) for one in self._expiry.soon()}
         if self._registry.alarm:
             found["registry"] = self._registry.alarm
+        if self._clock_watch.alarm:
+            found["clock"] = self._clock_watch.alarm
         return found
 
     def days_left(self) -> dict[str, int]:
@@ -230,6 +241,7 @@ async def open_bridge(
         now=world.now,
         random_bytes=world.random_bytes,
     )
+    clock_watch = ClockWatch()
     steward = Steward(
         store=store,
         trust=lambda: material.trust.current,
@@ -257,6 +269,7 @@ async def open_bridge(
         on_events=lambda: _wake(relays),
         on_greeted=steward.greeted,
         on_receipt=steward.receipted,
+        clock_watch=clock_watch,
     )
     expiry = watch_expiry(
         settings, lambda: material.trust.current.newest, now=world.now
@@ -276,6 +289,7 @@ async def open_bridge(
             relays=relays,
             registry=registry,
             expiry=expiry,
+            clock_watch=clock_watch,
         )
         for relay in relays:
             await relay.open()
@@ -286,6 +300,7 @@ async def open_bridge(
             ("intake", intake.run()),
             ("commands", dispatcher.run()),
             ("expiry", _keep_watch(expiry)),
+            ("clock", _keep_time(clock_watch, world)),
             ("steward", steward.run()),
             (
                 "housekeeping",
@@ -348,6 +363,15 @@ async def _keep_house(
                 _wake(relays)
         except (SettingsError, StoreError) as error:
             LOG.warning("= %s", error)
+
+
+async def _keep_time(clock_watch: ClockWatch, world: Environment) -> None:
+    while True:
+        before = clock_watch.alarm
+        clock_watch.looked(wall_ms=world.now(), boot_ms=world.boot_ms())
+        if clock_watch.alarm and not before:
+            LOG.error("= clock: %s", clock_watch.alarm)
+        await asyncio.sleep(HOUSEKEEPING_S)
 
 
 async def _keep_watch(expiry: ExpiryWatch) -> None:

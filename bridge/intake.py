@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
 
+from bridge.clock_watch import ClockWatch
 from bridge.commands import CommandRecord, Sendings
 from bridge.credit import credit_for
 from bridge.errors import (
@@ -26,7 +27,7 @@ from bridge.errors import (
     SigningError,
     StoreError,
 )
-from bridge.ingest import Rejection, Verified, VerifiedEntry, verify
+from bridge.ingest import Rejection, Verified, VerifiedEntry, VerifiedHello, verify
 from bridge.key_book import EMPTY, KeyBook
 from bridge.ports import (
     Connect,
@@ -88,6 +89,7 @@ class Intake:
         on_events: Callable[[], None],
         on_greeted: Callable[[Sequence[VehicleId]], None],
         on_receipt: Callable[[VehicleId], None],
+        clock_watch: ClockWatch,
     ) -> None:
         self._connect = connect
         self._wire = wire
@@ -102,6 +104,7 @@ class Intake:
         self._on_events = on_events
         self._on_greeted = on_greeted
         self._on_receipt = on_receipt
+        self._clock_watch = clock_watch
         self._verifiers = ThreadPoolExecutor(VERIFIERS, thread_name_prefix="verify")
         self._sent_receipts: list[SignedReceipt] = []
         self._committing = asyncio.Lock()
@@ -185,8 +188,21 @@ class Intake:
         notes = zip(batch, committed.notes, strict=True)
         for message, note in notes:
             self._wire.watch(Direction.IN, message.topic, message.payload, note)
+        self._watch_clock(records, committed.notes)
         self._tell(committed)
         await self._confirm(committed.receipts)
+
+    def _watch_clock(
+        self, records: Sequence[Verified | Rejection], notes: Sequence[str]
+    ) -> None:
+        """Note the labels of fresh HELLOs: whatever else may have waited for days."""
+        now = self._now()
+        for record, note in zip(records, notes, strict=True):
+            if isinstance(record, VerifiedHello) and not note:
+                header, quality = record.frame.header, record.hello.clock_quality
+                self._clock_watch.heard(
+                    header.vehicle_id, header.wall_ms, quality, now=now
+                )
 
     def _verify(self, batch: Sequence[Incoming]) -> list[Verified | Rejection]:
         keys = self._keys

@@ -326,6 +326,42 @@ def flash_hazards(
     _order(ctx, vehicle, body, wait_s, as_json)
 
 
+@send.command(epilog=examples("freefloat send resend AB3X 17 19"))
+@click.argument("vehicle")
+@click.argument("first", type=click.IntRange(1))
+@click.argument("last", type=click.IntRange(1))
+@click.option(
+    "--ledger", metavar="HEX", help="Ledger id. Without it: the car's present one."
+)
+@json_option
+@click.pass_context
+def resend(
+    ctx: click.Context,
+    vehicle: str,
+    first: int,
+    last: int,
+    ledger: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Ask a car for its ledger entries FIRST to LAST again.
+
+    The bridge closes gaps by itself; this is for who looks at one. The car sends what
+    it still holds.
+    """
+    api = _api(ctx)
+    name = api.find(vehicle)["id"]
+    body: dict[str, object] = {"first": first, "last": last}
+    if ledger is not None:
+        body["ledger_id"] = ledger
+    asked = api.post(f"/v1/vehicles/{name}/resend", body)
+    if as_json:
+        print_json(asked)
+    else:
+        heading(f"asked {name} for entries {first} to {last}")
+        facts({"ledger": asked["ledger_id"], "sent": asked["sent"]})
+
+
 _NEEDS_RENTAL: Final = frozenset(
     {"unlock", "lock", "engine_release", "engine_hold", "cancel", "set_mode"}
 )

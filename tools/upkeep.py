@@ -64,6 +64,36 @@ def letters(api: str, api_key_file: Path | None, *, limit: int, as_json: bool) -
     )
 
 
+@click.command(
+    epilog=examples("freefloat bridge trust", "freefloat bridge trust --json")
+)
+@_of_bridge
+def trust(api: str, api_key_file: Path | None, *, as_json: bool) -> None:
+    """Show the newest trust bundle and the cars that have not got it."""
+    found = BridgeApi.at(api, api_key_file).get("/v1/trust")
+    if as_json:
+        print_json(found)
+        return
+    facts(
+        {
+            "bundle": str(found["version"]),
+            "expires": found["expires"],
+            "revoked keys": ", ".join(found["revoked"]) or "none",
+            **{
+                f"cars with {version}": str(count)
+                for version, count in found["vehicles_by_version"].items()
+            },
+        }
+    )
+    table(
+        ("behind", "bundle"),
+        (
+            (laggard["vehicle_id"], str(laggard["version"]))
+            for laggard in found["laggards"]
+        ),
+    )
+
+
 @click.command(epilog=examples("freefloat bridge judge 17"))
 @click.argument("letter", type=click.IntRange(1))
 @_of_bridge

@@ -74,7 +74,7 @@ async def running_bridge(
     )
     key = (state / "api.keys").read_text().strip()
     seen: list[FrameSeen] = []
-    environment = Environment(now=now, connect=broker.connect)
+    environment = Environment(now=now, boot_ms=now, connect=broker.connect)
     car = Car(fleet.vehicle_directory(fleet.vehicle_ids()[0]), boot_ms=lambda: BOOT_MS)
     async with (
         open_bridge(made, observer=seen.append, environment=environment) as bridge,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from cryptography import x509
 
+from bridge.clock_watch import ClockWatch
 from bridge.cloud_event import OFFLINE_TYPE, ONLINE_TYPE
 from bridge.commands import CommandRecord, Sendings
 from bridge.configurator import Configurator
@@ -123,6 +124,7 @@ class World:
             wire=self.wire,
             now=self.now,
         )
+        self.clock_watch = ClockWatch()
         self.intake = Intake(
             connect=self.broker.connect,
             wire=self.wire,
@@ -142,6 +144,7 @@ class World:
             on_events=self._wake,
             on_greeted=self.steward.greeted,
             on_receipt=self.steward.receipted,
+            clock_watch=self.clock_watch,
         )
         self._tasks: list[asyncio.Task[None]] = []
 

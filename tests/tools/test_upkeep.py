@@ -16,6 +16,38 @@ from tests.tools.command_line import freefloat
 pytestmark = pytest.mark.broker
 
 
+async def test_the_trust_and_a_resend_on_the_command_line(
+    fleet: FleetDirectory,  # noqa: F811 - the fixture
+    tmp_path: Path,
+) -> None:
+    async with running_bridge(fleet, tmp_path) as running:
+        await running.say(FrameClass.HELLO, running.car.hello())
+        where = (
+            *("--api", running.bridge.api_url),
+            *("--api-key-file", tmp_path / "api.keys"),
+        )
+        car = str(running.car.id)
+
+        trust = await asyncio.to_thread(
+            freefloat, "bridge", "trust", *where, cwd=tmp_path
+        )
+        asked = await asyncio.to_thread(
+            freefloat, "send", *where, "resend", car, "2", "5", "--json", cwd=tmp_path
+        )
+        refused = await asyncio.to_thread(
+            freefloat, "send", *where, "resend", car, "5", "2", cwd=tmp_path
+        )
+
+    assert trust.returncode == 0
+    assert "cars with 1" in trust.stdout
+    assert car not in trust.stdout
+    answer = json.loads(asked.stdout)
+    assert (answer["first"], answer["last"]) == (2, 5)
+    assert answer["ledger_id"] == running.car.ledger_id.hex()
+    assert refused.returncode != 0
+    assert "first must not be above last" in refused.stderr
+
+
 async def test_letters_are_listed_and_judged_on_the_command_line(
     fleet: FleetDirectory,  # noqa: F811 - the fixture
     tmp_path: Path,
