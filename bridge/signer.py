@@ -14,7 +14,7 @@ Rule 2: commands and receipts have keys of their own; neither signs for the othe
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from bridge.clock import life_ms
@@ -98,6 +98,7 @@ class _Run:
 
     next: int = 0
     end: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class InProcessSigner:
@@ -118,7 +119,6 @@ class InProcessSigner:
         self._sequences = sequences
         self._random_bytes = random_bytes
         self._runs: dict[tuple[bytes, bytes, Lane], _Run] = {}
-        self._lock = asyncio.Lock()
 
     async def sign(self, order: SigningOrder) -> SignedCommand:
         """Sign a command, with the next sequence stored before this returns."""
@@ -233,12 +233,13 @@ class InProcessSigner:
             raise SigningError(f"frame cannot be built: {error}") from error
 
     async def _next(self, key: SigningKey, session_id: bytes, lane: Lane) -> int:
-        async with self._lock:
-            name = (key.key_id, session_id, lane)
-            if name not in self._runs and len(self._runs) > _RUNS_LIMIT:
-                # Sessions die; what is forgotten here is skipped, not used again.
-                self._runs.clear()
-            run = self._runs.setdefault(name, _Run())
+        name = (key.key_id, session_id, lane)
+        if name not in self._runs and len(self._runs) > _RUNS_LIMIT:
+            # Sessions die; what is forgotten here is skipped, not used again.
+            self._runs.clear()
+        run = self._runs.setdefault(name, _Run())
+        # One lock for each run: a car waits for no other car's disk write.
+        async with run.lock:
             if run.next == run.end:
                 run.next = await self._sequences.reserve_sequences(
                     key.key_id, session_id, lane, CHUNK

@@ -267,16 +267,16 @@ class Steward:
             if vehicle.doubt.is_barred:
                 return False
             if now - chart.challenge_ms >= CHALLENGE_MS:
-                chart.challenge_ms = now
                 await self._challenge(vehicle_id, vehicle)
+                chart.challenge_ms = now
             return True
         if chart.is_new or now - chart.time_ms >= TIME_MS:
             await self._synchronise(vehicle_id, vehicle, FleetTime(ClockQuality.NTP))
             chart.time_ms, chart.is_new = now, False
         is_lagging = vehicle.bundle_version < self._trust().newest.version
         if is_lagging and (chart.is_urgent or now - chart.trust_ms >= TRUST_MS):
-            chart.trust_ms, chart.is_urgent = now, False
             await self._bring_trust(vehicle_id, vehicle)
+            chart.trust_ms, chart.is_urgent = now, False
         for gap in gaps:
             await self._ask_again(vehicle_id, vehicle, gap)
         is_open = await self._configurator.look_after(vehicle_id, vehicle)

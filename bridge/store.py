@@ -107,6 +107,10 @@ class Store:
         self._engine: Engine | None = None
         self._writing: Engine | None = None
         self._lock: int | None = None
+        self._reserve_lock = asyncio.Lock()
+        self._reserving: list[
+            tuple[tuple[bytes, bytes, int, int], asyncio.Future[int]]
+        ] = []
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
 
@@ -324,10 +328,38 @@ class Store:
     async def reserve_sequences(
         self, key_id: bytes, session_id: bytes, lane: int, count: int
     ) -> int:
-        """Reserve `count` sequences and return the first."""
-        return await self._write(
-            lambda c: commands.reserve_sequences(c, key_id, session_id, lane, count)
-        )
+        """Reserve `count` sequences and return the first.
+
+        Calls that wait at the same time share one transaction: when a thousand cars
+        come back at once, an order to one of them must not wait for a thousand disks.
+        """
+        wanted = (key_id, session_id, lane, count)
+        reserved: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._reserving.append((wanted, reserved))
+        async with self._reserve_lock:
+            if not reserved.done():
+                await self._reserve_all()
+        return reserved.result()
+
+    async def _reserve_all(self) -> None:
+        """Reserve for everybody who waits, in one transaction."""
+        waiting, self._reserving = self._reserving, []
+        try:
+            firsts = await self._write(
+                lambda c: [
+                    commands.reserve_sequences(c, *wanted) for wanted, _ in waiting
+                ]
+            )
+        except asyncio.CancelledError:
+            # Who held the pen goes away; the next one reserves for the others.
+            self._reserving = [*waiting, *self._reserving]
+            raise
+        except StoreError as error:
+            for _, reserved in waiting:
+                reserved.set_exception(error)
+            return
+        for (_, reserved), first in zip(waiting, firsts, strict=True):
+            reserved.set_result(first)
 
     async def rental(self, rental_id: bytes) -> Rental | None:
         """Return a rental, or None."""

@@ -12,7 +12,9 @@ from protocol.codes import AccessMeans, FrameClass, HelloFlags, SyncType
 from protocol.command import ANY_VERSION, Unlock
 from protocol.entry import GENESIS
 from protocol.event import AgentStarted, Parked, RentalStarted
+from protocol.rental_codes import ResetReason
 from protocol.sync import Challenge, parse_sync
+from protocol.vehicle_event import LedgerReset
 from tests.bridge.car import RENTAL, Car, frame_of
 from tests.bridge.running import running_bridge
 from tests.bridge.world import World
@@ -236,6 +238,32 @@ async def test_the_flags_of_a_hello_are_told_when_they_come_and_go(
             ("ledger_was_reset", True),
         ]
     )
+
+
+async def test_a_ledger_reset_flags_what_was_open_also_when_it_comes_late(
+    world: World,
+) -> None:
+    # The car's own word, LEDGER_RESET, arrives as the first entry of the new ledger;
+    # an entry of the old one may still be under way.
+    await world.greet()
+    world.car.event(AgentStarted(1, bytes(4)))
+    late = world.car.event(STARTED)
+    before = world.car.ledger_id, world.car.seq, world.car.head
+    first = Car(
+        world.fleet.vehicle_directory(world.car.id), boot_ms=world.boot_ms
+    ).event(AgentStarted(1, bytes(4)))
+    lose_flash(world.car)
+    await world.greet()
+    reset = LedgerReset(*before, ResetReason.LOST)
+    await world.say(FrameClass.EVENT, world.car.event(reset))
+    assert await world.store.rental(RENTAL) is None
+
+    await world.say(FrameClass.EVENT, first, late)
+
+    rental = await world.store.rental(RENTAL)
+    assert rental is not None
+    assert rental.needs_close
+    assert (await world.events()).count(TO_CLOSE_TYPE) == 1
 
 
 @pytest.mark.broker

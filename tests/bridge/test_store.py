@@ -1,7 +1,7 @@
 """The store: durable on every connection, whole or not at all."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -72,6 +72,72 @@ async def test_sequences_are_given_out_once(store: Store) -> None:
 
     assert sorted(firsts) == list(range(1, 201, 10))
     assert await store.reserve_sequences(bytes(8), bytes(16), 2, 10) == 1
+
+
+async def test_reservations_that_wait_together_share_a_transaction(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A thousand cars come back at once: an order does not wait for a thousand disks.
+    real, transactions = store._write, 0
+
+    async def counted(work: Callable[[Connection], object]) -> object:
+        nonlocal transactions
+        transactions += 1
+        return await real(work)
+
+    monkeypatch.setattr(store, "_write", counted)
+
+    firsts = await asyncio.gather(
+        *(
+            store.reserve_sequences(bytes(8), number.to_bytes(16, "big"), 0, 10)
+            for number in range(1_000)
+        )
+    )
+
+    assert firsts == [1] * 1_000
+    assert transactions <= 3
+
+
+async def test_a_reservation_that_is_not_stored_is_nobodys(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full_disk(_work: object) -> object:
+        raise StoreError("the store did not commit: disk I/O error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "_write", full_disk)
+        results = await asyncio.gather(
+            *(store.reserve_sequences(bytes(8), bytes(16), 1, 10) for _ in range(3)),
+            return_exceptions=True,
+        )
+    assert [type(result) for result in results] == [StoreError] * 3
+
+    assert await store.reserve_sequences(bytes(8), bytes(16), 1, 10) == 1
+
+
+async def test_a_caller_that_goes_away_takes_nobodys_reservation_along(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, begun, go_on = store._write, asyncio.Event(), asyncio.Event()
+
+    async def slow(work: Callable[[Connection], object]) -> object:
+        begun.set()
+        await go_on.wait()
+        return await real(work)
+
+    monkeypatch.setattr(store, "_write", slow)
+    calls = [
+        asyncio.create_task(store.reserve_sequences(bytes(8), bytes(16), lane, 10))
+        for lane in range(3)
+    ]
+    await begun.wait()
+
+    calls[0].cancel()
+    go_on.set()
+
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert results[1:] == [1, 1]
 
 
 async def test_dead_letters_are_kept_and_bounded(
