@@ -1,15 +1,24 @@
 """The bridge's own trust: what follows counts, what somebody slipped in does not."""
 
+import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
 
 from bridge.errors import SettingsError, TrustError
+from bridge.fleet_files import read_key
 from bridge.trust import Trust, TrustDirectory, is_emergency
 from certs.fleet import FleetDirectory
+from certs.trust_change import revoke_key
+from certs.trust_files import TrustFiles
+from protocol.codes import FrameClass
+from protocol.fleet import FleetPart
 from protocol.keys import Ed25519SigningKey
-from protocol.trust import sign_bundle
-from tests.bridge.bundles import next_bundle, sign, successor
+from protocol.trust import open_bundle, sign_bundle
+from tests.bridge.bundles import next_bundle, root_keys, sign, successor
+from tests.bridge.car import frame_of
+from tests.bridge.conftest import MADE
 from tests.bridge.running import running_bridge
 
 
@@ -98,6 +107,39 @@ def test_a_bundle_of_another_fleet_and_a_lost_directory_are_said(
             refused=lambda _error: None,
         )
     assert issubclass(TrustError, SettingsError)
+
+
+@pytest.mark.broker
+async def test_revoked_key_inflight_from_the_office_to_the_car(
+    fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    # What `freefloat certs trust revoke` publishes reaches every connected car at once,
+    # and this bridge signs nothing more with the key; nothing is restarted.
+    shutil.copytree(fleet.path, tmp_path / "fleet")
+    office = FleetDirectory.open(tmp_path / "fleet")
+    files = TrustFiles(office)
+    key = read_key(office.path / FleetPart.COMMAND_KEY)
+    async with running_bridge(office, tmp_path) as running:
+        await running.say(FrameClass.HELLO, running.car.hello())
+        unlock = {"kind": "unlock", "rental_id": "1" * 32}
+        before, _ = await running.order(unlock)
+
+        bundle = revoke_key(files.current(), key.key_id, now=MADE)
+        files.propose(bundle, root_keys(office))
+        async with asyncio.timeout(20):
+            frame = frame_of(await running.broker.next_sent(FrameClass.TRUST))
+        refused, problem = await running.order(unlock)
+        _, trust = await running.get("/v1/trust")
+
+    assert before == 202
+    assert frame.header.vehicle_id == running.car.id
+    roots = office.trust_roots()
+    carried = open_bundle(frame.payload, roots, fleet_id=office.fleet.fleet_id)
+    assert carried.version == 2
+    assert key.key_id in carried.revoked
+    assert (refused, problem["type"]) == (403, "urn:freefloat:problem:signer-refuses")
+    assert trust["revoked"] == [key.key_id.hex()]
+    assert str(running.car.id) in {one["vehicle_id"] for one in trust["laggards"]}
 
 
 @pytest.mark.broker
