@@ -51,6 +51,7 @@ from protocol.packed import result as packed_result
 from protocol.packed import sync as packed_sync
 from protocol.packed import telemetry as packed_telemetry
 from protocol.packed.record import ID, U8, Packed, bits_of
+from protocol.packed.varied import Varied
 from protocol.receipt import Gap, Receipt
 from protocol.telemetry import Telemetry
 from protocol.trust import SIGNED_BUNDLE
@@ -548,5 +549,7 @@ def test_records_are_frozen() -> None:
 def test_a_format_that_misses_a_field_is_a_programming_error() -> None:
     with pytest.raises(TypeError, match="has 2 fields"):
         Packed(Gap, U8)
+    with pytest.raises(TypeError, match="has 2 fields"):
+        Varied(Gap, U8)
     with pytest.raises(TypeError, match="is not a dataclass"):
         Packed(int, ID)
