@@ -3,11 +3,15 @@ r"""The life of a command, from the order to its signed end.
 Theory of operation (protocol-design.md 2)::
 
     REQUESTED -> SIGNED -> PUBLISHED -> RECEIVED -> ACCEPTED -> an end
+     (or first DEFERRED)
                     \          \           \           \
                      +----------+-----------+-----------+-> TIMED_OUT -> an end
 
 An end is SUCCEEDED, FAILED, REJECTED, EXPIRED, SUPERSEDED, CANCELLED or INDETERMINATE.
 Every state may be skipped: words of the car arrive together, reversed or never.
+
+A DEFERRED one is wanted of a car that is offline. It stays unsigned, has a deadline of
+its own, and is signed fresh when the car is there: no frame ever waits for a car.
 
 Rule 1: only a signed word of the car ends a command: a RESULT, the outcome list of a
 HELLO, or a HELLO that proves that it can never be executed. "Published" is not "done".
@@ -41,6 +45,7 @@ class CommandState(StrEnum):
     """Where a command stands."""
 
     REQUESTED = "requested"
+    DEFERRED = "deferred"
     SIGNED = "signed"
     PUBLISHED = "published"
     RECEIVED = "received"
@@ -81,7 +86,11 @@ _SENT: Final = (
 """States that have a frame and wait for its answer, in their order."""
 
 TRANSITIONS: Final = {
-    CommandState.REQUESTED: frozenset({CommandState.SIGNED}),
+    CommandState.REQUESTED: frozenset({CommandState.SIGNED, CommandState.DEFERRED}),
+    # Nothing was signed, so the fleet's own word may end it.
+    CommandState.DEFERRED: frozenset(
+        {CommandState.SIGNED, CommandState.EXPIRED, CommandState.CANCELLED}
+    ),
     **{
         state: frozenset({*_SENT[place + 1 :], CommandState.TIMED_OUT, *_TERMINAL})
         for place, state in enumerate(_SENT)
@@ -153,6 +162,8 @@ class CommandRecord:
     """On the car's boot clock."""
     expires_ms: int = 0
     """The same in UTC ms, estimated."""
+    intent: bytes = b""
+    """The payload, while it is deferred; holds no secret."""
     frame: bytes = b""
     """The signed bytes; every sending sends exactly these."""
     sends: int = 0
@@ -166,7 +177,7 @@ class CommandRecord:
     retry: Retry | None = None
     """What the caller may do next."""
     settled_by: str | None = None
-    """``result`` or ``hello``."""
+    """``result``, ``hello``, or ``fleet`` for one that was never signed."""
     snapshot: Values | None = None
     """The car's state after it."""
     result_frame: bytes = b""
@@ -196,6 +207,22 @@ def signed(
         expires_ms=expires_ms,
     )
     return _move(bound, CommandState.SIGNED, now)
+
+
+def deferred(
+    record: CommandRecord, payload: bytes, *, deadline_ms: int, now: int
+) -> CommandRecord:
+    """Keep it unsigned until the car is there, at most until the deadline, UTC ms."""
+    kept = replace(record, intent=payload, expires_ms=deadline_ms)
+    return _move(kept, CommandState.DEFERRED, now)
+
+
+def given_up(record: CommandRecord, state: CommandState, *, now: int) -> CommandRecord:
+    """End a deferred one: EXPIRED at its deadline, CANCELLED by its caller."""
+    told = replace(
+        record, executed=Executed.NO, retry=Retry.NEW_COMMAND, settled_by="fleet"
+    )
+    return _move(told, state, now)
 
 
 def published(record: CommandRecord, *, now: int) -> CommandRecord:
@@ -369,7 +396,7 @@ def _proves_not_executed(
     was not executed before follows only from a list that is complete, under the same
     ledger: after flash loss the list is empty and proves nothing.
     """
-    if record.state is CommandState.REQUESTED:
+    if record.state not in {*_SENT, CommandState.TIMED_OUT}:
         return False
     if header.session_id == record.session_id:
         if header.mono_ms <= record.not_after_ms:

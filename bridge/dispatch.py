@@ -9,10 +9,11 @@ settles it. Nothing here decides an outcome; `bridge.commands` does.
 import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from bridge import commands
-from bridge.commands import CommandRecord, Sendings
+from bridge.commands import CommandRecord, CommandState, Sendings
 from bridge.errors import (
     NotConnectedError,
     OrderRefusedError,
@@ -20,14 +21,14 @@ from bridge.errors import (
     SigningError,
     StoreError,
 )
-from bridge.orders import KINDS, Order, complete, digest_of, opcode_of
+from bridge.orders import KINDS, Order, ReserveOrder, complete, digest_of, opcode_of
 from bridge.ports import CommandSigner, RandomBytes, SigningOrder, WallClock
 from bridge.registry import Registry, RegistryDirectory
 from bridge.store import Store
 from bridge.vehicle import VehicleState
 from bridge.wire import LOG, Wire
 from protocol.codes import FrameClass, Opcode
-from protocol.command import COMMAND_SCHEMA
+from protocol.command import COMMAND_SCHEMA, build_command
 from protocol.enrolment import VehicleRecord
 from protocol.identity import ID_SIZE, VehicleId
 from protocol.snapshot import NO_RENTAL
@@ -36,6 +37,12 @@ from transport.errors import OutcomeUnknownError, TransportError
 
 SWEEP_S: Final = 0.5
 """How often silence is looked for: fine against resends after 2.5 s."""
+
+DEFERRABLE: Final = frozenset(
+    {Opcode.LOCK, Opcode.ENGINE_HOLD, Opcode.CANCEL_RESERVATION}
+)
+"""What may wait for a car: it opens nothing. A car that unlocks when its signal
+returns, long after somebody asked, is a danger (protocol-design.md 7)."""
 
 
 class Dispatcher:
@@ -71,6 +78,7 @@ class Dispatcher:
         idempotency_key: str | None,
         wait_s: float,
         retry_of: bytes = b"",
+        defer_s: float = 0,
     ) -> tuple[CommandRecord, bool]:
         """Sign and send a command, and wait for its end at most `wait_s` seconds.
 
@@ -81,6 +89,7 @@ class Dispatcher:
             wait_s: 0 or more.
             retry_of: the command in whose place this one is to stand; it must be proved
                 that the car did not execute that one and never will.
+            defer_s: how long it may wait unsigned for a car that is offline.
 
         Returns:
             The command as it is then, and whether this call repeated an earlier one
@@ -96,14 +105,47 @@ class Dispatcher:
                 return await self._repeat(known, order, wait_s)
         if retry_of:
             await self._require_undone(retry_of, vehicle_id, order)
-        record = await self._sign(vehicle_id, order, idempotency_key, retry_of)
+        if defer_s and opcode_of(order) not in DEFERRABLE:
+            raise OrderRefusedError(
+                Refusal.BAD_VALUE,
+                "only lock, engine_hold and cancel may wait for the vehicle: what "
+                "opens or starts a car must not happen when nobody expects it",
+                field="defer_s",
+            )
+        try:
+            record = await self._sign(vehicle_id, order, idempotency_key, retry_of)
+        except OrderRefusedError as refused:
+            if not defer_s or refused.refusal is not Refusal.OFFLINE:
+                raise
+            record = self._defer(vehicle_id, order, idempotency_key, retry_of, defer_s)
         with self._waiter(record.command_id) as changed:
             stored = await self._store.add_command(record)
             if stored.command_id != record.command_id:
                 # Two calls with one key at the same time: the other one was first.
                 return await self._repeat(stored, order, wait_s)
-            await self._send(record)
+            if record.frame:
+                await self._send(record)
             return await self._wait(record, changed, wait_s), False
+
+    async def cancel(self, command_id: bytes) -> CommandRecord | None:
+        """Take back a command that waits unsigned; None if there is none with this id.
+
+        Raises:
+            OrderRefusedError: it was signed, so only the car can end it.
+        """
+        stored = await self._store.command(command_id)
+        if stored is None:
+            return None
+        if stored.state is CommandState.DEFERRED:
+            after = commands.given_up(stored, CommandState.CANCELLED, now=self._now())
+            if await self._store.replace_command(stored, after):
+                self.changed([after])
+                return after
+            stored = await self._store.command(command_id) or stored
+        raise OrderRefusedError(
+            Refusal.TOO_LATE,
+            f"the command is {stored.state}: only the vehicle ends what was signed",
+        )
 
     async def find(self, command_id: bytes, *, wait_s: float) -> CommandRecord | None:
         """Return a command, after waiting for its end at most `wait_s` seconds."""
@@ -142,10 +184,29 @@ class Dispatcher:
         now = self._now()
         for stored in await self._store.open_commands():
             record = self._sendings.apply(stored)
-            if commands.is_overdue(record, now=now):
+            if stored.state is CommandState.DEFERRED:
+                await self._sign_deferred(stored, now)
+            elif commands.is_overdue(record, now=now):
                 await self._give_up(stored, record, now)
             elif commands.may_resend(record, now=now):
                 await self._send(record)
+
+    async def _sign_deferred(self, stored: CommandRecord, now: int) -> None:
+        """Sign what waited for its car, if the car is there now."""
+        if now > stored.expires_ms:
+            after = commands.given_up(stored, CommandState.EXPIRED, now=now)
+            if await self._store.replace_command(stored, after):
+                self.changed([after])
+            return
+        try:
+            opcode = Opcode(stored.opcode)
+            _, vehicle = await self._addressee(stored.vehicle_id, opcode)
+            signed = await self._bind(stored, vehicle, stored.intent)
+        except OrderRefusedError:
+            # Offline, in doubt, or nothing may be signed: until the deadline.
+            return
+        if await self._store.replace_command(stored, signed):
+            await self._send(signed)
 
     async def _give_up(
         self, stored: CommandRecord, record: CommandRecord, now: int
@@ -204,7 +265,6 @@ class Dispatcher:
     ) -> CommandRecord:
         opcode = opcode_of(order)
         record, vehicle = await self._addressee(vehicle_id, opcode)
-        command_id = self._random_bytes(ID_SIZE)
         # Deriving a PIN's verifier takes tens of milliseconds on purpose.
         payload = await asyncio.to_thread(
             complete,
@@ -215,36 +275,66 @@ class Dispatcher:
             car_now_ms=self._car_now(vehicle),
             random_bytes=self._random_bytes,
         )
-        now = self._now()
-        car_now_ms = self._car_now(vehicle)
-        requested = commands.request(
+        requested = self._request(vehicle_id, order, idempotency_key, retry_of)
+        return await self._bind(requested, vehicle, payload)
+
+    def _request(
+        self,
+        vehicle_id: VehicleId,
+        order: Order,
+        idempotency_key: str | None,
+        retry_of: bytes,
+    ) -> CommandRecord:
+        opcode = opcode_of(order)
+        return commands.request(
             CommandRecord(
-                command_id=command_id,
+                command_id=self._random_bytes(ID_SIZE),
                 vehicle_id=vehicle_id,
                 kind=KINDS[opcode],
                 opcode=opcode,
                 rental_id=getattr(order, "rental_id", NO_RENTAL),
-                requested_ms=now,
+                requested_ms=self._now(),
                 idempotency_key=idempotency_key,
                 request_digest=digest_of(order),
-                session_id=vehicle.session_id,
-                ledger_id=vehicle.ledger_id,
                 retry_of=retry_of,
             )
         )
+
+    def _defer(
+        self,
+        vehicle_id: VehicleId,
+        order: Order,
+        idempotency_key: str | None,
+        retry_of: bytes,
+        defer_s: float,
+    ) -> CommandRecord:
+        if isinstance(order, ReserveOrder):
+            raise TypeError("a reservation holds secrets, which are never stored")
+        requested = self._request(vehicle_id, order, idempotency_key, retry_of)
+        now = self._now()
+        deadline_ms = now + round(defer_s * 1000)
+        payload = build_command(order)
+        return commands.deferred(requested, payload, deadline_ms=deadline_ms, now=now)
+
+    async def _bind(
+        self, record: CommandRecord, vehicle: VehicleState, payload: bytes
+    ) -> CommandRecord:
+        """Return a command signed for the car's session and clock as they are now."""
+        now = self._now()
+        car_now_ms = self._car_now(vehicle)
+        to = vehicle.addressee(record.vehicle_id, car_now_ms, now=now)
+        opcode = Opcode(record.opcode)
         try:
             signed = await self._signer.sign(
-                SigningOrder(
-                    to=vehicle.addressee(vehicle_id, car_now_ms, now=now),
-                    opcode=opcode,
-                    payload=payload,
-                    msg_id=command_id,
-                )
+                SigningOrder(to, opcode, payload, record.command_id)
             )
         except SigningError as error:
             raise OrderRefusedError(Refusal.FORBIDDEN, str(error)) from error
+        bound = replace(
+            record, session_id=vehicle.session_id, ledger_id=vehicle.ledger_id
+        )
         return commands.signed(
-            requested,
+            bound,
             signed,
             expires_ms=now + signed.not_after_ms - car_now_ms,
             now=self._now(),

@@ -84,6 +84,7 @@ class Refusal(StrEnum):
     UNSUPPORTED = "unsupported-capability"
     NO_CLOCK = "no-clock-estimate"
     NOT_PROVED = "not-proved-undone"
+    TOO_LATE = "too-late-to-cancel"
     KEY_REUSED = "idempotency-key-reused"
     BAD_VALUE = "bad-value"
     FORBIDDEN = "signer-refuses"

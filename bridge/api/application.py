@@ -51,6 +51,14 @@ IdempotencyKey = Annotated[
         description="Repeating a request with the same key sends nothing again.",
     ),
 ]
+Defer = Annotated[
+    int,
+    Query(
+        ge=0,
+        le=86_400,
+        description="Seconds that the order may wait, unsigned, for the vehicle.",
+    ),
+]
 RetryOf = Annotated[
     str | None,
     Query(
@@ -183,6 +191,7 @@ def _add_commands(
         wait_s: Wait = 0,
         idempotency_key: IdempotencyKey = None,
         retry_of: RetryOf = None,
+        defer_s: Defer = 0,
     ) -> Document:
         """Order something of a vehicle and wait for its signed outcome."""
         vehicle = registered(vehicle_id)
@@ -192,6 +201,7 @@ def _add_commands(
             idempotency_key=idempotency_key,
             wait_s=wait_s,
             retry_of=b"" if retry_of is None else bytes.fromhex(retry_of),
+            defer_s=defer_s,
         )
         response.status_code = int(
             HTTPStatus.OK if record.state.is_terminal else HTTPStatus.ACCEPTED
@@ -199,6 +209,16 @@ def _add_commands(
         response.headers["Location"] = f"/v1/commands/{record.command_id.hex()}"
         if is_repeated:
             response.headers["Idempotency-Replayed"] = "true"
+        return of_command(record)
+
+    @app.delete("/v1/commands/{command_id}")
+    async def delete_command(command_id: HexId) -> Document:
+        """Take back a command that waits unsigned for its vehicle."""
+        record = await dispatcher.cancel(bytes.fromhex(command_id))
+        if record is None:
+            raise ProblemError(
+                HTTPStatus.NOT_FOUND, "unknown-command", "no command has this id"
+            )
         return of_command(record)
 
     @app.get("/v1/commands/{command_id}")

@@ -18,6 +18,7 @@ Document = dict[str, object]
 
 _MEANINGS = {
     CommandState.REQUESTED: "not signed yet",
+    CommandState.DEFERRED: "waits unsigned for the vehicle, until it expires",
     CommandState.SIGNED: "on its way to the broker; not known to have arrived",
     CommandState.PUBLISHED: "sent; not known to have arrived",
     CommandState.RECEIVED: "the vehicle has it, as it signed; not known to be done",
@@ -26,9 +27,9 @@ _MEANINGS = {
     CommandState.SUCCEEDED: "done: the vehicle read the state back and signed it",
     CommandState.FAILED: "tried and failed, as the vehicle signed",
     CommandState.REJECTED: "refused by the vehicle, signed",
-    CommandState.EXPIRED: "not executed and never will be, as the vehicle signed",
+    CommandState.EXPIRED: "not executed and never will be: signed, or never sent",
     CommandState.SUPERSEDED: "not executed: a newer command came before it, signed",
-    CommandState.CANCELLED: "stopped before it was done, as the vehicle signed",
+    CommandState.CANCELLED: "stopped before it was done, as was signed, or taken back",
     CommandState.INDETERMINATE: "the vehicle lost power in the act; see its state",
 }
 

@@ -42,6 +42,10 @@ class Running:
         async with self.client.put(self.bridge.api_url + path, **request) as response:
             return response.status, await response.json(content_type=None)
 
+    async def delete(self, path: str) -> tuple[int, Json]:
+        async with self.client.delete(self.bridge.api_url + path) as response:
+            return response.status, await response.json(content_type=None)
+
     async def order(self, body: object, **request: Any) -> tuple[int, Json]:
         path = f"/v1/vehicles/{self.car.id}/commands"
         return await self.post(path, json=body, **request)
