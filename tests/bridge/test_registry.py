@@ -195,7 +195,7 @@ def test_many_at_once_are_withdrawn_when_each_lies_among_the_revoked(
 def test_while_an_alarm_stands_a_revocation_still_takes_effect(
     office: Office,
 ) -> None:
-    office.revoked.mkdir()
+    office.revoked.mkdir(exist_ok=True)
     emptied(office)
     office.view.refresh()
     assert "12 of 12 vehicle records are gone" in office.view.alarm
