@@ -53,7 +53,12 @@ class Authority:
 
     @classmethod
     def create_root(
-        cls, name: str, *, now: datetime, lifetime: timedelta | None = None
+        cls,
+        name: str,
+        *,
+        now: datetime,
+        lifetime: timedelta | None = None,
+        key: ec.EllipticCurvePrivateKey | None = None,
     ) -> Self:
         """Make a self-signed root.
 
@@ -61,12 +66,14 @@ class Authority:
             name: its CN.
             now: with a time zone.
             lifetime: shorter than the profile's, or None for the profile's.
+            key: of P-256, such as one in a token; None makes one.
 
         Raises:
             RequestError: name or lifetime are not the profile's.
         """
         profile = PROFILES[Kind.ROOT]
-        key = new_tls_key()
+        key = key or new_tls_key()
+        _require_key(profile, key.public_key())
         subject = _subject(profile, name)
         begin, end = _span(profile, now, lifetime)
         builder = _builder(profile, subject, key.public_key(), begin, end)

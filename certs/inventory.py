@@ -11,9 +11,8 @@ from typing import Final
 
 from certs.errors import FleetError
 from certs.files import OTHERS, PARTIAL
-from certs.fleet import FleetDirectory, root_part
+from certs.fleet import FleetDirectory
 from certs.profiles import Kind
-from certs.trust import ROOT_COUNT
 from protocol.errors import ProtocolError
 from protocol.fleet import FleetPart, TlsPart, VehiclePart
 from protocol.identity import VEHICLE_TEXT, VehicleId
@@ -69,15 +68,16 @@ def take_inventory(fleet: FleetDirectory) -> Inventory:
     vehicles = _vehicles(fleet, problems)
     _look_for_leftovers(fleet.path, problems)
     _look_at_modes(fleet.path, problems)
-    offline = (
-        FleetPart.ROOT_KEY,
-        *(root_part(number, "key") for number in range(1, ROOT_COUNT + 1)),
-    )
+    offline = [
+        path.relative_to(fleet.path).as_posix()
+        for pattern in ("ca/root*.key", "trust/root-*.key")
+        for path in sorted(fleet.path.glob(pattern))
+    ]
     return Inventory(
         items=tuple(items),
         vehicles=tuple(sorted(vehicles, key=lambda item: item.expires)),
         vehicle_count=len(fleet.vehicle_ids()),
-        offline=tuple(part for part in offline if (fleet.path / part).exists()),
+        offline=tuple(offline),
         problems=tuple(problems),
     )
 

@@ -22,7 +22,9 @@ from certs.vehicle import (
 from protocol.errors import DecodeError
 from protocol.fleet import FleetPart
 from protocol.identity import VehicleId
+from tools.certs_audit import audit
 from tools.certs_renew import renew
+from tools.certs_roll import new_key, roll_root
 from tools.certs_serve import serve
 from tools.certs_trust import trust
 from tools.certs_vehicles import claim, crl, grace, revoke
@@ -284,5 +286,16 @@ def _inventory_document(
     }
 
 
-for command in (claim, serve, revoke, grace, crl, renew, trust):
+for command in (
+    claim,
+    serve,
+    revoke,
+    grace,
+    crl,
+    audit,
+    renew,
+    roll_root,
+    new_key,
+    trust,
+):
     certs.add_command(command)
