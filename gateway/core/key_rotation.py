@@ -15,34 +15,14 @@ from gateway.core.reading import Position
 from protocol.event import EventBody
 from protocol.keys import SigningKey
 from protocol.result import Result
+from protocol.rotation import rotation_message
 from protocol.vehicle_event import KeyRotated
-
-ROTATION_CONTEXT: Final = b"ff-rotate-v1\0"
-"""Separates this proof from everything else that the key signs."""
 
 Fix = tuple[Position, bytes]
 """A position and the salt of its commitment."""
 
 UNPROVED: Final = bytes(64)
 """The proof before the entry's place is known."""
-
-
-def rotation_proof_bytes(signatory: Signatory, ledger_id: bytes, seq: int) -> bytes:
-    """Return what the new key signs.
-
-    Args:
-        signatory: in whose name; its key is the old one.
-        ledger_id: 8 bytes.
-        seq: the place of the entry.
-    """
-    return (
-        ROTATION_CONTEXT
-        + signatory.fleet_id
-        + signatory.vehicle_id.raw
-        + signatory.key.key_id
-        + ledger_id
-        + seq.to_bytes(8, "big")
-    )
 
 
 def seal_entries(
@@ -67,7 +47,13 @@ def seal_entries(
     sealed = []
     for body in bodies:
         if isinstance(body, KeyRotated) and successor is not None:
-            asked = rotation_proof_bytes(signatory, head.ledger_id, head.seq + 1)
+            asked = rotation_message(
+                fleet_id=signatory.fleet_id,
+                vehicle_id=signatory.vehicle_id,
+                old_key_id=signatory.key.key_id,
+                ledger_id=head.ledger_id,
+                seq=head.seq + 1,
+            )
             proved = replace(body, proof=successor.sign(asked))
             entry, head = seal_entry(proved, head, signatory, now=now)
             signatory = replace(signatory, key=successor)

@@ -10,7 +10,7 @@ Rule 3: nothing is decided here.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from gateway.core.acceptance import Refused
@@ -33,7 +33,7 @@ from gateway.core.moment import NEVER, Moment
 from gateway.core.places import has_place
 from gateway.core.reading import STALE_MS, Position
 from gateway.core.state import Request, State
-from gateway.core.trust_renewal import TrustInUse, newer_trust
+from gateway.core.trust_renewal import TrustInUse
 from gateway.core.turn import Decision
 from gateway.core.vehicle import handle, next_deadline
 from gateway.ports import (
@@ -43,7 +43,6 @@ from gateway.ports import (
     Commit,
     Display,
     Keyring,
-    KeyringError,
     Origin,
     Outlet,
     Positioning,
@@ -54,6 +53,8 @@ from gateway.ports import (
     Vault,
 )
 from gateway.runtime.alarm import Alarm
+from gateway.runtime.attached import NOTHING, Attached
+from gateway.runtime.custodian import Custodian
 from gateway.runtime.herald import Herald
 from gateway.runtime.intake import Intake
 from gateway.runtime.journal import Journal
@@ -63,18 +64,16 @@ from gateway.runtime.salvage import Salvage
 from gateway.runtime.session import Session
 from gateway.runtime.standing import Persona, Standing
 from gateway.runtime.step import Observer, Step, ignore
-from gateway.runtime.suspend_watch import SuspendWatch
 from gateway.runtime.synchroniser import Synchroniser
 from gateway.runtime.timekeeper import Timekeeper
-from protocol.codes import Code, DeathReason, FaultKind, FrameClass
+from protocol.codes import Code, DeathReason, FrameClass
 from protocol.command import SHORT_TTL_MS, RotateKey
-from protocol.event import EventBody, FaultCleared, FaultRaised
+from protocol.event import EventBody
 from protocol.identity import ID_SIZE
 from protocol.keys import SigningKey
 from protocol.rental_codes import ResetReason
 from protocol.result import Result
-from protocol.trust import BUNDLE, SIGNED_BUNDLE
-from protocol.vehicle_event import KeyRotated, LedgerReset, TrustChanged
+from protocol.vehicle_event import KeyRotated, LedgerReset
 
 SAVE_PERIOD_MS: Final = 60_000
 """Longest time that a rental's clock runs without being stored: a power cut makes at
@@ -101,23 +100,6 @@ _WORTH_MS: Final[dict[type[object], int]] = {
 SPIN_GUARD_MS: Final = 1_000
 """How much later a deadline is looked at again that came and changed nothing: a fault
 of the mind must not keep the processor, and so the battery, busy."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attached:
-    """What becomes durable in the same commit as a step, beside its decision."""
-
-    trust: TrustInUse | None = None
-    """A bundle that is in use from now on."""
-    expiry_told: bool = False
-    """Whether the step tells that the bundle has expired."""
-    successor: SigningKey | None = None
-    """The key that signs after a rotation of this step."""
-    configuration: Complete | None = None
-    """A body that comes into force."""
-
-
-NOTHING: Final = Attached()
 
 
 class Runtime:
@@ -160,9 +142,7 @@ class Runtime:
         random_bytes: RandomBytes,
         observer: Observer = ignore,
     ) -> None:
-        self._keyring = keyring
         self._positioning = positioning
-        self._suspend = SuspendWatch(clock)
         self._store = store
         self._outlet = outlet
         self._clock = clock
@@ -200,6 +180,14 @@ class Runtime:
             report=self._post,
         )
         self._salvage = Salvage(store=store, outlet=outlet)
+        self._custodian = Custodian(
+            self._standing,
+            keyring=keyring,
+            clock=clock,
+            outlet=outlet,
+            herald=self._herald,
+            step=self._step,
+        )
         self._intake = Intake(
             self._standing,
             store=store,
@@ -207,7 +195,7 @@ class Runtime:
             herald=self._herald,
             proceed=self._obey,
             salvage=self._salvage.take_receipt,
-            renew_trust=self._renew_trust,
+            renew_trust=self._custodian.renew_trust,
             synchroniser=Synchroniser(
                 self._standing, outlet=outlet, herald=self._herald
             ),
@@ -253,7 +241,7 @@ class Runtime:
         standing.journal = Journal(stored.journal, now=now)
         standing.session = Session(stored.boot_counter, self._random_bytes, now=now)
         standing.time.restore(stored.time, same_boot=stored.same_boot)
-        standing.key = await self._keyring.settle(stored.key_id)
+        await self._custodian.settle_key(stored.key_id)
         self._log.info(
             "= start %d, mode %s, ledger at %d of which %d receipted",
             stored.boot_counter,
@@ -267,27 +255,12 @@ class Runtime:
         self._mailbox.post(lambda: self._begin(started, stored))
 
     async def _begin(self, started: AgentStarted, stored: Stored) -> None:
-        """Take the first step of a start, and trust the newer of the two bundles."""
+        """Take the first step of a start."""
         now = self._clock.now()
         if stored.origin is not None and not self._standing.head.seq:
             # FF-LED-09: entry 1, before the ledger says anything else.
             await self.note(_reset(stored.origin), now=now)
-        found, kept = self._standing.trust, _kept_trust(stored)
-        if kept is None:
-            await self._step(started, now, Attached(trust=found))
-            return
-        self._standing.trust = kept
-        self._standing.expiry_told = stored.expiry_told
-        await self._step(started, now)
-        newer = newer_trust(found, kept)
-        if newer is not kept:
-            await self._renew_trust(newer, now)
-        elif found.data != kept.data:
-            self._log.warning(
-                "= the directory holds trust bundle %d, version %d is in use: ignored",
-                found.bundle.version,
-                kept.bundle.version,
-            )
+        await self._custodian.begin(started, stored, now)
 
     async def run(self) -> None:
         """Work until cancelled.
@@ -330,7 +303,7 @@ class Runtime:
 
         async def work() -> None:
             now = self._clock.now()
-            self._begin_session(now)
+            self._custodian.begin_session(now)
             frames.append(self._herald.prepare(now=now))
 
         await self._mailbox.ask(work)
@@ -350,7 +323,7 @@ class Runtime:
         async def work() -> None:
             now = self._clock.now()
             if renewed:
-                self._begin_session(now)
+                self._custodian.begin_session(now)
             self._standing.session.is_open = True
             frames.append(self._herald.hello(now=now))
             # The present first, then the past.
@@ -365,7 +338,7 @@ class Runtime:
         """Make commands of the session void and keep samples for later."""
 
         async def work() -> None:
-            self._begin_session(self._clock.now())
+            self._custodian.begin_session(self._clock.now())
             self._standing.session.is_open = False
 
         await self._mailbox.ask(work)
@@ -373,10 +346,6 @@ class Runtime:
     def farewell(self) -> bytes:
         """Return the signed DEATH of a car that stops; the loop may have ended."""
         return self._herald.death(DeathReason.STOPPED, now=self._clock.now())
-
-    def _begin_session(self, now: Moment) -> None:
-        self._standing.session.renew(now=now)
-        self._suspend.begin()
 
     async def receive(
         self, frame_class: FrameClass, data: bytes, *, retained: bool
@@ -389,58 +358,11 @@ class Runtime:
 
         async def work() -> None:
             now = self._clock.now()
-            self._notice_suspend(now)
+            self._custodian.notice_suspend(now)
             await self._intake.take(frame_class, data, retained=retained, now=now)
-            await self._notice_freeze(now)
+            await self._custodian.notice_freeze(now)
 
         await self._mailbox.ask(work)
-
-    # -- trust ------------------------------------------------------------------------
-
-    def _notice_suspend(self, now: Moment) -> None:
-        """End the session if the machine has slept: see `SuspendWatch`."""
-        if self._suspend.has_overslept:
-            self._log.warning("= the machine slept: a new session begins")
-            self._begin_session(now)
-            self._herald.announce(now=now)
-            self._outlet.renew_link()
-
-    async def _notice_freeze(self, now: Moment) -> None:
-        """Tell once that the bundle is past its end: somebody keeps newer ones away."""
-        standing = self._standing
-        if standing.expiry_told or not standing.is_bundle_expired(now=now):
-            return
-        version = standing.trust.bundle.version
-        self._log.warning(
-            "= trust bundle %d has expired, and no newer one has come: see that the "
-            "fleet publishes one and that it reaches the car",
-            version,
-        )
-        # No fault of the car's mode: it goes on, and the fleet must see to it.
-        expired = Noted((FaultRaised(FaultKind.TRUST_EXPIRED),))
-        await self._step(expired, now, Attached(expiry_told=True))
-        standing.expiry_told = True
-        self._herald.announce(now=now)
-
-    async def _renew_trust(self, trust: TrustInUse, now: Moment) -> None:
-        """Put a bundle in the place of the one in use; every older command is void."""
-        standing = self._standing
-        entries: list[EventBody] = [
-            TrustChanged(
-                standing.trust.bundle.version, trust.bundle.version, trust.body_hash
-            )
-        ]
-        if standing.expiry_told:
-            entries.append(FaultCleared(FaultKind.TRUST_EXPIRED))
-        await self._step(Noted(tuple(entries)), now, Attached(trust=trust))
-        standing.trust = trust
-        standing.expiry_told = False
-        standing.time.note(trust.bundle.issued_ms, now=now)
-        self._begin_session(now)
-        self._herald.announce(now=now)
-        # The will at the broker names the session that has just ended.
-        self._outlet.renew_link()
-        self._log.info("= trust bundle %d is in use", trust.bundle.version)
 
     def place_frame(self, place: bytes) -> bytes:
         """Return a signed PLACE frame of a stored place."""
@@ -457,7 +379,7 @@ class Runtime:
     async def _take_report(self, event: Event, since_ms: int) -> None:
         """Step a device's event, unless it is no longer true that it just happened."""
         now = self._clock.now()
-        self._notice_suspend(now)
+        self._custodian.notice_suspend(now)
         limit_ms = _WORTH_MS.get(type(event))
         if limit_ms is not None and now.boot_ms - since_ms > limit_ms:
             name, late_ms = type(event).__name__, now.boot_ms - since_ms
@@ -468,7 +390,7 @@ class Runtime:
     async def _obey(self, command: CommandReceived, now: Moment) -> Refused | None:
         successor = None
         if isinstance(command.command, RotateKey):
-            successor = await self._successor()
+            successor = await self._custodian.next_key()
             if successor is not None:
                 command = replace(command, new_key=successor.verify_key.raw)
         decision = await self._step(command, now, Attached(successor=successor))
@@ -495,22 +417,6 @@ class Runtime:
             StoreError: nothing of it was kept.
         """
         await self._step(Noted(entries), now, Attached(configuration=configuration))
-
-    async def _successor(self) -> SigningKey | None:
-        try:
-            return await self._keyring.prepare()
-        except KeyringError as error:
-            self._log.error("= no new signing key: %s", error)
-            return None
-
-    async def _switch_key(self, successor: SigningKey) -> None:
-        """Sign by the key that the ledger names by now."""
-        self._standing.key = successor
-        try:
-            await self._keyring.settle(successor.key_id)
-        except KeyringError as error:
-            # The next start does it: the ledger says which key counts.
-            self._log.error("= the old signing key is still there: %s", error)
 
     async def _step(
         self, event: Event, now: Moment, attached: Attached = NOTHING
@@ -548,7 +454,7 @@ class Runtime:
             self._saved_floor_ms = known.floor_ms
         self._adopt(decision, entries, now)
         if successor is not None:
-            await self._switch_key(successor)
+            await self._custodian.switch_key(successor)
         self._observer(Step(event, decision, entries, now))
         if entries:
             self._outlet.entries_grew()
@@ -622,8 +528,8 @@ class Runtime:
 
     async def _take_alarm(self) -> None:
         now = self._clock.now()
-        self._notice_suspend(now)
-        await self._notice_freeze(now)
+        self._custodian.notice_suspend(now)
+        await self._custodian.notice_freeze(now)
         if self._herald.telemetry_due_ms(now=now) <= now.boot_ms:
             self._herald.sample(now=now)
         deadline_ms = next_deadline(self._standing.state)
@@ -646,14 +552,6 @@ def _reset(origin: Origin) -> LedgerReset:
         previous_head_hash=previous.hash,
         reason=ResetReason(origin.reason),
     )
-
-
-def _kept_trust(stored: Stored) -> TrustInUse | None:
-    """Read the bundle that the store holds: it was verified when it was accepted."""
-    if stored.trust is None:
-        return None
-    body = SIGNED_BUNDLE.parse(stored.trust).body
-    return TrustInUse(BUNDLE.parse(body), stored.trust)
 
 
 def _accepted(decision: Decision, now: Moment) -> AcceptedCommand | None:

@@ -65,7 +65,6 @@ class Standing:
         """Whether the fleet has yet to hear that the ledger was replaced."""
         return self.origin is not None and self.receipted < FIRST_SEQ
 
-
     def desk(self, *, now: Moment) -> Desk:
         """Return what frames from the fleet are judged by."""
         return Desk(

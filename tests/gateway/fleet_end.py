@@ -31,6 +31,7 @@ from protocol.keys import Ed25519SigningKey, SigningKey, VerifyKey
 from protocol.place import EventPlace
 from protocol.receipt import RECEIPT, Gap, Receipt, Reject
 from protocol.result import Result
+from protocol.rotation import verify_rotation
 from protocol.signing import sign_frame, verify_frame
 from protocol.sync import SYNC_TYPE_OF, SyncBody, build_sync
 from protocol.topic import parse_topic, topic_of
@@ -327,16 +328,14 @@ class FleetEnd:
         """Take the car's new key (FF-ENR-12, FF-ENR-14)."""
         if frame.header.seq in self.key_until:
             return
-        new = VerifyKey.load(rotated.new_key)
         link, _ = split_entry(frame.payload)
-        new.verify(
-            rotated.proof,
-            b"ff-rotate-v1\0"
-            + FLEET_ID
-            + VEHICLE.raw
-            + frame.header.key_id
-            + link.ledger_id
-            + frame.header.seq.to_bytes(8, "big"),
+        new = verify_rotation(
+            rotated,
+            fleet_id=FLEET_ID,
+            vehicle_id=VEHICLE,
+            old_key=self.car_key,
+            ledger_id=link.ledger_id,
+            seq=frame.header.seq,
         )
         self.key_until[frame.header.seq] = self.car_key
         self.car_key = new
