@@ -71,6 +71,10 @@ class EmulatedClock:
         elapsed = self.elapsed_ms
         return Moment(elapsed - self._boot_at_ms, self._wall_ms + elapsed, self.quality)
 
+    def asleep_ms(self) -> int:
+        """Return 0: an emulated machine is switched off and never suspended."""
+        return 0
+
     async def sleep_until(self, boot_ms: int) -> None:
         """Return when the boot clock has reached `boot_ms`, at once if it has."""
         await self._sleep_until_elapsed(boot_ms + self._boot_at_ms)

@@ -25,7 +25,7 @@ from firmware_emulator.link import LOOPBACK, CuttableLink
 from firmware_emulator.power import MainsStore
 from gateway.bootstrap import Gateway, build_gateway, signer_of
 from gateway.ports import RandomBytes, StoreError
-from gateway.runtime.known_floor import KnownFloor
+from gateway.runtime.timekeeper import Timekeeper
 from gateway.storage.identity import Identity, load_identity
 from gateway.uplink.link import Link, LinkFactory
 from gateway.uplink.mqtt_links import mqtt_links
@@ -54,6 +54,7 @@ class EmulatedVehicle:
         devices: its car and what is mounted in it.
         links: makes links to its broker.
         link: the proxy that the links go through, None for a way that cannot be cut.
+        time: what it knows about the time, if `links` judges certificates by it.
         random_bytes: for session and message ids.
         backoff: waits between attempts to connect; None for a car's usual ones.
     """
@@ -66,12 +67,14 @@ class EmulatedVehicle:
         devices: EmulatedDevices,
         links: LinkFactory,
         link: CuttableLink | None = None,
+        time: Timekeeper | None = None,
         random_bytes: RandomBytes = secrets.token_bytes,
         backoff: Backoff | None = None,
     ) -> None:
         """Keep the parts; nothing runs before the vehicle is entered."""
         self._identity = identity
         self._links = links
+        self._time = time
         self._random_bytes = random_bytes
         self._backoff = backoff
         self._stack = AsyncExitStack()
@@ -121,9 +124,9 @@ class EmulatedVehicle:
             )
         )
 
-        time = KnownFloor(devices.clock, identity.bundle.issued_ms)
+        time = Timekeeper(devices.clock, identity.trust.bundle.issued_ms)
 
-        def links() -> AbstractAsyncContextManager[Link]:
+        def links(will: bytes) -> AbstractAsyncContextManager[Link]:
             # The proxy's port is known when it listens, and stays the same.
             nonlocal real_links
             if real_links is None:
@@ -134,7 +137,7 @@ class EmulatedVehicle:
                     port=link.port,
                     time=time,
                 )
-            return real_links()
+            return real_links(will)
 
         return cls(
             identity,
@@ -142,6 +145,7 @@ class EmulatedVehicle:
             devices=devices,
             links=links,
             link=link,
+            time=time,
             backoff=backoff,
         )
 
@@ -279,6 +283,7 @@ class EmulatedVehicle:
             clock=devices.clock,
             random_bytes=self._random_bytes,
             boot_mark=devices.clock.boot_mark,
+            time=self._time,
             backoff=self._backoff,
             observer=devices.witness.stepped,
         )

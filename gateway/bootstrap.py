@@ -18,6 +18,7 @@ from gateway.ports import (
     Board,
     Clock,
     Display,
+    Keyring,
     Positioning,
     RandomBytes,
     Reader,
@@ -28,7 +29,10 @@ from gateway.ports import (
 from gateway.runtime.runtime import Runtime
 from gateway.runtime.standing import Persona
 from gateway.runtime.step import Observer, ignore
+from gateway.runtime.timekeeper import Timekeeper
+from gateway.storage.files import SystemFiles
 from gateway.storage.identity import Identity
+from gateway.storage.key_files import KeyFiles
 from gateway.storage.ledger_store import LedgerStore
 from gateway.storage.signer import Signer
 from gateway.storage.vault import SealedVault
@@ -120,6 +124,8 @@ def build_gateway(
     clock: Clock,
     random_bytes: RandomBytes,
     boot_mark: str,
+    time: Timekeeper | None = None,
+    keyring: Keyring | None = None,
     renewal: Renewal | None = None,
     vault: Vault | None = None,
     backoff: Backoff | None = None,
@@ -138,6 +144,8 @@ def build_gateway(
         clock: time (`gateway.runtime.system_clock.SystemClock`).
         random_bytes: the system's generator (`secrets.token_bytes`).
         boot_mark: changes with every boot (`gateway.runtime.system_clock.boot_mark`).
+        time: what is known about the time, if `links` judges certificates by it.
+        keyring: where the signing key lies; None for the identity's directory.
         renewal: keeps the certificate young (`gateway.uplink.renewal`); None where
             somebody else does.
         vault: PINs; None for one with the identity's sealing key in memory.
@@ -180,14 +188,26 @@ def build_gateway(
         random=lambda: int.from_bytes(random_bytes(4), "big") / 2**32,
         backoff=backoff,
     )
+    if keyring is None:
+        keyring = KeyFiles(
+            identity.directory,
+            identity.signing_key,
+            files=SystemFiles(),
+            worker=worker("keys"),
+        )
+    if time is None:
+        time = Timekeeper(clock, identity.trust.bundle.issued_ms)
     runtime = Runtime(
         Persona(
             vehicle_id=identity.vehicle_id,
             fleet_id=identity.fleet_id,
-            key=identity.signing_key,
-            bundle=identity.bundle,
+            group=identity.group,
             firmware=firmware_version(),
         ),
+        trust=identity.trust,
+        key=identity.signing_key,
+        keyring=keyring,
+        time=time,
         store=store,
         board=board,
         display=display,

@@ -9,15 +9,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from gateway.core.acceptance import JournalRecord
+from gateway.core.authentication import JournalRecord
 from gateway.core.configuration import Active, Complete
 from gateway.core.events import Event, PinVerdict
+from gateway.core.known_time import KnownTime
 from gateway.core.ledger import LedgerHead, SealedEntry
 from gateway.core.moment import Moment
 from gateway.core.prompts import Prompt
 from gateway.core.reading import Position
 from gateway.core.state import State
 from protocol.codes import Code, FrameClass, Lane, Light
+from protocol.keys import SigningKey
 from transport.tls import TlsIdentity
 
 T = TypeVar("T")
@@ -34,6 +36,9 @@ class Clock(Protocol):
 
     def now(self) -> Moment:
         """Return this instant on both clocks."""
+
+    def asleep_ms(self) -> int:
+        """Return for how long the machine has been suspended since it booted, ms."""
 
     async def sleep_until(self, boot_ms: int) -> None:
         """Return when the boot clock has reached `boot_ms`, at once if it has."""
@@ -139,6 +144,41 @@ class Vault(Protocol):
         """Return the fuel card's PIN; empty when there is none or it does not open."""
 
 
+class Keyring(Protocol):
+    """Where the car's signing key lies: a file, or an element that gives no key away.
+
+    A new key is made beside the one in use; only `settle` lets one of the two go. So a
+    power cut at any point leaves a key that the ledger names.
+    """
+
+    async def prepare(self) -> SigningKey:
+        """Return the key that comes next, made durable; the same until `settle`.
+
+        Raises:
+            KeyringError: none can be made; the key in use stands.
+        """
+
+    async def settle(self, key_id: bytes | None) -> SigningKey:
+        """Make one key the only one, and return it.
+
+        Args:
+            key_id: the key that the ledger names; the present one if it names none, or
+                one that is not here.
+
+        Raises:
+            KeyringError: it could not be made the only one; both are still there.
+        """
+
+
+class KeyringError(Exception):
+    """A signing key cannot be made or put in its place; the keys there stay."""
+
+    retryable = True
+    """After a person has put the key's place right."""
+    may_have_taken_effect = False
+    """The ledger alone says which key counts."""
+
+
 @dataclass(frozen=True, slots=True)
 class AcceptedCommand:
     """A command that passed the pipeline; journalled with the decision it caused."""
@@ -163,6 +203,14 @@ class Commit:
     """A new journal record."""
     configuration: Complete | None = None
     """A body that comes into force with it."""
+    time: KnownTime | None = None
+    """What is known about the time; None leaves what is stored."""
+    trust: bytes | None = None
+    """The signed bundle that counts from now on; None leaves what is stored."""
+    expiry_told: bool = False
+    """Whether an entry tells that the stored bundle has expired."""
+    key_id: bytes | None = None
+    """The key that signs what comes after the last of `entries`; None for the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +245,14 @@ class Stored:
     """Set if the car had another ledger before this one."""
     salvaged: tuple[SealedEntry, ...] = ()
     """Entries of an older, damaged ledger that the fleet has not receipted."""
+    time: KnownTime = KnownTime()  # noqa: RUF009 - frozen
+    """What was known about the time, on the boot clock of then."""
+    trust: bytes | None = None
+    """The signed bundle that was in use last; None before the first commit."""
+    expiry_told: bool = False
+    """Whether it was told that this bundle has expired."""
+    key_id: bytes | None = None
+    """The key that a rotation named last; None if there was none."""
 
 
 class Store(Protocol):
@@ -267,8 +323,20 @@ class StoreError(Exception):
 class Agent(Protocol):
     """The runtime, as the uplink sees it."""
 
+    async def prepare_session(self) -> bytes:
+        """Begin a new session and return the signed DEATH of its connection.
+
+        The broker gets it as the will, to be published when the connection is lost.
+        """
+
     async def open_session(self) -> bytes:
-        """Begin a new session and return its signed HELLO frame."""
+        """Return the signed HELLO frame of the session that was prepared."""
+
+    async def renew_session(self) -> bytes:
+        """Begin a new session on the same connection and return its signed HELLO."""
+
+    def farewell(self) -> bytes:
+        """Return the signed DEATH of a car that stops."""
 
     async def close_session(self) -> None:
         """The link is gone; commands of its session are void."""
@@ -300,6 +368,9 @@ class Outlet(Protocol):
             data: the frame.
             can_wait: whether it goes behind everything else, a few at a time.
         """
+
+    def renew_link(self) -> None:
+        """Make the link anew at a quiet moment: what it was made with is outdated."""
 
     def resend(self, first: int, last: int) -> None:
         """Send entries of this range again, both ends included, if they are held."""

@@ -451,6 +451,7 @@ class FaultKind(CodeSpace):
     LOCK_REFUSED = 5
     ENGINE_REFUSED = 6
     STORAGE_FAILED = 7
+    TRUST_EXPIRED = 8
 
 
 @unique

@@ -30,6 +30,10 @@ NAME_LIMIT: Final = 32
 """Characters of a fleet's name: with its suffix it must fit a CN of 64 (RFC 5280)."""
 
 
+GROUP_LIMIT: Final = 0xFFFF
+"""Groups are u16 in trust bundles and hellos; 0 is no group."""
+
+
 @unique
 class FleetPart(StrEnum):
     """Where things lie in a fleet directory."""
@@ -90,6 +94,7 @@ class _VehicleFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: int
     vehicle_id: str
     fleet_id: str
+    group: Annotated[int, msgspec.Meta(ge=0, le=GROUP_LIMIT)] = 0
 
 
 class _TrustRootsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,6 +126,8 @@ class VehicleIdentity:
     """The car."""
     fleet_id: bytes
     """16 bytes."""
+    group: int = 0
+    """The group of vehicles that it belongs to, which keys may be bound to; 0: none."""
 
 
 def build_fleet(fleet: Fleet) -> bytes:
@@ -141,7 +148,11 @@ def parse_fleet(data: bytes) -> Fleet:
 
 def build_vehicle(vehicle: VehicleIdentity) -> bytes:
     """Return the bytes of ``vehicle.json``."""
-    return _build(_VehicleFile(FORMAT, str(vehicle.vehicle_id), vehicle.fleet_id.hex()))
+    return _build(
+        _VehicleFile(
+            FORMAT, str(vehicle.vehicle_id), vehicle.fleet_id.hex(), vehicle.group
+        )
+    )
 
 
 def parse_vehicle(data: bytes) -> VehicleIdentity:
@@ -154,6 +165,7 @@ def parse_vehicle(data: bytes) -> VehicleIdentity:
     return VehicleIdentity(
         VehicleId.from_text(read.vehicle_id),
         parse_hex(read.fleet_id, ID_SIZE, name="fleet_id"),
+        read.group,
     )
 
 

@@ -22,8 +22,8 @@ from gateway.hardware.nfc_reader import NfcReader
 from gateway.hardware.nmea_positioning import NmeaPositioning, NoPositioning
 from gateway.hardware.serial_board import SerialBoard
 from gateway.hardware.terminal_display import TerminalDisplay
-from gateway.runtime.known_floor import KnownFloor
 from gateway.runtime.system_clock import SystemClock, boot_mark
+from gateway.runtime.timekeeper import Timekeeper
 from gateway.settings import Settings, load_settings
 from gateway.storage.identity import Identity, load_identity
 from gateway.storage.worker import ThreadWorker
@@ -193,7 +193,7 @@ def _compose(
     positioning: NmeaPositioning | NoPositioning,
 ) -> Gateway:
     clock = SystemClock()
-    time = KnownFloor(clock, identity.bundle.issued_ms)
+    time = Timekeeper(clock, identity.trust.bundle.issued_ms)
     tls = TlsStore(settings.tls, tls_of(identity))
     keyboard = sys.stdin
     return build_gateway(
@@ -213,6 +213,7 @@ def _compose(
         clock=clock,
         random_bytes=secrets.token_bytes,
         boot_mark=boot_mark(),
+        time=time,
         renewal=_renewal(settings, identity, tls, clock=clock, time=time),
     )
 
@@ -223,7 +224,7 @@ def _renewal(
     tls: TlsStore,
     *,
     clock: SystemClock,
-    time: KnownFloor,
+    time: Timekeeper,
 ) -> Renewal:
     where = settings.enrolment
     return Renewal(

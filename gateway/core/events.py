@@ -49,6 +49,8 @@ class CommandReceived:
     """Its lane."""
     seq: int
     """Its place in that lane."""
+    new_key: bytes = b""
+    """For ROTATE_KEY: the raw public key that the car made; empty if it cannot."""
 
 
 @dataclass(frozen=True, slots=True)

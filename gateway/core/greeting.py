@@ -3,16 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from gateway.core.acceptance import JournalRecord
 from gateway.core.appearance import snapshot_of
+from gateway.core.authentication import JournalRecord
+from gateway.core.known_time import KnownTime
 from gateway.core.ledger import LedgerHead
+from gateway.core.moment import Moment
 from gateway.core.repertoire import REPERTOIRE
 from gateway.core.state import State
 from protocol.codes import ClockQuality, HelloFlags, Lane
 from protocol.command import COMMAND_SCHEMA
 from protocol.hello import (
     LANES_LIMIT,
-    NO_NONCE,
     OUTCOMES_LIMIT,
     Capability,
     Hello,
@@ -36,7 +37,11 @@ def build_hello(
     bundle_version: int,
     firmware: bytes,
     storage_free_kib: int,
-    clock_quality: ClockQuality,
+    nonce: bytes,
+    group: int,
+    flags: HelloFlags,
+    time: KnownTime,
+    now: Moment,
 ) -> Hello:
     """Return the payload of a HELLO.
 
@@ -49,7 +54,11 @@ def build_hello(
         bundle_version: trust bundle in use.
         firmware: 4 bytes: major, minor, patch, 0.
         storage_free_kib: room for the ledger.
-        clock_quality: how far the wall clock can be trusted now.
+        nonce: 16 bytes: that of the challenge it answers, zeros if nobody asked.
+        group: the group of vehicles that it belongs to.
+        flags: what the fleet should notice.
+        time: what is known about the time.
+        now: when.
     """
     progress = tuple(
         LaneProgress(key_id, lane, seq) for (key_id, lane), seq in lanes.items()
@@ -67,10 +76,19 @@ def build_hello(
         oldest_unreceipted=receipted + 1,
         storage_free_kib=storage_free_kib,
         snapshot=snapshot_of(state),
-        nonce=NO_NONCE,
-        group=0,
-        flags=HelloFlags(0),
-        clock_quality=clock_quality,
-        trusted_floor_ms=0,
+        nonce=nonce,
+        group=group,
+        flags=flags,
+        clock_quality=label_quality(time, now),
+        trusted_floor_ms=time.floor(now),
         configs=(),
     )
+
+
+def label_quality(time: KnownTime, now: Moment) -> ClockQuality:
+    """Return how far the wall clock of now can be trusted, as far as the car knows.
+
+    A time service is not signed: until the fleet or GNSS has told the time since the
+    last power loss, the best is a clock that happens to run (FF-TIM).
+    """
+    return time.quality if time.is_known else min(now.quality, ClockQuality.RTC)

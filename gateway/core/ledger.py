@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gateway.core.moment import Moment
 from gateway.core.places import committed, place_of
 from gateway.core.reading import Position
-from protocol.codes import Code, FrameClass, FrameType, Suite
+from protocol.codes import Code, FrameClass, FrameType
 from protocol.entry import (
     GENESIS,
     LINK,
@@ -165,7 +165,7 @@ def _header(
     now: Moment,
 ) -> Header:
     return Header(
-        suite=Suite.ED25519,
+        suite=signatory.key.suite,
         frame_class=frame_class,
         flags=0,
         type=frame_type,
@@ -205,7 +205,7 @@ def sign_report(
         flags: `protocol.frame.FLAG_HISTORICAL` for a stored sample.
     """
     header = Header(
-        suite=Suite.ED25519,
+        suite=signatory.key.suite,
         frame_class=frame_class,
         flags=flags,
         type=frame_type,

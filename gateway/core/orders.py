@@ -17,6 +17,7 @@ from gateway.core.actuation import (
     why_not_lock,
 )
 from gateway.core.events import CommandReceived
+from gateway.core.key_rotation import UNPROVED
 from gateway.core.refuelling import begin_refuelling, finish_refuelling
 from gateway.core.repertoire import KnownCommand, UnknownCommand
 from gateway.core.service import is_barred
@@ -38,6 +39,7 @@ from protocol.event import (
     ReservationStarted,
 )
 from protocol.snapshot import NO_RENTAL
+from protocol.vehicle_event import KeyRotated
 
 _CLOSING: Final = {LockMode.PARK: Purpose.PARK, LockMode.END: Purpose.END}
 
@@ -76,7 +78,7 @@ def _require_fitting(turn: Turn, command: KnownCommand) -> None:
     if is_barred(turn.state, command):
         raise Refusal(Code.STORAGE_CORRUPT)
     held = turn.state.rental_id
-    if isinstance(command, orders.Ping | orders.Reserve):
+    if isinstance(command, orders.Ping | orders.Reserve | orders.RotateKey):
         pass
     elif isinstance(command, orders.FlashHazards):
         if command.rental_id not in {NO_RENTAL, held}:
@@ -96,6 +98,8 @@ def _carry_out(  # noqa: C901 - one branch for each opcode
     match command:
         case orders.Ping():
             _done(turn, event, request, Code.OK)
+        case orders.RotateKey():
+            _rotate_key(turn, event, request)
         case orders.FlashHazards(seconds=seconds):
             code = why_not_hold(turn.state, turn.now.boot_ms)
             if code is not None:
@@ -124,6 +128,14 @@ def _done(turn: Turn, event: CommandReceived, request: Request, code: Code) -> N
     turn.accepted = event
     executed = Executed.NO if code is Code.ALREADY_IN_STATE else Executed.YES
     turn.answer(request, code, executed)
+
+
+def _rotate_key(turn: Turn, event: CommandReceived, request: Request) -> None:
+    """Name the key that the shell has made; sealing the entry proves it."""
+    if not event.new_key:
+        raise Refusal(Code.INTERNAL)
+    turn.record(KeyRotated(event.new_key, UNPROVED))
+    _done(turn, event, request, Code.OK)
 
 
 def _reserve(

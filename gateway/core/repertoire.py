@@ -20,6 +20,7 @@ KnownCommand = (
     | orders.SetMode
     | orders.FlashHazards
     | orders.Ping
+    | orders.RotateKey
 )
 """Commands that this car carries out."""
 
@@ -36,7 +37,6 @@ UnknownCommand = (
     | orders.Restart
     | orders.Reboot
     | orders.RequestSnapshot
-    | orders.RotateKey
 )
 """Commands that the wire has and this car does not carry out."""
 

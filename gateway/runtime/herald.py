@@ -13,9 +13,10 @@ from gateway.ports import Clock, Outlet, Positioning, RandomBytes, Store
 from gateway.runtime.answer_limit import AnswerLimit
 from gateway.runtime.standing import Standing
 from gateway.runtime.telemetry_feed import TelemetryFeed
-from protocol.codes import Code, FrameClass, FrameType
+from protocol.codes import Code, DeathReason, FrameClass, FrameType, HelloFlags
+from protocol.death import DEATH, Death
 from protocol.frame import FLAG_HISTORICAL
-from protocol.hello import HELLO, OUTCOMES_LIMIT
+from protocol.hello import HELLO, NO_NONCE, OUTCOMES_LIMIT
 from protocol.identity import ID_SIZE
 from protocol.result import Result, retry_of
 from protocol.telemetry import TELEMETRY, Telemetry
@@ -41,6 +42,7 @@ class Herald:
         self._random_bytes = random_bytes
         self._answers = AnswerLimit()
         self._asking_key = b""
+        self._is_prepared = False
         self._feed = TelemetryFeed(positioning)
 
     # -- answers ----------------------------------------------------------------------
@@ -82,29 +84,73 @@ class Herald:
             )
             self._outlet.offer(FrameClass.RESULT, frame)
 
-    def hello(self, *, now: Moment) -> bytes:
-        """Return a signed HELLO with the next counter."""
+    # -- presence ---------------------------------------------------------------------
+
+    def prepare(self, *, now: Moment) -> bytes:
+        """Take the number of the next HELLO, and sign the will that goes with it.
+
+        A connection's will is given to the broker before the HELLO can be sent, and
+        names its number (FF-DTH).
+        """
+        self._standing.session.next_hello()
+        self._is_prepared = True
+        return self.death(DeathReason.LOST, now=now)
+
+    def death(self, reason: DeathReason, *, now: Moment) -> bytes:
+        """Return a signed DEATH with the number of the newest HELLO."""
+        return sign_report(
+            FrameClass.DEATH,
+            FrameType.DEATH,
+            DEATH.build(Death(reason)),
+            self._standing.signatory,
+            seq=self._standing.session.hello_seq,
+            msg_id=self._random_bytes(ID_SIZE),
+            now=now,
+        )
+
+    def announce(self, *, now: Moment, nonce: bytes = NO_NONCE) -> None:
+        """Offer a HELLO of the session of now, if the fleet can be reached in it."""
+        if self._standing.session.is_open:
+            self._outlet.offer(FrameClass.HELLO, self.hello(now=now, nonce=nonce))
+
+    def hello(self, *, now: Moment, nonce: bytes = NO_NONCE) -> bytes:
+        """Return a signed HELLO with the next number, or with the prepared one."""
         standing = self._standing
+        if not self._is_prepared:
+            standing.session.next_hello()
+        self._is_prepared = False
         hello = build_hello(
             standing.state,
             head=standing.head,
             receipted=standing.receipted,
             lanes=standing.session.lanes,
             journal=standing.journal.newest(OUTCOMES_LIMIT),
-            bundle_version=standing.persona.bundle.version,
+            bundle_version=standing.trust.bundle.version,
             firmware=standing.persona.firmware,
             storage_free_kib=self._store.free_kib(),
-            clock_quality=now.quality,
+            nonce=nonce,
+            group=standing.persona.group,
+            flags=self._flags(now),
+            time=standing.time.known,
+            now=now,
         )
         return sign_report(
             FrameClass.HELLO,
             FrameType.HELLO,
             HELLO.build(hello),
             standing.signatory,
-            seq=standing.session.next_hello(),
+            seq=standing.session.hello_seq,
             msg_id=self._random_bytes(ID_SIZE),
             now=now,
         )
+
+    def _flags(self, now: Moment) -> HelloFlags:
+        flags = HelloFlags(0)
+        if self._standing.is_bundle_expired(now=now):
+            flags |= HelloFlags.BUNDLE_EXPIRED
+        if self._standing.was_reset:
+            flags |= HelloFlags.LEDGER_WAS_RESET
+        return flags
 
     def _may_answer(self, now: Moment) -> bool:
         return self._answers.allows(self._asking_key, now=now)

@@ -13,24 +13,30 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from gateway.core.acceptance import (
-    Bucket,
-    Dropped,
-    Refused,
-    Repeated,
-    judge,
-    open_receipt,
-)
+from gateway.core.acceptance import Refused, Repeated, judge, open_receipt
+from gateway.core.authentication import Bucket, Dropped, address
 from gateway.core.events import CommandReceived
 from gateway.core.ledger import judge_receipt
 from gateway.core.moment import Moment
 from gateway.core.state import Request
+from gateway.core.synchronisation import judge_sync
+from gateway.core.trust_renewal import TrustInUse, judge_trust
 from gateway.ports import Outlet, Store, StoreError
 from gateway.runtime.herald import Herald
 from gateway.runtime.room import has_room
 from gateway.runtime.standing import Standing
-from protocol.codes import Code, Executed, FrameClass, Opcode, Retry
+from gateway.runtime.synchroniser import Synchroniser
+from protocol.codes import (
+    ClockQuality,
+    Code,
+    Executed,
+    FrameClass,
+    Lane,
+    Opcode,
+    Retry,
+)
 from protocol.command import COMMANDS, Reserve
+from protocol.errors import AuthenticationError, DecodeError
 from protocol.frame import Header, parse_frame
 from protocol.receipt import Receipt
 from protocol.result import retry_of
@@ -60,6 +66,9 @@ answered it with, if any."""
 TakeReceipt = Callable[[Receipt], Awaitable[bool]]
 """Takes a receipt that does not fit this ledger; returns whether it fits an older."""
 
+RenewTrust = Callable[[TrustInUse, Moment], Awaitable[None]]
+"""Puts a bundle in the place of the one in use."""
+
 
 class Intake:
     """Carries out the verdicts on frames from the fleet."""
@@ -73,6 +82,8 @@ class Intake:
         herald: Herald,
         proceed: Proceed,
         salvage: TakeReceipt,
+        renew_trust: RenewTrust,
+        synchroniser: Synchroniser,
     ) -> None:
         self._standing = standing
         self._store = store
@@ -80,6 +91,8 @@ class Intake:
         self._herald = herald
         self._proceed = proceed
         self._salvage = salvage
+        self._renew_trust = renew_trust
+        self._synchroniser = synchroniser
         vehicle = standing.persona.vehicle_id.short
         self._log = logging.getLogger(f"{__name__}.{vehicle}")
         self._bucket = Bucket()
@@ -95,6 +108,11 @@ class Intake:
         Raises:
             StoreError: it could not be kept, and nothing was done.
         """
+        try:
+            address(data, frame_class, self._standing.desk(now=now))
+        except (DecodeError, AuthenticationError) as error:
+            self._drop(Dropped(error.code, error.detail))
+            return
         self._bucket, has_room = self._bucket.take(now=now)
         if not has_room:
             self._drop(Dropped(Code.RATE_LIMITED, "frames come too fast"))
@@ -102,14 +120,19 @@ class Intake:
             await self._take_command(data, retained=retained, now=now)
         elif frame_class is FrameClass.RECEIPT:
             await self._take_receipt(data, now=now)
+        elif frame_class is FrameClass.SYNC:
+            await self._take_sync(data, retained=retained, now=now)
+        elif frame_class is FrameClass.TRUST:
+            await self._take_trust(data, now=now)
         else:
             label = frame_class.label
             self._drop(
-                Dropped(Code.BAD_CLASS, f"class {label} means nothing in version 1")
+                Dropped(Code.WRONG_DIRECTION, f"class {label} goes to the fleet")
             )
 
     async def _take_command(self, data: bytes, *, retained: bool, now: Moment) -> None:
-        verdict = judge(data, retained=retained, desk=self._standing.desk, now=now)
+        desk = self._standing.desk(now=now)
+        verdict = judge(data, retained=retained, desk=desk, now=now)
         if isinstance(verdict, Dropped):
             self._drop(verdict)
             return
@@ -169,10 +192,14 @@ class Intake:
 
     async def _take_receipt(self, data: bytes, *, now: Moment) -> None:
         standing = self._standing
-        receipt = open_receipt(data, standing.desk, now=now)
+        receipt = open_receipt(data, standing.desk(now=now), now=now)
         if isinstance(receipt, Dropped):
             self._drop(receipt)
             return
+        header = parse_frame(data).header
+        if header.session_id == standing.session.id:
+            # One of an older session may have been held back for years.
+            standing.time.learn(header.wall_ms, ClockQuality.SYNC, now=now)
         freed = judge_receipt(
             receipt,
             standing.head,
@@ -195,6 +222,26 @@ class Intake:
             credit=receipt.credit,
             gaps=tuple((gap.first, gap.last) for gap in receipt.gaps),
         )
+
+    async def _take_sync(self, data: bytes, *, retained: bool, now: Moment) -> None:
+        desk = self._standing.desk(now=now)
+        asked = judge_sync(data, retained=retained, desk=desk, now=now)
+        if isinstance(asked, Dropped):
+            self._drop(asked)
+            return
+        self._standing.session.lanes[asked.key_id, Lane.TRUST] = asked.seq
+        stray = await self._synchroniser.take(asked, now=now)
+        if stray is not None:
+            self._drop(stray)
+
+    async def _take_trust(self, data: bytes, *, now: Moment) -> None:
+        trust = judge_trust(data, self._standing.desk(now=now), now=now)
+        if isinstance(trust, Dropped):
+            self._drop(trust)
+        elif trust is not None:
+            await self._renew_trust(trust, now)
+            # They belong to the session that ended with the old bundle.
+            self._refusals.clear()
 
     def _drop(self, dropped: Dropped) -> None:
         count = self.dropped.get(dropped.code, 0) + 1

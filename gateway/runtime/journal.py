@@ -7,7 +7,7 @@ changed only after the commit that it mirrors, and forgets by the store's rule.
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.core.acceptance import JournalRecord
+from gateway.core.authentication import JournalRecord
 from gateway.core.events import CommandReceived
 from gateway.core.ledger import SealedEntry
 from gateway.core.moment import Moment

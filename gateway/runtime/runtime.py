@@ -10,6 +10,7 @@ Rule 3: nothing is decided here.
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from gateway.core.acceptance import Refused
@@ -26,11 +27,13 @@ from gateway.core.events import (
     Noted,
     PinEntered,
 )
-from gateway.core.ledger import LedgerHead, SealedEntry, seal_entry
+from gateway.core.key_rotation import seal_entries
+from gateway.core.ledger import LedgerHead, SealedEntry
 from gateway.core.moment import NEVER, Moment
 from gateway.core.places import has_place
 from gateway.core.reading import STALE_MS, Position
 from gateway.core.state import Request, State
+from gateway.core.trust_renewal import TrustInUse
 from gateway.core.turn import Decision
 from gateway.core.vehicle import handle, next_deadline
 from gateway.ports import (
@@ -39,15 +42,19 @@ from gateway.ports import (
     Clock,
     Commit,
     Display,
+    Keyring,
     Origin,
     Outlet,
     Positioning,
     RandomBytes,
     Store,
+    Stored,
     StoreError,
     Vault,
 )
 from gateway.runtime.alarm import Alarm
+from gateway.runtime.attached import NOTHING, Attached
+from gateway.runtime.custodian import Custodian
 from gateway.runtime.herald import Herald
 from gateway.runtime.intake import Intake
 from gateway.runtime.journal import Journal
@@ -57,18 +64,25 @@ from gateway.runtime.salvage import Salvage
 from gateway.runtime.session import Session
 from gateway.runtime.standing import Persona, Standing
 from gateway.runtime.step import Observer, Step, ignore
-from protocol.codes import Code, FrameClass
-from protocol.command import SHORT_TTL_MS
+from gateway.runtime.synchroniser import Synchroniser
+from gateway.runtime.timekeeper import Timekeeper
+from protocol.codes import Code, DeathReason, FrameClass
+from protocol.command import SHORT_TTL_MS, RotateKey
 from protocol.event import EventBody
 from protocol.identity import ID_SIZE
+from protocol.keys import SigningKey
 from protocol.rental_codes import ResetReason
 from protocol.result import Result
-from protocol.vehicle_event import LedgerReset
+from protocol.vehicle_event import KeyRotated, LedgerReset
 
 SAVE_PERIOD_MS: Final = 60_000
 """Longest time that a rental's clock runs without being stored: a power cut makes at
 most so much of the bill an estimate (protocol-design.md 1.3). A commit a minute wears
 no flash."""
+
+FLOOR_PERIOD_MS: Final = 3_600_000
+"""How far the floor of the time may be ahead of the stored one: after a power cut the
+car trusts a key at most so much longer than it should."""
 
 QUEUE_LIMIT: Final = 1_024
 """Events of devices that wait; a device that floods loses its own reports only."""
@@ -94,7 +108,11 @@ class Runtime:
     Call `start` once, then `run` beside the devices and the uplink.
 
     Args:
-        persona: identity and trust.
+        persona: who it is.
+        trust: the bundle in the car's directory, verified.
+        keyring: where the signing key lies.
+        key: the signing key that the directory holds.
+        time: what is known about the time.
         store: what survives.
         board: locks, lights, engine hold.
         display: screen.
@@ -110,6 +128,10 @@ class Runtime:
         self,
         persona: Persona,
         *,
+        trust: TrustInUse,
+        keyring: Keyring,
+        key: SigningKey,
+        time: Timekeeper,
         store: Store,
         board: Board,
         display: Display,
@@ -120,6 +142,7 @@ class Runtime:
         random_bytes: RandomBytes,
         observer: Observer = ignore,
     ) -> None:
+        self._positioning = positioning
         self._store = store
         self._outlet = outlet
         self._clock = clock
@@ -132,11 +155,14 @@ class Runtime:
         self._alarm = Alarm(clock, lambda: self._mailbox.post(self._take_alarm))
         self._standing = Standing(
             persona=persona,
+            key=key,
+            trust=trust,
+            time=time,
             state=State(),
             head=LedgerHead(b"", 0, b""),
             receipted=0,
             journal=Journal((), now=NEVER),
-            session=Session(0, random_bytes),
+            session=Session(0, random_bytes, now=NEVER),
         )
         self._herald = Herald(
             self._standing,
@@ -154,6 +180,14 @@ class Runtime:
             report=self._post,
         )
         self._salvage = Salvage(store=store, outlet=outlet)
+        self._custodian = Custodian(
+            self._standing,
+            keyring=keyring,
+            clock=clock,
+            outlet=outlet,
+            herald=self._herald,
+            step=self._step,
+        )
         self._intake = Intake(
             self._standing,
             store=store,
@@ -161,8 +195,13 @@ class Runtime:
             herald=self._herald,
             proceed=self._obey,
             salvage=self._salvage.take_receipt,
+            renew_trust=self._custodian.renew_trust,
+            synchroniser=Synchroniser(
+                self._standing, outlet=outlet, herald=self._herald
+            ),
         )
         self._saved_ms = 0
+        self._saved_floor_ms = 0
         self._patient_until_ms = 0
 
     @property
@@ -192,14 +231,17 @@ class Runtime:
             StoreError: the store cannot be opened; nothing was done.
         """
         stored = await self._store.open(boot_mark=boot_mark)
+        now = self._clock.now()
         standing = self._standing
         standing.state = stored.state
         standing.head = stored.head
         standing.receipted = stored.receipted
         standing.origin = stored.origin
         self._salvage.start(stored.salvaged)
-        standing.journal = Journal(stored.journal, now=self._clock.now())
-        standing.session = Session(stored.boot_counter, self._random_bytes)
+        standing.journal = Journal(stored.journal, now=now)
+        standing.session = Session(stored.boot_counter, self._random_bytes, now=now)
+        standing.time.restore(stored.time, same_boot=stored.same_boot)
+        await self._custodian.settle_key(stored.key_id)
         self._log.info(
             "= start %d, mode %s, ledger at %d of which %d receipted",
             stored.boot_counter,
@@ -210,14 +252,15 @@ class Runtime:
         started = AgentStarted(
             stored.boot_counter, standing.persona.firmware, stored.same_boot
         )
+        self._mailbox.post(lambda: self._begin(started, stored))
 
-        async def begin() -> None:
-            if stored.origin is not None and not standing.head.seq:
-                # FF-LED-09: entry 1, before the ledger says anything else.
-                await self.note(_reset(stored.origin), now=self._clock.now())
-            await self._take(started)
-
-        self._mailbox.post(begin)
+    async def _begin(self, started: AgentStarted, stored: Stored) -> None:
+        """Take the first step of a start."""
+        now = self._clock.now()
+        if stored.origin is not None and not self._standing.head.seq:
+            # FF-LED-09: entry 1, before the ledger says anything else.
+            await self.note(_reset(stored.origin), now=now)
+        await self._custodian.begin(started, stored, now)
 
     async def run(self) -> None:
         """Work until cancelled.
@@ -254,13 +297,33 @@ class Runtime:
 
     # -- the uplink's side (gateway.ports.Agent) --------------------------------------
 
-    async def open_session(self) -> bytes:
-        """Begin a new session and return its signed HELLO frame."""
+    async def prepare_session(self) -> bytes:
+        """Begin a new session and return the signed will of its connection."""
         frames: list[bytes] = []
 
         async def work() -> None:
             now = self._clock.now()
-            self._standing.session.renew()
+            self._custodian.begin_session(now)
+            frames.append(self._herald.prepare(now=now))
+
+        await self._mailbox.ask(work)
+        return frames[0]
+
+    async def open_session(self) -> bytes:
+        """Return the signed HELLO frame of the session that was prepared."""
+        return await self._say_hello(renewed=False)
+
+    async def renew_session(self) -> bytes:
+        """Begin a new session on the same connection and return its signed HELLO."""
+        return await self._say_hello(renewed=True)
+
+    async def _say_hello(self, *, renewed: bool) -> bytes:
+        frames: list[bytes] = []
+
+        async def work() -> None:
+            now = self._clock.now()
+            if renewed:
+                self._custodian.begin_session(now)
             self._standing.session.is_open = True
             frames.append(self._herald.hello(now=now))
             # The present first, then the past.
@@ -275,10 +338,14 @@ class Runtime:
         """Make commands of the session void and keep samples for later."""
 
         async def work() -> None:
-            self._standing.session.renew()
+            self._custodian.begin_session(self._clock.now())
             self._standing.session.is_open = False
 
         await self._mailbox.ask(work)
+
+    def farewell(self) -> bytes:
+        """Return the signed DEATH of a car that stops; the loop may have ended."""
+        return self._herald.death(DeathReason.STOPPED, now=self._clock.now())
 
     async def receive(
         self, frame_class: FrameClass, data: bytes, *, retained: bool
@@ -288,11 +355,14 @@ class Runtime:
         Raises:
             StoreError: it could not be kept; do not acknowledge the message.
         """
-        await self._mailbox.ask(
-            lambda: self._intake.take(
-                frame_class, data, retained=retained, now=self._clock.now()
-            )
-        )
+
+        async def work() -> None:
+            now = self._clock.now()
+            self._custodian.notice_suspend(now)
+            await self._intake.take(frame_class, data, retained=retained, now=now)
+            await self._custodian.notice_freeze(now)
+
+        await self._mailbox.ask(work)
 
     def place_frame(self, place: bytes) -> bytes:
         """Return a signed PLACE frame of a stored place."""
@@ -309,6 +379,7 @@ class Runtime:
     async def _take_report(self, event: Event, since_ms: int) -> None:
         """Step a device's event, unless it is no longer true that it just happened."""
         now = self._clock.now()
+        self._custodian.notice_suspend(now)
         limit_ms = _WORTH_MS.get(type(event))
         if limit_ms is not None and now.boot_ms - since_ms > limit_ms:
             name, late_ms = type(event).__name__, now.boot_ms - since_ms
@@ -317,7 +388,12 @@ class Runtime:
         await self._step(event, now)
 
     async def _obey(self, command: CommandReceived, now: Moment) -> Refused | None:
-        decision = await self._step(command, now)
+        successor = None
+        if isinstance(command.command, RotateKey):
+            successor = await self._custodian.next_key()
+            if successor is not None:
+                command = replace(command, new_key=successor.verify_key.raw)
+        decision = await self._step(command, now, Attached(successor=successor))
         for action in decision.actions:
             if isinstance(action, SendRefusal):
                 request = Request(command.msg_id, command.request_hash)
@@ -340,28 +416,45 @@ class Runtime:
         Raises:
             StoreError: nothing of it was kept.
         """
-        await self._step(Noted(entries), now, configuration)
+        await self._step(Noted(entries), now, Attached(configuration=configuration))
 
     async def _step(
-        self, event: Event, now: Moment, configuration: Complete | None = None
+        self, event: Event, now: Moment, attached: Attached = NOTHING
     ) -> Decision:
         decision = handle(self._standing.state, event, now=now)
         if decision.illegal is not None:
             self._log.warning(
                 "= %s changes nothing: %s", type(event).__name__, decision.illegal
             )
-        entries = self._seal(decision, now)
+        entries, _ = seal_entries(
+            decision.entries,
+            self._standing.head,
+            self._standing.signatory,
+            successor=attached.successor,
+            fix_for=self._fix_for,
+            now=now,
+        )
+        rotates = any(isinstance(body, KeyRotated) for body in decision.entries)
+        successor = attached.successor if rotates else None
         if self._must_commit(decision, now):
+            known = self._standing.time.known.anchored(now)
             await self._store.commit(
                 Commit(
-                    decision.state.kept(),
-                    entries,
-                    _accepted(decision, now),
-                    configuration,
+                    state=decision.state.kept(),
+                    entries=entries,
+                    accepted=_accepted(decision, now),
+                    configuration=attached.configuration,
+                    time=known,
+                    trust=None if attached.trust is None else attached.trust.data,
+                    expiry_told=attached.expiry_told,
+                    key_id=None if successor is None else successor.key_id,
                 )
             )
             self._saved_ms = now.boot_ms
+            self._saved_floor_ms = known.floor_ms
         self._adopt(decision, entries, now)
+        if successor is not None:
+            await self._custodian.switch_key(successor)
         self._observer(Step(event, decision, entries, now))
         if entries:
             self._outlet.entries_grew()
@@ -383,16 +476,6 @@ class Runtime:
         pending = decision.state.pending
         return pending is not None and pending.deadline_ms <= self._clock.now().boot_ms
 
-    def _seal(self, decision: Decision, now: Moment) -> tuple[SealedEntry, ...]:
-        sealed: list[SealedEntry] = []
-        head = self._standing.head
-        for body in decision.entries:
-            entry, head = seal_entry(
-                body, head, self._standing.signatory, now=now, fix=self._fix_for(body)
-            )
-            sealed.append(entry)
-        return tuple(sealed)
-
     def _fix_for(self, body: EventBody | Result) -> tuple[Position, bytes] | None:
         if not has_place(body):
             return None
@@ -408,6 +491,10 @@ class Runtime:
             or (
                 decision.state.rental is not None
                 and now.boot_ms - self._saved_ms >= SAVE_PERIOD_MS
+            )
+            or (
+                self._standing.time.known.floor(now) - self._saved_floor_ms
+                >= FLOOR_PERIOD_MS
             )
         )
 
@@ -441,6 +528,8 @@ class Runtime:
 
     async def _take_alarm(self) -> None:
         now = self._clock.now()
+        self._custodian.notice_suspend(now)
+        await self._custodian.notice_freeze(now)
         if self._herald.telemetry_due_ms(now=now) <= now.boot_ms:
             self._herald.sample(now=now)
         deadline_ms = next_deadline(self._standing.state)

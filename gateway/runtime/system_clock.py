@@ -31,6 +31,15 @@ class SystemClock:
             quality=_wall_quality(),
         )
 
+    def asleep_ms(self) -> int:
+        """Return for how long the machine has been suspended since it booted.
+
+        CLOCK_MONOTONIC stands still in suspend and CLOCK_BOOTTIME does not
+        (clock_gettime(2)).
+        """
+        boot_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        return (boot_ns - time.clock_gettime_ns(time.CLOCK_MONOTONIC)) // 1_000_000
+
     async def sleep_until(self, boot_ms: int) -> None:
         """Return when the boot clock has reached `boot_ms`."""
         while True:

@@ -32,7 +32,7 @@ SqlValue = int | float | bytes | str | None
 APPLICATION_ID: Final = 0x46464C31
 """"FFL1" in the file's header: another program's database is not taken for a ledger."""
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 _VERSIONS_LIMIT: Final = 1_000
 """A schema beyond this was never written: the number itself is damaged."""
@@ -109,6 +109,24 @@ create table configuration (
 create table place (
     seq integer primary key,
     payload blob not null
+) strict;
+""",
+    4: """
+create table trust (
+    id integer primary key check (id = 1),
+    bundle blob not null,
+    sha256 blob not null check (length(sha256) = 32),
+    expiry_told integer not null
+) strict;
+create table known_time (
+    id integer primary key check (id = 1),
+    floor_ms integer not null,
+    boot_ms integer not null,
+    quality integer not null
+) strict;
+create table signing_key (
+    id integer primary key check (id = 1),
+    key_id blob not null check (length(key_id) = 8)
 ) strict;
 """,
 }

@@ -12,12 +12,13 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from gateway.core.trust_renewal import TrustInUse
 from protocol.errors import ProtocolError
 from protocol.fleet import VehiclePart, parse_trust_roots, parse_vehicle
 from protocol.identity import VehicleId
 from protocol.keyfile import parse_sealing_key, parse_signing_key
 from protocol.keys import SigningKey
-from protocol.trust import TrustBundle, open_bundle
+from protocol.trust import open_bundle
 
 LEDGER_MARKER: Final = "ledger-begun"
 """Name of the file that says that this identity has had a ledger."""
@@ -61,8 +62,10 @@ class Identity:
     """Signs everything that the car sends."""
     sealing_key: X25519PrivateKey = field(repr=False)
     """Opens what was sealed to the car."""
-    bundle: TrustBundle
+    trust: TrustInUse
     """Whose commands and receipts count, verified against the trust roots."""
+    directory: Path
+    """Where it was read; a new signing key goes there too."""
     certificate: Path
     """TLS certificate chain; read anew at each connection, as it is renewed."""
     certificate_key: Path
@@ -72,6 +75,8 @@ class Identity:
     ledger_marker: Path | None = None
     """Written when a ledger begins, so that the loss of the whole data directory is
     told from a first start; None for none."""
+    group: int = 0
+    """The group of vehicles that it belongs to; 0 for none."""
 
 
 def load_identity(directory: Path) -> Identity:
@@ -101,11 +106,8 @@ def load_identity(directory: Path) -> Identity:
     try:
         vehicle = parse_vehicle(_read(directory / VehiclePart.IDENTITY))
         roots = parse_trust_roots(_read(directory / VehiclePart.TRUST_ROOTS))
-        bundle = open_bundle(
-            _read(directory / VehiclePart.TRUST_BUNDLE),
-            roots,
-            fleet_id=vehicle.fleet_id,
-        )
+        signed_bundle = _read(directory / VehiclePart.TRUST_BUNDLE)
+        bundle = open_bundle(signed_bundle, roots, fleet_id=vehicle.fleet_id)
         signing_key = parse_signing_key(signing, name=VehiclePart.SIGNING_KEY)
         sealing_key = parse_sealing_key(sealing, name=VehiclePart.SEALING_KEY)
     except ProtocolError as error:
@@ -118,7 +120,9 @@ def load_identity(directory: Path) -> Identity:
         fleet_id=vehicle.fleet_id,
         signing_key=signing_key,
         sealing_key=sealing_key,
-        bundle=bundle,
+        trust=TrustInUse(bundle, signed_bundle),
+        directory=directory,
+        group=vehicle.group,
         certificate=tls[VehiclePart.TLS_CERTIFICATE],
         certificate_key=tls[VehiclePart.TLS_KEY],
         trust_anchors=tls[VehiclePart.TRUST_ANCHORS],

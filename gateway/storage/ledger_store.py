@@ -34,6 +34,7 @@ from gateway.storage.quarantine import finish_quarantine, quarantine, quarantine
 from gateway.storage.signer import Signer
 from gateway.storage.state_codec import decode_state, encode_state
 from gateway.storage.succession import begin_ledger, require_newest
+from gateway.storage.trust_rows import read_trust, write_trust
 from protocol.codes import Code
 from protocol.entry import GENESIS, LEDGER_ID_SIZE, split_entry
 from protocol.frame import parse_frame
@@ -276,6 +277,7 @@ class LedgerStore:
             require_signed(kept, self._signer)
         if note is not None:
             require_newest(head, boot_counter, note)
+        trust = read_trust(connection)
         stored = Stored(
             state=decode_state(state),
             head=head,
@@ -286,6 +288,10 @@ class LedgerStore:
             configurations=tuple(rows.configurations(connection)),
             origin=rows.origin(connection),
             salvaged=tuple(rows.salvaged(connection)),
+            time=trust.time,
+            trust=trust.bundle,
+            expiry_told=trust.expiry_told,
+            key_id=trust.key_id,
         )
         with self._transaction():
             connection.execute(
@@ -356,6 +362,7 @@ class LedgerStore:
                 head = LedgerHead(head.ledger_id, entry.seq, entry.hash)
             if commit.configuration is not None:
                 self._activate(commit.configuration)
+            write_trust(connection, commit)
             state = encode_state(commit.state)
             connection.execute(
                 "update vehicle set state = ?, state_sum = ?, head_seq = ?, "

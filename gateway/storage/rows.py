@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import apsw
 
-from gateway.core.acceptance import JournalRecord
+from gateway.core.authentication import JournalRecord
 from gateway.core.configuration import Active
 from gateway.core.ledger import LedgerHead, SealedEntry
 from gateway.ports import Origin

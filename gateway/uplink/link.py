@@ -48,8 +48,9 @@ class Link(Protocol):
         """Yield messages until the link is lost, then raise `LinkError`."""
 
 
-LinkFactory = Callable[[], AbstractAsyncContextManager[Link]]
-"""Makes a link that has not been entered; one for each attempt to connect.
+LinkFactory = Callable[[bytes], AbstractAsyncContextManager[Link]]
+"""Makes a link that has not been entered; one for each attempt to connect. It is given
+the signed DEATH that the broker publishes, not retained, if the connection is lost.
 
 Raises:
     TransportError: our own certificates cannot be used.

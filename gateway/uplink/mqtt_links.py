@@ -6,9 +6,11 @@ from types import TracebackType
 
 from gateway.ports import TlsIdentities, TrustedTime
 from gateway.uplink.link import Link, LinkFactory
+from protocol.codes import FrameClass
 from protocol.identity import VehicleId
+from protocol.topic import topic_of
 from transport.errors import LinkError, LinkFailure, TlsSetupError
-from transport.link import LinkSettings, MqttLink, VersionMemory
+from transport.link import LinkSettings, MqttLink, VersionMemory, Will
 from transport.tls import TlsIdentity, floored_client_context
 
 
@@ -66,11 +68,12 @@ def mqtt_links(
     """
     settings = LinkSettings(host, port, client_id=str(vehicle_id))
     versions = VersionMemory()
+    death_topic = topic_of(vehicle_id, FrameClass.DEATH)
 
     def floor() -> datetime:
         return datetime.fromtimestamp(time.trusted_floor_ms() / 1000, UTC)
 
-    def make() -> AbstractAsyncContextManager[Link]:
+    def make(will: bytes) -> AbstractAsyncContextManager[Link]:
         identity = identities.current()
         try:
             context = floored_client_context(identity, floor=floor)
@@ -78,7 +81,11 @@ def mqtt_links(
             identities.refused(identity)
             raise
         return _ReportingLink(
-            MqttLink(settings, context, versions=versions), identity, identities
+            MqttLink(
+                settings, context, will=Will(death_topic, will), versions=versions
+            ),
+            identity,
+            identities,
         )
 
     return make

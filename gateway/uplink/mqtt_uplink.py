@@ -8,7 +8,8 @@ the patience with a broker that is not there.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from gateway.ports import Agent, Clock, Store, StoreError
@@ -25,6 +26,9 @@ from transport.errors import LinkError, LinkFailure, RefusedError, TransportErro
 OFFERS_LIMIT: Final = 64
 """Answers that wait, and as many frames that can wait; the oldest is dropped, as a
 newer one says more."""
+
+PARTING_S: Final = 2.0
+"""How long a car that stops waits for the broker to take its last word."""
 
 STEADY_MS: Final = 60_000
 """A link that stood so long has proved itself even if nobody gave a receipt."""
@@ -130,7 +134,8 @@ class MqttUplink:
             began_ms = self._clock.now().boot_ms
             self._retire.clear()
             try:
-                async with self._links() as link:
+                will = await agent.prepare_session()
+                async with self._links(will) as link:
                     await self._serve(link, agent)
             except RefusedError as error:
                 # The broker's access list is wrong. The fleet may have answered the
@@ -139,7 +144,7 @@ class MqttUplink:
                 self._failures = max(self._failures, self._refusals)
                 self._note_failure(error)
             except _RetiredError:
-                self._log.info("= link made anew with the new certificate")
+                self._log.info("= link made anew")
                 self._failures = 0
             except TransportError as error:
                 self._note_failure(error)
@@ -163,6 +168,12 @@ class MqttUplink:
                 raise _RetiredError("retired", failure=LinkFailure.LOST)
             await self._clock.sleep_until(quiet_ms)
 
+    async def _part(self, link: Link, agent: Agent) -> None:
+        """Say that the car stops, which no will does after an orderly end (FF-DTH)."""
+        with suppress(TransportError, TimeoutError):
+            async with asyncio.timeout(PARTING_S):
+                await self._publish(link, FrameClass.DEATH, agent.farewell())
+
     def _note_failure(self, error: TransportError) -> None:
         # One line for each new reason: a broker that is down for a day says it once.
         text = str(error)
@@ -174,7 +185,7 @@ class MqttUplink:
 
     async def _serve(self, link: Link, agent: Agent) -> None:
         await link.subscribe(downlinks_of(self._vehicle_id))
-        await self._announce(link, agent)
+        await self._announce(link, agent.open_session)
         self._log.info("= link up")
         if not self._refusals:
             self._last_failure = ""
@@ -185,6 +196,9 @@ class MqttUplink:
                 ways.create_task(self._wait_retired())
         except BaseExceptionGroup as group:
             raise _reason(group) from None
+        except asyncio.CancelledError:
+            await self._part(link, agent)
+            raise
 
     # -- receiving ---
 
@@ -219,11 +233,13 @@ class MqttUplink:
 
     # -- sending ---
 
-    async def _announce(self, link: Link, agent: Agent) -> None:
+    async def _announce(
+        self, link: Link, open_session: Callable[[], Awaitable[bytes]]
+    ) -> None:
         """Begin a session: nothing that waited for an older one is sent in it."""
         self._offers.clear()
         self._backlog.clear()
-        hello = await agent.open_session()
+        hello = await open_session()
         self._schedule.begin_session(now_ms=self._clock.now().boot_ms)
         await self._publish(link, FrameClass.HELLO, hello)
 
@@ -241,7 +257,7 @@ class MqttUplink:
                     continue
                 overdue = self._schedule.overdue(now_ms=self._clock.now().boot_ms)
                 if overdue is Overdue.HELLO:
-                    await self._announce(link, agent)
+                    await self._announce(link, agent.renew_session)
                 elif overdue is None:
                     await self._sleep()
 

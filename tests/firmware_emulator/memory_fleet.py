@@ -141,9 +141,9 @@ class MemoryFleet:
 
     def links(
         self, vehicle_id: VehicleId
-    ) -> Callable[[], AbstractAsyncContextManager[Link]]:
+    ) -> Callable[[bytes], AbstractAsyncContextManager[Link]]:
         @asynccontextmanager
-        async def connect() -> AsyncIterator[Link]:
+        async def connect(_will: bytes) -> AsyncIterator[Link]:
             account = self.accounts[vehicle_id]
             if account.is_cut:
                 raise LinkError("no network", failure=LinkFailure.UNREACHABLE)

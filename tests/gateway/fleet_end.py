@@ -31,9 +31,18 @@ from protocol.keys import Ed25519SigningKey, SigningKey, VerifyKey
 from protocol.place import EventPlace
 from protocol.receipt import RECEIPT, Gap, Receipt, Reject
 from protocol.result import Result
+from protocol.rotation import verify_rotation
 from protocol.signing import sign_frame, verify_frame
+from protocol.sync import SYNC_TYPE_OF, SyncBody, build_sync
 from protocol.topic import parse_topic, topic_of
-from protocol.trust import ALL_OPCODES, EVERY_GROUP, TrustBundle, TrustedKey
+from protocol.trust import (
+    ALL_OPCODES,
+    EVERY_GROUP,
+    TrustBundle,
+    TrustedKey,
+    sign_bundle,
+)
+from protocol.vehicle_event import KeyRotated
 from transport.errors import LinkError, LinkFailure, PublishRefusedError, TlsSetupError
 
 FLEET_ID = bytes(range(16))
@@ -110,20 +119,30 @@ class Air:
         """Every frame that the car published, in order."""
         self.down: list[AirMessage] = []
         """Every message that reached the car."""
+        self.wills: list[bytes] = []
+        """What the broker published for lost links."""
         self.fleet: FleetEnd | None = None
         self.link: AirLink | None = None
 
-    def links(self) -> "AirLink":
+    def links(self, will: bytes) -> "AirLink":
         """Make a link, as `gateway.uplink.link.LinkFactory` does."""
         if self.setup_error is not None:
             raise self.setup_error
-        return AirLink(self)
+        return AirLink(self, will)
 
     def cut(self) -> None:
-        """Lose the link, and stay down."""
+        """Lose the link, and stay down; the broker publishes the will."""
         self.is_up = False
+        self.lose()
+
+    def lose(self) -> None:
+        """Lose the link; the car may make another."""
         if self.link is not None:
-            self.link.lose()
+            link, self.link = self.link, None
+            link.lose()
+            self.wills.append(link.will)
+            if self.fleet is not None and not self.is_deaf:
+                self.fleet.take(FrameClass.DEATH, link.will)
 
     def restore(self) -> None:
         """Let the next attempt succeed."""
@@ -153,8 +172,9 @@ class Air:
 class AirLink:
     """Has the shape of `transport.link.MqttLink`."""
 
-    def __init__(self, air: Air) -> None:
+    def __init__(self, air: Air, will: bytes) -> None:
         self._air = air
+        self.will = will
         self.inbox: asyncio.Queue[AirMessage | None] = asyncio.Queue()
         self._is_lost = False
 
@@ -176,7 +196,6 @@ class AirLink:
 
     def lose(self) -> None:
         self._is_lost = True
-        self._air.link = None
         self.inbox.put_nowait(None)
 
     async def subscribe(self, *topic_filters: str) -> None:
@@ -230,7 +249,16 @@ class FleetEnd:
     telemetry: list[Frame] = field(default_factory=list)
     places: list[tuple[EventPlace, int]] = field(default_factory=list)
     """Places in the order of their coming, each with the entries that came before."""
+    deaths: list[Header] = field(default_factory=list)
+    """Of every DEATH that came, by whomever it was published."""
+    greetings: list[Header] = field(default_factory=list)
+    """Of every HELLO that came."""
     session_id: bytes = b""
+    car_key: VerifyKey = field(default_factory=lambda: VEHICLE_KEY.verify_key)
+    """Signs what comes from the car outside of its ledger."""
+    key_until: dict[int, VerifyKey] = field(default_factory=dict)
+    """Keys that a rotation replaced, by the place of its entry."""
+    _unreadable: list[tuple[FrameClass, bytes]] = field(default_factory=list)
     _lane_seqs: "itertools.count[int]" = field(
         default_factory=lambda: itertools.count(1)
     )
@@ -240,21 +268,34 @@ class FleetEnd:
         """Take one frame of the car."""
         frame = parse_frame(data)
         assert frame.header.frame_class is frame_class
-        verify_frame(frame, fleet_id=FLEET_ID, key=_CAR)
+        key = self._key_of(frame.header)
+        if frame.header.key_id != key.key_id and not self._is_outdated(frame.header):
+            # The entry that names its key is on its way.
+            self._unreadable.append((frame_class, data))
+            return
+        verify_frame(frame, fleet_id=FLEET_ID, key=key)
         content = parse_content(frame)
         if isinstance(content.body, Hello):
             self._begin_ledger(content.body.ledger_id)
             self.hellos.append(content.body)
+            self.greetings.append(frame.header)
             self.session_id = frame.header.session_id
         elif isinstance(content.body, EventPlace):
             self.places.append((content.body, len(self.arrivals)))
+        elif frame_class is FrameClass.DEATH:
+            self.deaths.append(frame.header)
         elif frame_class is FrameClass.TELEM:
             self.telemetry.append(frame)
         if isinstance(content.body, Result):
             self.answers.append((content.body, data))
         if frame_class in {FrameClass.EVENT, FrameClass.RESULT} and frame.header.seq:
             self._keep(frame.header.seq, data)
-        if self.gives_receipts and frame_class is not FrameClass.TELEM:
+        if isinstance(content.body, KeyRotated):
+            self._rotate(frame, content.body)
+        if self.gives_receipts and frame_class not in {
+            FrameClass.TELEM,
+            FrameClass.DEATH,
+        }:
             self.give_receipt()
 
     def _begin_ledger(self, ledger_id: bytes) -> None:
@@ -264,6 +305,43 @@ class FleetEnd:
             self.entries = {}
             self.copies.clear()
             self.arrivals.clear()
+
+    def _key_of(self, header: Header) -> VerifyKey:
+        """Return the key that must have signed: by the place of an entry, else now's.
+
+        A frame of no ledger may have been signed just before a rotation.
+        """
+        is_entry = header.frame_class in {FrameClass.EVENT, FrameClass.RESULT}
+        for last, key in sorted(self.key_until.items()):
+            if (is_entry and 0 < header.seq <= last) or (
+                not (is_entry and header.seq) and header.key_id == key.key_id
+            ):
+                return key
+        return self.car_key
+
+    def _is_outdated(self, header: Header) -> bool:
+        """Return whether a place in the ledger says that another key must sign."""
+        known = {key.key_id for key in self.key_until.values()}
+        return header.key_id in known
+
+    def _rotate(self, frame: Frame, rotated: KeyRotated) -> None:
+        """Take the car's new key (FF-ENR-12, FF-ENR-14)."""
+        if frame.header.seq in self.key_until:
+            return
+        link, _ = split_entry(frame.payload)
+        new = verify_rotation(
+            rotated,
+            fleet_id=FLEET_ID,
+            vehicle_id=VEHICLE,
+            old_key=self.car_key,
+            ledger_id=link.ledger_id,
+            seq=frame.header.seq,
+        )
+        self.key_until[frame.header.seq] = self.car_key
+        self.car_key = new
+        waiting, self._unreadable = self._unreadable, []
+        for frame_class, data in waiting:
+            self.take(frame_class, data)
 
     def _keep(self, seq: int, data: bytes) -> None:
         link, _ = split_entry(parse_frame(data).payload)
@@ -342,6 +420,51 @@ class FleetEnd:
         self.air.deliver(FrameClass.CMD, data)
         return data
 
+    def sync(
+        self,
+        body: SyncBody,
+        *,
+        ttl_ms: int = 5_000,
+        key: SigningKey = COMMAND_KEY,
+        wall_ms: int | None = None,
+    ) -> bytes:
+        """Sign a SYNC frame for the session of the newest HELLO."""
+        header = self._header(
+            FrameClass.SYNC,
+            SYNC_TYPE_OF[type(body)],
+            key,
+            seq=next(self._lane_seqs),
+            mono_ms=self.clock.now().boot_ms + ttl_ms,
+            wall_ms=wall_ms,
+        )
+        return sign_frame(header, build_sync(body), fleet_id=FLEET_ID, key=key)
+
+    def ask(self, body: SyncBody) -> bytes:
+        """Send a SYNC frame and return it."""
+        data = self.sync(body)
+        self.air.deliver(FrameClass.SYNC, data)
+        return data
+
+    def trust(
+        self,
+        bundle: TrustBundle,
+        *,
+        key: SigningKey = COMMAND_KEY,
+        roots: tuple[SigningKey, ...] = (ROOT_KEY,),
+    ) -> bytes:
+        """Sign a bundle and the frame that carries it."""
+        header = self._header(FrameClass.TRUST, FrameType.TRUST, key)
+        signed = sign_bundle(bundle, roots)
+        return sign_frame(header, signed, fleet_id=FLEET_ID, key=key)
+
+    def publish_trust(
+        self, bundle: TrustBundle, *, key: SigningKey = COMMAND_KEY
+    ) -> bytes:
+        """Send a bundle of the roots and return its frame."""
+        data = self.trust(bundle, key=key)
+        self.air.deliver(FrameClass.TRUST, data)
+        return data
+
     def results_of(self, data: bytes) -> list[Result]:
         """Return every answer to one command frame."""
         msg_id = parse_frame(data).header.msg_id
@@ -375,9 +498,10 @@ class FleetEnd:
         seq: int = 0,
         mono_ms: int = 0,
         schema: int = 1,
+        wall_ms: int | None = None,
     ) -> Header:
         return Header(
-            suite=Suite.ED25519,
+            suite=key.suite,
             frame_class=frame_class,
             flags=0,
             type=frame_type,
@@ -388,9 +512,6 @@ class FleetEnd:
             session_id=self.session_id or bytes(16),
             seq=seq,
             mono_ms=mono_ms,
-            wall_ms=self.clock.now().wall_ms,
+            wall_ms=self.clock.now().wall_ms if wall_ms is None else wall_ms,
             msg_id=b"command-" + next(self._ids).to_bytes(8, "big"),
         )
-
-
-_CAR: VerifyKey = VEHICLE_KEY.verify_key

@@ -18,10 +18,19 @@ class ManualClock:
         self.boot_ms = START_MS
         self.wall_offset_ms = WALL_MS - START_MS
         self.quality = ClockQuality.NTP
+        self.slept_ms = 0
         self._sleepers: list[tuple[int, asyncio.Future[None]]] = []
 
     def now(self) -> Moment:
         return Moment(self.boot_ms, self.boot_ms + self.wall_offset_ms, self.quality)
+
+    def asleep_ms(self) -> int:
+        return self.slept_ms
+
+    def suspend(self, seconds: float) -> None:
+        """Let the machine sleep: the boot clock runs on, nothing else does."""
+        self.boot_ms += round(seconds * 1000)
+        self.slept_ms += round(seconds * 1000)
 
     async def sleep_until(self, boot_ms: int) -> None:
         if boot_ms <= self.boot_ms:
@@ -51,6 +60,7 @@ class ManualClock:
         """Begin the boot clock anew after a time without power."""
         wall_ms = self.boot_ms + self.wall_offset_ms + round(off_s * 1000)
         self.boot_ms = 5_000
+        self.slept_ms = 0
         self.wall_offset_ms = wall_ms - self.boot_ms
         self._sleepers.clear()
 

@@ -45,6 +45,13 @@ class Bench:
             observer=self.observe,
         )
 
+    async def until_ready(self) -> None:
+        """Wait for the light and for the hello."""
+        async with asyncio.timeout(10):
+            await self.lit.wait()
+            while not self.fleet.hellos:  # noqa: ASYNC110 - the fleet has no event
+                await asyncio.sleep(0.01)
+
     def observe(self, step: Step) -> None:
         if step.decision.state.shown_light is Light.GREEN:
             self.lit.set()
@@ -56,14 +63,14 @@ async def test_a_gateway_runs_on_threads_and_ends_when_it_is_told(
     bench = Bench(tmp_path / "ledger.db")
     task = asyncio.create_task(bench.gateway.run())
 
-    await asyncio.wait_for(bench.lit.wait(), 10)
+    await bench.until_ready()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
     assert task.cancelled()
     again = Bench(tmp_path / "ledger.db")
     task = asyncio.create_task(again.gateway.run())
-    await asyncio.wait_for(again.lit.wait(), 10)
+    await again.until_ready()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert again.fleet.hellos[0].ledger_id == bench.fleet.hellos[0].ledger_id

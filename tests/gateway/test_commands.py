@@ -202,14 +202,25 @@ async def test_refusals_are_limited_and_come_again_with_time() -> None:
 
 
 async def test_a_flood_is_dropped_before_it_costs_a_signature_check() -> None:
-    # FF-AUTH-07.
-    # Step 3, K23.
+    # FF-AUTH-07, K23.
     async with World() as world:
+        forged = world.fleet.command(PING)[:-64] + bytes(64)
         for _ in range(200):
-            world.air.deliver(FrameClass.CMD, b"FF" + bytes(200))
+            world.air.deliver(FrameClass.CMD, forged)
         await world.settle()
 
         assert world.gateway.dropped[Code.RATE_LIMITED] >= 100
+
+
+async def test_a_flood_for_somebody_else_uses_up_nothing() -> None:
+    # FF-AUTH-01: the bucket comes behind what costs no signature check.
+    async with World() as world:
+        for _ in range(200):
+            world.air.deliver(FrameClass.CMD, b"FF" + bytes(200))
+        ping = world.fleet.send(PING)
+        await world.settle()
+
+        assert world.fleet.codes_of(ping) == [Code.OK]
         await world.advance(10.0)
         data = world.fleet.send(PING)
         await world.settle()
@@ -344,15 +355,30 @@ async def test_a_strangers_command_gets_no_answer_at_all() -> None:
         assert message.is_done
 
 
-@pytest.mark.parametrize("frame_class", [FrameClass.SYNC, FrameClass.TRUST])
-async def test_classes_without_meaning_in_this_version_are_dropped(
+@pytest.mark.parametrize(
+    "frame_class", [FrameClass.RECEIPT, FrameClass.SYNC, FrameClass.TRUST]
+)
+async def test_a_command_on_another_classes_topic_is_dropped(
     frame_class: FrameClass,
 ) -> None:
+    # FF-AUTH-04.
     async with World() as world:
         world.air.deliver(frame_class, world.fleet.command(PING))
         await world.settle()
 
-        assert world.gateway.dropped == {Code.BAD_CLASS: 1}
+        assert world.gateway.dropped == {Code.WRONG_DIRECTION: 1}
+
+
+async def test_what_the_car_sent_does_not_come_back() -> None:
+    # FF-AUTH-04: a broker that reflects, on whatever topic.
+    async with World() as world:
+        sent = list(world.air.up)
+        for frame_class, data in sent:
+            world.air.deliver(frame_class, data)
+            world.air.deliver(FrameClass.CMD, data)
+        await world.settle()
+
+        assert world.gateway.dropped == {Code.WRONG_DIRECTION: 2 * len(sent)}
 
 
 async def test_an_older_command_never_overtakes_a_newer_one_of_its_lane() -> None:

@@ -25,9 +25,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from gateway.bootstrap import Gateway, build_gateway
 from gateway.core.ledger import SealedEntry
 from gateway.core.state import State
+from gateway.core.trust_renewal import TrustInUse
 from gateway.ports import Store, StoreError, Vault
 from gateway.runtime.step import Step
 from gateway.storage.identity import Identity
+from gateway.storage.key_files import KeyFiles
 from gateway.storage.ledger_store import LedgerStore
 from gateway.storage.signer import Signer
 from gateway.storage.worker import InlineWorker
@@ -35,6 +37,7 @@ from protocol.codes import Code, LockDefault
 from protocol.command import ANY_VERSION, Reserve
 from protocol.event import EventBody, RentalEnded
 from protocol.identity import card_digest
+from protocol.trust import sign_bundle
 from tests.gateway.devices import (
     FakeBoard,
     FakeDisplay,
@@ -45,6 +48,7 @@ from tests.gateway.devices import (
 from tests.gateway.fleet_end import (
     BUNDLE,
     FLEET_ID,
+    ROOT_KEY,
     VEHICLE,
     VEHICLE_KEY,
     Air,
@@ -65,7 +69,8 @@ IDENTITY: Final = Identity(
     fleet_id=FLEET_ID,
     signing_key=VEHICLE_KEY,
     sealing_key=X25519PrivateKey.from_private_bytes(bytes(range(32))),
-    bundle=BUNDLE,
+    trust=TrustInUse(BUNDLE, sign_bundle(BUNDLE, (ROOT_KEY,))),
+    directory=Path("identity"),
     certificate=Path("tls.crt"),
     certificate_key=Path("tls.key"),
     trust_anchors=Path("trust-anchors.pem"),
@@ -109,6 +114,7 @@ class World:
     """One car and everything around it.
 
     Args:
+        identity: who the car is, and whom its directory trusts.
         store: makes the store; tests plant faults with another one.
         vault: PINs; None for one that knows `PIN`.
         seed: of all chance.
@@ -118,11 +124,13 @@ class World:
     def __init__(
         self,
         *,
+        identity: Identity = IDENTITY,
         store: StoreFactory = production_store,
         vault: Vault | None = None,
         seed: int = 0,
         is_online: bool = True,
     ) -> None:
+        self.identity = identity
         self.clock = ManualClock()
         self.disk = Disk()
         self.board = FakeBoard(self.clock)
@@ -167,7 +175,7 @@ class World:
         self.store = self._make_store(self._vfs)
         self.failure = None
         self._gateway = build_gateway(
-            IDENTITY,
+            self.identity,
             store=self.store,
             links=self.air.links,
             reader=self.reader,
@@ -178,6 +186,12 @@ class World:
             clock=self.clock,
             random_bytes=SeededBytes(next(self._starts)),
             boot_mark=self._boot_mark,
+            keyring=KeyFiles(
+                self.identity.directory,
+                self.identity.signing_key,
+                files=self._vfs.files,
+                worker=InlineWorker(),
+            ),
             backoff=Backoff(jitter=0.0),
             observer=self.steps.append,
         )
@@ -205,6 +219,7 @@ class World:
 
     async def crash(self) -> None:
         """Kill the process where it stands; the system keeps what it wrote."""
+        self.air.lose()
         self.disk.cut()
         await self.stop()
         self.disk.cut_at = None
@@ -216,6 +231,7 @@ class World:
 
     async def power_cut(self, *, off_s: float = 10.0) -> None:
         """Cut the power, lose or tear what was not synced, and boot again."""
+        self.air.lose()
         self.disk.cut()
         await self.stop()
         self.disk = self.disk.after_power_cut(self._random)

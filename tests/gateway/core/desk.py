@@ -6,16 +6,10 @@ Keys are the published test keys. Nothing of the core is replaced.
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from gateway.core.acceptance import (
-    Desk,
-    Dropped,
-    JournalRecord,
-    Refused,
-    Repeated,
-    Verdict,
-    judge,
-)
+from gateway.core.acceptance import Refused, Repeated, Verdict, judge
+from gateway.core.authentication import Desk, Dropped, JournalRecord
 from gateway.core.events import CommandReceived
+from gateway.core.known_time import KnownTime
 from gateway.core.moment import Moment
 from protocol.codes import ClockQuality, Code, FrameClass, Lane, Role, Suite
 from protocol.command import (
@@ -36,6 +30,8 @@ from tools.published_keys import CAR_A, COMMAND_KEY, FLEET_ID, RECEIPT_KEY, ROOT
 SESSION: Final = session_id(7, b"this session")
 OLD_SESSION: Final = session_id(6, b"some session")
 NOW: Final = Moment(500_000, 1_767_261_600_000, ClockQuality.NTP)
+KNOWN: Final = KnownTime(NOW.wall_ms, NOW.boot_ms, ClockQuality.SYNC)
+"""The fleet has told the time just now."""
 DAY_MS: Final = 86_400_000
 RENTAL: Final = bytes.fromhex("11" * 16)
 UNLOCK: Final = Unlock(RENTAL, ANY_VERSION)
@@ -134,6 +130,9 @@ class FrontDesk:
     session_id: bytes = SESSION
     journal: dict[bytes, JournalRecord] = field(default_factory=dict)
     lanes: dict[tuple[bytes, Lane], int] = field(default_factory=dict)
+    journal_is_complete: bool = True
+    group: int = 0
+    time: KnownTime = KNOWN
 
     @property
     def desk(self) -> Desk:
@@ -144,6 +143,9 @@ class FrontDesk:
             bundle=self.bundle,
             lanes=self.lanes,
             journal=self.journal.get,
+            journal_is_complete=self.journal_is_complete,
+            group=self.group,
+            time=self.time,
         )
 
     def judge(
@@ -169,6 +171,11 @@ class FrontDesk:
 
     def with_key(self, key: TrustedKey) -> "FrontDesk":
         return FrontDesk(bundle=replace(BUNDLE, keys=(*BUNDLE.keys, key)))
+
+
+def told(wall_ms: int) -> KnownTime:
+    """Return the knowledge of a car that the fleet has told this time just now."""
+    return KnownTime(wall_ms, NOW.boot_ms, ClockQuality.SYNC)
 
 
 def outcome(verdict: Verdict) -> tuple[str, Code | None]:

@@ -11,11 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.acceptance import (
+from gateway.core.acceptance import Refused, Repeated, open_receipt
+from gateway.core.authentication import (
     Dropped,
-    Refused,
-    Repeated,
-    open_receipt,
 )
 from gateway.core.events import CommandReceived
 from gateway.core.moment import Moment
@@ -56,6 +54,7 @@ from tests.gateway.core.desk import (
     FrontDesk,
     command_frame,
     outcome,
+    told,
     trusted,
 )
 from tools.published_keys import (
@@ -265,28 +264,79 @@ def test_a_command_keeps_to_its_lane(lane: int) -> None:
 @pytest.mark.parametrize(
     "wall_ms", [NOW.wall_ms + DAY_MS + 1, NOW.wall_ms - DAY_MS - 1]
 )
+def test_a_key_expires_by_the_time_that_the_fleet_has_told(wall_ms: int) -> None:
+    # FF-FRE-14, FF-TIM-01.
+    verdict = FrontDesk(time=told(wall_ms)).judge(command_frame())
+
+    assert outcome(verdict) == ("refused", Code.KEY_EXPIRED)
+
+
 @pytest.mark.parametrize("quality", list(ClockQuality))
-def test_a_key_expires_by_a_trusted_clock_only(
-    wall_ms: int, quality: ClockQuality
+@pytest.mark.parametrize("years", [-10, 10])
+def test_wall_clock_plus_minus_10y_shuts_no_key_out(
+    years: int, quality: ClockQuality
 ) -> None:
-    # FF-FRE-14.
-    # I-29: a clock that says anything must not shut the fleet out.
+    # I-29, FF-TIM-01: a clock that says anything must not shut the fleet out.
+    wall_ms = NOW.wall_ms + years * 365 * DAY_MS
     verdict = FrontDesk().judge(
         command_frame(), now=Moment(NOW.boot_ms, wall_ms, quality)
     )
 
-    expected = ("refused", Code.KEY_EXPIRED) if quality.trusted else ("accepted", None)
-    assert outcome(verdict) == expected
+    assert outcome(verdict) == ("accepted", None)
 
 
 @pytest.mark.parametrize("wall_ms", [NOW.wall_ms + DAY_MS, NOW.wall_ms - DAY_MS])
 def test_a_key_is_valid_to_its_last_instant(wall_ms: int) -> None:
     # FF-FRE-14.
-    verdict = FrontDesk().judge(
-        command_frame(), now=Moment(NOW.boot_ms, wall_ms, ClockQuality.GNSS)
-    )
+    verdict = FrontDesk(time=told(wall_ms)).judge(command_frame())
 
     assert outcome(verdict) == ("accepted", None)
+
+
+def test_a_key_of_another_group_is_refused() -> None:
+    # FF-FRE-15: a key that was stolen in one town opens no car of another.
+    key = trusted(HAZARD_KEY, group=9)
+    frame = command_frame(key=HAZARD_KEY)
+
+    for group, expected in (
+        (0, ("refused", Code.GROUP_MISMATCH)),
+        (8, ("refused", Code.GROUP_MISMATCH)),
+        (9, ("accepted", None)),
+    ):
+        desk = replace(FrontDesk().with_key(key), group=group)
+        assert outcome(desk.judge(frame)) == expected
+
+
+def test_a_revoke_key_signs_no_commands() -> None:
+    # FF-FRE-13.
+    desk = FrontDesk().with_key(trusted(HAZARD_KEY, Role.REVOKE))
+
+    verdict = desk.judge(command_frame(key=HAZARD_KEY))
+
+    assert outcome(verdict) == ("refused", Code.ROLE_FORBIDDEN)
+
+
+@pytest.mark.parametrize(
+    ("seq", "complete", "executed"),
+    [
+        (5, True, Executed.NO),
+        (5, False, Executed.MAYBE),
+        (6, False, Executed.NO),
+    ],
+)
+def test_executed_is_no_only_where_the_car_can_know_it(
+    seq: int, complete: bool, executed: Executed
+) -> None:
+    # protocol-design.md 1.2: a session that outlived the journal may have executed what
+    # it does not know any more, but for what is above all that it accepted.
+    desk = FrontDesk(
+        lanes={(RENTAL_KEY.key_id, Lane.ACCESS): 5}, journal_is_complete=complete
+    )
+
+    verdict = desk.judge(command_frame(seq=seq, mono_ms=0))
+
+    assert isinstance(verdict, Refused)
+    assert (verdict.code, verdict.executed) == (Code.EXPIRED, executed)
 
 
 # --- freshness ---------------------------------------------------------------------

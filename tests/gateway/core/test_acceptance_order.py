@@ -7,15 +7,17 @@ from typing import Any, Final
 
 import pytest
 
-from gateway.core.acceptance import JournalRecord, Verdict
-from gateway.core.moment import Moment
-from protocol.codes import ClockQuality, Code, FrameClass, Role, Suite
+from gateway.core.acceptance import Verdict
+from gateway.core.authentication import JournalRecord
+from gateway.core.known_time import KnownTime
+from protocol.codes import Code, FrameClass, Role, Suite
 from protocol.command import build_command
 from protocol.trust import TrustBundle
 from tests.gateway.core.desk import (
     BUNDLE,
     DAY_MS,
     HEADER,
+    KNOWN,
     NOW,
     OLD_SESSION,
     RENTAL_KEY,
@@ -23,6 +25,7 @@ from tests.gateway.core.desk import (
     FrontDesk,
     command_frame,
     outcome,
+    told,
 )
 from tools.published_keys import CAR_B, OTHER_FLEET_ID
 
@@ -35,13 +38,11 @@ class Case:
     bundle: TrustBundle = BUNDLE
     journal: dict[bytes, JournalRecord] = field(default_factory=dict)
     retained: bool = False
-    now: Moment = NOW
+    time: KnownTime = KNOWN
 
     def judge(self) -> Verdict:
-        desk = FrontDesk(bundle=self.bundle, journal=self.journal)
-        return desk.judge(
-            command_frame(**self.frame), retained=self.retained, now=self.now
-        )
+        desk = FrontDesk(bundle=self.bundle, journal=self.journal, time=self.time)
+        return desk.judge(command_frame(**self.frame), retained=self.retained)
 
     def key(self, **changes: object) -> None:
         keys = tuple(
@@ -78,7 +79,7 @@ def _retained(case: Case) -> None:
 
 
 def _late_year(case: Case) -> None:
-    case.now = Moment(NOW.boot_ms, NOW.wall_ms + 2 * DAY_MS, ClockQuality.GNSS)
+    case.time = told(NOW.wall_ms + 2 * DAY_MS)
 
 
 STEPS: Final[tuple[tuple[str, Code, Callable[[Case], None]], ...]] = (
@@ -94,6 +95,7 @@ STEPS: Final[tuple[tuple[str, Code, Callable[[Case], None]], ...]] = (
     ("8 retained", Code.RETAINED, _retained),
     ("8 role", Code.ROLE_FORBIDDEN, lambda case: case.key(role=Role.MONITOR)),
     ("8 dates", Code.KEY_EXPIRED, _late_year),
+    ("8 group", Code.GROUP_MISMATCH, lambda case: case.key(group=9)),
     ("8 mask", Code.OPCODE_FORBIDDEN, lambda case: case.key(opcodes=())),
     ("8 lane", Code.BAD_PARAM, _frame(lane=2)),
     ("8 lanes", Code.OPCODE_FORBIDDEN, lambda case: case.key(lanes=())),

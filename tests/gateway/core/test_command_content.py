@@ -7,11 +7,8 @@ from typing import Final
 
 import pytest
 
-from gateway.core.acceptance import (
-    JournalRecord,
-    Refused,
-    Repeated,
-)
+from gateway.core.acceptance import Refused, Repeated
+from gateway.core.authentication import JournalRecord
 from protocol.codes import (
     Code,
     Executed,

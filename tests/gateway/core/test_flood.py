@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.acceptance import BUCKET_REFILL_PER_S, BUCKET_SIZE, Bucket
+from gateway.core.authentication import BUCKET_REFILL_PER_S, BUCKET_SIZE, Bucket
 from gateway.core.moment import Moment
 from tests.gateway.core.desk import NOW
 

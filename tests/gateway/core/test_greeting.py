@@ -1,14 +1,22 @@
 """The HELLO: what a car says first (protocol-design.md 1.4)."""
 
-from gateway.core.acceptance import JournalRecord
+from typing import Final
+
 from gateway.core.appearance import snapshot_of
+from gateway.core.authentication import JournalRecord
 from gateway.core.greeting import build_hello
+from gateway.core.known_time import RELEASED_MS, KnownTime
 from gateway.core.ledger import LedgerHead
+from gateway.core.moment import Moment
 from gateway.core.repertoire import REPERTOIRE
 from gateway.core.state import State
-from protocol.codes import ClockQuality, Code, Lane
+from protocol.codes import ClockQuality, Code, HelloFlags, Lane
 from protocol.hello import HELLO, LANES_LIMIT, OUTCOMES_LIMIT, Hello
 from tests.gateway.core.scene import FIRMWARE, Scene
+
+NONCE: Final = b"a nonce of today"
+NOW: Final = Moment(60_000, RELEASED_MS + 10**12, ClockQuality.NTP)
+FLOOR: Final = KnownTime(RELEASED_MS)
 
 
 def _hello(
@@ -18,6 +26,7 @@ def _hello(
     journal: tuple[JournalRecord, ...] = (),
     head_seq: int = 7,
     receipted: int = 4,
+    time: KnownTime = FLOOR,
 ) -> Hello:
     return build_hello(
         state,
@@ -28,7 +37,11 @@ def _hello(
         bundle_version=3,
         firmware=FIRMWARE,
         storage_free_kib=1_024,
-        clock_quality=ClockQuality.RTC,
+        nonce=NONCE,
+        group=9,
+        flags=HelloFlags.BUNDLE_EXPIRED,
+        time=time,
+        now=NOW,
     )
 
 
@@ -44,6 +57,32 @@ def test_a_hello_names_what_the_car_knows() -> None:
     assert hello.snapshot == snapshot_of(scene.state)
     assert {capability.opcode for capability in hello.capabilities} == set(REPERTOIRE)
     assert {capability.schema for capability in hello.capabilities} == {1}
+
+
+def test_a_hello_tells_what_it_was_asked_and_what_to_notice() -> None:
+    # FF-SYN-09, FF-TRU-19.
+    hello = _hello(State())
+
+    assert hello.nonce == NONCE
+    assert hello.group == 9
+    assert hello.flags is HelloFlags.BUNDLE_EXPIRED
+
+
+def test_without_trusted_time_a_hello_says_so_whatever_the_wall_clock_claims() -> None:
+    # FF-TIM-04: a time service is not signed.
+    hello = _hello(State(), time=FLOOR)
+
+    assert hello.clock_quality is ClockQuality.RTC
+    assert hello.trusted_floor_ms == RELEASED_MS
+
+
+def test_a_hello_tells_who_gave_the_time() -> None:
+    told = FLOOR.learn(RELEASED_MS + 5, ClockQuality.SYNC, now=NOW)
+
+    hello = _hello(State(), time=told)
+
+    assert hello.clock_quality is ClockQuality.SYNC
+    assert hello.trusted_floor_ms == RELEASED_MS + 5
 
 
 def test_when_all_is_receipted_the_oldest_is_the_next() -> None:

@@ -5,20 +5,20 @@ from typing import Final
 
 import pytest
 
-from gateway.core.acceptance import (
-    Dropped,
-    open_receipt,
-)
+from gateway.core.acceptance import open_receipt
+from gateway.core.authentication import Dropped
 from gateway.core.moment import Moment
 from protocol.codes import (
     ClockQuality,
     Code,
     FrameClass,
     FrameType,
+    Role,
 )
 from protocol.receipt import RECEIPT, Receipt
 from protocol.signing import sign_frame
 from tests.gateway.core.desk import (
+    BUNDLE,
     DAY_MS,
     HEADER,
     NOW,
@@ -27,6 +27,8 @@ from tests.gateway.core.desk import (
     RENTAL_KEY,
     SESSION,
     FrontDesk,
+    told,
+    trusted,
 )
 from tools.published_keys import (
     CAR_B,
@@ -82,24 +84,42 @@ def test_a_receipt_that_is_not_meant_so_is_dropped(
     assert opened.code is code
 
 
-@pytest.mark.parametrize("quality", list(ClockQuality), ids=lambda q: q.name)
 @pytest.mark.parametrize(
     "wall_ms", [NOW.wall_ms + DAY_MS + 1, NOW.wall_ms - DAY_MS - 1]
 )
-def test_a_receipt_key_expires_by_a_trusted_clock_only(
-    wall_ms: int, quality: ClockQuality
+def test_a_receipt_key_expires_by_the_time_that_the_fleet_has_told(
+    wall_ms: int,
 ) -> None:
-    # FF-RCP-05.
-    # I-22, protocol-design.md 1.2 step 4: an old key must not free evidence.
-    opened = open_receipt(
-        _receipt_frame(),
-        FrontDesk().desk,
-        now=Moment(NOW.boot_ms, wall_ms, quality),
-    )
+    # FF-RCP-05, I-22, FF-TIM-01: an old key must not free evidence.
+    desk = FrontDesk(time=told(wall_ms)).desk
 
-    assert isinstance(opened, Dropped) is quality.trusted
-    if isinstance(opened, Dropped):
-        assert opened.code is Code.KEY_EXPIRED
+    opened = open_receipt(_receipt_frame(), desk, now=NOW)
+
+    assert isinstance(opened, Dropped)
+    assert opened.code is Code.KEY_EXPIRED
+
+
+@pytest.mark.parametrize("quality", list(ClockQuality), ids=lambda q: q.name)
+@pytest.mark.parametrize("years", [-10, 10])
+def test_wall_clock_plus_minus_10y_stops_no_receipt(
+    years: int, quality: ClockQuality
+) -> None:
+    # I-29: else a full ledger would stop a car whose clock is wrong.
+    now = Moment(NOW.boot_ms, NOW.wall_ms + years * 365 * DAY_MS, quality)
+
+    assert open_receipt(_receipt_frame(), FrontDesk().desk, now=now) == EMPTY
+
+
+def test_a_receipt_key_of_another_group_frees_nothing() -> None:
+    keys = (trusted(RECEIPTS_KEY, Role.RECEIPT, group=9),)
+    desk = FrontDesk(bundle=replace(BUNDLE, keys=keys))
+
+    strange = open_receipt(_receipt_frame(), desk.desk, now=NOW)
+    own = open_receipt(_receipt_frame(), replace(desk, group=9).desk, now=NOW)
+
+    assert isinstance(strange, Dropped)
+    assert strange.code is Code.GROUP_MISMATCH
+    assert own == EMPTY
 
 
 def test_a_receipt_of_another_session_counts() -> None:

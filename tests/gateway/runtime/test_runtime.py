@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from gateway.core.acceptance import JournalRecord
+from gateway.core.authentication import JournalRecord
 from gateway.core.events import (
     Choice,
     CommandReceived,

@@ -1,5 +1,6 @@
 """Session ids and the counters of frames that are in no ledger."""
 
+from gateway.core.moment import NEVER
 from gateway.runtime.session import Session
 from protocol.frame import parse_frame
 from tests.gateway.world import World
@@ -13,9 +14,9 @@ def test_a_session_is_the_boot_counter_and_96_random_bits() -> None:
         asked.append(size)
         return bytes([len(asked)]) * size
 
-    session = Session(7, random_bytes)
+    session = Session(7, random_bytes, now=NEVER)
     first = session.id
-    session.renew()
+    session.renew(now=NEVER)
 
     assert asked == [12, 12]
     assert first == (7).to_bytes(4, "big") + b"\1" * 12

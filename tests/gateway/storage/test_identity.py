@@ -42,8 +42,8 @@ def directory(fleets: tuple[Path, Path], tmp_path: Path) -> Path:
 def test_what_the_pki_made_is_loaded(directory: Path) -> None:
     identity = load_identity(directory)
 
-    assert len(identity.bundle.keys) == 2
-    assert identity.bundle.fleet_id == identity.fleet_id
+    assert len(identity.trust.bundle.keys) == 2
+    assert identity.trust.bundle.fleet_id == identity.fleet_id
     assert identity.certificate == directory / "tls.crt"
 
 

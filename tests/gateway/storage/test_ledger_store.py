@@ -14,6 +14,7 @@ from gateway.core.ledger import LedgerHead, SealedEntry, Signatory, seal_entry
 from gateway.core.moment import Moment
 from gateway.core.state import PinGuard, State, Tap
 from gateway.ports import AcceptedCommand, Commit, Stored, StoreError
+from gateway.storage.database import SCHEMA_VERSION
 from gateway.storage.errors import (
     StoreBrokenError,
     StoreDamagedError,
@@ -300,10 +301,10 @@ async def test_a_newer_schema_is_refused(store: LedgerStore, tmp_path: Path) -> 
     await filled(store, 1)
     await store.close()
     connection = apsw.Connection(str(tmp_path / "data" / "ledger.db"))
-    connection.execute("pragma user_version = 4")
+    connection.execute(f"pragma user_version = {SCHEMA_VERSION + 1}")
     connection.close()
 
-    with pytest.raises(StoreForeignError, match="has schema 4, this gateway knows 3"):
+    with pytest.raises(StoreForeignError, match=f"this gateway knows {SCHEMA_VERSION}"):
         await store.open(boot_mark="a")
 
     assert not list((tmp_path / "data").glob("*damaged*"))

@@ -10,8 +10,8 @@ import pytest
 from bridge.broker.access import BrokerAccess
 from bridge.broker.embedded import EmbeddedBroker
 from gateway.bootstrap import build_gateway
-from gateway.runtime.known_floor import KnownFloor
 from gateway.runtime.system_clock import SystemClock, boot_mark
+from gateway.runtime.timekeeper import Timekeeper
 from gateway.uplink.link import LinkFactory
 from gateway.uplink.mqtt_links import mqtt_links
 from gateway.uplink.renewal import Renewal
@@ -67,7 +67,7 @@ class Street:
         self.bridge = self.pki.issue(BRIDGE)
         self.car = self.pki.issue(str(VEHICLE))
         self.clock = SystemClock()
-        self.time = KnownFloor(self.clock, int(clock().timestamp() * 1000))
+        self.time = Timekeeper(self.clock, int(clock().timestamp() * 1000))
         self.air = BrokerAir()
         self.fleet = FleetEnd(self.air, self.clock)
         self.board = FakeBoard(self.clock)

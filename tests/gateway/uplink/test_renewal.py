@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from gateway.runtime.known_floor import KnownFloor
+from gateway.runtime.timekeeper import Timekeeper
 from gateway.storage.worker import InlineWorker
 from gateway.uplink.enrolment import EnrolmentError
 from gateway.uplink.renewal import RENEWAL_BACKOFF, Applicant, Renewal
@@ -32,7 +32,7 @@ class Car:
 
     def __init__(self, directory: Path, *, starts: timedelta, ends: timedelta) -> None:
         self.clock = ManualClock()
-        self.time = KnownFloor(self.clock, WALL_MS)
+        self.time = Timekeeper(self.clock, WALL_MS)
         self.pki = Pki(directory / "pki", now=NOW + 30 * DAY)
         self.installed = self.pki.issue(
             str(VEHICLE), starts=starts - 30 * DAY, ends=ends - 30 * DAY

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.runtime.known_floor import KnownFloor
+from gateway.runtime.timekeeper import Timekeeper
 from gateway.storage.worker import ThreadWorker
 from gateway.uplink.https_enrolment import HttpsEnrolment
 from gateway.uplink.mqtt_links import mqtt_links
@@ -116,7 +116,7 @@ async def test_a_car_whose_certificate_expired_in_a_garage_comes_back_by_itself(
     street = RenewingStreet(kind, tmp_path, None)
     street.car = street.pki.issue(str(VEHICLE), file="old", starts=-2 * DAY, ends=-HOUR)
     street.store = TlsStore(tmp_path / "data" / "tls", street.car)
-    street.time = KnownFloor(street.clock, 0)
+    street.time = Timekeeper(street.clock, 0)
     with street.https.serving() as enrolment:
         async with street.broker(0) as broker:
             street.start_fleet(broker.port)

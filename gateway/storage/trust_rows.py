@@ -1,0 +1,72 @@
+"""Trust, time and key in the ledger's file: what must not go back over a restart.
+
+They lie beside the state, so that a bundle and the entry that tells it, or a new key
+and the entry that names it, are there both or not at all (FF-TRU-14, FF-ENR-13).
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import apsw
+
+from gateway.core.known_time import KnownTime
+from gateway.ports import Commit
+from gateway.storage.errors import StoreDamagedError
+from gateway.storage.rows import number, plain_bytes
+from protocol.codes import ClockQuality
+
+
+@dataclass(frozen=True, slots=True)
+class KeptTrust:
+    """What is held; see `gateway.ports.Stored`."""
+
+    bundle: bytes | None
+    expiry_told: bool
+    time: KnownTime
+    key_id: bytes | None
+
+
+def read_trust(connection: apsw.Connection) -> KeptTrust:
+    """Return what is held.
+
+    Raises:
+        StoreDamagedError: the bundle is not what was written.
+    """
+    bundle, expiry_told = None, False
+    for data, sha256, told in connection.execute(
+        "select bundle, sha256, expiry_told from trust"
+    ):
+        bundle, expiry_told = plain_bytes(data), bool(number(told))
+        if hashlib.sha256(bundle).digest() != sha256:
+            raise StoreDamagedError("the stored trust bundle is not what was written")
+    time = KnownTime()
+    for floor_ms, boot_ms, quality in connection.execute(
+        "select floor_ms, boot_ms, quality from known_time"
+    ):
+        time = KnownTime(
+            number(floor_ms), number(boot_ms), ClockQuality(number(quality))
+        )
+    key_id = None
+    for (found,) in connection.execute("select key_id from signing_key"):
+        key_id = plain_bytes(found)
+    return KeptTrust(bundle, expiry_told, time, key_id)
+
+
+def write_trust(connection: apsw.Connection, commit: Commit) -> None:
+    """Put what a commit says about trust, time and key in place of what was held."""
+    if commit.trust is not None:
+        connection.execute(
+            "insert or replace into trust values (1, ?, ?, 0)",
+            (commit.trust, hashlib.sha256(commit.trust).digest()),
+        )
+    if commit.expiry_told:
+        connection.execute("update trust set expiry_told = 1")
+    if commit.time is not None:
+        connection.execute(
+            "insert or replace into known_time values (1, ?, ?, ?)",
+            (commit.time.floor_ms, commit.time.at_ms, int(commit.time.quality)),
+        )
+    if commit.key_id is not None:
+        connection.execute(
+            "insert or replace into signing_key values (1, ?)", (commit.key_id,)
+        )
