@@ -18,6 +18,7 @@ from gateway.uplink.link import Link, Message
 from protocol.codes import Code, FrameClass, FrameType, LockDefault, Suite
 from protocol.command import ANY_VERSION, COMMANDS, OPCODE_OF, Command, Reserve
 from protocol.content import parse_content
+from protocol.death import Death
 from protocol.enrolment import VehicleRecord
 from protocol.entry import GENESIS, entry_hash
 from protocol.event import EventBody
@@ -95,6 +96,7 @@ class Account:
     arrivals: list[int] = field(default_factory=list)
     results: dict[bytes, Result] = field(default_factory=dict)
     telemetry: int = 0
+    farewells: int = 0
     places: dict[int, EventPlace] = field(default_factory=dict)
     link: MemoryLink | None = None
     is_cut: bool = False
@@ -181,6 +183,8 @@ class MemoryFleet:
             account.places[body.seq] = body
         elif frame.header.frame_class is FrameClass.TELEM:
             account.telemetry += 1
+        elif isinstance(body, Death):
+            account.farewells += 1
         elif frame.header.seq > 0:
             self._store(account, frame, body)  # type: ignore[arg-type] # an entry's body
         if isinstance(body, Result):

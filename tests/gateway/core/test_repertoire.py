@@ -29,7 +29,6 @@ NOT_CARRIED_OUT: Final = [
     Opcode.RESTART,
     Opcode.REBOOT,
     Opcode.SNAPSHOT,
-    Opcode.ROTATE_KEY,
 ]
 """Whoever teaches the car one of them takes it out here."""
 
