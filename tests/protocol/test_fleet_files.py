@@ -41,6 +41,7 @@ VEHICLE_FILE: dict[str, Any] = {
     "format": 1,
     "vehicle_id": "CAIREEYUCULBOGAZDINRYHI6D4",
     "fleet_id": "000102030405060708090a0b0c0d0e0f",
+    "group": 0,
 }
 ROOTS_FILE: dict[str, Any] = {
     "format": 1,
