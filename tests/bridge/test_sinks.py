@@ -137,14 +137,14 @@ async def test_a_car_whose_events_always_fail_holds_back_no_other(
         sink.refused_vehicle = world.cars[0].id
         await tell(world, 0)
         await sink.wait_attempts(3)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             for _ in range(2 * relay_module.WINDOW // len(BODIES)):
                 await tell(world, 1)
             await sink.wait_taken(2 * relay_module.WINDOW // len(BODIES) * len(BODIES))
         assert await world.store.cursor("memory") == 0
 
         sink.refused_vehicle = None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await world.wait_cursor("memory", len(sink.taken) + len(BODIES))
 
     own = [r.position for r in sink.taken if r.vehicle_id == world.cars[0].id]
