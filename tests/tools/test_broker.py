@@ -48,7 +48,7 @@ class Site:
 
     def revoke(self, name: str) -> None:
         revoked = self.fleet.path / "revoked"
-        revoked.mkdir()
+        revoked.mkdir(exist_ok=True)
         record = self.fleet.path / FleetPart.REGISTRY / f"{name}.json"
         record.rename(revoked / record.name)
 

@@ -171,7 +171,9 @@ async def test_entries_survive_a_broker_that_dies_and_comes_back(
         street.start_fleet(port)
         await street.until(lambda: street.fleet.contiguous >= 3)
 
-        assert len(street.fleet.hellos) >= 2
+        # Not by a second hello: the car may have said it before the fleet was back on
+        # a broker that remembers nothing. The third entry is younger than the first
+        # broker's end.
         assert not any(isinstance(e, RentalEnded) for e in street.fleet.events())
         await street.stop()
 
