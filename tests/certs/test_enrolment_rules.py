@@ -1,9 +1,10 @@
 """The enrolment desk's rules against every order of events (reliability.md K10).
 
-FF-ENR-06, -07, -10, -11, -20. A claim is used by one device at most, two devices never get one name, no two names have
-one key, and a withdrawn vehicle gets nothing. Hypothesis draws devices that ask with
-open, used, foreign and made-up claims, lose answers, copy each other's keys, renew, and
-are withdrawn, while the authority's clock goes on.
+FF-ENR-06, FF-ENR-07, FF-ENR-10, FF-ENR-11, FF-ENR-20. A claim is used by one device at
+most, two devices never get one name, no two names have one key, and a withdrawn vehicle
+gets nothing. Hypothesis draws devices that ask with open, used, foreign and made-up
+claims, lose answers, copy each other's keys, renew, and are withdrawn, while the
+authority's clock goes on.
 """
 
 import contextlib
