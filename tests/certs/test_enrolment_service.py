@@ -55,7 +55,7 @@ def enrolled(device: Device) -> Device:
 def test_a_device_with_a_claim_is_enrolled_and_its_record_is_that_of_certs_issue(
     office: Office, device: Device
 ) -> None:
-    # FF-ENR, K10
+    # FF-ENR-07, K10
     answer = device.enroll(office.claim(device.vehicle_id))
 
     assert answer.status == 200, answer.body
@@ -93,6 +93,7 @@ def test_the_same_device_gets_the_same_answer_again_as_the_first_may_be_lost(
 def test_a_used_claim_enrols_no_second_device_and_is_alarmed(
     office: Office, device: Device, tmp_path: Path
 ) -> None:
+    # FF-ENR-06
     claim = office.claim(device.vehicle_id)
     device.enroll(claim)
     thief = Device(office, tmp_path, device.vehicle_id)
@@ -209,7 +210,7 @@ def test_a_small_order_signing_key_is_refused(office: Office, device: Device) ->
 def test_no_path_certifies_a_name_that_is_no_vehicle_id(
     name: str, office: Office, enrolled: Device
 ) -> None:
-    # L7, K6: as the id that is asked for, and as the CN of the request.
+    # L7, K6, FF-ENR-18: as the id that is asked for, and as the CN of the request.
     before = office.fleet.vehicle_ids()
     request, _key = tls_request(name)
     claim = "FF-" + "A" * 32
@@ -265,6 +266,7 @@ def test_a_lost_answer_is_given_again_for_the_same_key(enrolled: Device) -> None
 def test_a_renewal_without_a_certificate_or_with_the_old_key_is_refused(
     office: Office, enrolled: Device
 ) -> None:
+    # FF-ENR-19
     request, _key = tls_request(str(enrolled.vehicle_id))
     bare = office.post("/v1/reenroll", {"format": 1, "tls_request": text(request)})
     same = enrolled.reenroll(key=enrolled.keys.tls)
@@ -341,7 +343,7 @@ def test_a_loop_of_renewals_is_stopped_for_the_day(enrolled: Device) -> None:
 def test_a_garaged_car_renews_by_its_signing_key_when_its_certificate_is_over(
     office: Office, enrolled: Device
 ) -> None:
-    # K9
+    # FF-ENR-11, K9
     office.shift = VEHICLE_TLS_LIFETIME + 100 * DAY
 
     assert enrolled.grace().status == 200
@@ -363,6 +365,7 @@ def test_grace_ends_and_a_person_can_extend_it(
 def test_a_nonce_is_good_once_for_one_vehicle_and_two_minutes(
     office: Office, enrolled: Device, tmp_path: Path
 ) -> None:
+    # FF-ENR-20
     nonce = enrolled.nonce()
     body = enrolled.grace_body(nonce)
     other = Device(office, tmp_path)
@@ -381,6 +384,7 @@ def test_a_nonce_is_good_once_for_one_vehicle_and_two_minutes(
 def test_an_unknown_vehicle_and_a_wrong_signature_are_one_answer(
     office: Office, enrolled: Device, tmp_path: Path
 ) -> None:
+    # FF-ENR-21
     stranger = Device(office, tmp_path).grace()
     forged = office.post(
         "/v1/grace",
@@ -398,7 +402,7 @@ def test_an_unknown_vehicle_and_a_wrong_signature_are_one_answer(
 def test_a_revoked_vehicle_gets_nothing_by_any_path(
     office: Office, enrolled: Device
 ) -> None:
-    # FF-ENR, K8
+    # FF-ENR-10, K8
     done = revoke_vehicle(office.fleet, enrolled.vehicle_id, now=real_now())
 
     renewal, grace = enrolled.reenroll(), enrolled.grace()
