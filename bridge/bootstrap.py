@@ -38,7 +38,13 @@ from bridge.configurator import Configurator
 from bridge.dispatch import Dispatcher
 from bridge.errors import SettingsError, StoreError
 from bridge.expiry import ExpiryWatch, describe, watch_expiry
-from bridge.fleet_files import Material, open_material, read_fleet, read_secret
+from bridge.fleet_files import (
+    Material,
+    open_archive,
+    open_material,
+    read_fleet,
+    read_secret,
+)
 from bridge.intake import Intake
 from bridge.ports import Connect, Link, Observer, RandomBytes, WallClock
 from bridge.registry import RegistryDirectory
@@ -316,6 +322,7 @@ async def open_bridge(
             judge=intake,
             upkeep=steward,
             trust=lambda: material.trust.current,
+            archive=open_archive(settings, fleet),
             readiness=bridge,
             now=world.now,
             random_bytes=world.random_bytes,

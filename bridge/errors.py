@@ -10,6 +10,7 @@
     ├── SigningError         the caller's: this signer may not sign that
     ├── NotConnectedError    the medium's: there is no broker now
     ├── OrderRefusedError    the caller's: the order cannot be given to this car now
+    ├── EvidenceError        the operator's: a public part of a proof cannot be read
     └── SinkError            the consumer's: an event was not taken
 
 Every class answers `retryable` and `may_have_taken_effect`. No message holds a key, a
@@ -60,6 +61,10 @@ class NotConnectedError(BridgeError):
     """There is no link to the broker; nothing was sent."""
 
     retryable = True
+
+
+class EvidenceError(BridgeError):
+    """A part that belongs to a proof cannot be read; nothing was made."""
 
 
 class SinkError(BridgeError):

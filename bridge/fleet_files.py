@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from cryptography import x509
 
 from bridge.errors import SettingsError
+from bridge.evidence import Archive
 from bridge.keyring import KeyFiles
 from bridge.ports import WallClock
 from bridge.registry import RegistryDirectory
@@ -108,6 +109,18 @@ def open_material(settings: Settings, fleet: Fleet, *, now: WallClock) -> Materi
     )
     registry.refresh()
     return Material(registry, trust, command_keys, receipt_keys)
+
+
+def open_archive(settings: Settings, fleet: Fleet) -> Archive:
+    """Return where the public parts of evidence lie; reads nothing yet."""
+    return Archive(
+        fleet_id=fleet.fleet_id,
+        issuing_certificate=settings.part(FleetPart.ISSUING_CERTIFICATE),
+        registry=settings.part(FleetPart.REGISTRY, settings.fleet.registry),
+        bundles=settings.part(
+            FleetPart.TRUST_BUNDLE, settings.fleet.trust_bundle
+        ).parent,
+    )
 
 
 def read_fleet(settings: Settings) -> Fleet:

@@ -37,6 +37,7 @@ from bridge.ports import RandomBytes
 from bridge.projection import absorb, note_published
 from bridge.rows import batches, commands, configurations, letters, outbox, places
 from bridge.rows.configurations import ConfigState, Configuration
+from bridge.rows.evidence import RentalProof, find_proof
 from bridge.rows.letters import StoredLetter
 from bridge.rows.outbox import OutboxRow
 from bridge.rows.receipts import OpenGap, SignedReceipt, tell_gaps, write_receipts
@@ -418,6 +419,10 @@ class Store:
     async def places(self, rental_id: bytes) -> dict[int, EventPlace]:
         """Return the places of a rental that are there and fit, by entry."""
         return await self._read(lambda c: places.find_places(c, rental_id))
+
+    async def rental_proof(self, rental_id: bytes) -> RentalProof | None:
+        """Return what proves a rental, or None while nothing of it is receipted."""
+        return await self._read(lambda c: find_proof(c, rental_id))
 
     async def outbox_after(self, position: int, limit: int) -> list[OutboxRow]:
         """Return the next events behind a position."""

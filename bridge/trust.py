@@ -157,6 +157,16 @@ class TrustDirectory:
             )
 
 
+def bundle_files(directory: Path) -> list[Path]:
+    """Return the files of signed bundles, the oldest first.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    found = [path for path in directory.glob(PATTERN) if _version(path.name)]
+    return sorted(found, key=lambda path: _version(path.name))
+
+
 def _version(name: str) -> int:
     """Return the version in a file's name, for the order of looking at them."""
     digits = name.removeprefix("bundle-").removesuffix(".bin")

@@ -29,7 +29,8 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.utils import CryptographyDeprecationWarning
 
-from protocol.codes import Code, EventType, FrameClass, FrameType, Role
+from protocol.anchors import EvidenceAnchors
+from protocol.codes import Code, EventType, FrameClass, Role
 from protocol.content import Body, parse_content
 from protocol.enrolment import require_name
 from protocol.entry import GENESIS, EntryLink, entry_hash, split_entry
@@ -45,7 +46,7 @@ from protocol.result import Result
 from protocol.rotation import verify_rotation
 from protocol.signing import request_hash, verify_frame
 from protocol.succession import succeed
-from protocol.trust import TrustBundle, TrustRoots, open_bundle
+from protocol.trust import TrustBundle, open_bundle
 from protocol.vehicle_event import KeyRotated
 
 EVIDENCE_FORMAT: Final = 1
@@ -77,8 +78,7 @@ class EvidenceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signing_certificate: _Text
     """DER: the vehicle's first signing key, CN = vehicle id."""
     bundles: Annotated[list[_Text], msgspec.Meta(min_length=1, max_length=LINKS_LIMIT)]
-    """Signed trust bundles; the first by the anchors, each next succeeds the one
-    before."""
+    """Signed trust bundles, oldest first; each succeeds the one before."""
     rotations: Annotated[list[_Text], msgspec.Meta(max_length=LINKS_LIMIT)]
     """KEY_ROTATED entries that lead from the certified key to those of the entries."""
     entries: Annotated[
@@ -90,7 +90,7 @@ class EvidenceFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     commands: Annotated[list[_Text], msgspec.Meta(max_length=LINKS_LIMIT)]
     """CMD frames that results among the entries answer."""
     places: Annotated[list[_Text], msgspec.Meta(max_length=LINKS_LIMIT)]
-    """PLACE frames to which entries are committed; those not erased."""
+    """What PLACE frames say to which entries are committed, as far as not erased."""
     digest: str
     """SHA-256 of the file with this field empty: tells damage from forgery."""
 
@@ -118,19 +118,7 @@ class Exhibit:
     commands: tuple[bytes, ...] = ()
     """Frames."""
     places: tuple[bytes, ...] = ()
-    """Frames."""
-
-
-@dataclass(frozen=True, slots=True)
-class EvidenceAnchors:
-    """What a verifier knows from elsewhere and believes without the file."""
-
-    fleet_id: bytes
-    """16 bytes."""
-    root_certificates: tuple[x509.Certificate, ...]
-    """The fleet's root authorities, the former ones included."""
-    trust_roots: TrustRoots
-    """The offline keys that signed the first of the bundles."""
+    """Payloads of PLACE frames, 44 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +134,7 @@ class ProvedEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Testimony:
+class Proof:
     """What a file proves."""
 
     vehicle_id: VehicleId
@@ -224,7 +212,7 @@ def parse_evidence(data: bytes) -> Exhibit:
     )
 
 
-def verify_evidence(data: bytes, anchors: EvidenceAnchors) -> Testimony:
+def verify_evidence(data: bytes, anchors: EvidenceAnchors) -> Proof:
     """Return what a file proves to somebody who believes `anchors`.
 
     Raises:
@@ -244,14 +232,14 @@ def verify_evidence(data: bytes, anchors: EvidenceAnchors) -> Testimony:
     receipt = _prove_receipt(receipt_frame, exhibit, anchors)
     keys = _prove_keys(exhibit, anchors, confirmed_ms)
     entries = _prove_entries(exhibit, keys, receipt)
-    return Testimony(
+    return Proof(
         vehicle_id=exhibit.vehicle_id,
         ledger_id=receipt.ledger_id,
         entries=entries,
         receipt=receipt,
         confirmed_ms=confirmed_ms,
         commands=_prove_commands(exhibit, anchors, entries),
-        places=_prove_places(exhibit, keys, entries),
+        places=_prove_places(exhibit, entries),
     )
 
 
@@ -261,10 +249,25 @@ def verify_evidence(data: bytes, anchors: EvidenceAnchors) -> Testimony:
 def _prove_bundles(
     exhibit: Exhibit, anchors: EvidenceAnchors
 ) -> tuple[TrustBundle, ...]:
-    first, *later = exhibit.bundles
-    bundles = [open_bundle(first, anchors.trust_roots, fleet_id=anchors.fleet_id)]
-    for data in later:
-        bundles.append(succeed(bundles[-1], data, fleet_id=anchors.fleet_id))
+    """Return the bundles from the first that the anchors' roots signed.
+
+    After a change of roots, whoever knows the new ones only begins at the bundle that
+    both signed; what older bundles said is then not proved.
+    """
+    refused: AuthenticationError | None = None
+    bundles: list[TrustBundle] = []
+    for data in exhibit.bundles:
+        if bundles:
+            bundles.append(succeed(bundles[-1], data, fleet_id=anchors.fleet_id))
+            continue
+        try:
+            bundles.append(
+                open_bundle(data, anchors.trust_roots, fleet_id=anchors.fleet_id)
+            )
+        except AuthenticationError as error:
+            refused = error
+    if refused is not None and not bundles:
+        raise refused
     return tuple(bundles)
 
 
@@ -469,20 +472,13 @@ def _prove_entry(
 
 
 def _prove_places(
-    exhibit: Exhibit, keys: dict[bytes, _KeySpan], entries: tuple[ProvedEntry, ...]
+    exhibit: Exhibit, entries: tuple[ProvedEntry, ...]
 ) -> tuple[EventPlace, ...]:
+    """Return the places; the commitment in a signed entry proves each."""
     by_seq = {entry.frame.header.seq: entry for entry in entries}
     places: list[EventPlace] = []
     for data in exhibit.places:
-        frame = parse_frame(data)
-        _require(frame, exhibit, FrameClass.TELEM)
-        span = keys.get(frame.header.key_id)
-        if span is None or frame.header.type != FrameType.PLACE:
-            raise AuthenticationError(
-                Code.UNKNOWN_KEY, "places: not a place that this vehicle signed"
-            )
-        verify_frame(frame, fleet_id=exhibit.fleet_id, key=span.key)
-        told = EVENT_PLACE.parse(frame.payload)
+        told = EVENT_PLACE.parse(data)
         entry = by_seq.get(told.seq)
         if entry is None or not _is_committed(entry, told, exhibit.vehicle_id):
             raise AuthenticationError(

@@ -16,8 +16,9 @@ from typing import Any, Final, Self
 from tools.api_key import read_api_key
 from tools.errors import OperatorError
 
-ANSWER_LIMIT: Final = 4 * 1024 * 1024
-"""Bytes of an answer; a page of 200 vehicles has about 600 KB."""
+ANSWER_LIMIT: Final = 16 * 1024 * 1024
+"""Bytes of an answer; a page of 200 vehicles has about 600 KB, the largest evidence
+file (`protocol.evidence.EVIDENCE_LIMIT`) has as much as this."""
 
 SLACK_S: Final = 10.0
 """Patience beyond the time that the bridge itself was asked to wait."""
@@ -73,7 +74,17 @@ class BridgeApi:
         Raises:
             OperatorError: no bridge, or it says no; with its own words.
         """
-        return self._ask("GET", path, None, {}, timeout_s)
+        return _document(*self._ask("GET", path, None, {}, timeout_s))
+
+    def get_bytes(self, path: str, *, timeout_s: float = SLACK_S) -> bytes:
+        """Return an answer's bytes as they are.
+
+        Raises:
+            OperatorError: no bridge, or it says no; with its own words.
+        """
+        status, body = self._ask("GET", path, None, {}, timeout_s)
+        _document(status, body)
+        return body
 
     def post(self, path: str, body: Mapping[str, object] | None = None) -> Any:  # noqa: ANN401 - JSON
         """Ask for something that is no order to a car.
@@ -83,7 +94,7 @@ class BridgeApi:
         """
         data = b"" if body is None else json.dumps(body).encode()
         headers = {} if body is None else {"Content-Type": "application/json"}
-        return self._ask("POST", path, data, headers, SLACK_S)
+        return _document(*self._ask("POST", path, data, headers, SLACK_S))
 
     def post_command(
         self, vehicle: str, body: Mapping[str, object], *, wait_s: float
@@ -101,7 +112,7 @@ class BridgeApi:
         }
         path = f"/v1/vehicles/{vehicle}/commands?wait_s={wait_s:g}"
         data = json.dumps(body).encode()
-        return self._ask("POST", path, data, headers, wait_s + SLACK_S)
+        return _document(*self._ask("POST", path, data, headers, wait_s + SLACK_S))
 
     def vehicles(self) -> Iterator[dict[str, Any]]:
         """Yield every vehicle of the fleet."""
@@ -139,7 +150,7 @@ class BridgeApi:
         data: bytes | None,
         headers: Mapping[str, str],
         timeout_s: float,
-    ) -> Any:  # noqa: ANN401 - JSON
+    ) -> tuple[int, bytes]:
         kind = (
             http.client.HTTPSConnection if self.secure else http.client.HTTPConnection
         )
@@ -163,7 +174,7 @@ class BridgeApi:
             ) from error
         finally:
             connection.close()
-        return _document(answer.status, body)
+        return answer.status, body
 
 
 def _document(status: int, body: bytes) -> Any:  # noqa: ANN401 - JSON

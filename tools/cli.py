@@ -64,6 +64,9 @@ SUBCOMMANDS: Final = {
         "bridge",
     ),
     "decode": Subcommand("tools.decode:decode", "Explain the bytes of a frame."),
+    "evidence": Subcommand(
+        "tools.evidence:evidence", "Prove a rental to a stranger, and check a proof."
+    ),
     "watch": Subcommand(
         "tools.watch:watch", "Print the frames of a fleet as they pass.", "bridge"
     ),

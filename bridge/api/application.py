@@ -15,11 +15,13 @@ from bridge.api import forms, problems
 from bridge.api.access import Gate
 from bridge.api.bodies import CommandBody
 from bridge.api.documents import Document, of_command, of_rental, of_vehicle
+from bridge.api.evidence import add_evidence
 from bridge.api.letters import Judge, add_letters
 from bridge.api.problems import ProblemError
 from bridge.api.registered import Registered, VehicleText
 from bridge.api.upkeep import Upkeep, add_upkeep
 from bridge.dispatch import Dispatcher
+from bridge.evidence import Archive
 from bridge.ports import RandomBytes, WallClock
 from bridge.registry import RegistryDirectory
 from bridge.signer import HeldTrust
@@ -90,6 +92,7 @@ def make_application(
     judge: Judge,
     upkeep: Upkeep,
     trust: HeldTrust,
+    archive: Archive,
     readiness: Readiness,
     now: WallClock,
     random_bytes: RandomBytes,
@@ -104,6 +107,7 @@ def make_application(
         judge: judges dead letters.
         upkeep: looks after the cars.
         trust: says which bundle is the newest.
+        archive: makes proofs.
         readiness: answers ``/ready``.
         now: UTC ms.
         random_bytes: for pings.
@@ -122,6 +126,7 @@ def make_application(
     _add_commands(app, registry, dispatcher, random_bytes)
     _add_rentals(app, store, now)
     add_letters(app, store, judge)
+    add_evidence(app, store, archive)
     add_upkeep(app, store=store, registry=registry, trust=trust, upkeep=upkeep, now=now)
     return Gate(app, key_digests, OPEN_PATHS)
 

@@ -12,12 +12,12 @@ import pytest
 from cryptography import x509
 
 from certs.fleet import FleetDirectory
+from protocol.anchors import EvidenceAnchors
 from protocol.codes import AccessMeans, FrameClass, FrameType, Opcode
 from protocol.command import COMMANDS, Command, Unlock
 from protocol.errors import AuthenticationError, DecodeError, ProtocolError
 from protocol.event import RentalStarted
 from protocol.evidence import (
-    EvidenceAnchors,
     Exhibit,
     build_evidence,
     verify_evidence,
@@ -165,10 +165,9 @@ def rental_of(court: Court) -> Exhibit:
             place_commitment=commitment_of(court.car.id, place),
         )
     )
-    told = court.car.sign(
-        FrameClass.TELEM, FrameType.PLACE, EVENT_PLACE.build(place), seq=1
-    )
     command = court.command(Unlock(REPORT.rental_id, 0xFFFF_FFFF))
     result = court.car.result(command)
     end = court.car.event(REPORT)
-    return court.exhibit(start, result, end, commands=(command,), places=(told,))
+    return court.exhibit(
+        start, result, end, commands=(command,), places=(EVENT_PLACE.build(place),)
+    )

@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 
 from certs.fleet import FleetDirectory
-from protocol.codes import Code, FrameClass, FrameType, Role
+from protocol.codes import Code, FrameClass, Role
 from protocol.command import Unlock
 from protocol.errors import AuthenticationError, DecodeError
 from protocol.evidence import (
@@ -21,7 +21,7 @@ from protocol.evidence import (
 from protocol.fleet import FleetPart
 from protocol.frame import parse_frame
 from protocol.keyfile import parse_signing_key
-from protocol.place import EVENT_PLACE, EventPlace, Place
+from protocol.place import EVENT_PLACE
 from protocol.rotation import rotation_message
 from protocol.trust import sign_bundle
 from protocol.vehicle_event import KeyRotated
@@ -193,18 +193,15 @@ def test_the_proof_holds_after_the_place_was_erased(court: Court) -> None:
 def test_a_place_that_no_entry_is_committed_to_is_refused(court: Court) -> None:
     """FF-EVI-09."""
     exhibit = rental_of(court)
-    place = EventPlace(
-        court.car.ledger_id, 1, bytes(16), Place(481_000_001, 115_000_000, 50, 3)
-    )
-    forged = court.car.sign(
-        FrameClass.TELEM, FrameType.PLACE, EVENT_PLACE.build(place), seq=1
-    )
-    sample = court.car.telemetry()
-    by_other = court.sign(
-        FrameClass.TELEM, FrameType.PLACE, EVENT_PLACE.build(place), CAR_B_KEY.key
-    )
-    for told in (forged, sample, by_other):
-        court.refusal(replace(exhibit, places=(told,)))
+    told = EVENT_PLACE.parse(exhibit.places[0])
+    for wrong in (
+        replace(told, place=replace(told.place, latitude_e7=481_000_001)),
+        replace(told, salt=bytes(16)),
+        replace(told, seq=2),
+        replace(told, seq=9),
+        replace(told, ledger_id=bytes(8)),
+    ):
+        court.refusal(replace(exhibit, places=(EVENT_PLACE.build(wrong),)))
 
 
 def test_entries_after_a_rotation_are_proved_by_the_new_key(court: Court) -> None:
@@ -340,6 +337,10 @@ def test_a_later_bundle_counts_if_it_succeeds_the_first(court: Court) -> None:
 
     whole = court.exhibit(entry, receipt=receipt, bundles=bundles)
     assert verify_evidence(build_evidence(whole), court.anchors).receipt.upto == 1
+
+    # FF-EVI-01: who knows other roots than those of the first bundle begins later.
+    older = replace(whole, bundles=(sign_bundle(first, (CAR_B_KEY.key,) * 2), *bundles))
+    assert verify_evidence(build_evidence(older), court.anchors).receipt.upto == 1
 
     court.refusal(replace(whole, bundles=bundles[:1]))
     court.refusal(replace(whole, bundles=(bundles[0], sign_bundle(second, roots[:1]))))

@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from protocol.anchors import EvidenceAnchors
 from protocol.errors import AuthenticationError, DecodeError
 from protocol.evidence import (
-    EvidenceAnchors,
     build_evidence,
     verify_evidence,
 )

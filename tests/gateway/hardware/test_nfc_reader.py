@@ -157,7 +157,10 @@ async def test_threads_that_hang_are_bounded(monkeypatch: pytest.MonkeyPatch) ->
 
     async with running(NfcReader("hung", opener=opener).run) as ear:
         await ear.hear(ReaderLost)
-        await asyncio.sleep(0.3)  # ten times what three attempts take
+        async with asyncio.timeout(20):
+            while opened < nfc_reader.MAX_HUNG:  # noqa: ASYNC110 - a thread counts
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)  # ten times what another attempt takes
         assert opened == nfc_reader.MAX_HUNG
         release.set()
 
