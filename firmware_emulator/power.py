@@ -77,6 +77,11 @@ class MainsStore:
         self._require_power()
         return await self._store.open(boot_mark=boot_mark)
 
+    async def look(self, *, boot_mark: str) -> Stored | None:
+        """Read what is held and write nothing."""
+        self._require_power()
+        return await self._store.look(boot_mark=boot_mark)
+
     async def commit(self, commit: Commit) -> None:
         """Make all of it durable, or none.
 

@@ -23,6 +23,7 @@ from gateway.ports import (
     RandomBytes,
     Reader,
     Store,
+    StoreError,
     Vault,
     Worker,
 )
@@ -30,6 +31,7 @@ from gateway.runtime.runtime import Runtime
 from gateway.runtime.standing import Persona
 from gateway.runtime.step import Observer, ignore
 from gateway.runtime.timekeeper import Timekeeper
+from gateway.storage.failure_note import FailureNote
 from gateway.storage.files import SystemFiles
 from gateway.storage.identity import Identity
 from gateway.storage.key_files import KeyFiles
@@ -60,6 +62,8 @@ class Gateway:
         display: Display,
         boot_mark: str,
         renewal: Renewal | None,
+        clock: Clock,
+        failures: FailureNote,
         close: Callable[[], None],
     ) -> None:
         self._runtime = runtime
@@ -70,6 +74,8 @@ class Gateway:
         self._display = display
         self._boot_mark = boot_mark
         self._renewal = renewal
+        self._clock = clock
+        self._failures = failures
         self._close = close
 
     @property
@@ -96,7 +102,7 @@ class Gateway:
         async with AsyncExitStack() as closing:
             closing.callback(self._close)
             closing.push_async_callback(self._store.close)
-            await self._runtime.start(boot_mark=self._boot_mark)
+            await self._start()
             report = self._runtime.report
             try:
                 async with asyncio.TaskGroup() as parts:
@@ -104,12 +110,33 @@ class Gateway:
                     parts.create_task(self._reader.run(report))
                     parts.create_task(self._display.run(report))
                     parts.create_task(self._runtime.run())
-                    parts.create_task(self._uplink.run(self._runtime))
+                    if self._runtime.has_ledger:
+                        parts.create_task(self._uplink.run(self._runtime))
                     if self._renewal is not None:
                         parts.create_task(self._renewal.run(self._uplink.renew_link))
             except BaseExceptionGroup as group:
                 # One part ended all; the others were cancelled and have nothing to say.
+                self._note_failure(group.exceptions[0])
                 raise group.exceptions[0] from None
+
+    async def _start(self) -> None:
+        """Open the ledger, or begin in service mode if the disk failed again and again.
+
+        Raises:
+            StoreError: it cannot be opened.
+        """
+        now_ms = self._clock.now().boot_ms
+        hopeless = self._failures.is_hopeless(self._boot_mark, now_ms=now_ms)
+        try:
+            await self._runtime.start(boot_mark=self._boot_mark, in_service=hopeless)
+        except StoreError as error:
+            self._note_failure(error)
+            raise
+
+    def _note_failure(self, error: BaseException) -> None:
+        # An I/O error, after which nobody knows what was kept.
+        if isinstance(error, StoreError) and error.may_have_taken_effect:
+            self._failures.add(self._boot_mark, now_ms=self._clock.now().boot_ms)
 
 
 def build_gateway(
@@ -130,6 +157,7 @@ def build_gateway(
     vault: Vault | None = None,
     backoff: Backoff | None = None,
     observer: Observer = ignore,
+    failures: FailureNote | None = None,
 ) -> Gateway:
     """Put a gateway together; nothing is opened before it runs.
 
@@ -151,7 +179,10 @@ def build_gateway(
         vault: PINs; None for one with the identity's sealing key in memory.
         backoff: waits between attempts to connect; None for the car's usual ones.
         observer: is shown every step (`gateway.runtime.step`).
+        failures: remembers a failing disk over the process's end; None for none that
+            does, and so no service mode.
     """
+    failures = FailureNote() if failures is None else failures
     workers: list[Worker] = []
 
     def worker(purpose: str) -> Worker:
@@ -217,6 +248,7 @@ def build_gateway(
         clock=clock,
         random_bytes=random_bytes,
         observer=observer,
+        recovered=failures.clear,
     )
     return Gateway(
         runtime=runtime,
@@ -227,6 +259,8 @@ def build_gateway(
         display=display,
         boot_mark=boot_mark,
         renewal=renewal,
+        clock=clock,
+        failures=failures,
         close=close,
     )
 

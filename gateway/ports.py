@@ -270,6 +270,18 @@ class Store(Protocol):
             StoreError: the file cannot be opened.
         """
 
+    async def look(self, *, boot_mark: str) -> Stored | None:
+        """Read what is held and write nothing, since the disk takes nothing.
+
+        Until `open` succeeds there are no entries, and every other call fails.
+
+        Args:
+            boot_mark: changes with every boot of the machine.
+
+        Returns:
+            None if it cannot be read.
+        """
+
     async def commit(self, commit: Commit) -> None:
         """Make all of it durable, or none.
 

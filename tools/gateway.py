@@ -6,6 +6,7 @@ The composition root of a real car: the one place that joins `gateway.bootstrap`
 
 import asyncio
 import logging
+import os
 import random
 import secrets
 import signal
@@ -25,6 +26,7 @@ from gateway.hardware.terminal_display import TerminalDisplay
 from gateway.runtime.system_clock import SystemClock, boot_mark
 from gateway.runtime.timekeeper import Timekeeper
 from gateway.settings import Settings, load_settings
+from gateway.storage.failure_note import FailureNote
 from gateway.storage.identity import Identity, load_identity
 from gateway.storage.worker import ThreadWorker
 from gateway.uplink.https_enrolment import HttpsEnrolment
@@ -215,7 +217,17 @@ def _compose(
         boot_mark=boot_mark(),
         time=time,
         renewal=_renewal(settings, identity, tls, clock=clock, time=time),
+        failures=FailureNote(_memory_file()),
     )
+
+
+def _memory_file() -> Path | None:
+    """Return a file that outlives this process and not the boot; None for none.
+
+    systemd gives a service such a directory (RuntimeDirectory=, kept over restarts).
+    """
+    directory = os.environ.get("RUNTIME_DIRECTORY") or os.environ.get("XDG_RUNTIME_DIR")
+    return Path(directory) / "freefloat-ledger-failures" if directory else None
 
 
 def _renewal(

@@ -5,6 +5,7 @@ from typing import Final
 
 from gateway.core.appearance import snapshot_of
 from gateway.core.authentication import JournalRecord
+from gateway.core.configuration import Active
 from gateway.core.known_time import KnownTime
 from gateway.core.ledger import LedgerHead
 from gateway.core.moment import Moment
@@ -13,9 +14,11 @@ from gateway.core.state import State
 from protocol.codes import ClockQuality, HelloFlags, Lane
 from protocol.command import COMMAND_SCHEMA
 from protocol.hello import (
+    CONFIGS_LIMIT,
     LANES_LIMIT,
     OUTCOMES_LIMIT,
     Capability,
+    ConfigVersion,
     Hello,
     LaneProgress,
     Outcome,
@@ -40,6 +43,7 @@ def build_hello(
     nonce: bytes,
     group: int,
     flags: HelloFlags,
+    configurations: Sequence[Active],
     time: KnownTime,
     now: Moment,
 ) -> Hello:
@@ -57,6 +61,7 @@ def build_hello(
         nonce: 16 bytes: that of the challenge it answers, zeros if nobody asked.
         group: the group of vehicles that it belongs to.
         flags: what the fleet should notice.
+        configurations: bodies in force.
         time: what is known about the time.
         now: when.
     """
@@ -81,7 +86,9 @@ def build_hello(
         flags=flags,
         clock_quality=label_quality(time, now),
         trusted_floor_ms=time.floor(now),
-        configs=(),
+        configs=tuple(
+            ConfigVersion(int(each.kind), each.version) for each in configurations
+        )[:CONFIGS_LIMIT],
     )
 
 

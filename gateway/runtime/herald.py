@@ -131,6 +131,7 @@ class Herald:
             nonce=nonce,
             group=standing.persona.group,
             flags=self._flags(now),
+            configurations=standing.configurations,
             time=standing.time.known,
             now=now,
         )
@@ -150,6 +151,8 @@ class Herald:
             flags |= HelloFlags.BUNDLE_EXPIRED
         if self._standing.was_reset:
             flags |= HelloFlags.LEDGER_WAS_RESET
+        if self._standing.is_in_service:
+            flags |= HelloFlags.SERVICE_MODE
         return flags
 
     def _may_answer(self, now: Moment) -> bool:

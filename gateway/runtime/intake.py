@@ -196,6 +196,10 @@ class Intake:
         if isinstance(receipt, Dropped):
             self._drop(receipt)
             return
+        if standing.is_in_service:
+            detail = "the disk takes no receipt now; the fleet gives it again"
+            self._drop(Dropped(Code.STORAGE_CORRUPT, detail))
+            return
         header = parse_frame(data).header
         if header.session_id == standing.session.id:
             # One of an older session may have been held back for years.

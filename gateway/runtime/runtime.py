@@ -9,7 +9,7 @@ Rule 3: nothing is decided here.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -22,25 +22,23 @@ from gateway.core.events import (
     CardPresented,
     CommandReceived,
     DeadlineReached,
+    DiskFailed,
+    DiskRecovered,
     Event,
     MenuChosen,
     Noted,
     PinEntered,
 )
-from gateway.core.key_rotation import seal_entries
-from gateway.core.ledger import LedgerHead, SealedEntry
+from gateway.core.ledger import LedgerHead
 from gateway.core.moment import NEVER, Moment
-from gateway.core.places import has_place
-from gateway.core.reading import STALE_MS, Position
+from gateway.core.reading import STALE_MS
 from gateway.core.state import Request, State
 from gateway.core.trust_renewal import TrustInUse
 from gateway.core.turn import Decision
 from gateway.core.vehicle import handle, next_deadline
 from gateway.ports import (
-    AcceptedCommand,
     Board,
     Clock,
-    Commit,
     Display,
     Keyring,
     Origin,
@@ -54,6 +52,8 @@ from gateway.ports import (
 )
 from gateway.runtime.alarm import Alarm
 from gateway.runtime.attached import NOTHING, Attached
+from gateway.runtime.committer import Committer
+from gateway.runtime.configurator import Configurator
 from gateway.runtime.custodian import Custodian
 from gateway.runtime.herald import Herald
 from gateway.runtime.intake import Intake
@@ -68,21 +68,11 @@ from gateway.runtime.synchroniser import Synchroniser
 from gateway.runtime.timekeeper import Timekeeper
 from protocol.codes import Code, DeathReason, FrameClass
 from protocol.command import SHORT_TTL_MS, RotateKey
+from protocol.entry import GENESIS, LEDGER_ID_SIZE
 from protocol.event import EventBody
-from protocol.identity import ID_SIZE
 from protocol.keys import SigningKey
 from protocol.rental_codes import ResetReason
-from protocol.result import Result
 from protocol.vehicle_event import KeyRotated, LedgerReset
-
-SAVE_PERIOD_MS: Final = 60_000
-"""Longest time that a rental's clock runs without being stored: a power cut makes at
-most so much of the bill an estimate (protocol-design.md 1.3). A commit a minute wears
-no flash."""
-
-FLOOR_PERIOD_MS: Final = 3_600_000
-"""How far the floor of the time may be ahead of the stored one: after a power cut the
-car trusts a key at most so much longer than it should."""
 
 QUEUE_LIMIT: Final = 1_024
 """Events of devices that wait; a device that floods loses its own reports only."""
@@ -122,6 +112,7 @@ class Runtime:
         clock: time.
         random_bytes: for sessions and message ids.
         observer: is shown every step.
+        recovered: is called when the disk takes the ledger again.
     """
 
     def __init__(
@@ -141,13 +132,13 @@ class Runtime:
         clock: Clock,
         random_bytes: RandomBytes,
         observer: Observer = ignore,
+        recovered: Callable[[], None] = lambda: None,
     ) -> None:
-        self._positioning = positioning
         self._store = store
+        self._recovered = recovered
         self._outlet = outlet
         self._clock = clock
         self._random_bytes = random_bytes
-        self._positioning = positioning
         self._observer = observer
         # The vehicle stands in the logger's name, so every line of a fleet has it.
         self._log = logging.getLogger(f"{__name__}.{persona.vehicle_id.short}")
@@ -180,6 +171,14 @@ class Runtime:
             report=self._post,
         )
         self._salvage = Salvage(store=store, outlet=outlet)
+        self._committer = Committer(
+            self._standing,
+            store=store,
+            outlet=outlet,
+            positioning=positioning,
+            random_bytes=random_bytes,
+        )
+        self._configurator = Configurator(self._standing, store=store, note=self.note)
         self._custodian = Custodian(
             self._standing,
             keyring=keyring,
@@ -197,11 +196,12 @@ class Runtime:
             salvage=self._salvage.take_receipt,
             renew_trust=self._custodian.renew_trust,
             synchroniser=Synchroniser(
-                self._standing, outlet=outlet, herald=self._herald
+                self._standing,
+                outlet=outlet,
+                herald=self._herald,
+                configurator=self._configurator,
             ),
         )
-        self._saved_ms = 0
-        self._saved_floor_ms = 0
         self._patient_until_ms = 0
 
     @property
@@ -221,16 +221,22 @@ class Runtime:
 
     # -- life -------------------------------------------------------------------------
 
-    async def start(self, *, boot_mark: str) -> None:
+    async def start(self, *, boot_mark: str, in_service: bool = False) -> None:
         """Open the store and queue the start of the agent as the first event.
 
         Args:
             boot_mark: changes with every boot of the machine.
+            in_service: whether the disk has failed so often that it is only read, and
+                written again when it lets itself be written (L13).
 
         Raises:
             StoreError: the store cannot be opened; nothing was done.
         """
-        stored = await self._store.open(boot_mark=boot_mark)
+        if in_service:
+            looked = await self._store.look(boot_mark=boot_mark)
+            stored = _UNREADABLE if looked is None else looked
+        else:
+            stored = await self._store.open(boot_mark=boot_mark)
         now = self._clock.now()
         standing = self._standing
         standing.state = stored.state
@@ -241,7 +247,10 @@ class Runtime:
         standing.journal = Journal(stored.journal, now=now)
         standing.session = Session(stored.boot_counter, self._random_bytes, now=now)
         standing.time.restore(stored.time, same_boot=stored.same_boot)
+        self._configurator.start(stored.configurations)
         await self._custodian.settle_key(stored.key_id)
+        if in_service:
+            self._committer.begin_holding(boot_mark=boot_mark, now=now)
         self._log.info(
             "= start %d, mode %s, ledger at %d of which %d receipted",
             stored.boot_counter,
@@ -252,15 +261,23 @@ class Runtime:
         started = AgentStarted(
             stored.boot_counter, standing.persona.firmware, stored.same_boot
         )
-        self._mailbox.post(lambda: self._begin(started, stored))
 
-    async def _begin(self, started: AgentStarted, stored: Stored) -> None:
-        """Take the first step of a start."""
-        now = self._clock.now()
-        if stored.origin is not None and not self._standing.head.seq:
-            # FF-LED-09: entry 1, before the ledger says anything else.
-            await self.note(_reset(stored.origin), now=now)
-        await self._custodian.begin(started, stored, now)
+        async def begin() -> None:
+            """Take the first step of a start."""
+            now = self._clock.now()
+            if stored.origin and not self._standing.head.seq and not in_service:
+                # FF-LED-09: entry 1, before the ledger says anything else.
+                await self.note(_reset(stored.origin), now=now)
+            await self._custodian.begin(started, stored, now)
+            if in_service:
+                await self._step(DiskFailed(), now)
+
+        self._mailbox.post(begin)
+
+    @property
+    def has_ledger(self) -> bool:
+        """Whether it is known which ledger this car has: without it nothing is sent."""
+        return any(self._standing.head.ledger_id)
 
     async def run(self) -> None:
         """Work until cancelled.
@@ -426,33 +443,9 @@ class Runtime:
             self._log.warning(
                 "= %s changes nothing: %s", type(event).__name__, decision.illegal
             )
-        entries, _ = seal_entries(
-            decision.entries,
-            self._standing.head,
-            self._standing.signatory,
-            successor=attached.successor,
-            fix_for=self._fix_for,
-            now=now,
-        )
+        entries = await self._committer.commit(decision, attached, now)
         rotates = any(isinstance(body, KeyRotated) for body in decision.entries)
         successor = attached.successor if rotates else None
-        if self._must_commit(decision, now):
-            known = self._standing.time.known.anchored(now)
-            await self._store.commit(
-                Commit(
-                    state=decision.state.kept(),
-                    entries=entries,
-                    accepted=_accepted(decision, now),
-                    configuration=attached.configuration,
-                    time=known,
-                    trust=None if attached.trust is None else attached.trust.data,
-                    expiry_told=attached.expiry_told,
-                    key_id=None if successor is None else successor.key_id,
-                )
-            )
-            self._saved_ms = now.boot_ms
-            self._saved_floor_ms = known.floor_ms
-        self._adopt(decision, entries, now)
         if successor is not None:
             await self._custodian.switch_key(successor)
         self._observer(Step(event, decision, entries, now))
@@ -476,55 +469,18 @@ class Runtime:
         pending = decision.state.pending
         return pending is not None and pending.deadline_ms <= self._clock.now().boot_ms
 
-    def _fix_for(self, body: EventBody | Result) -> tuple[Position, bytes] | None:
-        if not has_place(body):
-            return None
-        position = self._positioning.fix()
-        return None if position is None else (position, self._random_bytes(ID_SIZE))
-
-    def _must_commit(self, decision: Decision, now: Moment) -> bool:
-        """Return whether a restart must find this decision (see `State.essence`)."""
-        return (
-            bool(decision.entries)
-            or decision.accepted is not None
-            or decision.state.essence() != self._standing.state.essence()
-            or (
-                decision.state.rental is not None
-                and now.boot_ms - self._saved_ms >= SAVE_PERIOD_MS
-            )
-            or (
-                self._standing.time.known.floor(now) - self._saved_floor_ms
-                >= FLOOR_PERIOD_MS
-            )
-        )
-
-    def _adopt(
-        self, decision: Decision, entries: Sequence[SealedEntry], now: Moment
-    ) -> None:
-        standing = self._standing
-        if decision.state.mode is not standing.state.mode:
-            self._log.info(
-                "= %s -> %s", standing.state.mode.name, decision.state.mode.name
-            )
-        standing.state = decision.state
-        if decision.accepted is not None:
-            accepted = decision.accepted
-            standing.journal.accept(accepted, now=now)
-            standing.session.lanes[accepted.key_id, accepted.lane] = accepted.seq
-        for body, entry in zip(decision.entries, entries, strict=True):
-            standing.head = LedgerHead(standing.head.ledger_id, entry.seq, entry.hash)
-            if isinstance(body, Result):
-                standing.journal.close(body, entry)
-
     # -- time -------------------------------------------------------------------------
 
     def _set_alarm(self) -> None:
-        sample_ms = self._herald.telemetry_due_ms(now=self._clock.now())
+        dues = [
+            self._herald.telemetry_due_ms(now=self._clock.now()),
+            self._committer.retry_at_ms,
+            self._configurator.next_deadline(),
+        ]
         deadline_ms = next_deadline(self._standing.state)
-        if deadline_ms is None:
-            self._alarm.set(sample_ms)
-        else:
-            self._alarm.set(min(sample_ms, max(deadline_ms, self._patient_until_ms)))
+        if deadline_ms is not None:
+            dues.append(max(deadline_ms, self._patient_until_ms))
+        self._alarm.set(min(due for due in dues if due is not None))
 
     async def _take_alarm(self) -> None:
         now = self._clock.now()
@@ -532,6 +488,10 @@ class Runtime:
         await self._custodian.notice_freeze(now)
         if self._herald.telemetry_due_ms(now=now) <= now.boot_ms:
             self._herald.sample(now=now)
+        await self._configurator.pass_time(now=now)
+        if await self._committer.try_disk(now=now):
+            self._recovered()
+            await self._step(DiskRecovered(), now)
         deadline_ms = next_deadline(self._standing.state)
         if deadline_ms is None or deadline_ms > now.boot_ms:
             return
@@ -544,6 +504,17 @@ class Runtime:
             self._patient_until_ms = 0
 
 
+_UNREADABLE: Final = Stored(
+    state=State(),
+    head=LedgerHead(bytes(LEDGER_ID_SIZE), 0, GENESIS),
+    receipted=0,
+    boot_counter=0,
+    same_boot=False,
+    journal=(),
+)
+"""What stands when nothing can be read: a car of which nothing is known."""
+
+
 def _reset(origin: Origin) -> LedgerReset:
     previous = origin.previous
     return LedgerReset(
@@ -552,10 +523,3 @@ def _reset(origin: Origin) -> LedgerReset:
         previous_head_hash=previous.hash,
         reason=ResetReason(origin.reason),
     )
-
-
-def _accepted(decision: Decision, now: Moment) -> AcceptedCommand | None:
-    command = decision.accepted
-    if command is None:
-        return None
-    return AcceptedCommand(command.msg_id, command.request_hash, now.wall_ms)

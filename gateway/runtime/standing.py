@@ -6,8 +6,10 @@ It is shared by the parts of the shell, and changed only after a commit.
 from dataclasses import dataclass
 
 from gateway.core.authentication import Desk
+from gateway.core.configuration import Active
 from gateway.core.ledger import LedgerHead, Signatory
 from gateway.core.moment import Moment
+from gateway.core.service import is_in_service
 from gateway.core.state import State
 from gateway.core.trust_renewal import TrustInUse
 from gateway.ports import Origin
@@ -59,6 +61,13 @@ class Standing:
     """Set if this ledger began in place of another."""
     expiry_told: bool = False
     """Whether it was told that the bundle in use has expired."""
+    configurations: tuple[Active, ...] = ()
+    """Bodies in force."""
+
+    @property
+    def is_in_service(self) -> bool:
+        """Whether the disk takes nothing."""
+        return is_in_service(self.state)
 
     @property
     def was_reset(self) -> bool:

@@ -30,21 +30,14 @@ from gateway.storage.errors import (
 )
 from gateway.storage.files import Files, SystemFiles
 from gateway.storage.head_note import NOTE_PERIOD, HeadNotes, Loss, Note
+from gateway.storage.ledger_rows import accept, append
 from gateway.storage.quarantine import finish_quarantine, quarantine, quarantined
 from gateway.storage.signer import Signer
 from gateway.storage.state_codec import decode_state, encode_state
 from gateway.storage.succession import begin_ledger, require_newest
 from gateway.storage.trust_rows import read_trust, write_trust
 from protocol.codes import Code
-from protocol.entry import GENESIS, LEDGER_ID_SIZE, split_entry
-from protocol.frame import parse_frame
-from protocol.result import RESULT
-
-JOURNAL_RECORDS: Final = 256
-JOURNAL_AGE_MS: Final = 24 * 60 * 60 * 1000
-"""The journal holds at least so many commands and all of this age
-(protocol-design.md 1.2); an older id is a new command, which its session or its
-sequence then refuses."""
+from protocol.entry import GENESIS, LEDGER_ID_SIZE
 
 DEAD_LETTERS: Final = 256
 """Rejected entries that are kept, newest first: a fleet that rejects more than these
@@ -96,6 +89,7 @@ class LedgerStore:
         self._notes = HeadNotes(path, self._files, marker)
         self._noted_seq = 0
         self._condemned: Note | None = None
+        self._is_looked_at = False
         self._boot_counter = 0
         self._log = logging.getLogger(__name__)
         self._worker = worker
@@ -125,6 +119,18 @@ class LedgerStore:
         """
         return await self._worker.run(lambda: self._open(boot_mark))
 
+    async def look(self, *, boot_mark: str) -> Stored | None:
+        """Read what is held and write nothing, since the disk takes nothing (L13).
+
+        Until `open` succeeds there are no entries, and every other call fails: after a
+        failed fsync nobody knows which of them are on the disk, and what a power cut
+        may take must not be sent (I-27).
+
+        Returns:
+            None if it cannot be read.
+        """
+        return await self._worker.run(lambda: self._look(boot_mark))
+
     async def commit(self, commit: Commit) -> None:
         """Make state, entries and journal durable in one transaction.
 
@@ -152,6 +158,8 @@ class LedgerStore:
         Raises:
             StoreError: they cannot be read.
         """
+        if self._is_looked_at:
+            return []
         return await self._worker.run(
             lambda: self._guarded(lambda: self._entries(first, limit))
         )
@@ -234,6 +242,23 @@ class LedgerStore:
             if self._broken is not None:
                 self._close()
 
+    def _look(self, boot_mark: str) -> Stored | None:
+        self._close()
+        self._broken = None
+        self._is_looked_at = True
+        if not self._files.exists(self._path):
+            return None
+        try:
+            self._connection = apsw.Connection(str(self._path), vfs=self._vfs)
+            self._connection.execute("pragma locking_mode = exclusive")
+            return self._guarded(lambda: self._read(boot_mark, self._notes.read()))
+        except (apsw.Error, StoreError, TypeError, ValueError) as error:
+            self._log.error("= the ledger cannot even be read: %s", error)
+            return None
+        finally:
+            self._broken = f"the ledger {self._path} is only looked at"
+            self._close()
+
     def _condemn(self, loss: Loss) -> Path:
         """Move the file aside; what is known of it stays in the note."""
         note = self._notes.read()
@@ -261,6 +286,30 @@ class LedgerStore:
         )
 
     def _load(self, boot_mark: str, note: Note | None) -> Stored:
+        stored = self._read(boot_mark, note)
+        # What a failed fsync left in the system's memory alone is written anew, into
+        # the file, before anything is built on it (L13).
+        with suppress(apsw.FullError):
+            self._open_connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        with self._transaction():
+            self._open_connection.execute(
+                "update vehicle set boot_counter = ?", (stored.boot_counter,)
+            )
+        # The mark says on which boot's clock the stored state counts, so it changes
+        # with the state: a start that fails before its first commit carried nothing
+        # over, and the next one must (I-28).
+        self._boot_mark = boot_mark
+        self._condemned = None
+        self._is_looked_at = False
+        self._note_head()
+        if not self._notes.mark(self._note):
+            self._log.warning(
+                "= the ledger's marker cannot be written: the loss of the whole data "
+                "directory would be taken for a first start"
+            )
+        return stored
+
+    def _read(self, boot_mark: str, note: Note | None) -> Stored:
         connection = self._open_connection
         (row,) = connection.execute(
             "select state, ledger_id, head_seq, head_hash, receipted, receipted_hash, "
@@ -293,24 +342,9 @@ class LedgerStore:
             expiry_told=trust.expiry_told,
             key_id=trust.key_id,
         )
-        with self._transaction():
-            connection.execute(
-                "update vehicle set boot_counter = ?", (stored.boot_counter,)
-            )
-        # The mark says on which boot's clock the stored state counts, so it changes
-        # with the state: a start that fails before its first commit carried nothing
-        # over, and the next one must (I-28).
-        self._condemned = None
-        self._boot_mark = boot_mark
         self._boot_counter = stored.boot_counter
         self._head, self._receipted = head, receipted
         self._hashes = {entry.seq: entry.hash for entry in kept}
-        self._note_head()
-        if not self._notes.mark(self._note):
-            self._log.warning(
-                "= the ledger's marker cannot be written: the loss of the whole data "
-                "directory would be taken for a first start"
-            )
         self._measure()
         return stored
 
@@ -339,26 +373,14 @@ class LedgerStore:
         head = self._head
         with self._transaction():
             if commit.accepted is not None:
-                accepted = commit.accepted
-                connection.execute(
-                    "insert into journal "
-                    "(msg_id, request_hash, accepted_wall_ms, result, code) "
-                    "values (?, ?, ?, null, ?)",
-                    (
-                        accepted.msg_id,
-                        accepted.request_hash,
-                        accepted.accepted_wall_ms,
-                        int(Code.IN_PROGRESS),
-                    ),
-                )
-                self._prune_journal(accepted.accepted_wall_ms)
+                accept(connection, commit.accepted)
             for entry in commit.entries:
                 if entry.seq != head.seq + 1:
                     raise StoreDamagedError(
                         f"entry {entry.seq} does not follow the head {head.seq}: the "
                         "runtime and its store disagree; start again"
                     )
-                self._append(entry)
+                append(connection, entry)
                 head = LedgerHead(head.ledger_id, entry.seq, entry.hash)
             if commit.configuration is not None:
                 self._activate(commit.configuration)
@@ -380,38 +402,6 @@ class LedgerStore:
         self._open_connection.execute(
             "insert or replace into configuration values (?, ?, ?, ?)",
             (active.kind, active.version, active.sha256, complete.body),
-        )
-
-    def _append(self, entry: SealedEntry) -> None:
-        self._open_connection.execute(
-            "insert into entry values (?, ?, ?, ?, ?)",
-            (
-                entry.seq,
-                int(entry.frame_class),
-                entry.frame,
-                entry.hash,
-                entry.request_id,
-            ),
-        )
-        if entry.place is not None:
-            self._open_connection.execute(
-                "insert into place values (?, ?)", (entry.seq, entry.place)
-            )
-        if entry.request_id is not None:
-            # Kept in the journal too, since the entry goes with its receipt and a
-            # repeated command must still be answered with the same bytes (I-5).
-            _, body = split_entry(parse_frame(entry.frame).payload)
-            self._open_connection.execute(
-                "update journal set result = ?, code = ? where msg_id = ?",
-                (entry.frame, int(RESULT.parse(body).code), entry.request_id),
-            )
-
-    def _prune_journal(self, wall_ms: int) -> None:
-        # A command that still runs has no result yet and is kept whatever its age.
-        self._open_connection.execute(
-            "delete from journal where result is not null and accepted_wall_ms < ? "
-            "and place <= (select max(place) from journal) - ?",
-            (wall_ms - JOURNAL_AGE_MS, JOURNAL_RECORDS),
         )
 
     def _release(self, upto: int, rejected: tuple[tuple[int, Code], ...]) -> None:

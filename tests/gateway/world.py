@@ -28,6 +28,7 @@ from gateway.core.state import State
 from gateway.core.trust_renewal import TrustInUse
 from gateway.ports import Store, StoreError, Vault
 from gateway.runtime.step import Step
+from gateway.storage.failure_note import FailureNote
 from gateway.storage.identity import Identity
 from gateway.storage.key_files import KeyFiles
 from gateway.storage.ledger_store import LedgerStore
@@ -150,6 +151,8 @@ class World:
         self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose
         self._starts = itertools.count(1)
         self._boot_mark = "boot 1"
+        self.failures = FailureNote()
+        """Outlives the process, as a file of a memory file system does."""
         self._gateway: Gateway | None = None
         self._task: asyncio.Task[None] | None = None
         self._vfs: DiskVfs | None = None
@@ -194,6 +197,7 @@ class World:
             ),
             backoff=Backoff(jitter=0.0),
             observer=self.steps.append,
+            failures=self.failures,
         )
         self._task = asyncio.create_task(self._run(self._gateway))
         await self.advance(1.0)

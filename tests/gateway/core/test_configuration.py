@@ -72,6 +72,7 @@ def activate(desk: Configurations, *, kind: int = STATIONS, version: int = 1) ->
 def test_a_body_is_complete_with_its_last_part_whatever_the_order(
     body: bytes, size: int, overlap: int, order: random.Random, repeats: int
 ) -> None:
+    # FF-CFG-01, FF-CFG-04.
     desk = Configurations()
     assert offer(desk, body) is None
     parts = [
@@ -102,6 +103,7 @@ def test_a_body_is_complete_with_its_last_part_whatever_the_order(
 def test_a_body_with_one_wrong_byte_never_takes_effect(
     body: bytes, size: int, flip: int, order: random.Random
 ) -> None:
+    # FF-CFG-02, FF-CFG-05.
     desk = Configurations()
     offer(desk, body)
     wrong = bytearray(body)
@@ -132,6 +134,7 @@ def test_parts_that_say_different_things_of_one_byte_end_the_body() -> None:
 
 
 def test_versions_only_rise() -> None:
+    # FF-CFG-03.
     desk = Configurations([Active(STATIONS, 5, digest(BODY))])
 
     assert offer(desk, version=4) == Rejected(STATIONS, 4, Code.SUPERSEDED)
@@ -185,6 +188,7 @@ def test_kinds_do_not_disturb_each_other() -> None:
 
 
 def test_a_part_beyond_the_end_and_an_empty_one_end_the_body() -> None:
+    # FF-CFG-06.
     desk = Configurations()
     offer(desk)
     assert chunk(desk, 990, BODY[:11]) == Rejected(STATIONS, 1, Code.BAD_PARAM)

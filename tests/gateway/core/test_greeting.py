@@ -4,14 +4,15 @@ from typing import Final
 
 from gateway.core.appearance import snapshot_of
 from gateway.core.authentication import JournalRecord
+from gateway.core.configuration import Active
 from gateway.core.greeting import build_hello
 from gateway.core.known_time import RELEASED_MS, KnownTime
 from gateway.core.ledger import LedgerHead
 from gateway.core.moment import Moment
 from gateway.core.repertoire import REPERTOIRE
 from gateway.core.state import State
-from protocol.codes import ClockQuality, Code, HelloFlags, Lane
-from protocol.hello import HELLO, LANES_LIMIT, OUTCOMES_LIMIT, Hello
+from protocol.codes import ClockQuality, Code, ConfigKind, HelloFlags, Lane
+from protocol.hello import HELLO, LANES_LIMIT, OUTCOMES_LIMIT, ConfigVersion, Hello
 from tests.gateway.core.scene import FIRMWARE, Scene
 
 NONCE: Final = b"a nonce of today"
@@ -40,6 +41,7 @@ def _hello(
         nonce=NONCE,
         group=9,
         flags=HelloFlags.BUNDLE_EXPIRED,
+        configurations=(Active(ConfigKind.STATIONS, 4, bytes(32)),),
         time=time,
         now=NOW,
     )
@@ -57,6 +59,8 @@ def test_a_hello_names_what_the_car_knows() -> None:
     assert hello.snapshot == snapshot_of(scene.state)
     assert {capability.opcode for capability in hello.capabilities} == set(REPERTOIRE)
     assert {capability.schema for capability in hello.capabilities} == {1}
+    # FF-CFG-09.
+    assert hello.configs == (ConfigVersion(ConfigKind.STATIONS, 4),)
 
 
 def test_a_hello_tells_what_it_was_asked_and_what_to_notice() -> None:

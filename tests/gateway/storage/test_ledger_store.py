@@ -22,7 +22,8 @@ from gateway.storage.errors import (
     StoreFullError,
     StoreInUseError,
 )
-from gateway.storage.ledger_store import JOURNAL_AGE_MS, JOURNAL_RECORDS, LedgerStore
+from gateway.storage.ledger_rows import JOURNAL_AGE_MS, JOURNAL_RECORDS
+from gateway.storage.ledger_store import LedgerStore
 from gateway.storage.state_codec import decode_state, encode_state
 from gateway.storage.worker import InlineWorker, ThreadWorker
 from protocol.codes import ClockQuality, Code, Executed, FaultKind, RentalMode, Retry
