@@ -254,7 +254,7 @@ class Car:
         Raises:
             DeedError: the car is locked, or drives.
         """
-        _deny(self.speed_mm_per_s > 0, "the car drives")
+        _deny(self.driving, "the car drives")
         _deny(inside and leaf is Leaf.BOOT, "the boot has no inner handle")
         _deny(self.locked and not inside, f"the {leaf.value} is locked")
         self.locked = False

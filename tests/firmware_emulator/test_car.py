@@ -224,6 +224,14 @@ def test_a_jammed_bolt_does_not_move() -> None:
     assert not car.locked
 
 
+def test_no_door_opens_once_the_driver_sets_off() -> None:
+    car = running_car()
+    car.drive(700)
+
+    with pytest.raises(DeedError):
+        car.open_door()
+
+
 def test_an_unknown_speed_is_no_speed() -> None:
     # I-2: unknown counts as moving, so it must be told from 0.
     car = unlocked_car()
