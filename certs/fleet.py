@@ -78,6 +78,10 @@ LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 """In every broker certificate: demo and tests check names as production does."""
 
 
+ISSUING_WAIT_S: Final = 5.0
+"""The enrolment service holds the registry for milliseconds at a time."""
+
+
 @dataclass(frozen=True, slots=True)
 class FleetDirectory:
     """A fleet's directory, known to be one."""
@@ -396,17 +400,20 @@ class FleetDirectory:
         )
 
     @contextmanager
-    def issuing(self) -> Iterator[Enrolled]:
+    def issuing(self, *, wait_s: float = ISSUING_WAIT_S) -> Iterator[Enrolled]:
         """Hold the fleet alone while issuing, and give what is enrolled.
 
+        Args:
+            wait_s: patience with another process that issues.
+
         Raises:
-            BusyError: another process is issuing.
+            BusyError: another process has been issuing for longer than that.
             FleetError: the registry is missing or a record in it is damaged.
         """
         registry = self.path / FleetPart.REGISTRY
         if not registry.is_dir():
             raise FleetError(f"{registry} is missing", "bring it back from a backup")
-        with exclusive(registry):
+        with exclusive(registry, wait_s=wait_s):
             yield self.enrolled()
 
     def enrolled(self) -> Enrolled:

@@ -24,7 +24,6 @@ from protocol.sync import (
     CHUNK_LIMIT,
     CONFIG_LIMIT,
     SYNC_SCHEMA,
-    SYNC_TYPE_OF,
     Challenge,
     ConfigChunk,
     ConfigOffer,
@@ -155,12 +154,3 @@ def parse_sync(sync_type: int, schema: int, payload: bytes) -> SyncBody:
         )
     body: SyncBody = packed.parse(payload)
     return body
-
-
-def build_sync(body: SyncBody) -> bytes:
-    """Encode the payload of a SYNC frame.
-
-    Raises:
-        EncodeError: a value does not fit its field.
-    """
-    return SYNCS[SYNC_TYPE_OF[type(body)]].build(body)

@@ -462,8 +462,9 @@ def test_two_processes_cannot_issue_at_once(
     with (
         fleet.issuing(),
         pytest.raises(BusyError, match="another process") as caught,
+        fleet.issuing(wait_s=0.05),
     ):
-        issue_vehicles(fleet, [random_vehicle_id()], now=now)
+        pytest.fail("two at once")
 
     assert caught.value.retryable
     assert issue_vehicles(fleet, [random_vehicle_id()], now=now)

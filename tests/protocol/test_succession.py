@@ -278,6 +278,12 @@ def test_a_forged_signature_of_a_revoke_key_is_refused() -> None:
     assert _refusal(TRUST_BUNDLE, data) is Code.BAD_SIGNATURE
 
 
+def test_a_signature_of_somebody_else_beside_the_revoke_key_s_does_no_harm() -> None:
+    data = _signed(SHRUNK, [COMMAND_KEY, REVOKE_KEY])
+
+    assert succeed(TRUST_BUNDLE, data, fleet_id=FLEET_ID) == SHRUNK
+
+
 def test_beside_a_root_s_signature_the_revoke_key_s_counts_for_nothing() -> None:
     one, two, _ = ROOT_KEYS
     enough = _signed(NEXT, [REVOKE_KEY, one, two])
