@@ -31,6 +31,7 @@ KINDS: Final = {
     Opcode.SET_MODE: "set_mode",
     Opcode.FLASH_HAZARDS: "flash_hazards",
     Opcode.PING: "ping",
+    Opcode.ROTATE_KEY: "rotate_key",
 }
 """What the API calls each opcode."""
 

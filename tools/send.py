@@ -147,6 +147,18 @@ def ping(ctx: click.Context, vehicle: str, wait_s: float, as_json: bool) -> None
     _order(ctx, vehicle, {"kind": "ping"}, wait_s, as_json)
 
 
+@send.command("rotate-key", epilog=examples("freefloat send rotate-key AB3X"))
+@_for_vehicle
+def rotate_key(ctx: click.Context, vehicle: str, wait_s: float, as_json: bool) -> None:
+    """Have a car make itself a new signing key.
+
+    The old key signs a last entry that names the new one, so what the car said before
+    stays proved. Nothing of the old key, on a disk image or a scrapped unit, counts
+    afterwards.
+    """
+    _order(ctx, vehicle, {"kind": "rotate_key"}, wait_s, as_json)
+
+
 @send.command(epilog=examples("freefloat send unlock AB3X"))
 @_rental_option
 @_for_vehicle

@@ -23,6 +23,7 @@ from protocol.command import (
     FlashHazards,
     Lock,
     Ping,
+    RotateKey,
     SetMode,
     Unlock,
 )
@@ -207,6 +208,16 @@ class PingBody(_Body):
         return Ping(NO_RENTAL, ANY_VERSION, random_bytes(ID_SIZE))
 
 
+class RotateKeyBody(_Body):
+    """Have the car make itself a new signing key."""
+
+    kind: Literal["rotate_key"]
+
+    def to_order(self, _random_bytes: RandomBytes) -> Order:
+        """Return the order."""
+        return RotateKey(NO_RENTAL, ANY_VERSION)
+
+
 CommandBody = Annotated[
     ReserveBody
     | CancelBody
@@ -216,7 +227,8 @@ CommandBody = Annotated[
     | EngineHoldBody
     | SetModeBody
     | FlashHazardsBody
-    | PingBody,
+    | PingBody
+    | RotateKeyBody,
     Field(discriminator="kind"),
 ]
 """An order, told apart by its kind."""

@@ -132,6 +132,7 @@ async def test_every_kind_of_order_is_taken(running: Running) -> None:
         {"kind": "set_mode", **rental, "mode": "refuel"},
         {"kind": "flash_hazards", "seconds": 3},
         {"kind": "ping"},
+        {"kind": "rotate_key"},
     ]
 
     for order in orders:
