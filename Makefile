@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# One for each core and one that waits: many tests wait for brokers and processes.
+WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 SOURCES := protocol keystore transport gateway firmware_emulator bridge certs tools
 CODE := $(SOURCES) tests examples
 
@@ -16,7 +18,7 @@ demo: $(VENV)/.demo ## a whole rental, end to end, on this machine
 	@$(BIN)/freefloat demo
 
 test: $(VENV)/.dev ## every test that this machine has the servers for
-	$(BIN)/pytest --cov=protocol --cov=gateway.core --cov-branch \
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal --cov=protocol --cov=gateway.core --cov-branch \
 	  --cov-report=term:skip-covered --cov-fail-under=100 $(PYTEST_ARGS)
 
 check: $(VENV)/.dev ## lint, format, types, architecture, spelling
@@ -82,5 +84,6 @@ lock: ## pin dependencies anew (needs the network)
 	  $(LOCK) -c requirements/dev.txt --extra vehicle -o requirements/vehicle.txt && \
 	  $(LOCK) -c requirements/dev.txt --extra vehicle --extra nfc \
 	    -o requirements/nfc.txt && \
-	  $(LOCK) -c requirements/dev.txt --extra bridge -o requirements/bridge.txt
+	  $(LOCK) -c requirements/dev.txt --extra bridge --extra postgres --extra kafka \
+	    --extra jetstream --extra tracing -o requirements/bridge.txt
 	rm -rf $(VENV)-lock
