@@ -3,9 +3,9 @@
 The clock is the authority's own; what a car believes the time to be plays no part.
 
 1. With its certificate (mutual TLS) a vehicle may renew while that certificate is
-   valid: from `not_before` on, before `not_after`. It asks at two thirds of the life at
-   the latest (`gateway.uplink.renewal_plan`), so an authority that is down for a third
-   of the life strands no car.
+   valid: from `not_before` on, before `not_after`. It asks before two thirds of the
+   life have passed (`gateway.uplink.renewal_plan`), so an authority that is down for a
+   third of the life strands no car.
 2. Without a valid one (a garaged car) it may renew by its signing key until
    `GRACE_PERIOD` after its newest certificate ended, or until the day that a person
    set. Also before that end: a car may have lost its TLS key.
@@ -24,7 +24,7 @@ GRACE_LIMIT: Final = timedelta(days=730)
 """How far ahead a person may extend it."""
 
 DAILY_LIMIT: Final = 12
-"""Certificates a vehicle in 24 hours; the plan needs one in nine days."""
+"""Certificates a vehicle in 24 hours; the plan needs one in eight days."""
 
 DAY: Final = timedelta(days=1)
 

@@ -1,6 +1,6 @@
 """Keeps the car's TLS certificate young, beside everything else and in nobody's way.
 
-Usually it asks over mutual TLS at two thirds of the life (`renewal_plan`). A car that
+Usually it asks over mutual TLS before two thirds of the life (`renewal_plan`). A car that
 stood in a garage until its certificate had expired cannot open such a connection: it
 authenticates the server alone and proves itself by its signing key instead (the "grace
 path"). Whether it has expired is told by the trusted floor, or by a server that
@@ -47,8 +47,11 @@ RECHECK_MS: Final = 3_600_000
 """The floor jumps when the fleet tells the time, so the plan is looked at hourly."""
 
 RENEWAL_BACKOFF: Final = Backoff(initial_s=120.0, factor=2.0, maximum_s=6 * 3600.0)
-"""A third of 90 days has room for a hundred attempts at the longest wait; a CA that
-comes back after a day is not met by a whole fleet at once."""
+"""A CA that comes back after a day is not met by a whole fleet at once. The plan bounds
+the waits too: a short life leaves less time."""
+
+SHORTEST_LIMIT_S: Final = 1.0
+"""Least bound that the plan may set: a certificate of minutes causes no busy loop."""
 
 _LONGEST: Final = 1_000
 """Failures after which the longest wait holds: when asking again changes nothing."""
@@ -209,7 +212,11 @@ class Renewal:
         return self._delay_s()
 
     def _delay_s(self) -> float:
-        return self._backoff.delay_s(self._failures, random=self._random)
+        delay_s = self._backoff.delay_s(self._failures, random=self._random)
+        plan = self.plan()
+        if plan is None or self._failures >= _LONGEST:
+            return delay_s
+        return min(delay_s, max(plan.longest_wait_ms / 1000, SHORTEST_LIMIT_S))
 
     def _renew(self, service: Enrolment) -> NewIdentity:
         """Make a key, get it certified, write both; runs in the worker."""

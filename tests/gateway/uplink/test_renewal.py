@@ -91,15 +91,15 @@ async def garage(tmp_path: Path) -> AsyncIterator[Garage]:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_nothing_is_asked_before_two_thirds_and_a_new_identity_is_there_after(
+async def test_nothing_is_asked_before_it_is_due_and_a_new_identity_is_there_after(
     garage: Garage,
 ) -> None:
     # FF-ENR-17.
     car = garage()
-    await car.clock.advance(13 * DAY.total_seconds())
+    await car.clock.advance(10.5 * DAY.total_seconds())
     assert car.office.calls == []
 
-    await car.clock.advance(3 * DAY.total_seconds())
+    await car.clock.advance(3.5 * DAY.total_seconds())
 
     assert car.office.calls == ["reenroll"]
     assert car.renewed == 1
@@ -111,7 +111,7 @@ async def test_nothing_is_asked_before_two_thirds_and_a_new_identity_is_there_af
     floored_client_context(new, floor=car.now)  # usable as it lies there
 
 
-async def test_the_next_renewal_follows_two_thirds_of_the_new_life_later(
+async def test_the_next_renewal_follows_when_the_new_life_is_as_old(
     garage: Garage,
 ) -> None:
     car = garage()
@@ -127,11 +127,11 @@ async def test_the_wall_clock_brings_no_renewal_forward_and_delays_none(
     # I-29: ten years ahead, then ten years behind.
     car = garage()
     car.clock.wall_offset_ms += 3653 * 86_400_000
-    await car.clock.advance(13 * DAY.total_seconds())
+    await car.clock.advance(10.5 * DAY.total_seconds())
     assert car.office.calls == []
 
     car.clock.wall_offset_ms -= 2 * 3653 * 86_400_000
-    await car.clock.advance(3 * DAY.total_seconds())
+    await car.clock.advance(3.5 * DAY.total_seconds())
 
     assert car.office.calls == ["reenroll"]
 

@@ -75,14 +75,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @KINDS
-async def test_a_car_renews_at_two_thirds_and_its_link_goes_on_with_the_new_certificate(
+async def test_a_car_renews_when_it_is_due_and_its_link_goes_on_with_the_new_certificate(
     kind: str, tmp_path: Path
 ) -> None:
     # FF-ENR-17.
     street = RenewingStreet(kind, tmp_path, None)
-    # Two thirds of this life, and the car's share of a tenth, pass within seconds.
+    # Between 11/20 and 13/20 of this life pass within seconds.
     street.car = street.pki.issue(
-        str(VEHICLE), file="young", starts=-50 * SECOND, ends=20 * SECOND
+        str(VEHICLE), file="young", starts=-27 * SECOND, ends=25 * SECOND
     )
     street.store = TlsStore(tmp_path / "data" / "tls", street.car)
     old_key = street.car.key.read_bytes()
