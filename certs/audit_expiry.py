@@ -36,7 +36,7 @@ BUNDLE_AHEAD: Final = timedelta(days=60)
 SIGNER_AHEAD: Final = timedelta(days=30)
 
 LATE: Final = timedelta(days=3)
-"""A vehicle renews with 4.7 of 14 days left at the earliest, 3.3 at the latest."""
+"""A vehicle first asks with 6.3 to 4.9 of 14 days left: it has failed for two days."""
 
 
 def what_ends(material: Material) -> Iterator[Finding]:

@@ -21,8 +21,8 @@ SOON: Final = timedelta(days=30)
 """When an end comes into sight: time to renew by hand."""
 
 VEHICLE_SOON: Final = timedelta(days=3)
-"""The same of a vehicle, which renews by itself with a third of 14 days left: one that
-comes so near to its end has not reached the enrolment service for a day and more."""
+"""The same of a vehicle, which renews by itself with five to six of 14 days left: one
+that comes so near to its end has not reached the enrolment service for two days."""
 
 
 @dataclass(frozen=True, slots=True)

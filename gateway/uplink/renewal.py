@@ -1,9 +1,9 @@
 """Keeps the car's TLS certificate young, beside everything else and in nobody's way.
 
-Usually it asks over mutual TLS before two thirds of the life (`renewal_plan`). A car that
-stood in a garage until its certificate had expired cannot open such a connection: it
-authenticates the server alone and proves itself by its signing key instead (the "grace
-path"). Whether it has expired is told by the trusted floor, or by a server that
+Usually it asks over mutual TLS before two thirds of the life (`renewal_plan`). A car
+that stood in a garage until its certificate had expired cannot open such a connection:
+it authenticates the server alone and proves itself by its signing key instead (the
+"grace path"). Whether it has expired is told by the trusted floor, or by a server that
 refuses it; the wall clock is not asked.
 
 Nothing here fails the car: doors, rentals and ledger go on without a link, so every

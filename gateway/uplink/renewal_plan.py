@@ -8,8 +8,8 @@ Rules (reliability.md K9, row 34):
    of the life, at a share that follows from its id. A fleet whose certificates
    were made on one day does not ask on one day, and a car that restarts finds the same
    instant again.
-3. Between 13/20 and two thirds lies a sixtieth of the life. No wait between two attempts
-   is longer than a ninetieth, so the attempt that follows such an outage comes in time.
+3. Between 13/20 and two thirds lies a sixtieth of the life. No wait between two
+   attempts is longer than a ninetieth, so the one behind such an outage is in time.
 """
 
 import hashlib

@@ -75,7 +75,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @KINDS
-async def test_a_car_renews_when_it_is_due_and_its_link_goes_on_with_the_new_certificate(
+async def test_a_car_renews_when_due_and_its_link_goes_on_with_the_new_certificate(
     kind: str, tmp_path: Path
 ) -> None:
     # FF-ENR-17.

@@ -52,7 +52,7 @@ def test_a_car_that_restarts_finds_the_same_instant(tmp_path: Path) -> None:
 def test_after_an_outage_of_a_third_of_the_life_the_next_attempt_comes_in_time(
     tmp_path: Path,
 ) -> None:
-    # FF-ENR-17, K9: whenever it begins, and however long the car waits at most between attempts.
+    # FF-ENR-17, K9: whenever it begins, and with the longest wait between attempts.
     leaf = certificate(tmp_path, starts=-DAY, ends=89 * DAY)
     for car in CARS:
         plan = plan_renewal(leaf, car)
