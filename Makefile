@@ -9,7 +9,7 @@ WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 SOURCES := protocol keystore transport gateway firmware_emulator bridge certs tools
 CODE := $(SOURCES) tests examples
 
-.PHONY: help demo test check bench format vectors docs lock clean
+.PHONY: help demo test check bench fuzz format vectors docs lock clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,10 @@ check: $(VENV)/.dev ## lint, format, types, architecture, spelling
 
 bench: $(VENV)/.dev ## figures and ratios, as a table and in var/bench.json
 	$(BIN)/python -m tests.bench --json var/bench.json
+
+FUZZ_S ?= 600
+fuzz: $(VENV)/.fuzz ## fuzz every reader of foreign bytes for FUZZ_S seconds each
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_S) $(FUZZ_TARGETS)
 
 format: $(VENV)/.dev ## format and mend what can be mended
 	$(BIN)/ruff check --fix .
@@ -70,15 +74,21 @@ $(VENV)/.dev: $(BIN)/python requirements/dev.txt pyproject.toml
 	@$(INSTALL) --no-build-isolation --editable .
 	@touch $@
 
+$(VENV)/.fuzz: $(VENV)/.dev requirements/fuzz.txt
+	@$(INSTALL) --require-hashes -r requirements/fuzz.txt
+	@touch $@
+
 # Hashes and versions only: no file may say where packages come from.
-LOCK := pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links \
-  --no-emit-options --no-header --allow-unsafe --strip-extras pyproject.toml
+LOCK_ALONE := pip-compile --quiet --generate-hashes --no-emit-index-url \
+  --no-emit-find-links --no-emit-options --no-header --allow-unsafe --strip-extras
+LOCK := $(LOCK_ALONE) pyproject.toml
 
 lock: ## pin dependencies anew (needs the network)
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/pip install --quiet pip-tools
 	PATH="$(CURDIR)/$(VENV)-lock/bin:$$PATH" && \
 	  $(LOCK) requirements/dev.in --all-extras -o requirements/dev.txt && \
+	  $(LOCK_ALONE) requirements/fuzz.in -o requirements/fuzz.txt && \
 	  $(LOCK) requirements/build.in -c requirements/dev.txt --extra emulator \
 	    --extra bridge --extra broker -o requirements/demo.txt && \
 	  $(LOCK) -c requirements/dev.txt --extra vehicle -o requirements/vehicle.txt && \

@@ -61,6 +61,10 @@ ENTRIES_LIMIT: Final = 4_096
 LINKS_LIMIT: Final = 256
 """Trust bundles, key rotations, commands or places of one file, each."""
 
+_LAST_MS: Final = 253_402_300_799_999
+"""UTC ms: the end of 9999, the last year of a certificate's dates (RFC 5280, 4.1.2.5).
+A receipt may be labelled with any u64."""
+
 _Text = Annotated[str, msgspec.Meta(max_length=8_192)]
 
 
@@ -401,7 +405,7 @@ def _certified_key(
         raise AuthenticationError(
             Code.KEY_EXPIRED, "signing certificate begins outside its issuer's dates"
         )
-    at = datetime.fromtimestamp(confirmed_ms / 1000, UTC)
+    at = datetime.fromtimestamp(min(confirmed_ms, _LAST_MS) / 1000, UTC)
     if not issued_at <= at <= signing.not_valid_after_utc:
         raise AuthenticationError(
             Code.KEY_EXPIRED,

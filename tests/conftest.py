@@ -7,6 +7,7 @@ the CI script sets, they fail instead.
 """
 
 import os
+from importlib.util import find_spec
 from typing import Final
 
 import pytest
@@ -27,7 +28,17 @@ def _missing_mosquitto() -> str | None:
     return None
 
 
-SERVERS: Final = {"mosquitto": _missing_mosquitto, "softhsm": missing_softhsm}
+def _missing_fuzzer() -> str | None:
+    if find_spec("atheris") is None:
+        return "atheris is not installed: 'make .venv/.fuzz'"
+    return None
+
+
+SERVERS: Final = {
+    "mosquitto": _missing_mosquitto,
+    "softhsm": missing_softhsm,
+    "fuzzer": _missing_fuzzer,
+}
 """Mark -> a function that returns what is missing, or None."""
 
 _REASON: Final = pytest.StashKey[dict[str, str]]()

@@ -19,6 +19,10 @@ from protocol.codes import ClockQuality
 RELEASED_MS: Final = 1_793_491_200_000
 """2026-11-01T00:00:00Z: no copy of this program is older. Raised with each release."""
 
+LATEST_MS: Final = 4_102_444_800_000
+"""2100-01-01T00:00:00Z. A label is any u64; one beyond the life of every car and key is
+no time, could not be stored or written as a date, and would stay for ever."""
+
 LAG_LIMIT_MS: Final = 300_000
 """How far a fleet's clock may be behind the floor and still tell the time: clocks of
 two signers, and what a boot clock gains while nobody tells anything."""
@@ -57,11 +61,13 @@ class KnownTime:
         floor_ms = self.floor(now)
         if not quality.trusted or wall_ms < floor_ms - LAG_LIMIT_MS:
             return self
+        if wall_ms > LATEST_MS:
+            return self
         return KnownTime(max(wall_ms, floor_ms), now.boot_ms, quality)
 
     def at_least(self, wall_ms: int, *, now: Moment) -> "KnownTime":
         """Take an instant that is past, which tells nothing about the time of now."""
-        if wall_ms <= self.floor(now):
+        if not self.floor(now) < wall_ms <= LATEST_MS:
             return self
         return replace(self, floor_ms=wall_ms, at_ms=now.boot_ms)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.storage.files import Files
+from gateway.storage.rows import SEQ_LIMIT
 
 NOTE_PERIOD: Final = 32
 """Entries after which a note is written although no receipt came."""
@@ -81,8 +82,22 @@ def decode_note(data: bytes) -> Note | None:
     ):
         return None
     _, ledger_id, seq, head_hash, boot_counter, condemned = _FIELDS.unpack(fields)
-    loss = Loss(condemned) if condemned else None
-    return Note(ledger_id, seq, head_hash, boot_counter, loss)
+    if seq > SEQ_LIMIT:
+        return None
+    return Note(ledger_id, seq, head_hash, boot_counter, _loss_of(condemned))
+
+
+def _loss_of(number: int) -> Loss | None:
+    """Return why a ledger was condemned; a reason of a newer gateway is damage here.
+
+    The ledger must not be continued whatever the reason is.
+    """
+    if not number:
+        return None
+    try:
+        return Loss(number)
+    except ValueError:
+        return Loss.CORRUPT
 
 
 class HeadNotes:

@@ -319,7 +319,10 @@ class LedgerStore:
         receipted, receipted_hash, boot_counter, last_mark, state_sum = row[4:]
         if state_sum is not None and state_sum != rows.state_sum(state):
             raise StoreDamagedError("the stored state is not what was written")
-        head = LedgerHead(ledger_id, head_seq, head_hash)
+        head = LedgerHead(
+            ledger_id, rows.number(head_seq, limit=rows.SEQ_LIMIT), head_hash
+        )
+        rows.number(boot_counter, limit=rows.STARTS_LIMIT)
         kept = self._unreceipted(receipted)
         require_chain(kept, head, receipted=receipted, receipted_hash=receipted_hash)
         if self._signer is not None:
@@ -470,7 +473,7 @@ class LedgerStore:
             "select seq, class, frame, hash, request_id, code from dead_letter "
             "order by seq"
         )
-        return [(rows.entry(row[:5]), Code(row[5])) for row in found]
+        return [(rows.entry(row[:5]), rows.code_of(row[5])) for row in found]
 
     def _after_write(self) -> None:
         """Copy a long log into the file, and see what room is left.

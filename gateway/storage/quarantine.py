@@ -18,7 +18,9 @@ from typing import Final
 import apsw
 
 from gateway.core.ledger import LedgerHead, SealedEntry, ledger_of
+from gateway.storage.errors import StoreDamagedError
 from gateway.storage.files import Files
+from gateway.storage.rows import SEQ_LIMIT, STARTS_LIMIT, number
 from gateway.storage.signer import Signer
 from protocol.codes import FrameClass
 from protocol.entry import LEDGER_ID_SIZE, entry_hash, split_entry
@@ -130,14 +132,15 @@ def salvage(path: Path, *, vfs: str | None, signer: Signer | None) -> Salvage:
 
 def _read(connection: apsw.Connection, signer: Signer | None) -> Salvage:
     head, receipted, boot_counter = None, 0, 0
-    with suppress(apsw.Error, TypeError, ValueError):
+    with suppress(apsw.Error, StoreDamagedError, ValueError):
         (row,) = connection.execute(
             "select ledger_id, head_seq, head_hash, receipted, boot_counter "
             "from vehicle"
         )
         if isinstance(row[0], bytes) and isinstance(row[2], bytes):
-            head = LedgerHead(row[0], int(str(row[1])), row[2])
-            receipted, boot_counter = int(str(row[3])), int(str(row[4]))
+            head = LedgerHead(row[0], number(row[1], limit=SEQ_LIMIT), row[2])
+            receipted = number(row[3], limit=SEQ_LIMIT)
+            boot_counter = number(row[4], limit=STARTS_LIMIT - 2)
     if signer is None:
         return Salvage(head, boot_counter)
     found: dict[int, SealedEntry] = {}

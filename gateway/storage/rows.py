@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from typing import Final
 
 import apsw
 
@@ -13,13 +14,22 @@ from gateway.storage.database import SqlValue
 from gateway.storage.errors import StoreDamagedError
 from protocol.codes import Code, FrameClass
 
+NUMBER_LIMIT: Final = (1 << 63) - 1
+"""SQLite's largest integer; the wire's are of 64 bits."""
+
+SEQ_LIMIT: Final = 1 << 62
+"""No ledger gets so far; beyond it a next entry could no longer be stored."""
+
+STARTS_LIMIT: Final = 0xFFFF_FFFF
+"""The wire's boot counter has 32 bits."""
+
 
 def entry(row: tuple[SqlValue, ...]) -> SealedEntry:
     """Return the entry of a row (seq, class, frame, hash, request_id[, place])."""
     seq, frame_class, frame, entry_hash, request_id, *rest = row
     return SealedEntry(
         seq=number(seq),
-        frame_class=FrameClass(number(frame_class)),
+        frame_class=_class_of(frame_class),
         frame=plain_bytes(frame),
         hash=plain_bytes(entry_hash),
         request_id=None if request_id is None else plain_bytes(request_id),
@@ -32,7 +42,7 @@ def journal(connection: apsw.Connection) -> Iterator[JournalRecord]:
     for msg_id, request_hash, result, code in connection.execute(
         "select msg_id, request_hash, result, code from journal order by place"
     ):
-        yield JournalRecord(msg_id, request_hash, result, Code(code))
+        yield JournalRecord(msg_id, request_hash, result, code_of(code))
 
 
 def configurations(connection: apsw.Connection) -> Iterator[Active]:
@@ -76,14 +86,35 @@ def state_sum(state: bytes) -> bytes:
     return hashlib.sha256(b"ff-state-v1\0" + state).digest()
 
 
-def number(found: object) -> int:
-    """Return a number that was found.
+def code_of(found: object) -> Code:
+    """Return a code that was found.
+
+    Raises:
+        StoreDamagedError: it is none.
+    """
+    try:
+        return Code(number(found))
+    except ValueError:
+        raise StoreDamagedError(f"a code was expected, found {found}") from None
+
+
+def _class_of(found: object) -> FrameClass:
+    try:
+        return FrameClass(number(found))
+    except ValueError:
+        raise StoreDamagedError(f"a frame class was expected, found {found}") from None
+
+
+def number(found: object, *, limit: int = NUMBER_LIMIT) -> int:
+    """Return a number that was found, 0 to `limit`.
 
     Raises:
         StoreDamagedError: it is none.
     """
     if not isinstance(found, int):
         raise StoreDamagedError(f"a number was expected, found {type(found).__name__}")
+    if not 0 <= found <= limit:
+        raise StoreDamagedError(f"a number of 0 to {limit} was expected, found {found}")
     return found
 
 

@@ -6,14 +6,18 @@ and the entry that names it, are there both or not at all (FF-TRU-14, FF-ENR-13)
 
 import hashlib
 from dataclasses import dataclass
+from typing import Final
 
 import apsw
 
-from gateway.core.known_time import KnownTime
+from gateway.core.known_time import LATEST_MS, KnownTime
 from gateway.ports import Commit
 from gateway.storage.errors import StoreDamagedError
 from gateway.storage.rows import number, plain_bytes
 from protocol.codes import ClockQuality
+
+_FLOOR_LIMIT_MS: Final = 2 * LATEST_MS
+"""What was learnt, carried on for longer than any car stands; still a date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,9 @@ def read_trust(connection: apsw.Connection) -> KeptTrust:
         "select floor_ms, boot_ms, quality from known_time"
     ):
         time = KnownTime(
-            number(floor_ms), number(boot_ms), ClockQuality(number(quality))
+            number(floor_ms, limit=_FLOOR_LIMIT_MS),
+            number(boot_ms),
+            ClockQuality(number(quality)),
         )
     key_id = None
     for (found,) in connection.execute("select key_id from signing_key"):

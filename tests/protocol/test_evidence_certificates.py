@@ -12,14 +12,17 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from protocol.anchors import EvidenceAnchors
+from protocol.codes import Code
 from protocol.errors import AuthenticationError, DecodeError
 from protocol.evidence import (
     build_evidence,
     verify_evidence,
 )
+from protocol.frame import parse_frame
 from tests.bridge.car import REPORT
+from tests.fuzz.exhibit import ANCHORS, signed, whole
 from tests.protocol.court import MADE, Court
-from tools.published_keys import CAR_A_NEXT_KEY
+from tools.published_keys import CAR_A_NEXT_KEY, RECEIPT_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,3 +155,19 @@ def test_a_key_of_a_curve_that_nobody_knows_is_refused(court: Court) -> None:
     anchors = replace(court.anchors, root_certificates=(notary.root,))
     with pytest.raises(DecodeError, match="signing certificate"):
         verify_evidence(build_evidence(exhibit), anchors)
+
+
+@pytest.mark.parametrize("label_ms", [253_402_300_800_000, 2**63, 2**64 - 1])
+def test_a_receipt_labelled_after_the_last_year_of_a_certificate_is_refused(
+    label_ms: int,
+) -> None:
+    # FF-EVI-05, K13. Found by the fuzzer: the fleet's own key may say anything.
+    exhibit = whole()
+    receipt = parse_frame(exhibit.receipt)
+    header = replace(receipt.header, wall_ms=label_ms)
+    late = signed(header, receipt.payload, RECEIPT_KEY.key)
+
+    with pytest.raises(AuthenticationError) as refused:
+        verify_evidence(build_evidence(replace(exhibit, receipt=late)), ANCHORS)
+
+    assert refused.value.code is Code.KEY_EXPIRED

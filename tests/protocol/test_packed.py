@@ -28,14 +28,12 @@ from protocol import snapshot as snapshots
 from protocol.codes import (
     Bits,
     ClockQuality,
-    Code,
     FrameClass,
-    FrameType,
     LockDefault,
     RentalMode,
 )
-from protocol.content import Content, parse_content
-from protocol.entry import LINK_SIZE, EntryLink
+from protocol.content import parse_content
+from protocol.entry import LINK_SIZE
 from protocol.errors import DecodeError, EncodeError
 from protocol.event import EnergyLow, EngineStopped
 from protocol.frame import FRAME_LIMIT, Frame, Header
@@ -54,7 +52,13 @@ from protocol.packed.record import ID, U8, Packed, bits_of
 from protocol.packed.varied import Varied
 from protocol.receipt import Gap, Receipt
 from protocol.telemetry import Telemetry
-from protocol.trust import SIGNED_BUNDLE
+from tests.protocol.codecs import (
+    outcome_of,
+    packed_content,
+    parts_of,
+    read_declared,
+    read_packed,
+)
 from tests.protocol.strategies import HEADERS, frames, records
 from tests.protocol.vector_file import ACCEPTED, FRAMES, frame_of
 
@@ -128,75 +132,11 @@ EVERY_PAIR = pytest.mark.parametrize(
 )
 
 
-def _outcome(parse: Callable[[Any], object], data: object) -> object:
-    """Return what a decoder makes of some bytes: a record or a code."""
-    try:
-        return parse(data)
-    except DecodeError as error:
-        return error.code
-
-
-def _packed_content(  # noqa: PLR0911 - one for each class
-    read: Frame,
-) -> tuple[EntryLink | None, object]:
-    """Read a payload as `parse_content` does, with the packed decoders."""
-    header, payload = read.header, read.payload
-    kind, schema = header.type, header.schema
-    match header.frame_class:
-        case FrameClass.CMD:
-            return None, packed_command.parse_command(kind, schema, payload)
-        case FrameClass.EVENT:
-            link, body = packed_entry.split_entry(payload)
-            return link, packed_event.parse_event(kind, schema, body)
-        case FrameClass.RESULT:
-            link, body = packed_entry.split_entry(payload)
-            _require(header, FrameType.RESULT)
-            return link, packed_result.RESULT.parse(body)
-        case FrameClass.TELEM if kind == FrameType.PLACE:
-            _require(header, FrameType.PLACE)
-            return None, packed_place.EVENT_PLACE.parse(payload)
-        case FrameClass.TELEM:
-            _require(header, FrameType.TELEMETRY)
-            return None, packed_telemetry.parse_telemetry(payload)
-        case FrameClass.HELLO:
-            _require(header, FrameType.HELLO)
-            return None, packed_hello.parse_hello(payload)
-        case FrameClass.RECEIPT:
-            _require(header, FrameType.RECEIPT)
-            return None, packed_receipt.parse_receipt(payload)
-        case FrameClass.SYNC:
-            return None, packed_sync.parse_sync(kind, schema, payload)
-        case FrameClass.DEATH:
-            _require(header, FrameType.DEATH)
-            return None, packed_sync.DEATH.parse(payload)
-        case _:
-            # Bundles are rare and go through the declarations everywhere.
-            _require(header, FrameType.TRUST)
-            return None, SIGNED_BUNDLE.parse(payload)
-
-
-def _require(header: Header, kind: FrameType) -> None:
-    if header.type != kind:
-        raise DecodeError(Code.UNKNOWN_OPCODE, "type")
-    if header.schema != 1:
-        raise DecodeError(Code.UNSUPPORTED_SCHEMA, "schema")
-
-
-def _declared(data: bytes) -> object:
-    read = frame.parse_frame(data)
-    return read, *_parts(parse_content(read))
-
-
-def _packed(data: bytes) -> object:
-    read = packed_frame.parse_frame(data)
-    return read, *_packed_content(read)
-
-
 def _differences(variants: list[bytes]) -> list[str]:
     return [
         data.hex()
         for data in variants
-        if _outcome(_packed, data) != _outcome(_declared, data)
+        if outcome_of(read_packed, data) != outcome_of(read_declared, data)
     ]
 
 
@@ -205,14 +145,10 @@ def _payload_differences(read: Frame, payloads: list[bytes]) -> list[str]:
     different = []
     for payload in payloads:
         other = replace(read, payload=payload)
-        declared = _outcome(lambda of: _parts(parse_content(of)), other)
-        if _outcome(_packed_content, other) != declared:
+        declared = outcome_of(lambda of: parts_of(parse_content(of)), other)
+        if outcome_of(packed_content, other) != declared:
             different.append(payload.hex())
     return different
-
-
-def _parts(content: Content) -> tuple[EntryLink | None, object]:
-    return content.link, content.body
 
 
 def _flips(data: bytes) -> list[bytes]:
@@ -340,7 +276,7 @@ def test_both_judge_altered_bytes_alike(pair: Pair, data: st.DataObject) -> None
         encoded[offset] = data.draw(st.integers(0, 0xFF))
     altered = bytes(encoded) + data.draw(st.binary(max_size=2))
 
-    assert _outcome(pair.parse, altered) == _outcome(pair.layout.parse, altered)
+    assert outcome_of(pair.parse, altered) == outcome_of(pair.layout.parse, altered)
 
 
 @EVERY_PAIR
@@ -350,14 +286,14 @@ def test_both_judge_cut_bytes_alike(pair: Pair, data: st.DataObject) -> None:
     encoded = pair.layout.build(data.draw(records(pair.layout.record)))
     cut = encoded[: data.draw(st.integers(0, len(encoded)))]
 
-    assert _outcome(pair.parse, cut) == _outcome(pair.layout.parse, cut)
+    assert outcome_of(pair.parse, cut) == outcome_of(pair.layout.parse, cut)
 
 
 @EVERY_PAIR
 @SOME
 @given(data=st.binary(max_size=400))
 def test_both_judge_arbitrary_bytes_alike(pair: Pair, data: bytes) -> None:
-    assert _outcome(pair.parse, data) == _outcome(pair.layout.parse, data)
+    assert outcome_of(pair.parse, data) == outcome_of(pair.layout.parse, data)
 
 
 @SOME
@@ -379,9 +315,9 @@ def test_both_judge_unknown_types_and_schemas_alike(
         "command": packed_command.parse_command,
     }
 
-    assert _outcome(lambda body: packed[code](number, schema, body), data) == _outcome(
-        lambda body: declared[code](number, schema, body), data
-    )
+    assert outcome_of(
+        lambda body: packed[code](number, schema, body), data
+    ) == outcome_of(lambda body: declared[code](number, schema, body), data)
 
 
 @EVERY_PAIR

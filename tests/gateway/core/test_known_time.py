@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.known_time import LAG_LIMIT_MS, RELEASED_MS, KnownTime
+from gateway.core.known_time import LAG_LIMIT_MS, LATEST_MS, RELEASED_MS, KnownTime
 from gateway.core.moment import Moment
 from protocol.codes import ClockQuality
 
@@ -51,6 +51,16 @@ def test_a_clock_a_little_behind_tells_the_time_and_moves_nothing_back() -> None
 
     assert told.is_known
     assert told.floor(at(0)) == T
+
+
+@pytest.mark.parametrize("wall_ms", [LATEST_MS + 1, 2**63, 2**64 - 1])
+def test_a_label_beyond_the_life_of_every_car_tells_nothing(wall_ms: int) -> None:
+    # FF-TIM-07. Found beside the fuzzers: it could be neither stored nor undone.
+    known = KnownTime(T)
+
+    assert known.learn(wall_ms, ClockQuality.SYNC, now=at(0)) == known
+    assert known.at_least(wall_ms, now=at(0)) == known
+    assert known.learn(LATEST_MS, ClockQuality.SYNC, now=at(0)).floor_ms == LATEST_MS
 
 
 def test_a_clock_far_behind_tells_nothing() -> None:

@@ -10,6 +10,7 @@ import apsw
 import pytest
 
 from gateway.core.appearance import snapshot_of
+from gateway.core.known_time import KnownTime
 from gateway.core.ledger import LedgerHead, SealedEntry, Signatory, seal_entry
 from gateway.core.moment import Moment
 from gateway.core.state import PinGuard, State, Tap
@@ -296,6 +297,55 @@ async def test_entries_cannot_be_changed_even_by_hand(store: LedgerStore) -> Non
 
     with pytest.raises(apsw.ConstraintError, match="never change"):
         store._open_connection.execute("update entry set frame = x'00'")
+
+
+async def test_a_dead_letter_that_is_damaged_is_said_to_be(
+    store: LedgerStore, tmp_path: Path
+) -> None:
+    # Found by the fuzzer: nothing holds dead letters against the chain.
+    await filled(store, 2)
+    await store.release(2, [(2, Code.BAD_PARAM)])
+    for statement in (
+        "update dead_letter set class = 30583",
+        "update dead_letter set class = 130, code = 30583",
+    ):
+        await store.open(boot_mark="a")
+        await store.close()
+        connection = apsw.Connection(str(tmp_path / "data" / "ledger.db"))
+        connection.execute(statement)
+        connection.close()
+        await store.open(boot_mark="a")
+
+        with pytest.raises(StoreDamagedError, match="was expected, found 30583"):
+            await store.dead_letters()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update vehicle set boot_counter = 9223372036854775807",
+        "update vehicle set boot_counter = -1",
+        "update vehicle set head_seq = ~(1 << 63), receipted = ~(1 << 63)",
+        "update known_time set floor_ms = 9223372036854775807",
+    ],
+)
+async def test_a_number_that_nobody_wrote_is_damage(
+    store: LedgerStore, tmp_path: Path, statement: str
+) -> None:
+    # Found by the fuzzer: SQLite holds it, and the next number no longer.
+    stored = await store.open(boot_mark="a")
+    time = KnownTime(2_000_000_000_000, 1_000, ClockQuality.GNSS)
+    await store.commit(Commit(State(), (), None, time=time))
+    await store.close()
+    connection = apsw.Connection(str(tmp_path / "data" / "ledger.db"))
+    connection.execute(statement)
+    connection.close()
+
+    again = await store.open(boot_mark="a")
+
+    assert again.origin is not None
+    assert again.origin.previous.ledger_id == stored.head.ledger_id
+    assert list((tmp_path / "data").glob("*damaged*"))
 
 
 async def test_a_newer_schema_is_refused(store: LedgerStore, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """A ledger that is damaged, lost or old: found, kept, replaced, and never continued."""
 
 import asyncio
+import hashlib
 import random
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
@@ -19,6 +21,7 @@ from gateway.storage.errors import StoreForeignError
 from gateway.storage.head_note import NOTE_PERIOD, Loss, Note, decode_note, encode_note
 from gateway.storage.ledger_store import LedgerStore
 from gateway.storage.quarantine import QUARANTINED, quarantined
+from gateway.storage.rows import SEQ_LIMIT
 from gateway.storage.signer import Signer
 from gateway.storage.worker import InlineWorker
 from protocol.codes import RentalMode
@@ -489,6 +492,28 @@ def test_a_note_survives_its_bytes_and_nothing_else_is_one() -> None:
         flipped = bytearray(data)
         flipped[place] ^= 1
         assert decode_note(bytes(flipped)) is None
+
+
+def test_a_note_of_a_newer_gateway_s_reason_still_condemns_its_ledger() -> None:
+    # I-27. Found by the fuzzer: the car did not start any more.
+    known = encode_note(Note(b"ledger-1", 7, b"h" * 32, 9, Loss.RESTORED))
+    fields = bytearray(known[:-16])
+    fields[-4] = 0x31
+
+    newer = bytes(fields) + hashlib.sha256(fields).digest()[:16]
+
+    read = decode_note(newer)
+    assert read is not None
+    assert read.condemned is Loss.CORRUPT
+
+
+def test_a_note_of_a_sequence_that_no_ledger_reaches_is_none() -> None:
+    # Found by the fuzzer: SQLite's integers are smaller than the note's.
+    note = Note(b"ledger-1", SEQ_LIMIT, b"h" * 32, 9)
+
+    assert decode_note(encode_note(note)) == note
+    for seq in (SEQ_LIMIT + 1, 2**64 - 1):
+        assert decode_note(encode_note(replace(note, seq=seq))) is None
 
 
 async def test_a_note_that_is_torn_leaves_the_other_copy() -> None:
