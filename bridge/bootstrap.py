@@ -14,6 +14,7 @@ committed, acknowledged and receipted, then the store closes (I-34).
 import asyncio
 import contextlib
 import errno
+import os
 import random
 import re
 import secrets
@@ -35,6 +36,8 @@ from bridge.api.application import make_application
 from bridge.clock_watch import ClockWatch
 from bridge.commands import Sendings
 from bridge.configurator import Configurator
+from bridge.database import Topic
+from bridge.databases import choose_database
 from bridge.dispatch import Dispatcher
 from bridge.errors import SettingsError, StoreError
 from bridge.expiry import ExpiryWatch, describe, watch_expiry
@@ -46,6 +49,7 @@ from bridge.fleet_files import (
     read_secret,
 )
 from bridge.intake import Intake
+from bridge.lease import Lease
 from bridge.ports import Connect, Link, Observer, RandomBytes, WallClock
 from bridge.registry import RegistryDirectory
 from bridge.relay import Relay
@@ -223,11 +227,12 @@ async def open_bridge(
     material = await asyncio.to_thread(open_material, settings, fleet, now=world.now)
     registry = material.registry
     keys = load_keys(Path(settings.api.keys_file)) if settings.api.keys_file else ()
-    store = Store(Path(settings.store.path), fleet_id=fleet.fleet_id)
+    store = Store(choose_database(settings), fleet_id=fleet.fleet_id)
+    holder = f"{socket.gethostname()}-{os.getpid()}-{world.random_bytes(4).hex()}"[-64:]
     wire = Wire(observer)
     sendings = Sendings()
     relays = tuple(
-        Relay(sink, store, now=world.now, random=world.random)
+        Relay(sink, store, now=world.now, random=world.random, holder=holder)
         for sink in _make_sinks(settings, world)
     )
     signer = InProcessSigner(
@@ -246,6 +251,7 @@ async def open_bridge(
         fleet_id=fleet.fleet_id,
         now=world.now,
         random_bytes=world.random_bytes,
+        lease=Lease(store, "commands", holder=holder),
     )
     clock_watch = ClockWatch()
     steward = Steward(
@@ -276,6 +282,7 @@ async def open_bridge(
         on_greeted=steward.greeted,
         on_receipt=steward.receipted,
         clock_watch=clock_watch,
+        share=settings.broker.share,
     )
     expiry = watch_expiry(
         settings, lambda: material.trust.current.newest, now=world.now
@@ -308,6 +315,7 @@ async def open_bridge(
             ("expiry", _keep_watch(expiry)),
             ("clock", _keep_time(clock_watch, world)),
             ("steward", steward.run()),
+            ("signals", _hear(store, intake, dispatcher, relays)),
             (
                 "housekeeping",
                 _keep_house(material, intake, store, relays, world),
@@ -342,6 +350,20 @@ async def open_bridge(
 def _wake(relays: Iterable[Relay]) -> None:
     for relay in relays:
         relay.wake()
+
+
+async def _hear(
+    store: Store, intake: Intake, dispatcher: Dispatcher, relays: tuple[Relay, ...]
+) -> None:
+    """Act on what other bridges on the same database say."""
+    async for signal in store.signals():
+        match signal.topic:
+            case Topic.OUTBOX:
+                _wake(relays)
+            case Topic.COMMANDS:
+                dispatcher.stirred(bytes.fromhex(signal.word))
+            case Topic.KEYS:
+                intake.forget_keys()
 
 
 async def _flush(intake: Intake) -> None:

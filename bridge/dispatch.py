@@ -21,6 +21,7 @@ from bridge.errors import (
     SigningError,
     StoreError,
 )
+from bridge.lease import Lease
 from bridge.orders import KINDS, Order, ReserveOrder, complete, digest_of, opcode_of
 from bridge.ports import CommandSigner, RandomBytes, SigningOrder, WallClock
 from bridge.registry import Registry, RegistryDirectory
@@ -59,6 +60,7 @@ class Dispatcher:
         fleet_id: bytes,
         now: WallClock,
         random_bytes: RandomBytes,
+        lease: Lease,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -68,6 +70,7 @@ class Dispatcher:
         self._fleet_id = fleet_id
         self._now = now
         self._random_bytes = random_bytes
+        self._lease = lease
         self._waiting: dict[bytes, set[asyncio.Event]] = {}
 
     async def submit(
@@ -158,8 +161,7 @@ class Dispatcher:
     def changed(self, records: Sequence[CommandRecord]) -> None:
         """Wake whoever waits for these commands; called after their commit."""
         for record in records:
-            for event in self._waiting.get(record.command_id, ()):
-                event.set()
+            self.stirred(record.command_id)
             if record.state.is_terminal:
                 LOG.info(
                     "= command %s %s: %s",
@@ -168,8 +170,16 @@ class Dispatcher:
                     record.state,
                 )
 
+    def stirred(self, command_id: bytes) -> None:
+        """Wake whoever waits for a command that another bridge may have changed."""
+        for event in self._waiting.get(command_id, ()):
+            event.set()
+
     async def run(self) -> None:
-        """Resend and time out, until cancelled."""
+        """Resend and time out, of all bridges in one at a time, until cancelled."""
+        await self._lease.hold(self._sweep_on)
+
+    async def _sweep_on(self, _epoch: int) -> None:
         while True:
             await asyncio.sleep(SWEEP_S)
             with contextlib.suppress(StoreError):

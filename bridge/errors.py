@@ -7,6 +7,7 @@
     │   ├── RegistryError    a vehicle's record cannot be believed
     │   └── TrustError       a trust bundle does not follow the one before
     ├── StoreError           the medium's: the database did not commit
+    │   └── LeaseLostError   another bridge does this now
     ├── SigningError         the caller's: this signer may not sign that
     ├── NotConnectedError    the medium's: there is no broker now
     ├── OrderRefusedError    the caller's: the order cannot be given to this car now
@@ -51,6 +52,12 @@ class StoreError(BridgeError):
     """The database did not commit; everything of that transaction is undone."""
 
     retryable = True
+
+
+class LeaseLostError(StoreError):
+    """Another bridge took over what this one did; nothing was written."""
+
+    retryable = False
 
 
 class SigningError(BridgeError):

@@ -90,7 +90,9 @@ class Intake:
         on_greeted: Callable[[Sequence[VehicleId]], None],
         on_receipt: Callable[[VehicleId], None],
         clock_watch: ClockWatch,
+        share: str | None = None,
     ) -> None:
+        """Name the shared subscription, if other bridges take part in it."""
         self._connect = connect
         self._wire = wire
         self._store = store
@@ -105,6 +107,7 @@ class Intake:
         self._on_greeted = on_greeted
         self._on_receipt = on_receipt
         self._clock_watch = clock_watch
+        self._filter = ALL_UPLINKS if share is None else f"$share/{share}/{ALL_UPLINKS}"
         self._verifiers = ThreadPoolExecutor(VERIFIERS, thread_name_prefix="verify")
         self._sent_receipts: list[SignedReceipt] = []
         self._committing = asyncio.Lock()
@@ -147,7 +150,7 @@ class Intake:
             raise StoreError("the store does not commit, so nothing is received")
         await self._load_keys()
         async with self._connect() as link:
-            await link.subscribe(ALL_UPLINKS)
+            await link.subscribe(self._filter)
             self._wire.attach(link)
             self.last_error = None
             LOG.info("= connected to the broker")
@@ -155,6 +158,10 @@ class Intake:
                 await self._receive(link)
             finally:
                 self._wire.detach()
+
+    def forget_keys(self) -> None:
+        """Read anew which vehicles changed their keys: another bridge stored one."""
+        self._has_keys = False
 
     async def _load_keys(self) -> None:
         """Read once which vehicles changed their keys; then batches bring the rest."""
@@ -180,6 +187,7 @@ class Intake:
                 await gatherer
 
     async def _process(self, batch: Sequence[Incoming]) -> None:
+        await self._load_keys()
         loop = asyncio.get_running_loop()
         records = await loop.run_in_executor(self._verifiers, self._verify, batch)
         committed = await self._commit_kept(batch, records)

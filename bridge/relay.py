@@ -1,10 +1,10 @@
 """From the outbox to one sink: at least once, in order for each vehicle.
 
 Every sink has a relay of its own with its own cursor, so a consumer that hangs delays
-nobody else. The vehicles go side by side, each in its own order, and one whose event
-is not taken holds back no other (I-31). The cursor stands before the oldest event that
-is not taken; what a crash finds behind it is delivered again, and consumers drop it by
-its id.
+nobody else. Of the bridges that share a store one serves a sink (`bridge.lease`). The
+vehicles go side by side, each in its own order, and one whose event is not taken holds
+back no other (I-31). The cursor stands before the oldest event that is not taken; what
+a crash finds behind it is delivered again, and consumers drop it by its id.
 """
 
 import asyncio
@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from bridge.errors import SinkError, StoreError
+from bridge.errors import LeaseLostError, SinkError, StoreError
+from bridge.lease import Lease
 from bridge.ports import WallClock
 from bridge.rows.outbox import OutboxRow
 from bridge.sinks.ports import Sink
@@ -45,15 +46,25 @@ class Relay:
     """Drives one sink, until cancelled."""
 
     def __init__(
-        self, sink: Sink, store: Store, *, now: WallClock, random: Callable[[], float]
+        self,
+        sink: Sink,
+        store: Store,
+        *,
+        now: WallClock,
+        random: Callable[[], float],
+        holder: str,
     ) -> None:
+        """Name who we are among the bridges that share the store."""
         self._sink = sink
+        self._work = f"sink {sink.name}"
+        self._lease = Lease(store, self._work, holder=holder)
         self._store = store
         self._now = now
         self._random = random
         self._wake = asyncio.Event()
         self._side_by_side = asyncio.Semaphore(sink.parallel)
         self._queues: dict[VehicleId, deque[OutboxRow]] = {}
+        self._deliveries: set[asyncio.Task[None]] = set()
         self._open: set[int] = set()
         """Positions that were read and are not taken."""
         self._given_up: dict[int, str] = {}
@@ -84,36 +95,60 @@ class Relay:
         await self._sink.close()
 
     async def run(self) -> None:
-        """Deliver until cancelled."""
+        """Deliver whenever no other bridge serves this sink, until cancelled."""
+        await self._lease.hold(self._serve)
+
+    async def _serve(self, epoch: int) -> None:
+        """Deliver from the cursor on.
+
+        Raises:
+            LeaseLostError: another bridge serves the sink now.
+        """
+        self._queues.clear()
+        self._open.clear()
+        self._given_up.clear()
+        tenure = (self._work, epoch)
+        async with asyncio.TaskGroup() as group:
+            lost = await self._deliver_all(group, tenure)
+            for delivery in self._deliveries:
+                delivery.cancel()
+        raise lost
+
+    async def _deliver_all(
+        self, group: asyncio.TaskGroup, tenure: tuple[str, int]
+    ) -> LeaseLostError:
         failures = 0
         cursor: int | None = None
         read = 0
-        async with asyncio.TaskGroup() as group:
-            while True:
-                self._wake.clear()
-                try:
-                    if cursor is None:
-                        cursor = read = await self._store.cursor(self.name)
-                    cursor = await self._note(cursor, read)
-                    read = await self._read(read, group)
-                    failures = 0
-                except StoreError as error:
-                    failures += 1
-                    LOG.warning("= sink %s: %s", self.name, error)
-                    await asyncio.sleep(BACKOFF.delay_s(failures, random=self._random))
-                    continue
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(IDLE_S):
-                        await self._wake.wait()
+        while True:
+            self._wake.clear()
+            try:
+                if cursor is None:
+                    cursor = read = await self._store.cursor(self.name)
+                cursor = await self._note(cursor, read, tenure)
+                read = await self._read(read, group)
+                failures = 0
+            except LeaseLostError as lost:
+                return lost
+            except StoreError as error:
+                failures += 1
+                LOG.warning("= sink %s: %s", self.name, error)
+                await asyncio.sleep(BACKOFF.delay_s(failures, random=self._random))
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(IDLE_S):
+                    await self._wake.wait()
 
-    async def _note(self, cursor: int, read: int) -> int:
+    async def _note(self, cursor: int, read: int, tenure: tuple[str, int]) -> int:
         """Write how far everything is taken, if that is news; return it."""
         settled = min(self._open) - 1 if self._open else read
         self._taken = 0
         if settled == cursor and not self._given_up:
             return cursor
         given_up = dict(self._given_up)
-        await self._store.set_cursor(self.name, settled, given_up, now=self._now())
+        await self._store.set_cursor(
+            self.name, settled, given_up, tenure=tenure, now=self._now()
+        )
         for position in given_up:
             del self._given_up[position]
         return settled
@@ -129,7 +164,11 @@ class Relay:
                 queue = self._queues.get(row.vehicle_id)
                 if queue is None:
                     queue = self._queues[row.vehicle_id] = deque()
-                    group.create_task(self._deliver_in_order(row.vehicle_id, queue))
+                    delivery = group.create_task(
+                        self._deliver_in_order(row.vehicle_id, queue)
+                    )
+                    self._deliveries.add(delivery)
+                    delivery.add_done_callback(self._deliveries.discard)
                 queue.append(row)
             read = rows[-1].position
         return read

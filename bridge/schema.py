@@ -3,6 +3,8 @@
 Ids of vehicles are their canonical text, so that a person can read the database; every
 other id is bytes. Times are UTC ms. Nothing is deleted here except what has a bound of
 its own (telemetry and dead letters) and places, which are erased on request.
+
+What changes here needs a step in `bridge.migrations.versions`; a test compares the two.
 """
 
 from typing import Final
@@ -21,9 +23,6 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
 )
-
-VERSION: Final = 3
-"""Revision of this schema. The first was of a protocol before its first release."""
 
 VEHICLE_TEXT: Final = 26
 UUID_TEXT: Final = 36
@@ -261,4 +260,16 @@ sequences: Final = Table(
     Column("lane", SmallInteger, primary_key=True),
     # No sequence up to here may be given out again.
     Column("reserved", BigInteger, nullable=False),
+)
+
+# What only one bridge at a time may do (`bridge.rows.leases`).
+leases: Final = Table(
+    "leases",
+    metadata,
+    Column("name", String(80), primary_key=True),
+    Column("holder", String(64), nullable=False),
+    # Rises with every change of the holder: what an earlier one still does is refused.
+    Column("epoch", BigInteger, nullable=False),
+    # UTC ms of the database's own clock.
+    Column("until_ms", BigInteger, nullable=False),
 )

@@ -69,6 +69,9 @@ class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """TCP port."""
     version: MqttVersion = MqttVersion.AUTO
     """auto, 5 or 311."""
+    share: Annotated[str, msgspec.Meta(pattern=NAME)] | None = None
+    """Name of the shared subscription that this bridge takes part in; the same for
+    every bridge of the fleet, and only with store.url."""
 
 
 class TlsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,7 +89,11 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where everything is kept."""
 
     path: Text = "bridge.sqlite"
-    """The SQLite file."""
+    """The SQLite file; used unless `url` is set."""
+    url: Text | None = None
+    """A PostgreSQL that several bridges share, without the password."""
+    password_file: Text | None = None
+    """Holds its password; mode 0600. Without it libpq's own ways count."""
 
 
 class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -244,7 +251,11 @@ def anchored(settings: Settings, directory: Path) -> Settings:
             key=perhaps(tls.key),
             trust_anchors=perhaps(tls.trust_anchors),
         ),
-        store=replace(settings.store, path=at(settings.store.path)),
+        store=replace(
+            settings.store,
+            path=at(settings.store.path),
+            password_file=perhaps(settings.store.password_file),
+        ),
         api=replace(settings.api, keys_file=perhaps(settings.api.keys_file)),
         sinks=SinkSettings(
             tuple(replace(s, path=at(s.path)) for s in sinks.json_lines),
@@ -267,6 +278,16 @@ def check_settings(settings: Settings) -> None:
                 f"two sinks are named {name}",
                 advice="give each sink a name of its own: it names its cursor",
             )
+    if settings.broker.share is not None and settings.store.url is None:
+        raise SettingsError(
+            "broker.share needs a store that bridges share",
+            advice="set store.url to a PostgreSQL, or leave broker.share out",
+        )
+    if settings.store.password_file is not None and settings.store.url is None:
+        raise SettingsError(
+            "store.password_file is set and store.url is not",
+            advice="set store.url, or leave the password out: a file needs none",
+        )
     api = settings.api
     if api.keys_file is None and not api.without_key:
         raise SettingsError(

@@ -1,44 +1,46 @@
-"""The bridge's store: one writer, one transaction a batch, nothing told before commit.
+"""The bridge's store: one transaction a batch, and nothing is told before its commit.
 
 Every write runs in one worker thread, one after another, so that the event loop never
-waits for a disk and two writes never collide; reads run beside it (WAL). The tables are
-in `bridge.schema`, the statements in `bridge.rows`.
+waits for a disk and two writes of one bridge never collide; reads run beside it. The
+tables are in `bridge.schema`, the statements in `bridge.rows`, the engines behind
+`bridge.database`.
 
-Rule 1: WAL with synchronous=FULL on *every* connection, because the pragma belongs to
-the connection: NORMAL lost committed rows in 640 of 850 simulated power cuts, FULL in
-none (reliability.md L11).
-Rule 2: whatever goes wrong in the database becomes `StoreError`, and the transaction
-is undone whole.
+Whatever goes wrong in the database becomes `StoreError`, and the transaction is undone
+whole.
 """
 
 import asyncio
-import fcntl
-import os
 import secrets
-import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, select
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy import Connection, select
 
 from bridge import schema
 from bridge.commands import CommandRecord
 from bridge.credit import CREDIT_MOST
+from bridge.database import Database, Signal
 from bridge.errors import SettingsError, StoreError
 from bridge.ingest import Rejection, Verified
 from bridge.key_book import KeyBook, Rotation
 from bridge.ledger import Ledger, gaps_of
 from bridge.ports import RandomBytes
 from bridge.projection import absorb, note_published
-from bridge.rows import batches, commands, configurations, letters, outbox, places
+from bridge.rows import (
+    batches,
+    commands,
+    configurations,
+    leases,
+    letters,
+    outbox,
+    places,
+)
 from bridge.rows.configurations import ConfigState, Configuration
 from bridge.rows.evidence import RentalProof, find_proof
 from bridge.rows.letters import StoredLetter
+from bridge.rows.locks import lock_vehicles
 from bridge.rows.outbox import OutboxRow
 from bridge.rows.receipts import OpenGap, SignedReceipt, tell_gaps, write_receipts
 from bridge.rows.rentals import Rental, close_rental, find_rental
@@ -52,9 +54,6 @@ from protocol.codes import ConfigKind
 from protocol.identity import ID_SIZE, VehicleId
 from protocol.place import EventPlace
 from protocol.receipt import GAPS_LIMIT, REJECTS_LIMIT, Receipt
-
-BUSY_TIMEOUT_S: Final = 5.0
-"""How long a reader may wait for a lock: checkpoints take milliseconds."""
 
 READERS: Final = 2
 """Threads for reads: one for the API, one for the sinks."""
@@ -93,21 +92,19 @@ class Committed:
 
 
 class Store:
-    """The store on one SQLite file; `open` it first and `close` it last."""
+    """The store on one database; `open` it first and `close` it last."""
 
     def __init__(
         self,
-        path: Path,
+        database: Database,
         *,
         fleet_id: bytes,
         random_bytes: RandomBytes = secrets.token_bytes,
     ) -> None:
-        self._path = path
+        self._database = database
         self._random_bytes = random_bytes
         self._fleet_id = fleet_id
-        self._engine: Engine | None = None
-        self._writing: Engine | None = None
-        self._lock: int | None = None
+        self._is_open = False
         self._reserve_lock = asyncio.Lock()
         self._reserving: list[
             tuple[tuple[bytes, bytes, int, int], asyncio.Future[int]]
@@ -116,115 +113,77 @@ class Store:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
 
     def open(self) -> None:
-        """Open or make the file; blocks.
+        """Open the database and check that it is this fleet's; blocks.
 
         Raises:
-            SettingsError: it cannot be used, another bridge uses it, or it belongs to
-                another fleet or version.
+            SettingsError: it cannot be used, or belongs to another fleet.
         """
-        self._take_lock()
+        self._database.open()
         try:
-            self._open_file()
-        except SettingsError:
-            self._drop_lock()
-            raise
-
-    def _take_lock(self) -> None:
-        """Keep a second bridge out: two would throw each other off the broker for ever.
-
-        The lock lies in a file of its own, since closing the database's file anywhere
-        in a process drops SQLite's own locks on it (fcntl(2)).
-        """
-        path = self._path.with_name(f"{self._path.name}.lock")
-        try:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
+            self._database.transact(self._begin, writes=True)
+        except StoreError as error:
+            self._database.close()
             raise SettingsError(
-                f"store {self._path} cannot be used: {error.strerror}",
-                advice="check the path, its owner and the free space on its disk",
-            ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(lock)
-            raise SettingsError(
-                f"another bridge uses the store {self._path}",
-                advice="stop the other bridge, or set store.path to another file",
-            ) from error
-        self._lock = lock
-
-    def _drop_lock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-    def _open_file(self) -> None:
-        try:
-            # It tells who drove when: nobody else reads it, nor its WAL, which SQLite
-            # gives the same mode.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        except OSError as error:
-            raise SettingsError(
-                f"store {self._path} cannot be used: {error.strerror}",
-                advice="check the path, its owner and the free space on its disk",
-            ) from error
-        engine = create_engine(
-            URL.create("sqlite", database=str(self._path)),
-            poolclass=QueuePool,
-            pool_size=READERS + 1,
-            max_overflow=0,
-            connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_S},
-        )
-        event.listen(engine, "connect", _prepare)
-        event.listen(engine, "begin", _begin)
-        try:
-            with engine.begin() as connection:
-                schema.metadata.create_all(connection)
-                self._check_meta(connection)
-        except (SQLAlchemyError, sqlite3.Error) as error:
-            engine.dispose()
-            raise SettingsError(
-                f"store {self._path} cannot be used: {_sentence(error)}",
-                advice="check the path, its owner and the free space on its disk",
+                f"store {self._database.name} cannot be used: {error}",
+                advice="check that the bridge may write to it",
             ) from error
         except SettingsError:
-            engine.dispose()
+            self._database.close()
             raise
-        self._engine = engine
-        self._writing = engine.execution_options(**{_WRITES: True})
+
+        self._is_open = True
+
+    def _begin(self, connection: Connection) -> None:
+        fleet_id = self._fleet_id.hex()
+        statement = insert_new(connection, schema.meta, unique=["name"])
+        connection.execute(statement.values(name="fleet_id", value=fleet_id))
+        found = connection.execute(
+            select(schema.meta.c.value).where(schema.meta.c.name == "fleet_id")
+        ).scalar_one()
+        if found != fleet_id:
+            raise SettingsError(
+                f"store {self._database.name} belongs to fleet {found}, not to "
+                f"{fleet_id}",
+                advice="name another one: two fleets do not share a store",
+            )
+        if not self._database.is_shared:
+            # Whoever held them is gone: the file is ours alone.
+            leases.drop_all_leases(connection)
 
     async def close(self) -> None:
-        """Finish what was begun, then close the file."""
+        """Finish what was begun, then close the database."""
         await asyncio.to_thread(self._shutdown)
 
     def _shutdown(self) -> None:
+        self._is_open = False
         self._writer.shutdown(wait=True)
         self._readers.shutdown(wait=True)
-        if self._engine is not None:
-            self._engine.dispose()
-            self._engine = self._writing = None
-        self._drop_lock()
+        self._database.close()
 
-    def _check_meta(self, connection: Connection) -> None:
-        table = schema.meta
-        wanted = {"schema": str(schema.VERSION), "fleet_id": self._fleet_id.hex()}
-        statement = insert_new(connection, table, unique=["name"])
-        connection.execute(
-            statement, [{"name": name, "value": v} for name, v in wanted.items()]
+    @property
+    def is_shared(self) -> bool:
+        """Whether other bridges may write to the same database."""
+        return self._database.is_shared
+
+    def signals(self) -> AsyncIterator[Signal]:
+        """Yield what bridges on this database tell one another, until cancelled."""
+        return self._database.signals()
+
+    async def take_lease(self, name: str, holder: str, *, ttl_ms: int) -> int | None:
+        """Take a lease that nobody holds; return its epoch, or None."""
+        return await self._write(
+            lambda c: leases.take_lease(c, name, holder, ttl_ms=ttl_ms)
         )
-        found = {row.name: row.value for row in connection.execute(select(table))}
-        if found["schema"] != wanted["schema"]:
-            raise SettingsError(
-                f"store {self._path} has schema {found['schema']}, this bridge has "
-                f"{wanted['schema']}",
-                advice="use the freefloat that made it, or another file",
-            )
-        if found["fleet_id"] != wanted["fleet_id"]:
-            raise SettingsError(
-                f"store {self._path} belongs to fleet {found['fleet_id']}, not to "
-                f"{wanted['fleet_id']}",
-                advice="name another file: two fleets do not share a store",
-            )
+
+    async def renew_lease(self, name: str, epoch: int, *, ttl_ms: int) -> bool:
+        """Hold a lease longer; False if it passed on."""
+        return await self._write(
+            lambda c: leases.renew_lease(c, name, epoch, ttl_ms=ttl_ms)
+        )
+
+    async def drop_lease(self, name: str, epoch: int) -> None:
+        """Let somebody else have a lease at once."""
+        await self._write(lambda c: leases.drop_lease(c, name, epoch))
 
     async def commit_batch(
         self,
@@ -376,6 +335,7 @@ class Store:
         """Want a body of a car; the same body as before changes nothing."""
 
         def work(connection: Connection) -> Configuration:
+            lock_vehicles(connection, [vehicle_id])
             state = load_vehicles(connection, [vehicle_id]).get(vehicle_id)
             has = 0 if state is None else state.config_version(kind)
             return configurations.put_configuration(
@@ -413,7 +373,7 @@ class Store:
         """
         erased = await self._write(lambda c: places.erase_places(c, rental_id))
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._writer, _cut_log, self._engine)
+        await loop.run_in_executor(self._writer, self._database.forget)
         return erased
 
     async def places(self, rental_id: bytes) -> dict[int, EventPlace]:
@@ -433,10 +393,33 @@ class Store:
         return await self._read(lambda c: outbox.cursor_of(c, sink))
 
     async def set_cursor(
-        self, sink: str, position: int, given_up: Mapping[int, str], *, now: int
+        self,
+        sink: str,
+        position: int,
+        given_up: Mapping[int, str],
+        *,
+        tenure: tuple[str, int],
+        now: int,
     ) -> None:
-        """Note that a sink took, or gave up, everything up to `position`."""
-        await self._write(lambda c: outbox.set_cursor(c, sink, position, given_up, now))
+        """Note that a sink took, or gave up, everything up to `position`.
+
+        Args:
+            sink: its name.
+            position: of the outbox.
+            given_up: positions that were set aside, and why.
+            tenure: lease and epoch by which we serve this sink.
+            now: UTC ms.
+
+        Raises:
+            LeaseLostError: another bridge serves it; nothing was written.
+            StoreError: nothing was written.
+        """
+
+        def work(connection: Connection) -> None:
+            leases.require_epoch(connection, *tenure)
+            outbox.set_cursor(connection, sink, position, given_up, now)
+
+        await self._write(work)
 
     async def online_vehicles(self) -> list[VehicleId]:
         """Return the cars that consumers were told are online."""
@@ -479,77 +462,24 @@ class Store:
         return True
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
-        return await self._run(self._writer, self._writing, work)
+        return await self._run(self._writer, work, writes=True)
 
     async def _read(self, work: Callable[[Connection], T]) -> T:
-        return await self._run(self._readers, self._engine, work)
+        return await self._run(self._readers, work, writes=False)
 
     async def _run(
         self,
         executor: ThreadPoolExecutor,
-        engine: Engine | None,
         work: Callable[[Connection], T],
+        *,
+        writes: bool,
     ) -> T:
-        if engine is None:
+        if not self._is_open:
             raise StoreError("the store is not open")
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(executor, _transact, engine, work)
-
-
-_WRITES: Final = "writes"
-
-
-def _transact(engine: Engine, work: Callable[[Connection], T]) -> T:
-    try:
-        with engine.begin() as connection:
-            return work(connection)
-    except (SQLAlchemyError, sqlite3.Error) as error:
-        raise StoreError(f"the store did not commit: {_sentence(error)}") from error
-
-
-def _cut_log(engine: Engine | None) -> None:
-    """Copy the log into the file and cut it; outside of any transaction."""
-    if engine is None:
-        raise StoreError("the store is not open")
-    connection = engine.raw_connection()
-    try:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        is_busy, *_ = cursor.fetchone() or (1,)
-        cursor.close()
-    except sqlite3.Error as error:
-        raise StoreError(f"the log was not cut: {_sentence(error)}") from error
-    finally:
-        connection.close()
-    if is_busy:
-        raise StoreError("the log was not cut: somebody reads it; erase once more")
-
-
-def _prepare(dbapi_connection: sqlite3.Connection, _record: object) -> None:
-    # The driver's own transaction handling begins too late for a read in a write
-    # transaction; `_begin` says BEGIN itself (SQLAlchemy, SQLite dialect, pysqlite).
-    dbapi_connection.isolation_level = None
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-        # An erased place is overwritten, not merely forgotten (K26).
-        "secure_delete=ON",
-        f"busy_timeout={int(BUSY_TIMEOUT_S * 1000)}",
-    ):
-        dbapi_connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _begin(connection: Connection) -> None:
-    # A transaction that will write takes the lock first: one that has read already
-    # could not take it any more if another process wrote in between.
-    writes = connection.get_execution_options().get(_WRITES)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _sentence(error: Exception) -> str:
-    origin = getattr(error, "orig", None)
-    return " ".join(str(origin or error).split())
+        return await loop.run_in_executor(
+            executor, lambda: self._database.transact(work, writes=writes)
+        )
 
 
 def _receipt(space: Workspace, key: tuple[VehicleId, bytes]) -> Receipt:

@@ -1,9 +1,9 @@
 """What holds for every test: which may open sockets, and which need a server.
 
-Unit tests reach no network at all. Tests marked ``broker``, ``device`` or ``demo`` may
-connect to loopback and nothing else. Tests marked with a server's name are left out
-where it is not installed and listed at the end of the run; with FREEFLOAT_ALL=1, which
-the CI script sets, they fail instead.
+Unit tests reach no network at all. Tests marked ``broker``, ``postgres``, ``device`` or
+``demo`` may connect to loopback and nothing else. Tests marked with a server's name are
+left out where it is not installed and listed at the end of the run; with
+FREEFLOAT_ALL=1, which the CI script sets, they fail instead.
 """
 
 import os
@@ -14,9 +14,10 @@ import pytest
 
 from bridge.broker.errors import BrokerSetupError
 from bridge.broker.program import BrokerKind, find_broker
+from tests.postgres import missing_postgres
 from tests.softhsm import missing_softhsm
 
-LOOPBACK_MARKS: Final = ("broker", "device", "demo")
+LOOPBACK_MARKS: Final = ("broker", "device", "demo", "postgres")
 LOOPBACK: Final = ["127.0.0.1"]
 
 
@@ -38,6 +39,7 @@ SERVERS: Final = {
     "mosquitto": _missing_mosquitto,
     "softhsm": missing_softhsm,
     "fuzzer": _missing_fuzzer,
+    "postgres": missing_postgres,
 }
 """Mark -> a function that returns what is missing, or None."""
 

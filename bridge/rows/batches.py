@@ -24,6 +24,7 @@ from bridge.ledger import HELD_LIMIT, Ledger, Place, gaps_of
 from bridge.rows.commands import load_commands, load_open_commands, write_command
 from bridge.rows.configurations import settle_configurations
 from bridge.rows.letters import write_letters
+from bridge.rows.locks import lock_vehicles
 from bridge.rows.outbox import write_outbox
 from bridge.rows.places import load_places, write_places
 from bridge.rows.receipts import OpenGap
@@ -111,6 +112,7 @@ def load(
             ledgers.add((header.vehicle_id, hello.ledger_id))
             if hello.head_seq <= NUMBER_LIMIT:
                 entries.add((header.vehicle_id, hello.ledger_id, hello.head_seq))
+    lock_vehicles(connection, vehicles)
     space = Workspace(fleet_id, fetch, fresh_nonce)
     space.vehicles = load_vehicles(connection, vehicles)
     space.ledgers = _load_ledgers(connection, ledgers)

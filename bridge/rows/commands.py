@@ -4,12 +4,15 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, and_, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Row, Select, Update, and_, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from bridge import schema
 from bridge.commands import OPEN, CommandRecord
-from bridge.rows.statements import chunks, upsert
+from bridge.database import Topic
+from bridge.rows.signals import tell_bridges
+from bridge.rows.statements import chunks, insert_new
 from protocol.identity import VehicleId
 
 _TABLE = schema.commands
@@ -68,16 +71,16 @@ def find_reservation(
 
 def add_command(connection: Connection, record: CommandRecord) -> CommandRecord:
     """Store a new command; return it, or the one that has its idempotency key."""
-    try:
-        with connection.begin_nested():
-            connection.execute(_TABLE.insert().values(_row(record)))
-    except IntegrityError:
-        key = record.idempotency_key
-        known = None if key is None else find_by_key(connection, record.vehicle_id, key)
-        if known is None:
-            raise
-        return known
-    return record
+    if record.idempotency_key is None:
+        connection.execute(_TABLE.insert().values(_row(record)))
+        return record
+    unique = insert_new(connection, _TABLE, unique=["vehicle_id", "idempotency_key"])
+    if connection.execute(unique.values(_row(record))).rowcount == 1:
+        return record
+    known = find_by_key(connection, record.vehicle_id, record.idempotency_key)
+    if known is None:
+        raise LookupError("a command stands in the way and cannot be found")
+    return known
 
 
 def write_command(connection: Connection, record: CommandRecord) -> bool:
@@ -92,7 +95,7 @@ def write_command(connection: Connection, record: CommandRecord) -> bool:
         )
         .values(_row(record))
     )
-    return connection.execute(statement).rowcount == 1
+    return _written(connection, statement, record)
 
 
 def replace_command(
@@ -109,7 +112,7 @@ def replace_command(
         )
         .values(_row(after))
     )
-    return connection.execute(statement).rowcount == 1
+    return _written(connection, statement, after)
 
 
 def reserve_sequences(
@@ -118,10 +121,27 @@ def reserve_sequences(
     """Reserve `count` sequences and return the first; they begin at 1."""
     table = schema.sequences
     key = {"key_id": key_id, "session_id": session_id, "lane": lane}
-    query = select(table.c.reserved).filter_by(**key)
-    last: int = connection.execute(query).scalar_one_or_none() or 0
-    connection.execute(upsert(connection, table).values(**key, reserved=last + count))
-    return last + 1
+    insert = (
+        postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    )
+    # One statement, since two bridges with one key may reserve at the same time.
+    reserved = (
+        insert(table)
+        .values(**key, reserved=count)
+        .on_conflict_do_update(
+            index_elements=list(key), set_={"reserved": table.c.reserved + count}
+        )
+        .returning(table.c.reserved)
+    )
+    last: int = connection.execute(reserved).scalar_one()
+    return last - count + 1
+
+
+def _written(connection: Connection, statement: Update, record: CommandRecord) -> bool:
+    if connection.execute(statement).rowcount != 1:
+        return False
+    tell_bridges(connection, Topic.COMMANDS, record.command_id.hex())
+    return True
 
 
 def _records(connection: Connection, query: Select[Any]) -> dict[bytes, CommandRecord]:

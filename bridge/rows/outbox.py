@@ -7,6 +7,9 @@ from sqlalchemy import Connection, func, select
 
 from bridge import schema
 from bridge.cloud_event import OutboxEvent
+from bridge.database import Topic
+from bridge.rows.locks import lock_outbox
+from bridge.rows.signals import tell_bridges
 from bridge.rows.statements import insert_new, upsert
 from protocol.identity import VehicleId
 
@@ -50,6 +53,8 @@ def write_outbox(
         for event in events
     ]
     if rows:
+        lock_outbox(connection)
+        tell_bridges(connection, Topic.OUTBOX)
         unique = insert_new(connection, _OUTBOX, unique=["event_id"])
         connection.execute(unique, rows)
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, select, tuple_, update
 
 from bridge import schema
 from bridge.places import PlaceRecord, PlaceState
+from bridge.rows.locks import lock_vehicles
 from bridge.rows.statements import chunks, upsert
 from bridge.workspace import EntryKey, LedgerKey
 from protocol.identity import VehicleId
@@ -66,6 +67,9 @@ def erase_places(connection: Connection, rental_id: bytes) -> int:
 
     The row stays, so that a frame that comes again is not taken for a new place.
     """
+    of_rental = select(_TABLE.c.vehicle_id).where(_TABLE.c.rental_id == rental_id)
+    names = set(connection.execute(of_rental).scalars())
+    lock_vehicles(connection, [VehicleId.from_text(name) for name in names])
     erased = connection.execute(
         update(_TABLE)
         .where(

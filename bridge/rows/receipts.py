@@ -7,6 +7,7 @@ from typing import Final
 from sqlalchemy import Connection, select, update
 
 from bridge import cloud_event, schema
+from bridge.rows.locks import lock_vehicles
 from bridge.rows.outbox import write_outbox
 from bridge.rows.statements import upsert
 from protocol.identity import VehicleId
@@ -67,6 +68,9 @@ def tell_gaps(connection: Connection, fleet_id: bytes, now: int) -> bool:
     """Put an alarm into the outbox for every gap that is too old; once each."""
     table = schema.ledgers
     is_old = (table.c.gap_since_ms <= now - GAP_ALARM_MS) & ~table.c.is_gap_told
+    names = connection.execute(select(table.c.vehicle_id).where(is_old)).scalars()
+    # Cars first, then the outbox: in the order in which batches take them.
+    lock_vehicles(connection, [VehicleId.from_text(name) for name in names])
     rows = connection.execute(select(table).where(is_old)).all()
     for row in rows:
         vehicle_id = VehicleId.from_text(row.vehicle_id)

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, select
 
 from bridge import schema
+from bridge.database import Topic
 from bridge.key_book import KeyBook, Rotation
+from bridge.rows.signals import tell_bridges
 from bridge.rows.statements import insert_new
 from protocol.identity import VehicleId
 from protocol.keys import VerifyKey
@@ -26,6 +28,7 @@ def write_rotations(connection: Connection, rotations: Sequence[Rotation]) -> No
         for rotation in rotations
     ]
     if rows:
+        tell_bridges(connection, Topic.KEYS)
         unique = ["vehicle_id", "ledger_id", "seq"]
         connection.execute(insert_new(connection, _TABLE, unique=unique), rows)
 

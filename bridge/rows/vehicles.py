@@ -7,6 +7,7 @@ from sqlalchemy import Connection, select
 
 from bridge import cloud_event, schema
 from bridge.presence import SILENCE_MS
+from bridge.rows.locks import lock_vehicles
 from bridge.rows.outbox import write_outbox
 from bridge.rows.statements import chunks, upsert
 from bridge.vehicle import VehicleState
@@ -56,7 +57,11 @@ def tell_silence(connection: Connection, fleet_id: bytes, now: int) -> bool:
     """Tell consumers of cars that fell silent; once each. Return whether any did."""
     is_silent = _TABLE.c.is_told_online & (_TABLE.c.heard_ms < now - SILENCE_MS)
     query = select(_TABLE.c.vehicle_id).where(is_silent)
-    names = connection.execute(query).scalars().all()
+    silent = connection.execute(query).scalars().all()
+    lock_vehicles(connection, (VehicleId.from_text(name) for name in silent))
+    # Another bridge may have heard of one, or told of it, before we had the lock.
+    still = query.where(_TABLE.c.vehicle_id.in_(silent))
+    names = connection.execute(still).scalars().all()
     states = load_vehicles(connection, (VehicleId.from_text(name) for name in names))
     events = [
         cloud_event.presence(vehicle_id, state, fleet_id=fleet_id, now=now)

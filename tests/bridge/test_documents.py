@@ -164,6 +164,14 @@ def test_the_example_of_settings_can_be_used() -> None:
     assert [sink.name for sink in settings.sinks.webhook] == ["billing"]
 
 
+def test_the_example_of_a_replica_can_be_used() -> None:
+    settings = load_settings(EXAMPLE.with_name("bridge-replica.toml"))
+
+    check_settings(settings)
+    assert settings.broker.share == "bridges"
+    assert settings.certificate == EXAMPLE.parent / "fleet/bridge/2/tls.crt"
+
+
 def test_what_the_example_comments_out_are_settings_with_their_defaults(
     tmp_path: Path,
 ) -> None:

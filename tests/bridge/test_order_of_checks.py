@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.ingest import Rejection, Verified, verify
+from bridge.sqlite_database import SqliteDatabase
 from bridge.store import Committed, Store
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
@@ -90,7 +91,9 @@ def disturb(
 async def left_behind(world: World, arrivals: Sequence[Arrival]) -> Outcome:
     """Judge and commit each arrival by itself, with a store of their own."""
     with tempfile.TemporaryDirectory() as directory:
-        store = Store(Path(directory) / "s", fleet_id=world.fleet.fleet.fleet_id)
+        store = Store(
+            SqliteDatabase(Path(directory) / "s"), fleet_id=world.fleet.fleet.fleet_id
+        )
         store.open()
         try:
             committed: list[Committed] = []

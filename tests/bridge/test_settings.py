@@ -11,6 +11,7 @@ from bridge.errors import BridgeError, RegistryError, SettingsError
 from bridge.registry import RegistryDirectory
 from bridge.settings import Settings, check_settings, parse_settings
 from bridge.signer import require_use
+from bridge.sqlite_database import SqliteDatabase
 from bridge.store import Store
 from bridge.trust import Trust
 from certs.fleet import FleetDirectory
@@ -141,12 +142,12 @@ def test_secrets_are_made_once_with_mode_0600(tmp_path: Path) -> None:
 
 async def test_a_store_of_another_fleet_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bridge.sqlite"
-    first = Store(path, fleet_id=bytes(16))
+    first = Store(SqliteDatabase(path), fleet_id=bytes(16))
     first.open()
     await first.close()
 
     with pytest.raises(SettingsError, match="belongs to fleet 00000000"):
-        Store(path, fleet_id=b"\1" * 16).open()
+        Store(SqliteDatabase(path), fleet_id=b"\1" * 16).open()
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -155,9 +156,9 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"something else" * 100)
 
     with pytest.raises(SettingsError, match="not a database"):
-        Store(path, fleet_id=bytes(16)).open()
+        Store(SqliteDatabase(path), fleet_id=bytes(16)).open()
     with pytest.raises(SettingsError, match="cannot be used"):
-        Store(tmp_path / "none" / "x", fleet_id=bytes(16)).open()
+        Store(SqliteDatabase(tmp_path / "none" / "x"), fleet_id=bytes(16)).open()
 
 
 def test_a_key_that_the_trust_bundle_does_not_name_is_refused(

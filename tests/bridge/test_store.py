@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 from bridge.errors import SettingsError, StoreError
 from bridge.ingest import Rejection
 from bridge.rows import batches, letters
+from bridge.sqlite_database import SqliteDatabase
 from bridge.store import Store
 from protocol.codes import AccessMeans, Code, FrameClass
 from protocol.event import RentalStarted
@@ -23,7 +24,7 @@ FULL = 2
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    made = Store(tmp_path / "bridge.sqlite", fleet_id=bytes(16))
+    made = Store(SqliteDatabase(tmp_path / "bridge.sqlite"), fleet_id=bytes(16))
     made.open()
     yield made
     await made.close()
@@ -157,8 +158,8 @@ async def test_dead_letters_are_kept_and_bounded(
 
 async def test_a_second_bridge_is_kept_off_the_store(tmp_path: Path) -> None:
     # K6: two bridges with one certificate would throw each other off the broker.
-    first = Store(tmp_path / "bridge.sqlite", fleet_id=bytes(16))
-    second = Store(tmp_path / "bridge.sqlite", fleet_id=bytes(16))
+    first = Store(SqliteDatabase(tmp_path / "bridge.sqlite"), fleet_id=bytes(16))
+    second = Store(SqliteDatabase(tmp_path / "bridge.sqlite"), fleet_id=bytes(16))
     first.open()
 
     with pytest.raises(SettingsError, match="another bridge uses the store"):
@@ -172,7 +173,7 @@ async def test_a_second_bridge_is_kept_off_the_store(tmp_path: Path) -> None:
 
 
 async def test_a_closed_store_says_so(tmp_path: Path) -> None:
-    store = Store(tmp_path / "bridge.sqlite", fleet_id=bytes(16))
+    store = Store(SqliteDatabase(tmp_path / "bridge.sqlite"), fleet_id=bytes(16))
 
     with pytest.raises(StoreError, match="not open"):
         await store.vehicles([])

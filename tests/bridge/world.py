@@ -17,13 +17,16 @@ from bridge.clock_watch import ClockWatch
 from bridge.cloud_event import OFFLINE_TYPE, ONLINE_TYPE
 from bridge.commands import CommandRecord, Sendings
 from bridge.configurator import Configurator
+from bridge.database import Database
 from bridge.dispatch import Dispatcher
 from bridge.intake import Intake
+from bridge.lease import Lease
 from bridge.orders import Order
 from bridge.registry import RegistryDirectory
 from bridge.relay import Relay
 from bridge.signer import InProcessReceiptSigner, InProcessSigner
 from bridge.sinks.ports import Sink
+from bridge.sqlite_database import SqliteDatabase
 from bridge.steward import Steward
 from bridge.store import Store
 from bridge.trust import Trust
@@ -53,7 +56,13 @@ PRESENCE: Final = frozenset({ONLINE_TYPE, OFFLINE_TYPE})
 
 class World:
     def __init__(
-        self, fleet: FleetDirectory, path: Path, sinks: tuple[Sink, ...] = ()
+        self,
+        fleet: FleetDirectory,
+        path: Path,
+        sinks: tuple[Sink, ...] = (),
+        *,
+        database: Database | None = None,
+        holder: str = "test",
     ) -> None:
         self.fleet = fleet
         self.now_ms = NOW_MS
@@ -61,7 +70,10 @@ class World:
         self.broker = MemoryBroker()
         self.seen: list[FrameSeen] = []
         self.refused: list[RegistryError] = []
-        self.store = Store(path, fleet_id=fleet.fleet.fleet_id)
+        self.holder = holder
+        self.store = Store(
+            database or SqliteDatabase(path), fleet_id=fleet.fleet.fleet_id
+        )
         self.registry = RegistryDirectory(
             fleet.path / FleetPart.REGISTRY,
             fleet_id=fleet.fleet.fleet_id,
@@ -97,7 +109,8 @@ class World:
             random_bytes=self.random_bytes,
         )
         self.relays = [
-            Relay(sink, self.store, now=self.now, random=lambda: 1.0) for sink in sinks
+            Relay(sink, self.store, now=self.now, random=lambda: 1.0, holder=holder)
+            for sink in sinks
         ]
         self.dispatcher = Dispatcher(
             store=self.store,
@@ -108,6 +121,7 @@ class World:
             fleet_id=fleet_id,
             now=self.now,
             random_bytes=self.random_bytes,
+            lease=Lease(self.store, "commands", holder=holder),
         )
         self.configurator = Configurator(
             store=self.store,
@@ -181,7 +195,9 @@ class World:
 
     def random_bytes(self, size: int) -> bytes:
         self._randoms += 1
-        return self._randoms.to_bytes(size, "big")
+        # Bridges beside one another draw different numbers.
+        start = self.holder.encode()[:size] if self.holder != "test" else b""
+        return start + self._randoms.to_bytes(size - len(start), "big")
 
     def advance(self, seconds: float) -> None:
         self.now_ms += round(seconds * 1000)

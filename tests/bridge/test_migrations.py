@@ -1,0 +1,108 @@
+"""A store of an older release becomes today's, on both engines, and none is guessed."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, Engine, create_engine, inspect, text
+
+from bridge.errors import SettingsError
+from bridge.migrations import migration
+from bridge.migrations.migration import FIRST_RELEASE, migrate, newest, revision_of
+from bridge.schema import metadata
+from tests.postgres import running_server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    with contextlib.ExitStack() as stack:
+        url = f"sqlite:///{tmp_path / 'store'}"
+        if request.param == "postgres":
+            server = stack.enter_context(running_server())
+            url = server.make_database().replace("postgresql:", "postgresql+psycopg:")
+        made = create_engine(url)
+        stack.callback(made.dispose)
+        yield made
+
+
+def test_a_new_store_has_the_tables_that_the_program_declares(engine: Engine) -> None:
+    with engine.begin() as connection:
+        migrate(connection, name="x")
+
+    with engine.begin() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+        assert revision_of(connection) == newest()
+
+
+def test_a_store_of_the_first_release_keeps_what_is_in_it(engine: Engine) -> None:
+    with engine.begin() as connection:
+        command.upgrade(migration._config(connection), FIRST_RELEASE)
+        connection.execute(text("DROP TABLE alembic_version"))
+        connection.execute(text("INSERT INTO meta VALUES ('schema', '3')"))
+        connection.execute(text("INSERT INTO cursors VALUES ('billing', 41)"))
+
+    with engine.begin() as connection:
+        migrate(connection, name="x")
+
+    with engine.begin() as connection:
+        assert revision_of(connection) == newest()
+        kept = connection.execute(text("SELECT sink, position FROM cursors"))
+        assert list(kept) == [("billing", 41)]
+        names = connection.execute(text("SELECT name FROM meta"))
+        assert list(names) == []
+
+
+def test_bringing_up_to_date_what_is_up_to_date_changes_nothing(
+    engine: Engine,
+) -> None:
+    for _ in range(2):
+        with engine.begin() as connection:
+            migrate(connection, name="x")
+
+
+def newer(connection: Connection) -> None:
+    migrate(connection, name="x")
+    connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+
+def older(connection: Connection) -> None:
+    connection.execute(text("CREATE TABLE meta (name TEXT, value TEXT)"))
+    connection.execute(text("INSERT INTO meta VALUES ('schema', '2')"))
+
+
+def somebody_elses(connection: Connection) -> None:
+    connection.execute(text("CREATE TABLE meta (name TEXT, value TEXT)"))
+
+
+@pytest.mark.parametrize(
+    ("make", "about"),
+    [
+        (newer, "revision 9999, which this freefloat does not know"),
+        (older, "schema 2, from before the first release"),
+        (somebody_elses, "schema of something else"),
+    ],
+)
+def test_what_this_release_does_not_know_is_left_alone(
+    tmp_path: Path, make: Callable[[Connection], None], about: str
+) -> None:
+    # Row 37: a half-made or newer database is refused with the reason.
+    made = create_engine(f"sqlite:///{tmp_path / 'store'}")
+    with made.begin() as connection:
+        make(connection)
+        before = sorted(inspect(connection).get_table_names())
+
+    with (
+        pytest.raises(SettingsError, match=about) as refused,
+        made.begin() as connection,
+    ):
+        migrate(connection, name="x")
+
+    assert refused.value.advice
+    with made.begin() as connection:
+        assert sorted(inspect(connection).get_table_names()) == before
+    made.dispose()

@@ -1,0 +1,151 @@
+"""A PostgreSQL server of the tests' own: a fresh cluster on a free port of loopback.
+
+PostgreSQL refuses to run as root; started by root it becomes the user `postgres`, whom
+Debian's package makes.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import psycopg
+
+USER: Final = "freefloat"
+START_S: Final = 30.0
+
+
+def missing_postgres() -> str | None:
+    """What is missing, or None."""
+    if find_programs() is None:
+        return "PostgreSQL is not installed: apt-get install postgresql"
+    return None
+
+
+def find_programs() -> Path | None:
+    """Where `initdb` and `postgres` are; Debian keeps them off the path."""
+    found = shutil.which("postgres")
+    if found is not None:
+        return Path(found).parent
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return versions[-1] if versions else None
+
+
+class Server:
+    """One cluster; `start` it first and `remove` it last."""
+
+    def __init__(self) -> None:
+        programs = find_programs()
+        assert programs is not None
+        self._programs = programs
+        self._user = "postgres" if os.geteuid() == 0 else None
+        # Not below pytest's own directory, which only its user may enter.
+        self._folder = Path(tempfile.mkdtemp(prefix="ff-pg-"))
+        self.port = _free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self._databases = 0
+
+    def start(self) -> None:
+        data = self._folder / "data"
+        if not data.exists():
+            if self._user is not None:
+                shutil.chown(self._folder, self._user)
+            self._run(
+                *("initdb", "--pgdata", str(data), "--username", USER),
+                *("--auth", "trust", "--no-sync", "--encoding", "UTF8"),
+            )
+        with (self._folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(str(self._programs / "postgres"), "-D", str(data)),
+                    *("-p", str(self.port), "-h", "127.0.0.1"),
+                    *("-k", str(self._folder), "-c", "max_connections=60"),
+                ],
+                user=self._user,
+                cwd=self._folder,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+        self._wait()
+
+    def _run(self, *arguments: str) -> None:
+        program, *rest = arguments
+        subprocess.run(
+            [str(self._programs / program), *rest],
+            check=True,
+            user=self._user,
+            cwd=self._folder,
+            stdout=subprocess.DEVNULL,
+            timeout=60,
+        )
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                self._admin().close()
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
+
+    def _admin(self) -> "psycopg.Connection[tuple[object, ...]]":
+        return psycopg.connect(self.url("postgres"), autocommit=True)
+
+    def url(self, database: str) -> str:
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
+
+    def make_database(self) -> str:
+        """Make an empty database and return its address."""
+        self._databases += 1
+        name = f"bridge_{self._databases}"
+        with self._admin() as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return self.url(name)
+
+    def execute(self, url: str, statement: str) -> list[tuple[object, ...]]:
+        with psycopg.connect(url, autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def kill(self) -> None:
+        """End it as a crash of the machine would end it, but for the disk's cache.
+
+        The postmaster's children leave when they see that it is gone.
+        """
+        assert self.process is not None
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(30)
+        self.process = None
+
+    def remove(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(30)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running_server() -> Iterator[Server]:
+    server = Server()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
