@@ -41,6 +41,7 @@ format: $(VENV)/.dev ## format and mend what can be mended
 
 vectors: $(VENV)/.dev ## make the protocol's test vectors anew
 	$(BIN)/python -m tools.vectors
+	$(BIN)/python -m tests.edge
 
 docs: $(VENV)/.dev ## make generated documents anew
 	$(BIN)/python -m tools.states

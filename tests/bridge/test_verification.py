@@ -17,62 +17,22 @@ from hypothesis import strategies as st
 from bridge.verification import holds, verify_frame
 from protocol import signing
 from protocol.codes import Code, Suite
-from protocol.ed25519 import FIELD_PRIME, GROUP_ORDER
 from protocol.errors import AuthenticationError, DecodeError
 from protocol.frame import Frame, parse_frame
 from protocol.keys import Ed25519SigningKey, VerifyKey
+from tests.edge.plain_ed25519 import BASE, ORDER, TORSION, add, encode, times
 from tests.protocol.test_keys import SMALL_ORDER
 from tests.protocol.vector_file import FRAMES, VECTORS, frame_of
 from tools.published_keys import CAR_A_KEY, CAR_B_KEY, FLEET_ID, OTHER_FLEET_ID
 
-Point = tuple[int, int]
 Verify = Callable[..., None]
 
-P: Final = FIELD_PRIME
-D: Final = -121665 * pow(121666, -1, P) % P
-ORDER: Final = GROUP_ORDER
-"""Order of the base point (RFC 8032, 5.1)."""
 SECRET: Final = 0x1234_5678_9ABC_DEF0
 NONCE: Final = 0x0FED_CBA9_8765_4321
 MESSAGE: Final = b"a rental report"
 
 
-def _add(one: Point, other: Point) -> Point:
-    (x1, y1), (x2, y2) = one, other
-    product = D * x1 * x2 * y1 * y2 % P
-    return (
-        (x1 * y2 + x2 * y1) * pow(1 + product, -1, P) % P,
-        (y1 * y2 + x1 * x2) * pow(1 - product, -1, P) % P,
-    )
-
-
-def _times(number: int, point: Point) -> Point:
-    total: Point = (0, 1)
-    while number:
-        if number & 1:
-            total = _add(total, point)
-        point, number = _add(point, point), number >> 1
-    return total
-
-
-def _decode(raw: bytes) -> Point:
-    number = int.from_bytes(raw, "little")
-    sign, y = number >> 255, (number & (1 << 255) - 1) % P
-    x_squared = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
-    x = pow(x_squared, (P + 3) // 8, P)
-    if x * x % P != x_squared:
-        x = x * pow(2, (P - 1) // 4, P) % P
-    return (P - x if x & 1 != sign else x) % P, y
-
-
-def _encode(point: Point) -> bytes:
-    return (point[1] | (point[0] & 1) << 255).to_bytes(32, "little")
-
-
-BASE: Final = _decode((4 * pow(5, -1, P) % P).to_bytes(32, "little"))
-TORSION: Final = _decode(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"))  # fmt: skip # noqa: E501 - one number
-"""A point of order 8; its multiples are all eight points of small order."""
-PUBLIC: Final = _times(SECRET, BASE)
+PUBLIC: Final = times(SECRET, BASE)
 
 
 def _key(raw: bytes) -> VerifyKey:
@@ -89,8 +49,8 @@ def _signed(r: bytes, public: bytes, nonce: int = NONCE, shift: int = 0) -> byte
 
 def _odd_signatures() -> Iterator[tuple[str, bytes, bytes]]:
     """Yield what is odd, the public key and the signature."""
-    public = _encode(PUBLIC)
-    right = _encode(_times(NONCE, BASE))
+    public = encode(PUBLIC)
+    right = encode(times(NONCE, BASE))
     yield "nothing", public, _signed(right, public)
     for shift in (1, 2, 7, 15):
         yield f"S + {shift} orders", public, _signed(right, public, shift=shift)
@@ -100,12 +60,12 @@ def _odd_signatures() -> Iterator[tuple[str, bytes, bytes]]:
         yield f"{size} bytes", public, _signed(right, public)[:size]
     yield "65 bytes", public, _signed(right, public) + b"\0"
     for k in range(1, 8):
-        twisted = _encode(_add(_times(NONCE, BASE), _times(k, TORSION)))
+        twisted = encode(add(times(NONCE, BASE), times(k, TORSION)))
         yield f"R + {k} T", public, _signed(twisted, public)
-        mixed = _encode(_add(PUBLIC, _times(k, TORSION)))
+        mixed = encode(add(PUBLIC, times(k, TORSION)))
         yield f"A + {k} T", mixed, _signed(right, mixed)
         for j in range(1, 8):
-            twisted = _encode(_add(_times(NONCE, BASE), _times(j, TORSION)))
+            twisted = encode(add(times(NONCE, BASE), times(j, TORSION)))
             yield f"A + {k} T, R + {j} T", mixed, _signed(twisted, mixed)
     for raw in SMALL_ORDER:
         yield f"R {raw.hex()}", public, _signed(raw, public, nonce=0)
