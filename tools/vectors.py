@@ -31,6 +31,7 @@ from tools.published_keys import (
     TestKey,
     sealing_key,
 )
+from tools.vector_acceptance import Arrival, arrivals
 from tools.vector_cases import Case
 from tools.vector_catalogue_faults import catalogue_faults
 from tools.vector_control_faults import control_faults
@@ -52,6 +53,9 @@ def generate() -> dict[str, str]:
     for succession in successions():
         name = f"succession_{succession.name}"
         documents[f"bad_{name}" if succession.code else name] = _succession(succession)
+    for arrival in arrivals():
+        name = f"arrival_{arrival.name}"
+        documents[f"bad_{name}" if arrival.code else name] = _arrival(arrival)
     documents["trust_bundle"] = _trust_bundle()
     documents["sealed_secrets"] = _sealed_secrets()
     return {
@@ -129,6 +133,43 @@ def _fault(fault: Fault) -> dict[str, Any]:
         "code": fault.code.name,
     }
     return document
+
+
+def _arrival(arrival: Arrival) -> dict[str, Any]:
+    receiver = arrival.receiver
+    expected: dict[str, Any] = {"result": "accept"}
+    if arrival.code is not None:
+        # Whatever fails before its signature holds is not answered (FF-AUTH-02).
+        answer = None if arrival.code.local_only else "signed"
+        expected = {"result": "refuse", "code": arrival.code.name, "answer": answer}
+        if answer:
+            expected["executed"] = "MAYBE" if arrival.is_executed_maybe else "NO"
+    return {
+        "title": "a frame on the command topic",
+        "why": arrival.why,
+        "kind": "arrival",
+        "key": _key(arrival.key),
+        "fleet_id": FLEET_ID.hex(),
+        "receiver": {
+            "vehicle_id": CAR_A.raw.hex(),
+            "group": receiver.group,
+            "session_id": receiver.session_id.hex(),
+            "boot_ms": receiver.boot_ms,
+            "known_ms": receiver.known_ms,
+            "bundle": BUNDLE.build(receiver.bundle).hex(),
+            "last_seqs": [
+                {"key_id": key_id.hex(), "lane": lane, "seq": seq}
+                for key_id, lane, seq in receiver.last_seqs
+            ],
+            "journal": [
+                {"msg_id": message.hex(), "request_hash": request.hex()}
+                for message, request in receiver.journal
+            ],
+            "retained": receiver.retained,
+        },
+        "frame": arrival.frame.hex(),
+        "expected": expected,
+    }
 
 
 def _trust_bundle() -> dict[str, Any]:
