@@ -188,7 +188,8 @@ class AcceptedCommand:
     request_hash: bytes
     """32 bytes."""
     accepted_wall_ms: int
-    """UTC ms, for the journal's age."""
+    """UTC ms that had certainly passed, for the journal's age: a clock that was set ten
+    years ahead must not make the journal forget what it accepted an hour ago."""
 
 
 @dataclass(frozen=True, slots=True)

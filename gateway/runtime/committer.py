@@ -123,13 +123,20 @@ class Committer:
         return Commit(
             state=decision.state.kept(),
             entries=tuple(entries),
-            accepted=_accepted(decision, now),
+            accepted=self._accepted(decision, now),
             configuration=attached.configuration,
             time=self._standing.time.known.anchored(now),
             trust=None if attached.trust is None else attached.trust.data,
             expiry_told=attached.expiry_told,
             key_id=None if successor is None else successor.key_id,
         )
+
+    def _accepted(self, decision: Decision, now: Moment) -> AcceptedCommand | None:
+        command = decision.accepted
+        if command is None:
+            return None
+        passed_ms = self._standing.time.known.floor(now)
+        return AcceptedCommand(command.msg_id, command.request_hash, passed_ms)
 
     def _note_saved(self, commit: Commit, now: Moment) -> None:
         self._saved_ms = now.boot_ms
@@ -235,10 +242,3 @@ class Committer:
         self._standing.receipted = stored.receipted
         self._log.warning("= the disk takes the ledger again")
         return True
-
-
-def _accepted(decision: Decision, now: Moment) -> AcceptedCommand | None:
-    command = decision.accepted
-    if command is None:
-        return None
-    return AcceptedCommand(command.msg_id, command.request_hash, now.wall_ms)

@@ -46,6 +46,8 @@ class KeyFiles:
         self._next_place = directory / NEXT_KEY
         self._present = present
         self._next: SigningKey | None = None
+        self._due: SigningKey | None = None
+        """Signs already, and could not be put in its place."""
         self._files = files
         self._worker = worker
 
@@ -60,6 +62,9 @@ class KeyFiles:
         )
 
     def _prepare(self) -> SigningKey:
+        # What lies beside the place may be the only copy of the key that signs now.
+        if self._due is not None:
+            self._put_in_place(self._due)
         if self._next is None:
             made = _new_key(self._present.suite)
             self._files.write(self._next_place, build_key(made.handle))
@@ -71,8 +76,8 @@ class KeyFiles:
             return self._keep()
         following = self._next or self._read(self._next_place)
         if following is not None and following.key_id == key_id:
-            self._files.rename(self._next_place, self._place)
-            self._present, self._next = following, None
+            self._due = following
+            self._put_in_place(following)
             return following
         placed = self._read(self._place)
         if placed is not None and placed.key_id == key_id:
@@ -80,6 +85,12 @@ class KeyFiles:
             self._present = placed
         # Else the directory was made anew since: its key is the one that is known.
         return self._keep()
+
+    def _put_in_place(self, due: SigningKey) -> None:
+        # After a failure, the rename itself may have been done.
+        if self._files.exists(self._next_place):
+            self._files.rename(self._next_place, self._place)
+        self._present, self._next, self._due = due, None, None
 
     def _keep(self) -> SigningKey:
         if self._files.exists(self._next_place):
