@@ -10,6 +10,7 @@ another vehicle), somebody who enrols another device's keys, a thief of a car's 
 sends it again (single-use nonces), and a guesser (equal answers, an audit line each).
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,10 +26,11 @@ from certs.authority import Authority, common_name
 from certs.books import Books, Voucher, spki_digest
 from certs.challenge import Challenges
 from certs.enrolment import Claim, Enrolled, enrol
-from certs.errors import ClaimError, DuplicateError, RequestError
+from certs.errors import ClaimError, DuplicateError, ForkedError, RequestError
 from certs.files import exclusive, publish_new
 from certs.fleet import FleetDirectory
 from certs.profiles import Kind
+from certs.recertification import Recertified, recertify
 from certs.refusal import Reason, RefusedError, claim_invalid, not_proved
 from certs.renewal_rules import DAILY_LIMIT, DAY, may_reenroll, may_use_grace
 from certs.voucher import claim_hash
@@ -314,7 +316,7 @@ class EnrolmentDesk:
             try:
                 if record is None:
                     raise not_proved()
-                record.signing_key.verify(signature, message)
+                record.present_key.verify(signature, message)
             except (ProtocolError, RefusedError):
                 self._log.write(
                     Severity.ALARM,
@@ -345,6 +347,63 @@ class EnrolmentDesk:
                     f"{vehicle_id}",
                 )
             return self._renew(vehicle_id, request, "grace", asker, now=now)
+
+    def recertify(
+        self,
+        vehicle_id: VehicleId,
+        rotations: Sequence[bytes],
+        *,
+        asker: Asker,
+        now: datetime,
+    ) -> Recertified:
+        """Certify the signing key that a vehicle rotated to.
+
+        Args:
+            vehicle_id: who asks.
+            rotations: KEY_ROTATED frames, oldest first. They prove themselves, so no
+                client certificate is asked for: a garaged car shows them too.
+            asker: who asks.
+            now: with a time zone.
+
+        Raises:
+            RefusedError: nothing was signed.
+            BusyError, FleetError, OSError: as `enroll`.
+        """
+        with self._lock():
+            if self._record(vehicle_id) is None and not self._fleet.is_revoked(
+                vehicle_id
+            ):
+                raise not_proved()
+            self._require_registered(vehicle_id, asker, now=now)
+            try:
+                done = recertify(
+                    self._fleet,
+                    self._authority,
+                    vehicle_id,
+                    rotations,
+                    enrolled=self._fleet.enrolled(),
+                    now=now,
+                )
+            except (ClaimError, DuplicateError) as error:
+                forked = isinstance(error, ForkedError)
+                self._log.write(
+                    Severity.ALARM,
+                    "rotation_forked" if forked else "rotation_not_proved",
+                    now=now,
+                    vehicle_id=str(vehicle_id),
+                    peer=asker.peer,
+                    detail=str(error),
+                )
+                raise not_proved() from None
+            if done.is_new:
+                self._log.write(
+                    Severity.NOTE,
+                    "recertified",
+                    now=now,
+                    vehicle_id=str(vehicle_id),
+                    peer=asker.peer,
+                )
+            return done
 
     def _renew(
         self,

@@ -40,6 +40,7 @@ from protocol.identity import VehicleId, key_id
 from protocol.keyfile import raw_public_key
 from protocol.keys import Ed25519SigningKey, P256SigningKey, VerifyKey
 from protocol.p256 import compressed
+from protocol.rotation import rotated_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +270,10 @@ def enrolled_in(records: Iterable[bytes]) -> Enrolled:
             VehicleId.from_text(record.vehicle_id),
             signing_key=raw_public_key(signing, name="signing certificate"),
             sealing_key=sealing.public_bytes_raw(),
+        )
+        # Keys that were rotated to are taken, and those that were replaced stay so.
+        enrolled.key_ids.update(
+            key_id(rotated_key(bytes.fromhex(one))) for one in record.rotations
         )
     return enrolled
 

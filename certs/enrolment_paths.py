@@ -28,7 +28,7 @@ from certs.enrolment import Claim
 from certs.errors import BusyError, FleetError
 from certs.refusal import Reason, RefusedError
 from keystore.errors import KeystoreError
-from protocol.enrolment import GRACE_NONCE_SIZE
+from protocol.enrolment import GRACE_NONCE_SIZE, ROTATIONS_LIMIT
 from protocol.errors import DecodeError
 from protocol.identity import VehicleId
 from protocol.keys import SIGNATURE_SIZE
@@ -89,6 +89,14 @@ class _Reenroll(msgspec.Struct, frozen=True):
     tls_request: Base64
 
 
+class _Recertify(msgspec.Struct, frozen=True):
+    format: One
+    vehicle_id: Word
+    rotations: Annotated[
+        list[Base64], msgspec.Meta(min_length=1, max_length=ROTATIONS_LIMIT)
+    ]
+
+
 class _Nonce(msgspec.Struct, frozen=True):
     format: One
     vehicle_id: Word
@@ -102,7 +110,7 @@ class _Grace(msgspec.Struct, frozen=True):
     signature: Base64
 
 
-B = TypeVar("B", _Enroll, _Reenroll, _Nonce, _Grace)
+B = TypeVar("B", _Enroll, _Reenroll, _Recertify, _Nonce, _Grace)
 
 
 def enrolment_application(
@@ -130,6 +138,10 @@ def enrolment_application(
     @app.post("/v1/reenroll")
     async def reenroll(request: Request) -> Response:
         return await _decided(request, _Reenroll, counter.reenroll)
+
+    @app.post("/v1/recertify")
+    async def recertify(request: Request) -> Response:
+        return await _decided(request, _Recertify, counter.recertify)
 
     @app.post("/v1/grace/nonce")
     async def grace_nonce(request: Request) -> Response:
@@ -171,6 +183,18 @@ class _Counter:
         request = _request(body.tls_request)[0]
         return _issued(self.desk.reenroll(request, asker=asker, now=self.clock()))
 
+    def recertify(self, body: _Recertify, asker: Asker) -> dict[str, object]:
+        done = self.desk.recertify(
+            _vehicle_id(body.vehicle_id),
+            [_bytes(text, "rotations") for text in body.rotations],
+            asker=asker,
+            now=self.clock(),
+        )
+        return {
+            "format": FORMAT,
+            "signing_certificate": _der([done.certificate])[0],
+        }
+
     def nonce(self, body: _Nonce, _asker: Asker) -> dict[str, object]:
         vehicle_id = _vehicle_id(body.vehicle_id)
         nonce = self.desk.give_nonce(vehicle_id, now=self.clock())
@@ -200,7 +224,8 @@ async def _no_such_path(_request: Request, error: Exception) -> Response:
         RefusedError(
             Reason.METHOD if is_method else Reason.UNKNOWN_PATH,
             "there is no such path or method here",
-            "the paths are cacerts, enroll, reenroll, grace/nonce and grace below /v1",
+            "the paths below /v1 are cacerts, enroll, reenroll, recertify, "
+            "grace/nonce and grace",
         )
     )
 

@@ -5,6 +5,7 @@
     CertsError
     ├── RequestError      the caller's fault: a profile does not allow what is asked
     ├── ClaimError        the vehicle's fault: it did not prove that a key is its own
+    │   └── ForkedError   a key that was replaced names a second successor; an attack
     ├── DuplicateError    that id or key is enrolled already; possibly an attack
     ├── FleetError        the directory's fault: missing, damaged or not ours to read
     │   └── ExistsError   something lies where we would write; it is untouched
@@ -37,6 +38,10 @@ class RequestError(CertsError):
 
 class ClaimError(CertsError):
     """A vehicle's claim does not prove possession of its keys; nothing was signed."""
+
+
+class ForkedError(ClaimError):
+    """A signing key that was replaced names another successor; nothing was signed."""
 
 
 class DuplicateError(CertsError):

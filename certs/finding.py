@@ -114,5 +114,7 @@ def record_certificates(path: Path, name: str) -> list[Seen]:
         for what, kind, pem in (
             ("signing", Kind.VEHICLE_SIGNING, record.signing_certificate),
             ("sealing", Kind.VEHICLE_SEALING, record.sealing_certificate),
+            ("present", Kind.VEHICLE_SIGNING, record.present_certificate),
         )
+        if pem
     ]

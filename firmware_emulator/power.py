@@ -114,6 +114,15 @@ class MainsStore:
         self._require_power()
         await self._store.release_salvaged(ledger_id, upto)
 
+    async def forget_rotations(self, frames: Sequence[bytes]) -> None:
+        """Let go of rotations that the authority has certified.
+
+        Raises:
+            StoreError: nothing changed.
+        """
+        self._require_power()
+        await self._store.forget_rotations(frames)
+
     async def configuration(self, kind: int) -> bytes | None:
         """Return the body in force of this kind."""
         self._require_power()

@@ -113,7 +113,11 @@ class Gateway:
                     if self._runtime.has_ledger:
                         parts.create_task(self._uplink.run(self._runtime))
                     if self._renewal is not None:
-                        parts.create_task(self._renewal.run(self._uplink.renew_link))
+                        parts.create_task(
+                            self._renewal.run(
+                                self._runtime.key_holder, self._uplink.renew_link
+                            )
+                        )
             except BaseExceptionGroup as group:
                 # One part ended all; the others were cancelled and have nothing to say.
                 self._note_failure(group.exceptions[0])

@@ -170,6 +170,23 @@ class Keyring(Protocol):
         """
 
 
+class KeyHolder(Protocol):
+    """The car's signing key of now, as who certifies it must know it."""
+
+    on_rotated: Callable[[], None]
+    """Told when there is a rotation to show."""
+
+    @property
+    def rotations(self) -> tuple[bytes, ...]:
+        """KEY_ROTATED frames that the authority has not certified, oldest first."""
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign by the key of now; may be called from any thread."""
+
+    async def certified(self, rotations: Sequence[bytes]) -> None:
+        """Let go of rotations that the authority has certified."""
+
+
 class KeyringError(Exception):
     """A signing key cannot be made or put in its place; the keys there stay."""
 
@@ -254,6 +271,8 @@ class Stored:
     """Whether it was told that this bundle has expired."""
     key_id: bytes | None = None
     """The key that a rotation named last; None if there was none."""
+    rotations: tuple[bytes, ...] = ()
+    """KEY_ROTATED frames that the authority has not certified yet, oldest first."""
 
 
 class Store(Protocol):
@@ -305,6 +324,13 @@ class Store(Protocol):
 
         Raises:
             StoreError: nothing changed; the next receipt does it again.
+        """
+
+    async def forget_rotations(self, frames: Sequence[bytes]) -> None:
+        """Let go of rotations that the authority has certified.
+
+        Raises:
+            StoreError: nothing changed; they are shown once more.
         """
 
     async def configuration(self, kind: int) -> bytes | None:

@@ -26,12 +26,17 @@ from protocol.identity import VehicleId
 from protocol.json_file import parse_file, parse_hex
 from protocol.keyfile import raw_public_key
 from protocol.keys import SigningKey, VerifyKey
+from protocol.rotation import Handover, follow_rotations
 
 RECORD_FORMAT: Final = 1
 """Revision of the record file."""
 
-RECORD_LIMIT: Final = 16_384
-"""Bytes of a record file; three certificates take about 2,500."""
+RECORD_LIMIT: Final = 65_536
+"""Bytes of a record file; two certificates take about 2,000, each rotation 603 and the
+certificate behind them 800."""
+
+ROTATIONS_LIMIT: Final = 64
+"""Rotations in a record: more than three a year for as long as a car lives."""
 
 ENROL_CONTEXT: Final = b"ff-enrol-v1\0"
 """Separates proofs of possession from everything else that a car's key signs."""
@@ -44,7 +49,9 @@ GRACE_NONCE_SIZE: Final = 32
 """Bytes that the enrolment service draws for one such request."""
 
 
-class RecordFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RecordFile(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """The record as it lies in its file."""
 
     format: int
@@ -52,13 +59,18 @@ class RecordFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vehicle_id: str
     """Canonical base32 text."""
     signing_certificate: str
-    """PEM: Ed25519 or P-256 key, CN = vehicle id, signed by the issuing CA."""
+    """PEM: the first signing key, Ed25519 or P-256, CN = vehicle id, signed by the
+    issuing CA. It stays when the car rotates its key, as it proves what was signed."""
     sealing_certificate: str
     """PEM: X25519 key, CN = vehicle id, signed by the issuing CA."""
     tls_fingerprint: str
     """SHA-256 of the TLS certificate in DER, 64 hex digits."""
     proof: str
-    """128 hex digits: signature by the signing key over `proof_message`."""
+    """128 hex digits: signature by the first signing key over `proof_message`."""
+    rotations: list[str] = []
+    """KEY_ROTATED frames in hex, oldest first: from the first key to the present."""
+    present_certificate: str = ""
+    """PEM: the present signing key, certified anew; empty while it is the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +80,23 @@ class VehicleRecord:
     vehicle_id: VehicleId
     """Whose record this is."""
     signing_key: VerifyKey
-    """Verifies this vehicle's frames."""
+    """The first: verifies this vehicle's frames up to its first rotation."""
     sealing_key: X25519PublicKey
     """Secrets for this vehicle are sealed to it."""
     tls_fingerprint: str
-    """SHA-256 of its TLS certificate, hex."""
+    """SHA-256 of the TLS certificate that it was enrolled with, hex."""
+    handovers: tuple[Handover, ...] = ()
+    """The rotations that this record knows, oldest first."""
+
+    @property
+    def present_key(self) -> VerifyKey:
+        """The newest signing key that the record knows."""
+        return self.handovers[-1].new_key if self.handovers else self.signing_key
+
+    @property
+    def all_keys(self) -> tuple[VerifyKey, ...]:
+        """Every signing key that this vehicle had, oldest first."""
+        return (self.signing_key, *(one.new_key for one in self.handovers))
 
     @classmethod
     def parse(cls, data: bytes, *, fleet_id: bytes, issuer: x509.Certificate) -> Self:
@@ -86,7 +110,8 @@ class VehicleRecord:
 
         Raises:
             DecodeError: not a record file, or its parts do not belong together.
-            AuthenticationError: not signed by the CA, a weak key, or no proof.
+            AuthenticationError: not signed by the CA, a weak key, no proof, or a
+                rotation that does not hold.
         """
         record = parse_file(
             data,
@@ -100,11 +125,7 @@ class VehicleRecord:
         sealing = _certificate(record.sealing_certificate, "sealing", vehicle_id)
         for name, certificate in (("signing", signing), ("sealing", sealing)):
             _require_issued(certificate, issuer, name)
-        try:
-            signing_public = signing.public_key()
-            sealing_public = sealing.public_key()
-        except (ValueError, UnsupportedAlgorithm) as error:
-            raise DecodeError(Code.BAD_PARAM, f"certified key: {error}") from None
+        signing_public, sealing_public = _public_key(signing), _public_key(sealing)
         if not isinstance(sealing_public, X25519PublicKey):
             raise DecodeError(Code.BAD_PARAM, "sealing certificate holds no X25519 key")
         key = VerifyKey.load(raw_public_key(signing_public, name="signing certificate"))
@@ -113,7 +134,32 @@ class VehicleRecord:
         )
         key.verify(parse_hex(record.proof, 64, name="proof"), message)
         fingerprint = parse_hex(record.tls_fingerprint, 32, name="tls_fingerprint")
-        return cls(vehicle_id, key, sealing_public, fingerprint.hex())
+        handovers = _handovers(record, key, fleet_id=fleet_id, vehicle_id=vehicle_id)
+        if handovers or record.present_certificate:
+            present = _certificate(record.present_certificate, "present", vehicle_id)
+            _require_issued(present, issuer, "present")
+            certified = raw_public_key(_public_key(present), name="present certificate")
+            if not handovers or certified != handovers[-1].new_key.raw:
+                raise DecodeError(
+                    Code.BAD_PARAM,
+                    "present certificate is not of the key that was rotated to last",
+                )
+        return cls(vehicle_id, key, sealing_public, fingerprint.hex(), handovers)
+
+
+def _handovers(
+    record: RecordFile, first: VerifyKey, *, fleet_id: bytes, vehicle_id: VehicleId
+) -> tuple[Handover, ...]:
+    if len(record.rotations) > ROTATIONS_LIMIT:
+        raise DecodeError(
+            Code.BAD_PARAM,
+            f"{len(record.rotations)} rotations, at most {ROTATIONS_LIMIT}",
+        )
+    try:
+        frames = [bytes.fromhex(text) for text in record.rotations]
+    except ValueError:
+        raise DecodeError(Code.BAD_PARAM, "a rotation is not hex") from None
+    return follow_rotations(frames, first, fleet_id=fleet_id, vehicle_id=vehicle_id)
 
 
 def proof_message(
@@ -178,6 +224,13 @@ def _certificate(pem: str, name: str, vehicle_id: VehicleId) -> x509.Certificate
         raise DecodeError(Code.BAD_PARAM, f"{name} certificate: {error}") from None
     require_name(certificate, vehicle_id, name=name)
     return certificate
+
+
+def _public_key(certificate: x509.Certificate) -> object:
+    try:
+        return certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise DecodeError(Code.BAD_PARAM, f"certified key: {error}") from None
 
 
 def _require_issued(

@@ -30,7 +30,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.utils import CryptographyDeprecationWarning
 
 from protocol.anchors import EvidenceAnchors
-from protocol.codes import Code, EventType, FrameClass, Role
+from protocol.codes import Code, FrameClass, Role
 from protocol.content import Body, parse_content
 from protocol.enrolment import require_name
 from protocol.entry import GENESIS, EntryLink, entry_hash, split_entry
@@ -43,11 +43,10 @@ from protocol.keys import VerifyKey
 from protocol.place import EVENT_PLACE, EventPlace, commitment_of
 from protocol.receipt import RECEIPT, Receipt
 from protocol.result import Result
-from protocol.rotation import verify_rotation
+from protocol.rotation import follow_rotations
 from protocol.signing import request_hash, verify_frame
 from protocol.succession import succeed
 from protocol.trust import TrustBundle, open_bundle
-from protocol.vehicle_event import KeyRotated
 
 EVIDENCE_FORMAT: Final = 1
 """Revision of the evidence file."""
@@ -352,32 +351,15 @@ def _prove_keys(
     key = _certified_key(exhibit, anchors, confirmed_ms)
     since: tuple[bytes, int] | None = None
     spans: dict[bytes, _KeySpan] = {}
-    for data in exhibit.rotations:
-        frame = parse_frame(data)
-        _require(frame, exhibit, FrameClass.EVENT)
-        verify_frame(frame, fleet_id=anchors.fleet_id, key=key)
-        content = parse_content(frame)
-        if content.link is None or not isinstance(content.body, KeyRotated):
-            raise DecodeError(
-                Code.BAD_PARAM,
-                f"rotations: type 0x{frame.header.type:04X}, "
-                f"not {EventType.KEY_ROTATED}",
-            )
-        place = (content.link.ledger_id, frame.header.seq)
-        successor = verify_rotation(
-            content.body,
-            fleet_id=anchors.fleet_id,
-            vehicle_id=exhibit.vehicle_id,
-            old_key=key,
-            ledger_id=place[0],
-            seq=place[1],
-        )
+    for handover in follow_rotations(
+        exhibit.rotations,
+        key,
+        fleet_id=anchors.fleet_id,
+        vehicle_id=exhibit.vehicle_id,
+    ):
+        place = (handover.ledger_id, handover.seq)
         spans[key.key_id] = _KeySpan(key, since, place)
-        key, since = successor, place
-    if key.key_id in spans:
-        raise AuthenticationError(
-            Code.BAD_PARAM, "rotations: a key comes back that had been replaced"
-        )
+        key, since = handover.new_key, place
     spans[key.key_id] = _KeySpan(key, since, None)
     return spans
 

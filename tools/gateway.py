@@ -240,7 +240,7 @@ def _renewal(
 ) -> Renewal:
     where = settings.enrolment
     return Renewal(
-        Applicant(identity.vehicle_id, identity.fleet_id, identity.signing_key.sign),
+        Applicant(identity.vehicle_id, identity.fleet_id),
         store=tls,
         service=(
             None if where is None else HttpsEnrolment(where.host, where.port, time=time)

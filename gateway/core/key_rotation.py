@@ -12,7 +12,9 @@ from typing import Final
 from gateway.core.ledger import LedgerHead, SealedEntry, Signatory, seal_entry
 from gateway.core.moment import Moment
 from gateway.core.reading import Position
+from protocol.codes import EventType, FrameClass
 from protocol.event import EventBody
+from protocol.frame import parse_frame
 from protocol.keys import SigningKey
 from protocol.result import Result
 from protocol.rotation import rotation_message
@@ -23,6 +25,14 @@ Fix = tuple[Position, bytes]
 
 UNPROVED: Final = bytes(64)
 """The proof before the entry's place is known."""
+
+
+def is_rotation(entry: SealedEntry) -> bool:
+    """Return whether an entry names a new signing key."""
+    return (
+        entry.frame_class is FrameClass.EVENT
+        and parse_frame(entry.frame).header.type == EventType.KEY_ROTATED
+    )
 
 
 def seal_entries(

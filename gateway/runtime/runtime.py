@@ -58,6 +58,7 @@ from gateway.runtime.custodian import Custodian
 from gateway.runtime.herald import Herald
 from gateway.runtime.intake import Intake
 from gateway.runtime.journal import Journal
+from gateway.runtime.key_proofs import KeyProofs
 from gateway.runtime.mailbox import Mailbox
 from gateway.runtime.performer import Performer
 from gateway.runtime.salvage import Salvage
@@ -187,6 +188,8 @@ class Runtime:
             herald=self._herald,
             step=self._step,
         )
+        self.key_holder = KeyProofs(self._standing, store=store)
+        """The signing key of now, for who certifies it."""
         self._intake = Intake(
             self._standing,
             store=store,
@@ -249,6 +252,7 @@ class Runtime:
         standing.time.restore(stored.time, same_boot=stored.same_boot)
         self._configurator.start(stored.configurations)
         await self._custodian.settle_key(stored.key_id)
+        self.key_holder.start(stored.rotations)
         if in_service:
             self._committer.begin_holding(boot_mark=boot_mark, now=now)
         self._log.info(
@@ -448,6 +452,7 @@ class Runtime:
         successor = attached.successor if rotates else None
         if successor is not None:
             await self._custodian.switch_key(successor)
+            self.key_holder.note(entries)
         self._observer(Step(event, decision, entries, now))
         if entries:
             self._outlet.entries_grew()

@@ -32,7 +32,7 @@ SqlValue = int | float | bytes | str | None
 APPLICATION_ID: Final = 0x46464C31
 """"FFL1" in the file's header: another program's database is not taken for a ledger."""
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 
 _VERSIONS_LIMIT: Final = 1_000
 """A schema beyond this was never written: the number itself is damaged."""
@@ -127,6 +127,12 @@ create table known_time (
 create table signing_key (
     id integer primary key check (id = 1),
     key_id blob not null check (length(key_id) = 8)
+) strict;
+""",
+    5: """
+create table rotation (
+    place integer primary key autoincrement,
+    frame blob not null
 ) strict;
 """,
 }

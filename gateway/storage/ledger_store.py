@@ -35,7 +35,7 @@ from gateway.storage.quarantine import finish_quarantine, quarantine, quarantine
 from gateway.storage.signer import Signer
 from gateway.storage.state_codec import decode_state, encode_state
 from gateway.storage.succession import begin_ledger, require_newest
-from gateway.storage.trust_rows import read_trust, write_trust
+from gateway.storage.trust_rows import forget_rotations, read_trust, write_trust
 from protocol.codes import Code
 from protocol.entry import GENESIS, LEDGER_ID_SIZE
 
@@ -172,6 +172,16 @@ class LedgerStore:
         """
         await self._worker.run(
             lambda: self._guarded(lambda: self._release_salvaged(ledger_id, upto))
+        )
+
+    async def forget_rotations(self, frames: Sequence[bytes]) -> None:
+        """Let go of rotations that the authority has certified.
+
+        Raises:
+            StoreError: nothing changed.
+        """
+        await self._worker.run(
+            lambda: self._guarded(lambda: self._forget_rotations(tuple(frames)))
         )
 
     async def configuration(self, kind: int) -> bytes | None:
@@ -344,6 +354,7 @@ class LedgerStore:
             trust=trust.bundle,
             expiry_told=trust.expiry_told,
             key_id=trust.key_id,
+            rotations=trust.rotations,
         )
         self._boot_counter = stored.boot_counter
         self._head, self._receipted = head, receipted
@@ -450,6 +461,11 @@ class LedgerStore:
                 "delete from salvaged where ledger_id = ? and seq <= ?",
                 (ledger_id, upto),
             )
+        self._after_write()
+
+    def _forget_rotations(self, frames: tuple[bytes, ...]) -> None:
+        with self._transaction():
+            forget_rotations(self._open_connection, frames)
         self._after_write()
 
     def _configuration(self, kind: int) -> bytes | None:

@@ -5,11 +5,13 @@ and the entry that names it, are there both or not at all (FF-TRU-14, FF-ENR-13)
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import apsw
 
+from gateway.core.key_rotation import is_rotation
 from gateway.core.known_time import LATEST_MS, KnownTime
 from gateway.ports import Commit
 from gateway.storage.errors import StoreDamagedError
@@ -28,6 +30,7 @@ class KeptTrust:
     expiry_told: bool
     time: KnownTime
     key_id: bytes | None
+    rotations: tuple[bytes, ...]
 
 
 def read_trust(connection: apsw.Connection) -> KeptTrust:
@@ -55,7 +58,11 @@ def read_trust(connection: apsw.Connection) -> KeptTrust:
     key_id = None
     for (found,) in connection.execute("select key_id from signing_key"):
         key_id = plain_bytes(found)
-    return KeptTrust(bundle, expiry_told, time, key_id)
+    rotations = tuple(
+        plain_bytes(frame)
+        for (frame,) in connection.execute("select frame from rotation order by place")
+    )
+    return KeptTrust(bundle, expiry_told, time, key_id, rotations)
 
 
 def write_trust(connection: apsw.Connection, commit: Commit) -> None:
@@ -76,3 +83,14 @@ def write_trust(connection: apsw.Connection, commit: Commit) -> None:
         connection.execute(
             "insert or replace into signing_key values (1, ?)", (commit.key_id,)
         )
+        connection.executemany(
+            "insert into rotation (frame) values (?)",
+            [(one.frame,) for one in commit.entries if is_rotation(one)],
+        )
+
+
+def forget_rotations(connection: apsw.Connection, frames: Sequence[bytes]) -> None:
+    """Let go of rotations that the authority has certified."""
+    connection.executemany(
+        "delete from rotation where frame = ?", [(frame,) for frame in frames]
+    )

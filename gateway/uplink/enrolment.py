@@ -17,7 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from protocol.enrolment import require_name
+from protocol.errors import ProtocolError
 from protocol.identity import VehicleId
+from protocol.keyfile import raw_public_key
 from transport.tls import TlsIdentity
 
 ANCHORS_LIMIT: Final = 8
@@ -75,6 +78,24 @@ class Enrolment(Protocol):
             TlsSetupError: our own files cannot be used.
         """
 
+    def recertify(
+        self, tls: TlsIdentity, vehicle_id: VehicleId, rotations: Sequence[bytes], /
+    ) -> bytes:
+        """Show the rotations since the key that the service knows.
+
+        Args:
+            tls: whose anchors judge the service; no certificate is shown.
+            vehicle_id: who we are.
+            rotations: KEY_ROTATED frames, oldest first. The service may know some of
+                them already.
+
+        Returns:
+            The certificate of the present signing key, in DER.
+
+        Raises:
+            EnrolmentError, TlsSetupError: as for `reenroll`.
+        """
+
     def grace_nonce(self, tls: TlsIdentity, vehicle_id: VehicleId, /) -> bytes:
         """Return the service's nonce; asked without a certificate of ours.
 
@@ -97,6 +118,27 @@ class Enrolment(Protocol):
         Raises:
             EnrolmentError, TlsSetupError: as for `reenroll`.
         """
+
+
+def check_recertified(certificate: bytes, *, vehicle_id: VehicleId, key: bytes) -> None:
+    """Return if a certificate binds our new signing key to us.
+
+    Args:
+        certificate: DER.
+        vehicle_id: who we are.
+        key: the raw key that our last rotation names.
+
+    Raises:
+        EnrolmentError: it binds another key or name.
+    """
+    leaf = _load(certificate)
+    try:
+        require_name(leaf, vehicle_id, name="signing")
+        certified = raw_public_key(leaf.public_key(), name="signing certificate")
+    except ProtocolError as error:
+        raise _bad(str(error)) from None
+    if certified != key:
+        raise _bad("the signing certificate is of another key than the new one")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import socket
 import ssl
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
@@ -31,6 +32,7 @@ FORMAT: Final = 1
 """Revision of the bodies."""
 
 _SERVER: Final = "enrolment service"
+_Members = dict[str, str | list[str]]
 _SHOWN: Final = 200
 """Characters of a service's own sentence in a message of ours."""
 _RETRY_LIMIT_S: Final = 24 * 3600
@@ -52,13 +54,17 @@ class _NonceBody(_Body, frozen=True):
     nonce: str
 
 
+class _RecertifiedBody(_Body, frozen=True):
+    signing_certificate: str
+
+
 class _ProblemBody(_Body, frozen=True):
     error: str
     detail: str = ""
     advice: str = ""
 
 
-B = TypeVar("B", _IssuedBody, _NonceBody, _ProblemBody)
+B = TypeVar("B", _IssuedBody, _NonceBody, _RecertifiedBody, _ProblemBody)
 
 
 class HttpsEnrolment:
@@ -87,8 +93,21 @@ class HttpsEnrolment:
 
     def reenroll(self, tls: TlsIdentity, request: bytes) -> Issued:
         """Ask over mutual TLS."""
-        body = {"tls_request": _text(request)}
+        body: _Members = {"tls_request": _text(request)}
         return _issued(self._post(tls, "/v1/reenroll", body, _IssuedBody))
+
+    def recertify(
+        self, tls: TlsIdentity, vehicle_id: VehicleId, rotations: Sequence[bytes]
+    ) -> bytes:
+        """Show our rotations without showing a certificate."""
+        body: _Members = {
+            "vehicle_id": str(vehicle_id),
+            "rotations": [_text(one) for one in rotations],
+        }
+        answer = self._post(
+            tls, "/v1/recertify", body, _RecertifiedBody, with_certificate=False
+        )
+        return _bytes(answer.signing_certificate)
 
     def grace_nonce(self, tls: TlsIdentity, vehicle_id: VehicleId) -> bytes:
         """Ask for a nonce without showing a certificate."""
@@ -114,7 +133,7 @@ class HttpsEnrolment:
         signature: bytes,
     ) -> Issued:
         """Ask by a signature, without showing a certificate."""
-        body = {
+        body: _Members = {
             "vehicle_id": str(vehicle_id),
             "tls_request": _text(request),
             "nonce": _text(nonce),
@@ -128,7 +147,7 @@ class HttpsEnrolment:
         self,
         tls: TlsIdentity,
         path: str,
-        body: dict[str, str],
+        body: _Members,
         kind: type[B],
         *,
         with_certificate: bool = True,

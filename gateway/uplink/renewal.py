@@ -6,6 +6,11 @@ it authenticates the server alone and proves itself by its signing key instead (
 "grace path"). Whether it has expired is told by the trusted floor, or by a server that
 refuses it; the wall clock is not asked.
 
+After a rotation of the signing key it shows the service the entries that prove it, so
+that the service takes the new key, and then renews at once. The order leaves no gap:
+the certificate that the car has goes on counting, and the entries are kept until both
+are done.
+
 Nothing here fails the car: doors, rentals and ledger go on without a link, so every
 error is said once with what to do, and tried again (I-19, K9).
 """
@@ -28,17 +33,19 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from gateway.ports import Clock, TrustedTime, Worker
+from gateway.ports import Clock, KeyHolder, TrustedTime, Worker
 from gateway.uplink.enrolment import (
     Enrolment,
     EnrolmentError,
     NewIdentity,
     check_issued,
+    check_recertified,
 )
 from gateway.uplink.renewal_plan import RenewalPlan, plan_renewal
 from gateway.uplink.tls_store import TlsStore
 from protocol.enrolment import grace_message
 from protocol.identity import VehicleId
+from protocol.rotation import rotated_key
 from transport.backoff import Backoff
 from transport.errors import TlsSetupError
 from transport.tls import read_certificates
@@ -68,8 +75,6 @@ class Applicant:
     """This car."""
     fleet_id: bytes
     """16 bytes."""
-    sign: Callable[[bytes], bytes]
-    """Signs by the car's present signing key."""
 
 
 class Renewal:
@@ -119,22 +124,24 @@ class Renewal:
             self._service.abort()
         self._worker.close()
 
-    async def run(self, renewed: Callable[[], None]) -> None:
+    async def run(self, holder: KeyHolder, renewed: Callable[[], None]) -> None:
         """Renew whenever it is due, until cancelled; never raises anything else.
 
         Args:
+            holder: the car's signing key of now.
             renewed: told when a new identity lies there for the next connection.
         """
         if self._service is None:
             self._say_nobody()
             return
+        holder.on_rotated = self._wake.set
         while True:
             self._wake.clear()
-            wait_ms = self._wait_ms()
+            wait_ms = 0 if holder.rotations else self._wait_ms()
             if wait_ms > 0:
                 await self._sleep(wait_ms)
                 continue
-            delay_s = await self._attempt(self._service, renewed)
+            delay_s = await self._attempt(self._service, holder, renewed)
             if delay_s:
                 now_ms = self._clock.now().boot_ms
                 await self._clock.sleep_until(now_ms + round(delay_s * 1000))
@@ -178,10 +185,16 @@ class Renewal:
 
     # -- one attempt ---
 
-    async def _attempt(self, service: Enrolment, renewed: Callable[[], None]) -> float:
+    async def _attempt(
+        self, service: Enrolment, holder: KeyHolder, renewed: Callable[[], None]
+    ) -> float:
         """Ask once; return the seconds to wait before asking again."""
+        rotations = holder.rotations
         try:
-            new = await self._worker.run(lambda: self._renew(service))
+            uncertified = await self._worker.run(
+                lambda: self._recertify(service, rotations)
+            )
+            new = await self._worker.run(lambda: self._renew(service, holder))
         except (EnrolmentError, TlsSetupError, OSError) as error:
             is_for_good = isinstance(error, EnrolmentError) and not error.retryable
             self._failures = _LONGEST if is_for_good else self._failures + 1
@@ -196,6 +209,9 @@ class Renewal:
             )
             return delay_s
         self._log.info("= certificate renewed, valid until %s", new.expires.isoformat())
+        if uncertified is None and rotations:
+            await holder.certified(rotations)
+            self._log.info("= the new signing key is certified")
         if new.ignored_anchors:
             self._log.error(
                 "= %d new roots are not trusted, as no held root signed them: the "
@@ -204,7 +220,7 @@ class Renewal:
             )
         was_refused, self._is_refused = self._is_refused, False
         renewed()
-        if not was_refused:
+        if not was_refused and uncertified is None:
             self._failures = 0
             return 0.0
         # Until a broker has taken it, a further refusal must not ask at once again.
@@ -218,8 +234,40 @@ class Renewal:
             return delay_s
         return min(delay_s, max(plan.longest_wait_ms / 1000, SHORTEST_LIMIT_S))
 
-    def _renew(self, service: Enrolment) -> NewIdentity:
-        """Make a key, get it certified, write both; runs in the worker."""
+    def _recertify(
+        self, service: Enrolment, rotations: tuple[bytes, ...]
+    ) -> EnrolmentError | None:
+        """Show our rotations; runs in the worker.
+
+        Returns:
+            Why the new signing key is not certified, if the TLS certificate is due all
+            the same: with the present one it can be renewed.
+
+        Raises:
+            EnrolmentError: it is not certified, and nothing else is due.
+            TlsSetupError: our own files cannot be used.
+        """
+        if not rotations:
+            return None
+        own, vehicle_id = self._store.newest, self._applicant.vehicle_id
+        try:
+            certificate = service.recertify(own, vehicle_id, rotations)
+            check_recertified(
+                certificate, vehicle_id=vehicle_id, key=rotated_key(rotations[-1])
+            )
+        except EnrolmentError as error:
+            if self._wait_ms() > 0:
+                raise
+            self._log.warning("= the new signing key is not certified: %s", error)
+            return error
+        return None
+
+    def _renew(self, service: Enrolment, holder: KeyHolder) -> NewIdentity:
+        """Make a key, get it certified, write both; runs in the worker.
+
+        After a rotation too: who has the old signing key from a copy of the disk has
+        the old TLS key as well.
+        """
         own = self._store.newest
         key = ec.generate_private_key(ec.SECP256R1())
         request = self._request(key)
@@ -243,7 +291,7 @@ class Renewal:
                 self._applicant.vehicle_id,
                 request,
                 nonce=nonce,
-                signature=self._applicant.sign(message),
+                signature=holder.sign(message),
             )
         new = check_issued(
             issued,

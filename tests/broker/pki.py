@@ -11,6 +11,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from transport.tls import TlsIdentity
@@ -148,6 +149,21 @@ class Pki:
             .not_valid_before(starts)
             .not_valid_after(ends)
             .add_extension(x509.ExtendedKeyUsage([usage]), False)
+            .sign(self._issuing_key, hashes.SHA256())
+        )
+
+    def bind(
+        self, key: ec.EllipticCurvePublicKey | Ed25519PublicKey, name: str
+    ) -> x509.Certificate:
+        """Certify a key that is no TLS key."""
+        return (
+            x509.CertificateBuilder()
+            .subject_name(_name(name))
+            .issuer_name(self._issuing.subject)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(self.now - DAY)
+            .not_valid_after(self.now + 90 * DAY)
             .sign(self._issuing_key, hashes.SHA256())
         )
 

@@ -1,6 +1,6 @@
 """The fleet's enrolment service as a car sees it, without a network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -10,6 +10,7 @@ from gateway.uplink.enrolment import EnrolmentError, Issued
 from protocol.enrolment import grace_message
 from protocol.identity import VehicleId
 from protocol.keys import VerifyKey
+from protocol.rotation import follow_rotations
 from tests.broker.pki import DAY, HOUR, Pki
 from transport.tls import TlsIdentity, read_certificates
 
@@ -34,6 +35,10 @@ class Office:
         self.calls: list[str] = []
         self.failure: EnrolmentError | None = None
         """Raised instead of an answer."""
+        self.fails_at: dict[str, EnrolmentError] = {}
+        """Raised instead of an answer to one call, by its name."""
+        self.certifies: VerifyKey | None = None
+        """What is certified instead of the key that a vehicle rotated to."""
         self.alter: Callable[[Issued], Issued] = lambda issued: issued
         """What somebody makes of an answer on its way."""
         self.life: timedelta = LIFE
@@ -53,6 +58,19 @@ class Office:
         """Sign a request that was made over mutual TLS, which was checked before."""
         self._called(what)
         return self._issue(request)
+
+    def recertify(
+        self, _tls: TlsIdentity, vehicle_id: VehicleId, rotations: Sequence[bytes]
+    ) -> bytes:
+        self._called("recertify")
+        handovers = follow_rotations(
+            rotations, self.device_key, fleet_id=self.fleet_id, vehicle_id=vehicle_id
+        )
+        self.device_key = handovers[-1].new_key
+        certified = self.pki.bind(
+            (self.certifies or self.device_key).handle, str(vehicle_id)
+        )
+        return certified.public_bytes(Encoding.DER)
 
     def grace_nonce(self, _tls: TlsIdentity, _vehicle_id: VehicleId) -> bytes:
         self._called("nonce")
@@ -77,6 +95,8 @@ class Office:
         self.calls.append(what)
         if self.failure is not None:
             raise self.failure
+        if what in self.fails_at:
+            raise self.fails_at[what]
 
     def _issue(self, request: bytes) -> Issued:
         now = self.now().replace(microsecond=0)

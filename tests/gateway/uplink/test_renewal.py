@@ -17,8 +17,10 @@ from gateway.uplink.tls_store import TlsStore
 from tests.broker.pki import DAY, HOUR, Pki
 from tests.gateway.fleet_end import VEHICLE
 from tests.gateway.manual_clock import WALL_MS, ManualClock, idle
+from tests.gateway.uplink.key_holder import FakeKeyHolder
 from tests.gateway.uplink.office import Office
 from tests.gateway.world import IDENTITY
+from tools.published_keys import CAR_B_KEY
 from transport.tls import (
     floored_client_context,
     read_certificates,
@@ -47,8 +49,11 @@ class Car:
         self.directory = directory / "data" / "tls"
         self.store = TlsStore(self.directory, self.installed)
         self.renewed = 0
+        self.holder = FakeKeyHolder(
+            IDENTITY.signing_key, vehicle_id=VEHICLE, fleet_id=IDENTITY.fleet_id
+        )
         self.renewal = Renewal(
-            Applicant(VEHICLE, IDENTITY.fleet_id, IDENTITY.signing_key.sign),
+            Applicant(VEHICLE, IDENTITY.fleet_id),
             store=self.store,
             service=self.office,
             time=self.time,
@@ -62,7 +67,7 @@ class Car:
         return datetime.fromtimestamp(self.time.trusted_floor_ms() / 1000, UTC)
 
     async def run(self) -> None:
-        await self.renewal.run(self._on_renewed)
+        await self.renewal.run(self.holder, self._on_renewed)
 
     def _on_renewed(self) -> None:
         self.renewed += 1
@@ -238,3 +243,94 @@ async def test_a_disk_that_is_full_leaves_the_old_identity_in_use(
     assert "No space left on device" in caplog.text
     assert car.store.current() == car.installed
     assert list(car.directory.iterdir()) == []
+
+
+# -- after a rotation of the signing key ---
+
+
+async def test_a_new_signing_key_is_shown_at_once_and_a_new_certificate_follows(
+    garage: Garage,
+) -> None:
+    # FF-ENR-23, FF-ENR-24: who copied the old signing key has the old TLS key too.
+    car = garage()
+    await idle()
+    old = car.store.newest
+
+    car.holder.rotate()
+    await idle()
+
+    assert car.office.calls == ["recertify", "reenroll"]
+    assert car.office.device_key == car.holder.key.verify_key
+    assert not car.holder.rotations
+    assert car.store.newest != old
+    assert car.renewed == 1
+
+
+async def test_a_garaged_car_that_rotated_shows_its_keys_before_it_signs_by_the_newest(
+    garage: Garage,
+) -> None:
+    # FF-ENR-11, FF-ENR-24: twice, and the service knew of neither.
+    car = garage(starts=-30 * DAY, ends=-DAY)
+    car.holder.rotate()
+    car.holder.rotate()
+
+    await idle()
+
+    assert car.office.calls == ["recertify", "nonce", "grace"]
+    assert car.leaf_ends > NOW
+    assert not car.holder.rotations
+
+
+async def test_rotations_are_kept_until_the_new_certificate_is_written(
+    garage: Garage,
+) -> None:
+    # FF-ENR-24: the service hears of them again, and that changes nothing.
+    car = garage()
+    await idle()
+    car.office.failure = EnrolmentError("no network", code="unreachable")
+    rotation = car.holder.rotate()
+    await idle()
+    assert car.office.calls == ["recertify"]
+    assert list(car.holder.rotations) == [rotation]
+    assert car.store.current() == car.installed
+
+    car.office.failure = None
+    await car.clock.advance(121)
+
+    assert car.office.calls == ["recertify", "recertify", "reenroll"]
+    assert not car.holder.rotations
+
+
+async def test_a_service_that_certifies_no_new_key_does_not_stop_the_renewal(
+    garage: Garage, caplog: pytest.LogCaptureFixture
+) -> None:
+    # FF-ENR-17: the certificate that the car has goes on counting.
+    car = garage(starts=-19 * DAY, ends=7 * DAY)
+    car.office.fails_at["recertify"] = EnrolmentError(
+        "no such path", code="unknown_path", retryable=False
+    )
+    car.holder.rotate()
+
+    await idle()
+
+    assert car.office.calls == ["recertify", "reenroll"]
+    assert car.renewed == 1
+    assert "the new signing key is not certified: no such path" in caplog.text
+    assert car.holder.rotations  # shown again, as rarely as may be
+    await car.clock.advance(DAY.total_seconds())
+    assert car.office.calls.count("reenroll") == 1
+    assert car.office.calls.count("recertify") <= 6
+
+
+async def test_a_certificate_for_another_signing_key_is_not_taken_for_ours(
+    garage: Garage, caplog: pytest.LogCaptureFixture
+) -> None:
+    car = garage()
+    await idle()
+    car.office.certifies = CAR_B_KEY.key.verify_key
+    car.holder.rotate()
+
+    await idle()
+
+    assert "is of another key than the new one" in caplog.text
+    assert car.holder.rotations

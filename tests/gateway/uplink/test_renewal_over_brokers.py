@@ -48,7 +48,7 @@ class RenewingStreet(Street):
 
     def start_renewing_car(self, port: int, enrolment: int) -> None:
         renewal = Renewal(
-            Applicant(VEHICLE, IDENTITY.fleet_id, IDENTITY.signing_key.sign),
+            Applicant(VEHICLE, IDENTITY.fleet_id),
             store=self.store,
             service=HttpsEnrolment("127.0.0.1", enrolment, time=self.time),
             time=self.time,
