@@ -18,6 +18,7 @@ from gateway.ports import (
     Board,
     Clock,
     Display,
+    KeyHolder,
     Keyring,
     Positioning,
     RandomBytes,
@@ -82,6 +83,11 @@ class Gateway:
     def state(self) -> State:
         """The state that stands: committed, not merely decided."""
         return self._runtime.state
+
+    @property
+    def key_holder(self) -> KeyHolder:
+        """The signing key of now, for who certifies it."""
+        return self._runtime.key_holder
 
     @property
     def dropped(self) -> dict[Code, int]:

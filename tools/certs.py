@@ -27,7 +27,7 @@ from tools.certs_renew import renew
 from tools.certs_roll import new_key, roll_root
 from tools.certs_serve import serve
 from tools.certs_trust import trust
-from tools.certs_vehicles import claim, crl, grace, revoke
+from tools.certs_vehicles import claim, crl, grace, recertify, revoke
 from tools.clock import read_clock
 from tools.console import (
     examples,
@@ -291,6 +291,7 @@ for command in (
     serve,
     revoke,
     grace,
+    recertify,
     crl,
     audit,
     renew,

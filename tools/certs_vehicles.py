@@ -10,11 +10,13 @@ import click
 from certs.audit_log import Severity
 from certs.errors import RequestError
 from certs.fleet import FleetDirectory
+from certs.recertification import recertify as certify_rotations
 from certs.renewal_rules import GRACE_LIMIT
 from certs.revocation import publish_list, revoke_vehicle
 from certs.vehicle import random_vehicle_id
 from certs.voucher import CLAIM_LIFETIME, CLAIM_LIFETIME_LIMIT, SERIAL, make_claim
-from protocol.errors import DecodeError
+from protocol.errors import DecodeError, ProtocolError
+from protocol.evidence import parse_evidence
 from protocol.fleet import FleetPart
 from protocol.identity import VEHICLE_TEXT, VehicleId
 from tools.clock import read_clock
@@ -181,6 +183,55 @@ def grace(directory: Path, who: str, days: int) -> None:
     with closing(fleet.books()) as books:
         books.extend_grace(name, until=until)
     step(f"{name} may renew by its signing key until {until:%Y-%m-%d %H:%M} UTC")
+
+
+@click.command(
+    epilog=examples(
+        "freefloat evidence export 000102030405060708090a0b0c0d0e0f -o case.json",
+        "freefloat certs recertify fleet case.json",
+    )
+)
+@fleet_argument
+@click.argument("evidence", metavar="EVIDENCE", type=click.Path(path_type=Path))
+def recertify(directory: Path, evidence: Path) -> None:
+    """Certify the signing key that a vehicle rotated to.
+
+    A car does this by itself at the enrolment service after each rotation. This is for
+    one that cannot: its disk was lost after the rotation, and with it the proof. The
+    bridge has the proof: name the evidence of any rental of that car. What counts in it
+    are the rotations, each signed by the key before and proved by the key after it.
+    """
+    fleet = FleetDirectory.open(directory)
+    try:
+        exhibit = parse_evidence(evidence.read_bytes())
+    except (OSError, ProtocolError) as error:
+        raise OperatorError(
+            f"{evidence} cannot be used: {error}",
+            "fetch one with 'freefloat evidence export'",
+        ) from None
+    now = read_clock()
+    with fleet.issuing() as enrolled:
+        if not fleet.record_path(exhibit.vehicle_id).exists():
+            raise RequestError(
+                f"vehicle {exhibit.vehicle_id} is not registered in {directory}",
+                "a withdrawn vehicle stays out; enrol it under a new id",
+            )
+        done = certify_rotations(
+            fleet,
+            fleet.issuing_authority(),
+            exhibit.vehicle_id,
+            exhibit.rotations,
+            enrolled=enrolled,
+            now=now,
+        )
+        fleet.audit_log.write(
+            Severity.NOTE, "recertified", now=now, vehicle_id=str(exhibit.vehicle_id)
+        )
+    if done.is_new:
+        step(f"{exhibit.vehicle_id} is certified for the key it rotated to last")
+        click.echo("  Its record has changed: copy it to the bridges.")
+    else:
+        step(f"{exhibit.vehicle_id} was certified for that key already")
 
 
 @click.command(epilog=examples("freefloat certs crl fleet"))

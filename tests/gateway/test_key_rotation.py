@@ -10,7 +10,8 @@ from protocol.codes import Code, FrameClass, Role
 from protocol.command import ANY_VERSION, Ping, RotateKey
 from protocol.frame import parse_frame
 from protocol.keyfile import parse_signing_key
-from protocol.keys import P256SigningKey, SigningKey
+from protocol.keys import P256SigningKey, SigningKey, VerifyKey
+from protocol.rotation import follow_rotations, rotated_key
 from protocol.snapshot import NO_RENTAL
 from protocol.vehicle_event import KeyRotated
 from tests.gateway.fleet_end import VEHICLE_KEY
@@ -171,6 +172,8 @@ async def test_a_power_cut_at_every_write_leaves_one_key_everywhere() -> None:
             told = rotations(world)
             fates.add(len(told))
             held = key_on_disk(world)
+            # FF-ENR-24: what proves the key that the car signs by now is there too.
+            assert proved_key(world) == world.fleet.car_key
             if told:
                 assert held is not None
                 assert held.verify_key.raw == told[0].new_key
@@ -178,6 +181,61 @@ async def test_a_power_cut_at_every_write_leaves_one_key_everywhere() -> None:
                 assert held is None or held.key_id == VEHICLE_KEY.key_id
             assert str(NEXT_FILE) not in world.disk.files
     assert fates == {0, 1}
+
+
+def proved_key(world: World) -> VerifyKey:
+    """What an office that knows the first key finds by the proofs that the car has."""
+    handovers = follow_rotations(
+        world.gateway.key_holder.rotations,
+        VEHICLE_KEY.verify_key,
+        fleet_id=IDENTITY.fleet_id,
+        vehicle_id=IDENTITY.vehicle_id,
+    )
+    return handovers[-1].new_key if handovers else VEHICLE_KEY.verify_key
+
+
+async def test_proofs_are_kept_until_the_office_has_certified_them() -> None:
+    # FF-ENR-24: over starts, and in order.
+    async with World() as world:
+        told: list[int] = []
+        world.gateway.key_holder.on_rotated = lambda: told.append(1)
+        for _ in range(2):
+            world.fleet.send(ROTATE)
+            await world.advance(1.0)
+        assert len(told) == 2
+        await world.power_cut()
+        shown = world.gateway.key_holder.rotations
+        assert len(shown) == 2
+        assert proved_key(world) == world.fleet.car_key
+
+        world.fleet.send(ROTATE)  # while the office works
+        await world.advance(1.0)
+        await world.gateway.key_holder.certified(shown)
+        await world.power_cut()
+
+        (left,) = world.gateway.key_holder.rotations
+        assert rotated_key(left) == world.fleet.car_key.raw
+        message = b"a request of the grace path"
+        world.fleet.car_key.verify(world.gateway.key_holder.sign(message), message)
+
+
+async def test_a_disk_that_keeps_a_certified_proof_shows_it_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # FF-ENR-24: which changes nothing at the office.
+    async with World() as world:
+        world.fleet.send(ROTATE)
+        await world.advance(1.0)
+        shown = world.gateway.key_holder.rotations
+        world.disk.fault = lambda _kind, _name: apsw.FullError("no room")
+
+        await world.gateway.key_holder.certified(shown)
+
+        assert world.gateway.key_holder.rotations == ()
+        assert "will be shown again" in caplog.text
+        world.disk.fault = None
+        await world.power_cut()
+        assert world.gateway.key_holder.rotations == shown
 
 
 async def _operations_of_a_rotation() -> int:

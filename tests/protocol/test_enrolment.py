@@ -21,12 +21,14 @@ from protocol.codes import Code
 from protocol.enrolment import (
     RECORD_FORMAT,
     RECORD_LIMIT,
+    ROTATIONS_LIMIT,
     VehicleRecord,
     grace_message,
     prove_possession,
 )
 from protocol.errors import AuthenticationError, DecodeError
 from protocol.identity import VehicleId
+from tests.gateway.uplink.key_holder import FakeKeyHolder
 from tools.published_keys import (
     CAR_A,
     CAR_A_KEY,
@@ -311,3 +313,79 @@ def test_a_grace_request_names_fleet_car_nonce_and_the_requests_hash() -> None:
         + bytes(32)
         + hashlib.sha256(b"request").digest()
     )
+
+
+# -- after rotations ---
+
+
+def _rotated(count: int) -> tuple[FakeKeyHolder, list[str]]:
+    holder = FakeKeyHolder(CAR_A_KEY.key, vehicle_id=CAR_A, fleet_id=FLEET_ID)
+    return holder, [holder.rotate().hex() for _ in range(count)]
+
+
+def _present(key: PublicKey, vehicle_id: VehicleId = CAR_A, **by: Any) -> str:
+    return _pem(_certify(key, _name_of(vehicle_id), **by))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_record_leads_from_the_first_key_to_the_present_one(count: int) -> None:
+    # FF-ENR-23.
+    holder, rotations = _rotated(count)
+    present = _present(holder.key.verify_key.handle)
+    data = _record(rotations=rotations, present_certificate=present)
+
+    record = VehicleRecord.parse(data, fleet_id=FLEET_ID, issuer=ISSUER)
+
+    assert record.signing_key == CAR_A_KEY.key.verify_key
+    assert record.present_key == holder.key.verify_key
+    assert record.all_keys[0] == record.signing_key
+    assert record.all_keys[-1] == record.present_key
+    assert len(record.all_keys) == 1 + count
+
+
+def test_a_record_of_a_car_that_never_rotated_has_one_key() -> None:
+    record = VehicleRecord.parse(_record(), fleet_id=FLEET_ID, issuer=ISSUER)
+
+    assert record.present_key == record.signing_key
+    assert record.all_keys == (record.signing_key,)
+
+
+def test_a_record_whose_rotations_and_present_certificate_differ_is_refused() -> None:
+    # FF-ENR-23.
+    holder, rotations = _rotated(2)
+    handle = holder.key.verify_key.handle
+    present = _present(handle)
+    foreign = _present(handle, by=OTHER_CA_KEY)
+    first = _present(CAR_A_KEY.key.verify_key.handle)
+    curve = _present(ec.derive_private_key(5, ec.SECP384R1()).public_key())
+    for changes, code in (
+        ({"rotations": rotations}, Code.BAD_PARAM),
+        ({"present_certificate": first}, Code.BAD_PARAM),
+        ({"rotations": rotations, "present_certificate": first}, Code.BAD_PARAM),
+        (
+            {"rotations": rotations[:1], "present_certificate": present},
+            Code.BAD_PARAM,
+        ),
+        (
+            {"rotations": rotations[1:], "present_certificate": present},
+            Code.UNKNOWN_KEY,
+        ),
+        (
+            {"rotations": rotations, "present_certificate": foreign},
+            Code.BAD_SIGNATURE,
+        ),
+        (
+            {
+                "rotations": rotations,
+                "present_certificate": _present(handle, CAR_B),
+            },
+            Code.WRONG_VEHICLE,
+        ),
+        ({"rotations": rotations, "present_certificate": curve}, Code.BAD_PARAM),
+        ({"rotations": ["zz"], "present_certificate": present}, Code.BAD_PARAM),
+        (
+            {"rotations": [rotations[0]] * (ROTATIONS_LIMIT + 1)},
+            Code.BAD_PARAM,
+        ),
+    ):
+        assert _refusal(_record(**changes)) is code, changes

@@ -251,7 +251,7 @@ async def test_a_disk_that_is_full_leaves_the_old_identity_in_use(
 async def test_a_new_signing_key_is_shown_at_once_and_a_new_certificate_follows(
     garage: Garage,
 ) -> None:
-    # FF-ENR-23, FF-ENR-24: who copied the old signing key has the old TLS key too.
+    # FF-ENR-27: who copied the old signing key has the old TLS key too.
     car = garage()
     await idle()
     old = car.store.newest
