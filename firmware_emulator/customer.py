@@ -11,7 +11,7 @@ from firmware_emulator.car import PUMP_L_PER_S
 from firmware_emulator.devices import EmulatedDevices
 from firmware_emulator.errors import StepError
 from firmware_emulator.reader import Card
-from gateway.core.events import Choice
+from gateway.core.prompts import Choice
 
 PATIENCE_S: Final = 10.0
 """How long a person waits for a door or a word on the display."""

@@ -1,8 +1,8 @@
 """The display port in memory: remembers what it shows, types what it is told to.
 
-The gateway says a key and numbers (`gateway.core.prompts`); the words are the
-display's. The fuel card's PIN stands on it as long as its prompt does, and is not in
-what it remembers (H6).
+The gateway says keys and numbers (`gateway.core.prompts`); the words are those of
+`gateway.catalogue`. The fuel card's PIN stands on it as long as its prompt does, and is
+not in what it remembers (H6).
 """
 
 import asyncio
@@ -12,35 +12,16 @@ from typing import Final
 
 from firmware_emulator.clock import EmulatedClock
 from firmware_emulator.witness import Witness
-from gateway.core.events import Choice, MenuChosen, PinEntered
-from gateway.core.prompts import NO_PROMPT, Prompt, PromptKey
+from gateway.catalogue.words import HIDDEN, words_of
+from gateway.core.events import (
+    MenuChosen,
+    PinEntered,
+)
+from gateway.core.prompts import NO_PROMPT, Choice, Prompt
 from gateway.ports import Report
 
 REMEMBERED: Final = 1_000
 """Prompts kept; a day of random life shows about 100."""
-
-_WORDS: Final[dict[PromptKey, str]] = {
-    PromptKey.NONE: "",
-    PromptKey.WELCOME: "Welcome",
-    PromptKey.ENTER_PIN: "Please enter your PIN ({0} attempts)",
-    PromptKey.PIN_WRONG: "Wrong PIN, {0} attempts left",
-    PromptKey.PIN_BLOCKED: "Too many wrong PINs: please wait",
-    PromptKey.PIN_BLOCKED_FOR_GOOD: "PIN entry is blocked: please call us",
-    PromptKey.PIN_MALFORMED: "A PIN has 4 to 8 digits",
-    PromptKey.MAY_START: "You may start the engine",
-    PromptKey.ENERGY_LOW: "{0} % left: refuelling earns you 30 minutes",
-    PromptKey.CHOOSE_NEXT: "End the rental, park, or refuel?",
-    PromptKey.LOCK_TO_PARK: "Lock the car to park",
-    PromptKey.LOCK_TO_END: "Lock the car to end the rental",
-    PromptKey.FUEL_CARD_PIN: "Fuel card in the armrest, its PIN: {secret}",
-    PromptKey.CLOSE_DOORS: "Please close doors and boot",
-    PromptKey.RETURN_KEY: "Please put the key into its holder",
-    PromptKey.RETURN_FUEL_CARD: "Please put the fuel card into its holder",
-    PromptKey.NOT_NOW: "Not possible now",
-    PromptKey.PAYMENT_NOTED: "Payment by fuel card noted, thank you",
-    PromptKey.ENGINE_HELD: "The engine is held, please call us",
-    PromptKey.RENTAL_ENDED: "Your rental has ended, thank you",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +67,7 @@ class EmulatedDisplay:
     @property
     def words(self) -> str:
         """What a driver reads now, the fuel card's PIN included."""
-        return words_of(self.prompt, secret=self._secret)
+        return words_of(self.prompt, secret=self._secret or HIDDEN)
 
     @property
     def fuel_card_pin(self) -> str:
@@ -106,10 +87,3 @@ class EmulatedDisplay:
             return False
         self._report(event())
         return True
-
-
-def words_of(prompt: Prompt, *, secret: str = "") -> str:
-    """Return the English words of a prompt, without the secret unless it is given."""
-    # A prompt with fewer numbers than its words have places still shows its words.
-    numbers = (*prompt.numbers, "?", "?")
-    return _WORDS[prompt.key].format(*numbers, secret=secret or "****")

@@ -18,8 +18,7 @@ from firmware_emulator.script import (
     prompt,
     starter,
 )
-from gateway.core.events import Choice
-from gateway.core.prompts import PromptKey
+from gateway.core.prompts import Choice, PromptKey
 from protocol.codes import Light
 from protocol.event import (
     EnergyLow,

@@ -19,9 +19,9 @@ from typing import Final
 from firmware_emulator.board_firmware import Indicator
 from firmware_emulator.customer import Customer
 from firmware_emulator.devices import EmulatedDevices
-from firmware_emulator.display import words_of
 from firmware_emulator.errors import StepError
 from firmware_emulator.witness import EntrySeen
+from gateway.catalogue.words import words_of
 from gateway.core.prompts import Prompt, PromptKey
 from protocol.codes import Light, RentalMode
 from protocol.event import EventBody

@@ -26,8 +26,7 @@ from firmware_emulator.script import (
     starter,
 )
 from firmware_emulator.vehicle import EmulatedVehicle
-from gateway.core.events import Choice
-from gateway.core.prompts import PromptKey
+from gateway.core.prompts import Choice, PromptKey
 from protocol.codes import Light
 from protocol.event import EVENTS, EventBody
 

@@ -111,8 +111,9 @@ def complete(turn: Turn, pending: Pending) -> None:
             turn.record(Parked(turn.rental_id, pending.means, known(turn).odometer_m))
         case Purpose.END:
             turn.transit(Trigger.LOCKED_TO_END)
-            end(turn, pending)
+            # In the language of the customer, who is nobody's after the end.
             turn.notify(Prompt(PromptKey.RENTAL_ENDED))
+            end(turn, pending)
         case Purpose.RELEASE:
             turn.record(EngineReleased(turn.rental_id, pending.means))
         case Purpose.PLAIN_UNLOCK:

@@ -1,14 +1,13 @@
-"""What the car shows: indicator and display as functions of its state (H15, I-16).
+"""What the car shows: condition, indicator and snapshot as functions of its state.
 
-Nothing else decides about either, so that neither can say something that is not so. An
-indicator that is never green when the car cannot be rented follows from the order of
-the rules below: faults first.
+Nothing else decides about them, so that none can say something that is not so (H15,
+I-16); the display's part is `gateway.core.dialogue`. An indicator that is never green
+when the car cannot be rented follows from the order of the rules below: faults first.
 """
 
 from typing import Final
 
-from gateway.core.prompts import NO_PROMPT, Prompt, PromptKey
-from gateway.core.state import PinGuard, Rental, State
+from gateway.core.state import State
 from protocol.codes import Bits, Condition, EnergyKind, FaultKind, Light, RentalMode
 from protocol.snapshot import NO_RENTAL, Snapshot
 
@@ -55,56 +54,6 @@ def light_of(state: State) -> tuple[Light, bool]:
         # It could not be opened or driven: not free (H15).
         return Light.FAULT_PATTERN, True
     return _LIGHTS[state.mode], False
-
-
-def prompt_of(state: State) -> Prompt:
-    """Return what the display says."""
-    if state.notice_until_ms is not None:
-        return state.notice
-    rental = state.rental
-    if rental is None:
-        return NO_PROMPT
-    if state.mode is RentalMode.REFUELLING:
-        return Prompt(
-            PromptKey.FUEL_CARD_PIN,
-            sealed=rental.reservation.sealed,
-            rental_id=rental.reservation.rental_id,
-        )
-    if state.mode is RentalMode.DRIVING:
-        return _driving(state)
-    if state.mode is RentalMode.STOPPED:
-        return _stopped(state, rental)
-    return NO_PROMPT
-
-
-def _driving(state: State) -> Prompt:
-    level = state.reading.energy_pct if state.reading is not None else None
-    if level is not None and level < LOW_ENERGY_PCT:
-        return Prompt(PromptKey.ENERGY_LOW, (level,))
-    return NO_PROMPT
-
-
-def _stopped(state: State, rental: Rental) -> Prompt:
-    if rental.parking_chosen is not None:
-        chosen = rental.parking_chosen
-        return Prompt(PromptKey.LOCK_TO_PARK if chosen else PromptKey.LOCK_TO_END)
-    if rental.held:
-        return Prompt(PromptKey.ENGINE_HELD)
-    if not rental.pin_accepted:
-        return _pin(rental.pin)
-    if rental.driven:
-        return Prompt(PromptKey.CHOOSE_NEXT)
-    if state.reading is None or not state.reading.engine_released:
-        return NO_PROMPT
-    return Prompt(PromptKey.MAY_START)
-
-
-def _pin(guard: PinGuard) -> Prompt:
-    if guard.blocks >= PIN_BLOCKS:
-        return Prompt(PromptKey.PIN_BLOCKED_FOR_GOOD)
-    if guard.blocked_until_ms is not None:
-        return Prompt(PromptKey.PIN_BLOCKED)
-    return Prompt(PromptKey.ENTER_PIN, (PIN_ATTEMPTS - guard.wrong,))
 
 
 def snapshot_of(state: State) -> Snapshot:

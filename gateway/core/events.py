@@ -7,6 +7,7 @@ takes one at a time. What goes into the ledger is another thing: `protocol.event
 from dataclasses import dataclass
 from enum import Enum, unique
 
+from gateway.core.prompts import Choice
 from gateway.core.reading import Reading
 from protocol.codes import Lane
 from protocol.command import Command
@@ -125,17 +126,6 @@ class PinVerdict(Enum):
     RIGHT = "right"
     WRONG = "wrong"
     UNREADABLE = "sealed secrets do not open"
-
-
-@unique
-class Choice(Enum):
-    """What a driver can choose at the display."""
-
-    PARK = "park"
-    END = "end"
-    REFUEL = "refuel"
-    REFUEL_DONE = "refuel done"
-    PAID_BY_CARD = "paid by card"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,12 @@ from typing import Final, assert_never
 from gateway.core.actions import CheckPin
 from gateway.core.actuation import begin_actuation
 from gateway.core.appearance import PIN_ATTEMPTS, PIN_BLOCKS
+from gateway.core.dialogue import is_asked
 from gateway.core.events import PinChecked, PinEntered, PinVerdict
-from gateway.core.prompts import Prompt, PromptKey
+from gateway.core.prompts import Form, Prompt, PromptKey
 from gateway.core.state import PinGuard, Purpose
 from gateway.core.turn import Turn
-from protocol.codes import AccessMeans, RentalMode
+from protocol.codes import AccessMeans
 from protocol.event import PinAccepted, PinBlocked
 from protocol.sealing import PIN_LENGTHS
 
@@ -42,7 +43,7 @@ def enter_pin(turn: Turn, event: PinEntered) -> None:
 
 
 def _asked_for(turn: Turn) -> bool:
-    if turn.state.mode is not RentalMode.STOPPED or turn.state.pending is not None:
+    if turn.state.pending is not None or not is_asked(turn.state, Form.PIN):
         return False
     guard = turn.rental.pin
     blocked = guard.blocked_until_ms is not None or guard.blocks >= PIN_BLOCKS

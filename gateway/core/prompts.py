@@ -1,11 +1,14 @@
-"""What the display says, as data: a key and numbers, no sentences.
+"""What the display says and asks, as data: a key, numbers and names, no sentences.
 
-The display turns keys into a language's words. What is shown follows from the state,
-as the indicator does, so that a display which was away shows the right thing again.
+The display turns keys into a language's words (`gateway.catalogue`). What is shown
+follows from the state, as the indicator does, so that a display which was away shows
+the right thing again. What can be answered to it stands in `gateway.core.screens`.
 """
 
 from dataclasses import dataclass
 from enum import Enum, unique
+
+from protocol.codes import CodeSpace
 
 
 @unique
@@ -20,6 +23,7 @@ class PromptKey(Enum):
     PIN_BLOCKED_FOR_GOOD = "pin-blocked-for-good"
     PIN_MALFORMED = "pin-malformed"
     ENGINE_HELD = "engine-held"
+    WAIT = "wait"
     MAY_START = "may-start"
     ENERGY_LOW = "energy-low"
     CHOOSE_NEXT = "choose-next"
@@ -34,19 +38,73 @@ class PromptKey(Enum):
     RENTAL_ENDED = "rental-ended"
 
 
+@unique
+class Choice(Enum):
+    """What a driver can choose at the display."""
+
+    PARK = "park"
+    END = "end"
+    REFUEL = "refuel"
+    REFUEL_DONE = "refuel done"
+    PAID_BY_CARD = "paid by card"
+
+
+@unique
+class Form(Enum):
+    """What a driver can be asked to fill in; an event of its own answers each."""
+
+    PIN = "pin"
+    """Answered by `gateway.core.events.PinEntered`."""
+
+
+@unique
+class LineKey(Enum):
+    """Which text of the catalogue a line of a list has."""
+
+    DAMAGE = "damage"
+    """Terms: place and kind; words: the note, which may be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a list that stands below a prompt's text."""
+
+    key: LineKey
+    """Which text."""
+    numbers: tuple[int, ...] = ()
+    """What its places {0}, {1} stand for."""
+    words: tuple[str, ...] = ()
+    """Names and notes in nobody's language: {word0}, {word1}."""
+    terms: tuple[str, ...] = ()
+    """Of the catalogue, by `term_of`: {term0}, {term1}."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One text and its numbers."""
+    """One text, what its places stand for, and a list below it."""
 
     key: PromptKey
     """Which text."""
     numbers: tuple[int, ...] = ()
-    """Attempts left, seconds, percent: what the text's places stand for."""
+    """Attempts left, seconds, percent: the places {0}, {1}."""
     sealed: bytes = b""
     """Sealed secrets that the display needs, for FUEL_CARD_PIN only (H6)."""
     rental_id: bytes = b""
     """The rental that the secrets are sealed to."""
+    words: tuple[str, ...] = ()
+    """Names and notes in nobody's language: {word0}, {word1}."""
+    terms: tuple[str, ...] = ()
+    """Of the catalogue, by `term_of`: {term0}, {term1}."""
+    lines: tuple[Line, ...] = ()
+    """Stations, damages, what is missing."""
+    language: bytes = b"en"
+    """Two letters: what the customer speaks."""
 
 
 NO_PROMPT = Prompt(PromptKey.NONE)
 """An empty display."""
+
+
+def term_of(code: CodeSpace) -> str:
+    """Return the name under which a catalogue has the words for a code."""
+    return f"{type(code).__name__}.{code.name}"

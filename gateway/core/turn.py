@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.core.actions import Action, SendRefusal, ShowLight, ShowPrompt
-from gateway.core.appearance import light_of, prompt_of, snapshot_of
+from gateway.core.appearance import light_of, snapshot_of
+from gateway.core.dialogue import language_of, prompt_of
 from gateway.core.events import CommandReceived
 from gateway.core.moment import Moment
 from gateway.core.prompts import NO_PROMPT, Prompt
-from gateway.core.state import Rental, Request, State
+from gateway.core.state import Refuelling, Rental, Request, State
 from gateway.core.table import Trigger, next_mode
 from protocol.codes import Code, Executed
 from protocol.event import EventBody
@@ -67,6 +68,14 @@ class Turn:
         return rental
 
     @property
+    def visit(self) -> Refuelling:
+        """The visit to a station; ask only in a mode that has one."""
+        visit = self.rental.refuelling
+        if visit is None:
+            raise LookupError(f"mode {self.state.mode.name} without a visit")
+        return visit
+
+    @property
     def rental_id(self) -> bytes:
         """The running rental's id; ask only in a mode that has one."""
         return self.rental.reservation.rental_id
@@ -106,8 +115,11 @@ class Turn:
         self._refusals.append((request, code, executed))
 
     def notify(self, prompt: Prompt, duration_ms: int = NOTICE_MS) -> None:
-        """Show a passing word before the prompt of the state."""
-        self.change(notice=prompt, notice_until_ms=self.now.boot_ms + duration_ms)
+        """Show a passing word before the screen, in the language of the customer."""
+        self.change(
+            notice=replace(prompt, language=language_of(self.state)),
+            notice_until_ms=self.now.boot_ms + duration_ms,
+        )
 
     def hush(self) -> None:
         """Take a passing word away, since something newer is to be said."""

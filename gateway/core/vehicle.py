@@ -8,7 +8,7 @@ bolt moves). `next_deadline` says when to call again although nothing happened.
 
 from typing import Final, assert_never
 
-from gateway.core import actuation, pin, refuelling
+from gateway.core import actuation, answers, pin, refuelling
 from gateway.core.access import present_card
 from gateway.core.actions import AllowEngine
 from gateway.core.actuation import close_unrented
@@ -19,7 +19,6 @@ from gateway.core.events import (
     BoardRefused,
     BoardReported,
     CardPresented,
-    Choice,
     CommandReceived,
     DeadlineReached,
     DiskFailed,
@@ -38,7 +37,7 @@ from gateway.core.prompts import NO_PROMPT
 from gateway.core.reading import Reading
 from gateway.core.rental import after_reboot, reservation_after_reboot
 from gateway.core.service import enter_service, leave_service
-from gateway.core.state import PinGuard, Purpose, Refuelling, Reservation, State
+from gateway.core.state import PinGuard, Purpose, Reservation, State
 from gateway.core.table import IllegalTransitionError, Trigger
 from gateway.core.turn import Decision, Turn
 from protocol.codes import Code, Executed, FaultKind, Light, RentalMode
@@ -149,7 +148,7 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912 - one for ea
         case PinChecked():
             pin.take_verdict(turn, event)
         case MenuChosen(choice=choice):
-            _choose(turn, choice)
+            answers.choose(turn, choice)
         case DiskFailed():
             enter_service(turn)
         case DiskRecovered():
@@ -281,26 +280,3 @@ def _restore_engine(turn: Turn, reading: Reading) -> None:
         return
     if wanted or not (reading.engine_running or reading.moving):
         turn.act(AllowEngine(released=wanted))
-
-
-def _choose(turn: Turn, choice: Choice) -> None:
-    """Take the driver's choice; out of place it changes nothing (C16, C17, C24)."""
-    if turn.state.pending is not None or turn.state.rental is None:
-        return
-    visit = turn.rental.refuelling
-    if visit is not None:
-        _choose_at_station(turn, visit, choice)
-    elif turn.state.mode is RentalMode.STOPPED:
-        if choice is Choice.REFUEL:
-            # A card alone, which may be copied, must not bring up a payment PIN (H6).
-            if turn.rental.pin_accepted:
-                refuelling.begin_refuelling(turn)
-        elif choice in {Choice.PARK, Choice.END}:
-            turn.change_rental(parking_chosen=choice is Choice.PARK)
-
-
-def _choose_at_station(turn: Turn, visit: Refuelling, choice: Choice) -> None:
-    if choice is Choice.PAID_BY_CARD:
-        refuelling.confirm_payment(turn, visit)
-    elif choice is Choice.REFUEL_DONE:
-        refuelling.finish_refuelling(turn, visit, Trigger.REFUEL_FINISHED)

@@ -10,8 +10,12 @@ import logging
 import os
 from typing import Final
 
-from gateway.core.events import Choice, Event, MenuChosen, PinEntered
-from gateway.core.prompts import Prompt
+from gateway.core.events import (
+    Event,
+    MenuChosen,
+    PinEntered,
+)
+from gateway.core.prompts import Choice, Prompt
 from gateway.ports import Report
 
 MAX_LINE: Final = 64

@@ -11,7 +11,6 @@ from firmware_emulator.car_file import load_car, save_car
 from firmware_emulator.chance import seeded
 from firmware_emulator.clock import EmulatedClock
 from firmware_emulator.devices import EmulatedDevices, random_car
-from firmware_emulator.display import words_of
 from firmware_emulator.errors import CarFileError, StepError
 from firmware_emulator.positioning import EmulatedPositioning
 from firmware_emulator.reader import Card, EmulatedReader
@@ -19,14 +18,13 @@ from firmware_emulator.street import City, Place
 from firmware_emulator.witness import Witness
 from gateway.core.events import (
     CardPresented,
-    Choice,
     Event,
     MenuChosen,
     PinEntered,
     ReaderLost,
     ReaderRecovered,
 )
-from gateway.core.prompts import Prompt, PromptKey
+from gateway.core.prompts import Choice, Prompt, PromptKey
 
 CARD = Card(bytes.fromhex("04a1b2c3d4e5f6"))
 
@@ -209,11 +207,6 @@ def test_the_fuel_cards_pin_is_shown_and_then_forgotten() -> None:
         assert "4711" not in repr(display.history)
 
     virtual_time.run(main())
-
-
-@pytest.mark.parametrize("key", list(PromptKey))
-def test_every_prompt_has_words_even_without_its_numbers(key: PromptKey) -> None:
-    assert "{" not in words_of(Prompt(key))
 
 
 # --- places and cars -----------------------------------------------------------------

@@ -9,13 +9,12 @@ from gateway.core.events import (
     BoardRefused,
     BoardReported,
     CardPresented,
-    Choice,
     Event,
     MenuChosen,
     PinEntered,
     PinVerdict,
 )
-from gateway.core.prompts import NO_PROMPT, Prompt
+from gateway.core.prompts import NO_PROMPT, Choice, Prompt
 from gateway.core.reading import Position
 from gateway.ports import Clock, Report
 from protocol.codes import Light

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from gateway.core.events import Choice
+from gateway.core.prompts import Choice
 from gateway.ports import Commit, Store, Stored
 from gateway.storage.head_note import Note
 from gateway.storage.ledger_store import LedgerStore

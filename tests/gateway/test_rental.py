@@ -1,7 +1,6 @@
 """A rental as the gateway lives it: real runtime, core, store and uplink."""
 
-from gateway.core.events import Choice
-from gateway.core.prompts import PromptKey
+from gateway.core.prompts import Choice, PromptKey
 from protocol.codes import Code, Light, LockMode, RentalMode
 from protocol.command import ANY_VERSION, Lock, Unlock
 from protocol.event import (

@@ -1,7 +1,8 @@
 """What must hold after every step of the core, whatever happened."""
 
 from gateway.core.actions import AllowEngine, DriveLocks, ShowLight, ShowPrompt
-from gateway.core.appearance import light_of, prompt_of
+from gateway.core.appearance import light_of
+from gateway.core.dialogue import prompt_of
 from gateway.core.events import AgentStarted, DeadlineReached, Event
 from gateway.core.moment import Moment
 from gateway.core.prompts import NO_PROMPT

@@ -17,7 +17,6 @@ from gateway.core.events import (
     BoardRefused,
     BoardReported,
     CardPresented,
-    Choice,
     CommandReceived,
     DeadlineReached,
     Event,
@@ -27,7 +26,7 @@ from gateway.core.events import (
     PinVerdict,
 )
 from gateway.core.moment import Moment
-from gateway.core.prompts import PromptKey
+from gateway.core.prompts import Choice, PromptKey
 from gateway.core.reading import Reading
 from gateway.core.state import Rental, State
 from gateway.core.turn import Decision

@@ -3,8 +3,7 @@
 import pytest
 
 from gateway.core.actions import AllowEngine, DriveLocks
-from gateway.core.events import Choice
-from gateway.core.prompts import PromptKey
+from gateway.core.prompts import Choice, PromptKey
 from protocol.codes import (
     AccessMeans,
     CardRefusal,

@@ -105,7 +105,7 @@ def test_a_driver_without_a_board_is_promised_no_engine() -> None:
 
     scene.lose_board()
 
-    assert (before, scene.prompt) == (PromptKey.MAY_START, PromptKey.NONE)
+    assert (before, scene.prompt) == (PromptKey.MAY_START, PromptKey.WAIT)
 
 
 def test_a_snapshot_without_a_reading_knows_nothing_of_the_car() -> None:
@@ -157,6 +157,15 @@ def test_asking_for_a_rental_where_there_is_none_is_a_fault_of_the_program() -> 
 
     with pytest.raises(LookupError, match="mode AVAILABLE without a rental"):
         turn.change_rental(driven=True)
+
+
+def test_asking_for_a_visit_where_there_is_none_is_a_fault_of_the_program() -> None:
+    scene = Scene()
+    scene.rent()
+    turn = Turn(scene.state, scene.now)
+
+    with pytest.raises(LookupError, match="mode STOPPED without a visit"):
+        _ = turn.visit
 
 
 def test_what_no_read_back_brought_is_not_read() -> None:

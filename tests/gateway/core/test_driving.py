@@ -1,7 +1,6 @@
 """The engine, the drive and the level (C13, C14, C16, N2)."""
 
-from gateway.core.events import Choice
-from gateway.core.prompts import Prompt, PromptKey
+from gateway.core.prompts import Choice, Prompt, PromptKey
 from protocol.codes import AccessMeans, Code, Executed, LockMode, RentalMode
 from protocol.event import (
     EnergyLow,

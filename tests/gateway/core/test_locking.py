@@ -3,8 +3,8 @@
 import pytest
 
 from gateway.core.actions import AllowEngine, DriveLocks
-from gateway.core.events import BoardRefusal, Choice
-from gateway.core.prompts import PromptKey
+from gateway.core.events import BoardRefusal
+from gateway.core.prompts import Choice, PromptKey
 from protocol.codes import (
     CardRefusal,
     Code,

@@ -23,7 +23,6 @@ from gateway.core.events import (
     BoardLost,
     BoardRefusal,
     CardPresented,
-    Choice,
     CommandReceived,
     Event,
     PinChecked,
@@ -31,6 +30,7 @@ from gateway.core.events import (
     ReaderLost,
     ReaderRecovered,
 )
+from gateway.core.prompts import Choice
 from gateway.core.turn import Decision
 from gateway.core.vehicle import next_deadline
 from gateway.storage.state_codec import decode_state, encode_state

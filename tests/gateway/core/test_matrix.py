@@ -16,7 +16,6 @@ from gateway.core.events import (
     BoardRefused,
     BoardReported,
     CardPresented,
-    Choice,
     DeadlineReached,
     DiskFailed,
     DiskRecovered,
@@ -30,6 +29,7 @@ from gateway.core.events import (
     ReaderRecovered,
 )
 from gateway.core.moment import Moment
+from gateway.core.prompts import Choice
 from gateway.core.state import Pending, Purpose, State
 from gateway.core.vehicle import handle
 from protocol.codes import (

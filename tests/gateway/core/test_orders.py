@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.core.actions import FlashHazards, SendRefusal
-from gateway.core.events import Choice
+from gateway.core.prompts import Choice
 from protocol import command as orders
 from protocol.codes import Code, Executed, LockMode, ModeRequest, RentalMode, Retry
 from protocol.command import ANY_VERSION, Command, Ping

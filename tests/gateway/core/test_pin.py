@@ -3,8 +3,8 @@
 import pytest
 
 from gateway.core.actions import AllowEngine, CheckPin
-from gateway.core.events import Choice, PinVerdict
-from gateway.core.prompts import Prompt, PromptKey
+from gateway.core.events import PinVerdict
+from gateway.core.prompts import Choice, Prompt, PromptKey
 from protocol.codes import AccessMeans, Code, RentalMode
 from protocol.event import EngineReleased, PinAccepted, PinBlocked
 from tests.gateway.core.scene import (
@@ -49,7 +49,7 @@ def test_the_engine_is_not_promised_before_it_is_read_back_released() -> None:
 
     scene.type_pin()
 
-    assert scene.prompt is PromptKey.NONE
+    assert scene.prompt is PromptKey.WAIT
     assert scene.told(EngineReleased) == []
 
 

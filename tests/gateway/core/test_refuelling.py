@@ -2,8 +2,7 @@
 
 import pytest
 
-from gateway.core.events import Choice
-from gateway.core.prompts import Prompt, PromptKey
+from gateway.core.prompts import Choice, Prompt, PromptKey
 from protocol.codes import Code, Executed, LockMode, ModeRequest, PaidBy, RentalMode
 from protocol.event import FuelPaidByCard, RefuelEnded, RefuelStarted, RentalEnded
 from tests.gateway.core.scene import RENTAL, SEALED, Scene, lock, set_mode

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.core.events import Choice
+from gateway.core.prompts import Choice
 from protocol.codes import Bits, ClockQuality, RentalMode
 from protocol.event import RentalEnded, Resumed
 from tests.gateway.core.scene import START_WALL_MS, Scene

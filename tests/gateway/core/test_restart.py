@@ -5,7 +5,11 @@ from dataclasses import replace
 import pytest
 
 from gateway.core.actions import AllowEngine, DriveLocks
-from gateway.core.events import Choice, Noted, ReaderLost
+from gateway.core.events import (
+    Noted,
+    ReaderLost,
+)
+from gateway.core.prompts import Choice
 from protocol.codes import (
     ClockQuality,
     Code,

@@ -7,8 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.core.events import Choice, Event, MenuChosen, PinEntered
-from gateway.core.prompts import Prompt, PromptKey
+from gateway.core.events import (
+    Event,
+    MenuChosen,
+    PinEntered,
+)
+from gateway.core.prompts import Choice, Prompt, PromptKey
 from gateway.hardware.terminal_display import TerminalDisplay, parse_line
 from tests.gateway.hardware.ear import running
 

@@ -8,14 +8,13 @@ import pytest
 
 from gateway.core.authentication import JournalRecord
 from gateway.core.events import (
-    Choice,
     CommandReceived,
     DeadlineReached,
     PinChecked,
     PinEntered,
 )
 from gateway.core.moment import Moment
-from gateway.core.prompts import PromptKey
+from gateway.core.prompts import Choice, PromptKey
 from gateway.ports import StoreError
 from gateway.runtime.answer_limit import ANSWERS_BURST, AnswerLimit
 from gateway.runtime.journal import KEPT_MS, KEPT_RECORDS, Journal

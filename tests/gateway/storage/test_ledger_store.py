@@ -3,7 +3,7 @@
 import asyncio
 import os
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import apsw
@@ -13,7 +13,7 @@ from gateway.core.appearance import snapshot_of
 from gateway.core.known_time import KnownTime
 from gateway.core.ledger import LedgerHead, SealedEntry, Signatory, seal_entry
 from gateway.core.moment import Moment
-from gateway.core.state import PinGuard, State, Tap
+from gateway.core.state import State
 from gateway.ports import AcceptedCommand, Commit, Stored, StoreError
 from gateway.storage.database import SCHEMA_VERSION
 from gateway.storage.errors import (
@@ -25,9 +25,8 @@ from gateway.storage.errors import (
 )
 from gateway.storage.ledger_rows import JOURNAL_AGE_MS, JOURNAL_RECORDS
 from gateway.storage.ledger_store import LedgerStore
-from gateway.storage.state_codec import decode_state, encode_state
 from gateway.storage.worker import InlineWorker, ThreadWorker
-from protocol.codes import ClockQuality, Code, Executed, FaultKind, RentalMode, Retry
+from protocol.codes import ClockQuality, Code, Executed, Retry
 from protocol.event import AgentStarted, EventBody
 from protocol.result import Result
 from tests.gateway.fleet_end import FLEET_ID, VEHICLE, VEHICLE_KEY
@@ -472,50 +471,6 @@ async def test_the_loop_runs_while_the_disk_is_slow(tmp_path: Path) -> None:
     assert turns > 20
     await store.close()
     worker.close()
-
-
-def test_a_state_survives_its_bytes() -> None:
-    state = State(
-        mode=RentalMode.RESERVED,
-        faults=frozenset({FaultKind.READER_GONE, FaultKind.LOCK_NO_READBACK}),
-        tap=Tap(os.urandom(7), 5),
-    )
-
-    assert decode_state(encode_state(state)) == state
-
-
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        (lambda d: d.replace(b'"version":0', b'"version":"0"'), "other types"),
-        (lambda d: d.replace(b'"mode":0', b'"mode":99'), "other types"),
-        (lambda d: d.replace(b'"version":0', b'"version":0,"x":1'), "not what"),
-        (lambda d: d.replace(b'"tap":null,', b""), "not what"),
-        (lambda d: d[:-1], "not readable"),
-        (lambda _: b"\xff\xfe", "not readable"),
-        (lambda d: d.replace(b"{", b"{ ", 1), "not what"),
-    ],
-)
-def test_bytes_that_are_no_state_are_refused(
-    change: Callable[[bytes], bytes], complaint: str
-) -> None:
-    data = change(encode_state(State()))
-
-    with pytest.raises(StoreDamagedError, match=complaint):
-        decode_state(data)
-
-
-def test_a_state_of_a_newer_gateway_is_not_called_damaged() -> None:
-    data = encode_state(State()).replace(b'"format":1', b'"format":2')
-
-    with pytest.raises(StoreForeignError, match="format 2"):
-        decode_state(data)
-
-
-def test_the_pin_guard_is_part_of_what_is_stored() -> None:
-    # H6: the counter survives restarts; so it must have a place in the bytes.
-    assert PinGuard(wrong=2).wrong == 2
-    assert b"wrong" not in encode_state(State())
 
 
 async def test_a_full_disk_counts_as_little_room_however_far_the_ledger_may_grow(

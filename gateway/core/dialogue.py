@@ -1,0 +1,118 @@
+"""Which screen the display shows: a function of the state, as the indicator is (I-16).
+
+Each asker looks at the state and says what it would show, or nothing; the first that
+says something has the display. A further screen is a further asker, put where it
+belongs in `_ASKERS`, with a row in `gateway.core.screens.SCREENS`. Answers are taken by
+`gateway.core.answers`.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from gateway.core.appearance import LOW_ENERGY_PCT, PIN_ATTEMPTS, PIN_BLOCKS
+from gateway.core.prompts import NO_PROMPT, Choice, Form, Prompt, PromptKey
+from gateway.core.screens import SCREENS
+from gateway.core.state import PinGuard, Rental, State
+from protocol.codes import RentalMode
+
+Asker = Callable[[State, Rental], Prompt | None]
+"""Says what it would show in this state of a rental, None for nothing."""
+
+ENGLISH: Final = b"en"
+"""What the display speaks when nobody has said what the customer speaks."""
+
+
+def prompt_of(state: State) -> Prompt:
+    """Return what the display says: a passing word, else the screen."""
+    return screen_of(state) if state.notice_until_ms is None else state.notice
+
+
+def screen_of(state: State) -> Prompt:
+    """Return the screen that stands, also while a passing word covers it."""
+    rental = state.rental
+    if rental is None:
+        return NO_PROMPT
+    asked = (asker(state, rental) for asker in _ASKERS)
+    prompt = next((each for each in asked if each is not None), NO_PROMPT)
+    return replace(prompt, language=language_of(state))
+
+
+def is_offered(state: State, choice: Choice) -> bool:
+    """Return whether the standing screen has this choice in its menu."""
+    return choice in SCREENS[screen_of(state).key].offers
+
+
+def is_asked(state: State, form: Form) -> bool:
+    """Return whether the standing screen asks for this to be filled in."""
+    return form in SCREENS[screen_of(state).key].forms
+
+
+def language_of(state: State) -> bytes:
+    """Return the language of the car's customer, two letters."""
+    held = state.reservation if state.rental is None else state.rental.reservation
+    return ENGLISH if held is None else held.language
+
+
+def _fuel_card(state: State, rental: Rental) -> Prompt | None:
+    if state.mode is not RentalMode.REFUELLING:
+        return None
+    return Prompt(
+        PromptKey.FUEL_CARD_PIN,
+        sealed=rental.reservation.sealed,
+        rental_id=rental.reservation.rental_id,
+    )
+
+
+def _low_energy(state: State, _: Rental) -> Prompt | None:
+    level = None if state.reading is None else state.reading.energy_pct
+    if state.mode is not RentalMode.DRIVING or level is None:
+        return None
+    return Prompt(PromptKey.ENERGY_LOW, (level,)) if level < LOW_ENERGY_PCT else None
+
+
+def _chosen(state: State, rental: Rental) -> Prompt | None:
+    if state.mode is not RentalMode.STOPPED or rental.parking_chosen is None:
+        return None
+    parks = rental.parking_chosen
+    return Prompt(PromptKey.LOCK_TO_PARK if parks else PromptKey.LOCK_TO_END)
+
+
+def _pin(state: State, rental: Rental) -> Prompt | None:
+    if state.mode is not RentalMode.STOPPED:
+        return None
+    if rental.held:
+        return Prompt(PromptKey.ENGINE_HELD)
+    return None if rental.pin_accepted else _pin_entry(rental.pin)
+
+
+def _pin_entry(guard: PinGuard) -> Prompt:
+    if guard.blocks >= PIN_BLOCKS:
+        return Prompt(PromptKey.PIN_BLOCKED_FOR_GOOD)
+    if guard.blocked_until_ms is not None:
+        return Prompt(PromptKey.PIN_BLOCKED)
+    return Prompt(PromptKey.ENTER_PIN, (PIN_ATTEMPTS - guard.wrong,))
+
+
+def _what_next(state: State, rental: Rental) -> Prompt | None:
+    if state.mode is not RentalMode.STOPPED or not rental.driven:
+        return None
+    return Prompt(PromptKey.CHOOSE_NEXT)
+
+
+def _may_start(state: State, _: Rental) -> Prompt | None:
+    if state.mode is not RentalMode.STOPPED:
+        return None
+    released = state.reading is not None and state.reading.engine_released
+    return Prompt(PromptKey.MAY_START if released else PromptKey.WAIT)
+
+
+_ASKERS: Final[tuple[Asker, ...]] = (
+    _fuel_card,
+    _low_energy,
+    _chosen,
+    _pin,
+    _what_next,
+    _may_start,
+)
+"""In the order in which they are asked."""

@@ -1,0 +1,75 @@
+"""What can be answered to what the display asks: one table that a person can read.
+
+A choice or a form counts only while the screen that offers it stands, so a menu that
+somebody left open, or a display that makes things up, decides nothing. A passing word
+(a notice) covers a screen for seconds and takes nothing of it away. Whether the car's
+state allows what is chosen is decided by `gateway.core.answers`, not here.
+
+Each row also says which places its text has; the catalogues are checked against it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from gateway.core.prompts import Choice, Form, LineKey, PromptKey
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """What one prompt offers, and what its text is filled with."""
+
+    offers: tuple[Choice, ...] = ()
+    """What can be chosen, in the order of the menu."""
+    forms: tuple[Form, ...] = ()
+    """What can be filled in."""
+    numbers: int = 0
+    """How many numbers it has."""
+    words: int = 0
+    """How many names."""
+    terms: int = 0
+    """How many terms of the catalogue."""
+    has_secret: bool = False
+    """Whether the fuel card's PIN stands in it."""
+
+
+_MENU: Final = (Choice.END, Choice.PARK, Choice.REFUEL)
+
+SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
+    {
+        # Screens: they stand as long as the state is so.
+        PromptKey.NONE: Screen(),
+        PromptKey.ENTER_PIN: Screen(_MENU, (Form.PIN,), numbers=1),
+        PromptKey.PIN_BLOCKED: Screen(_MENU),
+        PromptKey.PIN_BLOCKED_FOR_GOOD: Screen(_MENU),
+        PromptKey.ENGINE_HELD: Screen(_MENU),
+        PromptKey.WAIT: Screen(_MENU),
+        PromptKey.MAY_START: Screen(_MENU),
+        PromptKey.CHOOSE_NEXT: Screen(_MENU),
+        PromptKey.LOCK_TO_PARK: Screen(_MENU, (Form.PIN,)),
+        PromptKey.LOCK_TO_END: Screen(_MENU, (Form.PIN,)),
+        PromptKey.ENERGY_LOW: Screen(numbers=1),
+        PromptKey.FUEL_CARD_PIN: Screen(
+            (Choice.PAID_BY_CARD, Choice.REFUEL_DONE), has_secret=True
+        ),
+        # Passing words: they cover a screen and offer nothing of their own.
+        PromptKey.WELCOME: Screen(),
+        PromptKey.PIN_WRONG: Screen(numbers=1),
+        PromptKey.PIN_MALFORMED: Screen(numbers=2),
+        PromptKey.CLOSE_DOORS: Screen(),
+        PromptKey.RETURN_KEY: Screen(),
+        PromptKey.RETURN_FUEL_CARD: Screen(),
+        PromptKey.NOT_NOW: Screen(),
+        PromptKey.PAYMENT_NOTED: Screen(),
+        PromptKey.RENTAL_ENDED: Screen(),
+    }
+)
+"""Every prompt's row."""
+
+LINES: Final[Mapping[LineKey, Screen]] = MappingProxyType(
+    {
+        LineKey.DAMAGE: Screen(words=1, terms=2),
+    }
+)
+"""What the lines of lists are filled with; they offer nothing."""
