@@ -36,6 +36,7 @@ from gateway.storage.failure_note import FailureNote
 from gateway.storage.files import SystemFiles
 from gateway.storage.identity import Identity
 from gateway.storage.key_files import KeyFiles
+from gateway.storage.key_order import KeyOrder
 from gateway.storage.ledger_store import LedgerStore
 from gateway.storage.signer import Signer
 from gateway.storage.vault import SealedVault
@@ -65,6 +66,7 @@ class Gateway:
         renewal: Renewal | None,
         clock: Clock,
         failures: FailureNote,
+        key_order: KeyOrder | None,
         close: Callable[[], None],
     ) -> None:
         self._runtime = runtime
@@ -77,6 +79,7 @@ class Gateway:
         self._renewal = renewal
         self._clock = clock
         self._failures = failures
+        self._key_order = key_order
         self._close = close
 
     @property
@@ -98,6 +101,15 @@ class Gateway:
         """Take an event as a device would; never blocks."""
         self._runtime.report(event)
 
+    async def rotate_key(self) -> None:
+        """Change the signing key, as ROTATE_KEY does; call it while `run` runs.
+
+        Raises:
+            KeyringError: the old key stays.
+            StoreError: as of `run`, and the old key stays.
+        """
+        await self._runtime.rotate_key()
+
     async def run(self) -> None:
         """Run until cancelled; then everything is closed, and all that counts is kept.
 
@@ -118,6 +130,9 @@ class Gateway:
                     parts.create_task(self._runtime.run())
                     if self._runtime.has_ledger:
                         parts.create_task(self._uplink.run(self._runtime))
+                    if self._key_order is not None:
+                        follow = self._key_order.follow(self.rotate_key, self._clock)
+                        parts.create_task(follow)
                     if self._renewal is not None:
                         parts.create_task(
                             self._renewal.run(
@@ -168,6 +183,7 @@ def build_gateway(
     backoff: Backoff | None = None,
     observer: Observer = ignore,
     failures: FailureNote | None = None,
+    key_order: KeyOrder | None = None,
 ) -> Gateway:
     """Put a gateway together; nothing is opened before it runs.
 
@@ -191,6 +207,8 @@ def build_gateway(
         observer: is shown every step (`gateway.runtime.step`).
         failures: remembers a failing disk over the process's end; None for none that
             does, and so no service mode.
+        key_order: where somebody at the car orders a new signing key; None where
+            nobody can.
     """
     failures = FailureNote() if failures is None else failures
     workers: list[Worker] = []
@@ -271,6 +289,7 @@ def build_gateway(
         renewal=renewal,
         clock=clock,
         failures=failures,
+        key_order=key_order,
         close=close,
     )
 

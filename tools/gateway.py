@@ -11,6 +11,7 @@ import random
 import secrets
 import signal
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,7 @@ from gateway.runtime.timekeeper import Timekeeper
 from gateway.settings import Settings, load_settings
 from gateway.storage.failure_note import FailureNote
 from gateway.storage.identity import Identity, load_identity
+from gateway.storage.key_order import KeyOrder
 from gateway.storage.worker import ThreadWorker
 from gateway.uplink.https_enrolment import HttpsEnrolment
 from gateway.uplink.mqtt_links import mqtt_links
@@ -41,12 +43,15 @@ from tools.console import (
     print_error,
     print_json,
     step,
+    warning,
 )
 from tools.errors import EXIT_FAILED, OperatorError
 from tools.gateway_inspection import Finding, inspect, tls_of
+from tools.gateway_look import config_option
+from tools.gateway_look import inspect as look
 
-DEFAULT_CONFIG: Final = Path("gateway.toml")
-"""The settings file if nobody names one."""
+LOOK_S: Final = 0.2
+"""Between two looks whether the agent has taken an order."""
 
 _OR_WITHOUT: Final = (
     "or start with --unattended: the car then works without it and keeps trying"
@@ -54,24 +59,20 @@ _OR_WITHOUT: Final = (
 
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
-config_option: Final = click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    metavar="FILE",
-    help="The car's settings (deploy/gateway.toml is an example).",
-)
-
 
 @click.group(
     epilog=examples(
         "freefloat gateway check --config gateway.toml  # is everything connected?",
         "freefloat gateway run --config gateway.toml    # run the agent",
+        "freefloat gateway inspect ledger               # what the car keeps",
+        "freefloat gateway rotate-key                   # a new signing key",
     )
 )
 def gateway() -> None:
     """Run the agent in a car."""
+
+
+gateway.add_command(look)
 
 
 @gateway.command(
@@ -150,6 +151,75 @@ def run(config: Path, unattended: bool, verbose: bool) -> None:
     asyncio.run(_serve(car, positioning))
 
 
+@gateway.command(
+    "rotate-key",
+    epilog=examples(
+        "freefloat gateway rotate-key --config gateway.toml",
+        "freefloat gateway rotate-key --wait 0    # leave the order for the next start",
+        "freefloat gateway rotate-key --withdraw  # take an order back",
+    ),
+)
+@config_option
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0, 600),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait for the agent; it looks every 5 s.",
+)
+@click.option("--withdraw", is_flag=True, help="Take back an order that still waits.")
+@json_option
+def rotate_key(config: Path, wait_s: float, withdraw: bool, as_json: bool) -> None:
+    """Order the agent to make the car a new signing key.
+
+    What the fleet's ROTATE_KEY does: the agent makes the key, its ledger names it,
+    signed by the old one, and the old one is gone. The order waits for an agent that
+    does not run. Prints key ids, never a key.
+    """
+    settings, identity = _load(config)
+    order = KeyOrder(settings.ledger)
+    if withdraw:
+        order.withdraw()
+        step("no order waits")
+        return
+    if not settings.data.is_dir():
+        raise OperatorError(
+            f"{settings.data} does not exist: the agent has not run yet",
+            "start the agent once; it makes its data directory",
+        )
+    before = identity.signing_key.key_id.hex()
+    order.give()
+    if not _is_taken(order, wait_s):
+        _report_rotation(before, None, as_json=as_json)
+        return
+    after = load_identity(settings.identity).signing_key.key_id.hex()
+    if after == before:
+        raise OperatorError(
+            "the agent took the order and could not carry it out",
+            "see its log: journalctl -u freefloat-gateway -n 20",
+        )
+    _report_rotation(before, after, as_json=as_json)
+
+
+def _is_taken(order: KeyOrder, wait_s: float) -> bool:
+    until = time.monotonic() + wait_s
+    while order.is_given:
+        if time.monotonic() >= until:
+            return False
+        time.sleep(LOOK_S)
+    return True
+
+
+def _report_rotation(before: str, after: str | None, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"old_key": before, "new_key": after, "waits": after is None})
+    elif after is None:
+        warning("the order waits: the agent takes it when it runs")
+    else:
+        step(f"key {after} signs now, in the place of {before}")
+
+
 def _load(config: Path) -> tuple[Settings, Identity]:
     """Read settings and identity; both say themselves what is wrong with them."""
     if not nfc_reader.is_installed():
@@ -195,7 +265,7 @@ def _compose(
     positioning: NmeaPositioning | NoPositioning,
 ) -> Gateway:
     clock = SystemClock()
-    time = Timekeeper(clock, identity.trust.bundle.issued_ms)
+    known = Timekeeper(clock, identity.trust.bundle.issued_ms)
     tls = TlsStore(settings.tls, tls_of(identity))
     keyboard = sys.stdin
     return build_gateway(
@@ -206,7 +276,7 @@ def _compose(
             tls,
             host=settings.broker.host,
             port=settings.broker.port,
-            time=time,
+            time=known,
         ),
         reader=NfcReader(settings.reader.path),
         board=SerialBoard(settings.board.port),
@@ -215,9 +285,10 @@ def _compose(
         clock=clock,
         random_bytes=secrets.token_bytes,
         boot_mark=boot_mark(),
-        time=time,
-        renewal=_renewal(settings, identity, tls, clock=clock, time=time),
+        time=known,
+        renewal=_renewal(settings, identity, tls, clock=clock, time=known),
         failures=FailureNote(_memory_file()),
+        key_order=KeyOrder(settings.ledger),
     )
 
 

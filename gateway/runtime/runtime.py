@@ -29,6 +29,7 @@ from gateway.core.events import (
     Noted,
     PinEntered,
 )
+from gateway.core.key_rotation import UNPROVED
 from gateway.core.ledger import LedgerHead
 from gateway.core.moment import NEVER, Moment
 from gateway.core.reading import STALE_MS
@@ -41,6 +42,7 @@ from gateway.ports import (
     Clock,
     Display,
     Keyring,
+    KeyringError,
     Origin,
     Outlet,
     Positioning,
@@ -420,6 +422,33 @@ class Runtime:
                 request = Request(command.msg_id, command.request_hash)
                 return Refused(request, action.result.code, action.result.executed)
         return None
+
+    async def rotate_key(self) -> None:
+        """Change the signing key by order of somebody at the car (FF-ENR-12).
+
+        Raises:
+            KeyringError: no key can be made or named now; the old one stays.
+            StoreError: it could not be kept, and the old one stays.
+        """
+        is_named = False
+
+        async def work() -> None:
+            nonlocal is_named
+            if self._standing.is_in_service:
+                return
+            successor = await self._custodian.next_key()
+            if successor is not None:
+                rotated = KeyRotated(successor.verify_key.raw, UNPROVED)
+                now = self._clock.now()
+                await self._step(Noted((rotated,)), now, Attached(successor=successor))
+                is_named = True
+
+        await self._mailbox.ask(work)
+        if not is_named:
+            raise KeyringError(
+                "no new signing key can be made now: see the agent's log, free space "
+                "on the disk, then order it again"
+            )
 
     async def note(
         self,

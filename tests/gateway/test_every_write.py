@@ -220,7 +220,7 @@ async def recover(world: World, *, power: bool) -> None:
 async def test_at_every_write_the_old_stands_or_the_new(
     work: type[Work], failure: str
 ) -> None:
-    # FF-LED-08, FF-TRU-14, FF-CFG-05, FF-ENR-13, FF-CMD-07, FF-CMD-08, FF-RCP-05.
+    # FF-LED-08, FF-TRU-14, FF-CFG-02, FF-ENR-13, FF-CMD-07, FF-CMD-08, FF-RCP-09.
     # I-5, I-10, I-20, I-22, I-27, I-28, L13; rows 1, 3 and 4.
     fates = set()
     for at in range(await operations_of(work())):

@@ -1,11 +1,16 @@
 """A car gets a new signing key, whatever happens meanwhile (FF-ENR-12, FF-ENR-13)."""
 
+import asyncio
 from dataclasses import replace
+from pathlib import Path
 
 import apsw
 import pytest
 
+from gateway.ports import KeyringError
+from gateway.storage.errors import StoreBrokenError, StoreFullError
 from gateway.storage.key_files import NEXT_KEY
+from gateway.storage.key_order import KeyOrder
 from protocol.codes import Code, FrameClass, Role
 from protocol.command import ANY_VERSION, Ping, RotateKey
 from protocol.frame import parse_frame
@@ -15,6 +20,7 @@ from protocol.rotation import follow_rotations, rotated_key
 from protocol.snapshot import NO_RENTAL
 from protocol.vehicle_event import KeyRotated
 from tests.gateway.fleet_end import VEHICLE_KEY
+from tests.gateway.manual_clock import ManualClock
 from tests.gateway.world import IDENTITY, World
 
 PING = Ping(NO_RENTAL, ANY_VERSION, bytes(16))
@@ -258,3 +264,71 @@ async def test_a_key_that_signs_no_commands_rotates_nothing(role: Role) -> None:
 
         assert world.fleet.codes_of(data) == [Code.ROLE_FORBIDDEN]
         assert rotations(world) == []
+
+
+# -- by order of somebody at the car ---------------------------------------------------
+
+
+async def test_an_engineers_order_is_the_same_rotation() -> None:
+    # FF-ENR-12: without a command, and so without a result.
+    async with World() as world:
+        await world.gateway.rotate_key()
+        await world.advance(1.0)
+
+        (rotated,) = rotations(world)
+        assert world.fleet.car_key.raw == rotated.new_key
+        assert world.fleet.answers == []
+        await require_usable(world)
+        await world.power_cut()
+        await require_usable(world)
+
+
+async def test_an_engineers_order_that_cannot_be_kept_changes_nothing() -> None:
+    async with World() as world:
+        world.disk.fault = lambda _kind, name: (
+            apsw.FullError("no room") if name == str(NEXT_FILE) else None
+        )
+        with pytest.raises(KeyringError, match="order it again"):
+            await world.gateway.rotate_key()
+        await require_usable(world)
+        assert rotations(world) == []
+
+
+async def test_an_order_goes_when_it_was_followed_and_waits_on_a_full_disk(
+    tmp_path: Path,
+) -> None:
+    order = KeyOrder(tmp_path / "ledger.db")
+    clock = ManualClock()
+    outcomes: list[Exception | None] = [
+        StoreFullError("planted"),
+        None,
+        KeyringError("planted"),
+    ]
+    calls = list[bool]()
+
+    async def rotate() -> None:
+        calls.append(order.is_given)
+        outcome = outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+
+    following = asyncio.create_task(order.follow(rotate, clock))
+    await clock.advance(6.0)
+    assert calls == []
+
+    order.give()
+    order.give()
+    await clock.advance(5.0)
+    waited = order.is_given
+    await clock.advance(5.0)
+    order.give()
+    await clock.advance(5.0)
+    assert (waited, order.is_given) == (True, False)
+    assert calls == [True, True, True]
+
+    outcomes.append(StoreBrokenError("planted"))
+    order.give()
+    await clock.advance(5.0)
+    with pytest.raises(StoreBrokenError):
+        await following
+    assert order.is_given

@@ -101,6 +101,7 @@ async def test_a_rental_end_reaches_the_fleet_out_of_a_damaged_ledger() -> None:
 
 
 async def test_a_receipt_of_the_old_ledger_with_another_hash_frees_nothing() -> None:
+    # FF-RCP-07, FF-RCP-08.
     # I-22 holds for what was salvaged too.
     world = World()
     world.fleet.gives_receipts = False

@@ -122,7 +122,7 @@ def sample(frame_class: FrameClass, key: SigningKey) -> bytes:
 def test_every_class_at_every_receiver_from_every_role(
     frame_class: FrameClass, receiver: FrameClass, signer: str
 ) -> None:
-    # FF-AUTH-04, FF-FRE-13, FF-RCP-02.
+    # FF-AUTH-04, FF-FRE-13, FF-RCP-04.
     # I-7: direction, class and role, each with each.
     key = SIGNERS[signer]
 
