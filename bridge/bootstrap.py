@@ -36,6 +36,7 @@ from bridge.api.application import make_application
 from bridge.clock_watch import ClockWatch
 from bridge.commands import Sendings
 from bridge.configurator import Configurator
+from bridge.consumers import make_sinks
 from bridge.database import Topic
 from bridge.databases import choose_database
 from bridge.dispatch import Dispatcher
@@ -46,7 +47,6 @@ from bridge.fleet_files import (
     open_archive,
     open_material,
     read_fleet,
-    read_secret,
 )
 from bridge.intake import Intake
 from bridge.lease import Lease
@@ -58,9 +58,6 @@ from bridge.signer import (
     InProcessReceiptSigner,
     InProcessSigner,
 )
-from bridge.sinks.json_lines import JsonLinesSink
-from bridge.sinks.ports import Sink
-from bridge.sinks.webhook import WebhookSink
 from bridge.steward import Steward
 from bridge.store import Store
 from bridge.wire import LOG, Wire
@@ -233,7 +230,7 @@ async def open_bridge(
     sendings = Sendings()
     relays = tuple(
         Relay(sink, store, now=world.now, random=world.random, holder=holder)
-        for sink in _make_sinks(settings, world)
+        for sink in make_sinks(settings, now=world.now)
     )
     signer = InProcessSigner(
         lambda: material.command_keys.keys,
@@ -511,18 +508,3 @@ def _make_connect(settings: Settings, world: Environment) -> Connect:
         )
 
     return connect
-
-
-def _make_sinks(settings: Settings, world: Environment) -> list[Sink]:
-    sinks: list[Sink] = [
-        JsonLinesSink(sink.name, Path(sink.path)) for sink in settings.sinks.json_lines
-    ]
-    for sink in settings.sinks.webhook:
-        data = read_secret(Path(sink.secret_file), 1_024)
-        secret = data.decode("ascii", "replace").strip()
-        sinks.append(
-            WebhookSink(
-                sink.name, sink.url, secret, timeout_s=sink.timeout_s, now=world.now
-            )
-        )
-    return sinks

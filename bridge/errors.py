@@ -80,10 +80,13 @@ class SinkError(BridgeError):
     retryable = True
     may_have_taken_effect = True
 
-    def __init__(self, message: str, *, is_permanent: bool = False) -> None:
-        """Say whether the consumer understood the event and does not want it."""
+    def __init__(
+        self, message: str, *, is_permanent: bool = False, retry_after_s: float = 0.0
+    ) -> None:
+        """Say whether the consumer does not want it, or when it wants to be asked."""
         super().__init__(message)
         self.is_permanent = is_permanent
+        self.retry_after_s = retry_after_s
 
 
 @unique

@@ -11,8 +11,10 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
+from bridge.breaker import Breaker, BreakerState
 from bridge.errors import LeaseLostError, SinkError, StoreError
 from bridge.lease import Lease
 from bridge.ports import WallClock
@@ -40,6 +42,25 @@ PERMANENT_LIMIT: Final = 6
 """How often a consumer may say that it does not want an event before the event is set
 aside as undelivered, so that one poisoned event does not stop all behind it. Anything
 else, silence and server errors included, is tried for ever."""
+
+
+RETRY_AFTER_LIMIT_S: Final = 300.0
+"""How long a consumer may ask us to wait (Retry-After, RFC 9110, 10.2.3)."""
+
+PROBING_S: Final = 0.1
+"""How often one looks whether a probe has ended while the breaker is half open."""
+
+
+@dataclass(slots=True)
+class SinkFigures:
+    """Counts of one sink; they only rise."""
+
+    taken: int = 0
+    """Events that the consumer took."""
+    failed: int = 0
+    """Attempts that it did not take."""
+    set_aside: int = 0
+    """Events that it does not want."""
 
 
 class Relay:
@@ -70,6 +91,10 @@ class Relay:
         self._given_up: dict[int, str] = {}
         self._taken = 0
         """How many were taken since the cursor was written."""
+        self.breaker = Breaker()
+        """Whether the consumer is asked at all."""
+        self.figures = SinkFigures()
+        """What became of deliveries since the start."""
         self.last_error: str | None = None
         """Why the consumer takes nothing at present; None while it does."""
 
@@ -192,13 +217,14 @@ class Relay:
         failures = permanent = 0
         while True:
             try:
-                async with self._side_by_side:
-                    await self._sink.deliver(row)
+                await self._attempt(row, is_repeat=failures > 0)
             except SinkError as error:
                 failures += 1
                 permanent += error.is_permanent
+                self.figures.failed += 1
                 self.last_error = str(error)
                 delay_s = BACKOFF.delay_s(failures, random=self._random)
+                delay_s = max(delay_s, min(error.retry_after_s, RETRY_AFTER_LIMIT_S))
                 if permanent >= PERMANENT_LIMIT:
                     LOG.error(
                         "= sink %s: %s %s is set aside: %s",
@@ -207,6 +233,7 @@ class Relay:
                         row.event_id,
                         error,
                     )
+                    self.figures.set_aside += 1
                     return str(error)
                 LOG.warning(
                     "= sink %s: %s; next try in %.1f s", self.name, error, delay_s
@@ -214,4 +241,40 @@ class Relay:
                 await asyncio.sleep(delay_s)
             else:
                 self.last_error = None
+                self.figures.taken += 1
                 return None
+
+    async def _attempt(self, row: OutboxRow, *, is_repeat: bool) -> None:
+        """Try once, when it is our turn and the breaker lets us.
+
+        Raises:
+            SinkError: not taken, or perhaps taken without an answer.
+        """
+        clock = asyncio.get_running_loop().time
+        async with self._side_by_side:
+            # No event tells when a wait of the breaker is over.
+            while (ticket := self.breaker.admit(clock())) is None:  # noqa: ASYNC110
+                await asyncio.sleep(max(self.breaker.wait_s(clock()), PROBING_S))
+            try:
+                await self._sink.deliver(row)
+            except SinkError as error:
+                if error.is_permanent:
+                    # The consumer is there and says what it thinks of this event.
+                    self.breaker.succeeded(ticket)
+                else:
+                    self._note_failure(ticket, clock(), is_repeat=is_repeat)
+                raise
+            except BaseException:
+                self.breaker.withdrawn(ticket)
+                raise
+            self.breaker.succeeded(ticket)
+
+    def _note_failure(self, ticket: int, now_s: float, *, is_repeat: bool) -> None:
+        before = self.breaker.state
+        self.breaker.failed(ticket, now_s, is_repeat=is_repeat)
+        if self.breaker.state is BreakerState.OPEN and before is not self.breaker.state:
+            LOG.warning(
+                "= sink %s: breaker open for %.0f s; events wait in the store",
+                self.name,
+                self.breaker.wait_s(now_s),
+            )

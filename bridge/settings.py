@@ -36,6 +36,9 @@ from transport.link import MqttVersion
 FILE_LIMIT: Final = 65_536
 """Bytes of a settings file."""
 
+SUBJECT: Final = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"
+"""What the subjects of a sink begin with: NATS' tokens, no wildcards."""
+
 NAME: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
@@ -126,9 +129,46 @@ class WebhookSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s@]+$", max_length=2_048)]
     """Where to post; without user name and password."""
     secret_file: Text
-    """Holds ``whsec_`` and base64; mode 0600."""
+    """Holds ``whsec_`` and base64, one or two lines; mode 0600. Read anew when it
+    changes: while a secret is replaced both are signed with."""
     timeout_s: Seconds = 10.0
     """How long one attempt may take."""
+
+
+class JetStreamSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A stream of NATS JetStream, which somebody made."""
+
+    name: SinkName
+    """Names its cursor: a new name begins at the first event."""
+    url: Annotated[
+        str, msgspec.Meta(pattern=r"^(nats|tls)://[^\s@]+$", max_length=2_048)
+    ]
+    """Where the server is; without user name and password."""
+    stream: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    """The stream that must take the events."""
+    subject: Annotated[str, msgspec.Meta(pattern=SUBJECT, max_length=128)] = "freefloat"
+    """What subjects begin with: ``<subject>.<vehicle>.<type>``."""
+    credentials_file: Text | None = None
+    """A NATS credentials file; mode 0600."""
+    trust_anchors: Text | None = None
+    """PEM: whom we trust as server, with ``tls://``."""
+    timeout_s: Seconds = 5.0
+    """How long the server may take to say that it has an event."""
+
+
+class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A topic of Kafka, which somebody made."""
+
+    name: SinkName
+    """Names its cursor: a new name begins at the first event."""
+    servers: Text
+    """``host:port``, several with commas."""
+    topic: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+    """Keyed by vehicle, so that a vehicle's events stay in order."""
+    options_file: Text | None = None
+    """librdkafka's own settings, such as ``security.protocol``, as TOML; mode 0600."""
+    timeout_s: Seconds = 30.0
+    """How long the brokers may take to say that they have an event."""
 
 
 class SinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -138,6 +178,20 @@ class SinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Files."""
     webhook: tuple[WebhookSettings, ...] = ()
     """HTTP consumers."""
+    jetstream: tuple[JetStreamSettings, ...] = ()
+    """Streams of NATS."""
+    kafka: tuple[KafkaSettings, ...] = ()
+    """Topics of Kafka."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every sink's name."""
+        return (
+            *(sink.name for sink in self.json_lines),
+            *(sink.name for sink in self.webhook),
+            *(sink.name for sink in self.jetstream),
+            *(sink.name for sink in self.kafka),
+        )
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -260,6 +314,17 @@ def anchored(settings: Settings, directory: Path) -> Settings:
         sinks=SinkSettings(
             tuple(replace(s, path=at(s.path)) for s in sinks.json_lines),
             tuple(replace(s, secret_file=at(s.secret_file)) for s in sinks.webhook),
+            tuple(
+                replace(
+                    s,
+                    credentials_file=perhaps(s.credentials_file),
+                    trust_anchors=perhaps(s.trust_anchors),
+                )
+                for s in sinks.jetstream
+            ),
+            tuple(
+                replace(s, options_file=perhaps(s.options_file)) for s in sinks.kafka
+            ),
         ),
     )
 
@@ -270,8 +335,7 @@ def check_settings(settings: Settings) -> None:
     Raises:
         SettingsError: names the setting and what to do.
     """
-    names = [sink.name for sink in settings.sinks.json_lines]
-    names += [sink.name for sink in settings.sinks.webhook]
+    names = settings.sinks.names
     for name in names:
         if names.count(name) > 1:
             raise SettingsError(

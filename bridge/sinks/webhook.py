@@ -7,6 +7,7 @@ redirects included, means not taken.
 """
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
@@ -17,6 +18,7 @@ from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
 from bridge.errors import SettingsError, SinkError
 from bridge.ports import WallClock
 from bridge.rows.outbox import OutboxRow
+from bridge.wire import LOG
 
 CONTENT_TYPE: Final = "application/cloudevents+json; charset=utf-8"
 
@@ -25,6 +27,12 @@ PARALLEL: Final = 8
 
 ANSWER_LIMIT: Final = 4096
 """Bytes of an answer that are read, so that its connection can be used again."""
+
+SECRETS_LIMIT: Final = 2
+"""Secrets at one time: the new one and the one that it replaces."""
+
+Secrets = Callable[[], tuple[str, ...]]
+"""Returns the secrets as they are now, the newest first."""
 
 _PERMANENT: Final = frozenset(range(400, 500)) - {
     HTTPStatus.REQUEST_TIMEOUT,
@@ -43,19 +51,25 @@ class WebhookSink:
     parallel = PARALLEL
 
     def __init__(
-        self, name: str, url: str, secret: str, *, timeout_s: float, now: WallClock
+        self,
+        name: str,
+        url: str,
+        secrets: Secrets,
+        *,
+        timeout_s: float,
+        now: WallClock,
     ) -> None:
+        """Take the secrets by a call, since they are replaced while we run.
+
+        Raises:
+            SettingsError: they cannot be used now.
+        """
         self._name = name
         self._url = url
         self._timeout_s = timeout_s
         self._now = now
-        try:
-            self._webhook = Webhook(secret)
-        except (ValueError, EmptyWebhookSecretError) as error:
-            raise SettingsError(
-                f"sink {name}: the webhook secret is not base64",
-                advice="write `whsec_` and 24 to 64 random bytes in base64",
-            ) from error
+        self._secrets = secrets
+        self._webhooks = self._read()
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -76,8 +90,11 @@ class WebhookSink:
         if self._session is None:
             raise SinkError(f"sink {self._name} is not open")
         at_s = self._now() // 1000
-        signature = self._webhook.sign(
-            row.event_id, datetime.fromtimestamp(at_s, UTC), row.body.decode()
+        at, text = datetime.fromtimestamp(at_s, UTC), row.body.decode()
+        # Several signatures, so that a consumer may hold the old secret or the new one
+        # while it is replaced (Standard Webhooks, "Key rotation").
+        signature = " ".join(
+            webhook.sign(row.event_id, at, text) for webhook in self._current()
         )
         headers = {
             "Content-Type": CONTENT_TYPE,
@@ -91,6 +108,7 @@ class WebhookSink:
             ) as answer:
                 await answer.content.read(ANSWER_LIMIT)
                 status = answer.status
+                retry_after_s = _seconds(answer.headers.get("Retry-After", ""))
         except TimeoutError:
             raise SinkError(
                 f"no answer from {self._url} within {self._timeout_s:g} s"
@@ -99,7 +117,9 @@ class WebhookSink:
             raise SinkError(f"{self._url}: {error}") from error
         if not 200 <= status < 300:  # noqa: PLR2004 - the range is HTTP's "success"
             raise SinkError(
-                f"{self._url} answered {status}", is_permanent=status in _PERMANENT
+                f"{self._url} answered {status}",
+                is_permanent=status in _PERMANENT,
+                retry_after_s=retry_after_s,
             )
 
     async def close(self) -> None:
@@ -107,3 +127,34 @@ class WebhookSink:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    def _current(self) -> tuple[Webhook, ...]:
+        """Return what signs now; a file that was damaged meanwhile changes nothing."""
+        try:
+            self._webhooks = self._read()
+        except SettingsError as error:
+            LOG.warning(
+                "= sink %s: %s; the secret known so far signs", self._name, error
+            )
+        return self._webhooks
+
+    def _read(self) -> tuple[Webhook, ...]:
+        lines = self._secrets()
+        if not 1 <= len(lines) <= SECRETS_LIMIT:
+            raise SettingsError(
+                f"sink {self._name}: {len(lines)} webhook secrets, not 1 or 2",
+                advice="write one secret a line: the new one, and the old one as long "
+                "as the consumer may still hold it",
+            )
+        try:
+            return tuple(Webhook(line) for line in lines)
+        except (ValueError, EmptyWebhookSecretError) as error:
+            raise SettingsError(
+                f"sink {self._name}: the webhook secret is not base64",
+                advice="write `whsec_` and 24 to 64 random bytes in base64",
+            ) from error
+
+
+def _seconds(text: str) -> float:
+    """Return a Retry-After in seconds; a date or anything else counts as none."""
+    return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0.0  # noqa: PLR2004 - a day has five digits

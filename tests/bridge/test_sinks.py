@@ -4,7 +4,10 @@ I-25, I-26, I-31, row 30.
 """
 
 import asyncio
+import base64
+import contextlib
 import json
+import os
 import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,9 +15,11 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from standardwebhooks.webhooks import Webhook
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from bridge import relay as relay_module
+from bridge.breaker import Breaker, BreakerLimits, BreakerState
+from bridge.consumers import SecretFile
 from bridge.errors import SettingsError, SinkError
 from bridge.rows.outbox import OutboxRow
 from bridge.sinks.json_lines import JsonLinesSink
@@ -24,6 +29,7 @@ from protocol.codes import AccessMeans, FrameClass
 from protocol.event import AgentStarted, EngineStarted, Parked, RentalStarted, Resumed
 from protocol.identity import VehicleId
 from tests.bridge.car import RENTAL
+from tests.bridge.running import until
 from tests.bridge.world import NOW_MS, World
 from transport.backoff import Backoff
 
@@ -48,6 +54,7 @@ class MemorySink:
         self.attempts = 0
         self.failures: dict[str, list[SinkError]] = {}
         self.hangs = False
+        self.is_down = False
         self.refused_vehicle: VehicleId | None = None
         self.grew = asyncio.Event()
 
@@ -62,6 +69,8 @@ class MemorySink:
         self.grew.set()
         if self.hangs:
             await asyncio.Event().wait()
+        if self.is_down:
+            raise SinkError("down")
         if row.vehicle_id == self.refused_vehicle:
             raise SinkError("500")
         waiting = self.failures.get(row.type, [])
@@ -273,7 +282,9 @@ async def test_a_directory_is_no_sink(tmp_path: Path) -> None:
 
 def test_a_secret_that_is_no_base64_is_a_setting_to_correct() -> None:
     with pytest.raises(SettingsError, match="secret"):
-        WebhookSink("w", "http://127.0.0.1:1", "whsec_", timeout_s=1, now=lambda: 0)
+        WebhookSink(
+            "w", "http://127.0.0.1:1", lambda: ("whsec_",), timeout_s=1, now=lambda: 0
+        )
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -310,12 +321,15 @@ async def consumer() -> AsyncIterator[Consumer]:
     await runner.cleanup()
 
 
-def webhook(consumer: Consumer, *, timeout_s: float = 5) -> WebhookSink:
+def machine_ms() -> int:
     # standardwebhooks verifies against the machine's clock.
-    def now() -> int:
-        return time.clock_gettime_ns(time.CLOCK_REALTIME) // 1_000_000
+    return time.clock_gettime_ns(time.CLOCK_REALTIME) // 1_000_000
 
-    return WebhookSink("hook", consumer.url, SECRET, timeout_s=timeout_s, now=now)
+
+def webhook(consumer: Consumer, *, timeout_s: float = 5) -> WebhookSink:
+    return WebhookSink(
+        "hook", consumer.url, lambda: (SECRET,), timeout_s=timeout_s, now=machine_ms
+    )
 
 
 @pytest.mark.broker
@@ -367,7 +381,7 @@ async def test_a_webhook_that_hangs_or_is_not_there_is_an_error_in_time(
         await sink.deliver(row(1))
     await sink.close()
     dead = WebhookSink(
-        "w", "http://127.0.0.1:1/", SECRET, timeout_s=1, now=lambda: NOW_MS
+        "w", "http://127.0.0.1:1/", lambda: (SECRET,), timeout_s=1, now=lambda: NOW_MS
     )
     await dead.open()
     with pytest.raises(SinkError):
@@ -394,3 +408,81 @@ async def test_a_flaky_consumer_gets_every_event_in_order(
     async with World(fleet, tmp_path / "bridge.sqlite") as world:
         rows = await world.store.outbox_after(0, 10)
     assert taken == [r.event_id for r in rows]
+
+
+@pytest.mark.broker
+async def test_a_secret_is_replaced_while_events_go_out(
+    consumer: Consumer, tmp_path: Path
+) -> None:
+    newer = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+    path = tmp_path / "secret"
+    path.write_text(SECRET)
+    path.chmod(0o600)
+    sink = WebhookSink(
+        "hook", consumer.url, SecretFile(path).lines, timeout_s=5, now=machine_ms
+    )
+    await sink.open()
+    for text in (SECRET, f"{newer}\n{SECRET}\n", f"{newer}\n", "not base64 at all"):
+        path.write_text(text)
+        os.utime(path, ns=(0, time.monotonic_ns()))
+        await sink.deliver(row(1))
+    await sink.close()
+
+    held = {name: Webhook(text) for name, text in (("old", SECRET), ("new", newer))}
+    taken = []
+    for headers, body in consumer.requests:
+        good = set()
+        for name, webhook_of in held.items():
+            with contextlib.suppress(WebhookVerificationError):
+                webhook_of.verify(body, headers)
+                good.add(name)
+        taken.append(good)
+    # A damaged file changes nothing: the secret known so far signs.
+    assert taken == [{"old"}, {"old", "new"}, {"new"}, {"new"}]
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize(
+    ("said", "meant_s"), [("7", 7.0), ("", 0.0), ("soon", 0.0), ("9999999", 0.0)]
+)
+async def test_a_consumer_says_when_it_wants_to_be_asked_again(
+    consumer: Consumer, said: str, meant_s: float
+) -> None:
+    async def busy(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=429, headers={"Retry-After": said})
+
+    consumer.answers = [busy]
+    sink = webhook(consumer)
+    await sink.open()
+
+    with pytest.raises(SinkError) as refused:
+        await sink.deliver(row(1))
+    await sink.close()
+
+    assert refused.value.retry_after_s == meant_s
+
+
+async def test_a_consumer_that_is_down_is_left_alone_and_found_again(
+    fleet: FleetDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I-31, I-32: the breaker opens over many cars, loses nothing, and closes."""
+    monkeypatch.setattr(
+        relay_module, "BACKOFF", Backoff(initial_s=0.01, maximum_s=0.02)
+    )
+    sink = MemorySink(parallel=32)
+    async with World(fleet, tmp_path / "bridge.sqlite", (sink,)) as world:
+        [relay] = world.relays
+        relay.breaker = Breaker(BreakerLimits(least=2, wait_s=0.2))
+        sink.is_down = True
+        for car in world.cars:
+            await world.say(FrameClass.EVENT, car.event(BODIES[0]), car=car)
+        await until(lambda: relay.breaker.state is BreakerState.OPEN)
+        attempts = sink.attempts
+        await asyncio.sleep(0.1)
+        assert sink.attempts == attempts
+
+        sink.is_down = False
+        rows = await world.store.outbox_after(0, 100)
+        await world.wait_cursor("memory", rows[-1].position)
+
+    assert sorted(one.position for one in sink.taken) == [r.position for r in rows]

@@ -178,6 +178,8 @@ def test_the_pki_and_the_protocol_need_no_extra_but_for_tokens_and_the_service()
         *((text, {"bridge", "transport", "tools"}) for text in OPTIONAL["bridge"]),
         *((text, {"bridge"}) for text in OPTIONAL["broker"]),
         *((text, {"bridge"}) for text in OPTIONAL["postgres"]),
+        *((text, {"bridge"}) for text in OPTIONAL["kafka"]),
+        *((text, {"bridge"}) for text in OPTIONAL["jetstream"]),
         *((text, {"certs", "transport"}) for text in OPTIONAL["authority"]),
         *((text, {"keystore"}) for text in OPTIONAL["hsm"]),
     ],
