@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum, unique
 
 from gateway.core.prompts import Choice
-from gateway.core.reading import Reading
+from gateway.core.reading import Position, Reading
 from protocol.codes import Lane
 from protocol.command import Command
 from protocol.event import EventBody
@@ -162,6 +162,29 @@ class Noted:
     """In order."""
 
 
+@dataclass(frozen=True, slots=True)
+class ConfigurationTold:
+    """A configuration counts from now on: it came whole, or the disk had it.
+
+    After each start the shell tells every body that is in force.
+    """
+
+    kind: int
+    """`protocol.codes.ConfigKind`."""
+    body: bytes
+    """All of it; the shell has asked whether it can be read."""
+    entries: tuple[EventBody, ...] = ()
+    """Tell that it came into force; empty for one that the disk had."""
+
+
+@dataclass(frozen=True, slots=True)
+class PositionFixed:
+    """The positioning receiver knows where the car is."""
+
+    position: Position
+    """Where, how exactly, and how long ago."""
+
+
 Event = (
     AgentStarted
     | CardPresented
@@ -178,4 +201,6 @@ Event = (
     | DiskFailed
     | DiskRecovered
     | Noted
+    | ConfigurationTold
+    | PositionFixed
 )

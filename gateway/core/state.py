@@ -8,9 +8,10 @@ boot clock of the machine's current boot; `AgentStarted` moves them when that ch
 from dataclasses import dataclass, replace
 from enum import Enum, unique
 
+from gateway.core.facts import NO_FACTS, Facts
 from gateway.core.moment import NEVER, Moment
 from gateway.core.prompts import NO_PROMPT, Prompt
-from gateway.core.reading import Reading
+from gateway.core.reading import Position, Reading
 from protocol.codes import (
     AccessMeans,
     FaultKind,
@@ -174,6 +175,12 @@ class State:
     """The board's last report; None before the first and when it is lost."""
     reading_at_ms: int = 0
     """Boot clock of that report."""
+    position: Position | None = None
+    """The newest fix; None before the first."""
+    position_at_ms: int = 0
+    """Boot clock: when it was taken."""
+    facts: Facts = NO_FACTS
+    """What the fleet has told about the world."""
     faults: frozenset[FaultKind] = frozenset()
     """What does not work now."""
     tap: Tap | None = None
@@ -204,6 +211,9 @@ class State:
             self,
             reading=None,
             reading_at_ms=0,
+            position=None,
+            position_at_ms=0,
+            facts=NO_FACTS,
             tap=None,
             refusing_until_ms=None,
             notice=NO_PROMPT,
@@ -215,11 +225,12 @@ class State:
         )
 
     def kept(self) -> "State":
-        """Return what is written to the disk: all but the UID of the last card.
+        """Return what is written to the disk.
 
-        A start forgets the tap anyway, and a rental knows its cards by digests.
+        Not the UID of the last card, since a rental knows its cards by digests; not the
+        place (K25); and not the facts, which are on the disk as bodies.
         """
-        return replace(self, tap=None)
+        return replace(self, tap=None, position=None, position_at_ms=0, facts=NO_FACTS)
 
     @property
     def rental_id(self) -> bytes | None:

@@ -6,6 +6,7 @@ effect. The shell commits before it acts (architecture.md: intent is durable bef
 bolt moves). `next_deadline` says when to call again although nothing happened.
 """
 
+from contextlib import suppress
 from typing import Final, assert_never
 
 from gateway.core import actuation, answers, pin, refuelling
@@ -20,6 +21,7 @@ from gateway.core.events import (
     BoardReported,
     CardPresented,
     CommandReceived,
+    ConfigurationTold,
     DeadlineReached,
     DiskFailed,
     DiskRecovered,
@@ -28,9 +30,11 @@ from gateway.core.events import (
     Noted,
     PinChecked,
     PinEntered,
+    PositionFixed,
     ReaderLost,
     ReaderRecovered,
 )
+from gateway.core.facts import NO_FACTS, with_body
 from gateway.core.moment import Moment
 from gateway.core.orders import obey
 from gateway.core.prompts import NO_PROMPT
@@ -41,6 +45,7 @@ from gateway.core.state import PinGuard, Purpose, Reservation, State
 from gateway.core.table import IllegalTransitionError, Trigger
 from gateway.core.turn import Decision, Turn
 from protocol.codes import Code, Executed, FaultKind, Light, RentalMode
+from protocol.errors import DecodeError
 from protocol.event import AgentStarted as AgentStartedEntry
 from protocol.event import (
     EnergyLow,
@@ -155,6 +160,11 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912 - one for ea
             leave_service(turn)
         case Noted(entries=entries):
             turn.record(*entries)
+        case ConfigurationTold():
+            _learn(turn, event)
+        case PositionFixed(position=position):
+            at_ms = turn.now.boot_ms - position.age_ms
+            turn.change(position=position, position_at_ms=at_ms)
         case AgentStarted() | DeadlineReached():
             pass
         case _:
@@ -166,6 +176,9 @@ def _start(turn: Turn, event: AgentStarted) -> None:
     state, now = turn.state, turn.now
     turn.change(
         reading=None,
+        position=None,
+        position_at_ms=0,
+        facts=NO_FACTS,
         tap=None,
         refusing_until_ms=None,
         notice=NO_PROMPT,
@@ -231,6 +244,17 @@ def _read(turn: Turn, reading: Reading) -> None:
     if first:
         _restore_engine(turn, reading)
         close_unrented(turn)
+
+
+def _learn(turn: Turn, event: ConfigurationTold) -> None:
+    """Let a body count; one that cannot be read leaves the facts as they were.
+
+    The shell asks before it lets a body in, but one of an older program may be on the
+    disk still.
+    """
+    turn.record(*event.entries)
+    with suppress(DecodeError):
+        turn.change(facts=with_body(turn.state.facts, event.kind, event.body))
 
 
 def _follow_engine(turn: Turn, reading: Reading) -> None:

@@ -16,11 +16,13 @@ from gateway.core.configuration import (
     Rejected,
     Stray,
 )
+from gateway.core.facts import NO_FACTS, with_body
 from gateway.core.moment import Moment
 from gateway.ports import Store, StoreError
 from gateway.runtime.room import has_room
 from gateway.runtime.standing import Standing
 from protocol.codes import Code, ConfigKind
+from protocol.errors import DecodeError
 from protocol.event import EventBody
 from protocol.sync import ConfigChunk, ConfigOffer
 from protocol.vehicle_event import ConfigurationActivated, ConfigurationRefused
@@ -117,6 +119,11 @@ class Configurator:
         kind = ConfigKind(active.kind)
         if not has_room(self._store, more_kib=len(complete.body) // 1024 + 1):
             return self._desk.refuse(kind, Code.STORAGE_FULL)
+        try:
+            with_body(NO_FACTS, kind, complete.body)
+        except DecodeError as error:
+            self._log.warning("= configuration %s: %s", kind.name, error.detail)
+            return self._desk.refuse(kind, error.code)
         try:
             await self._note(
                 ConfigurationActivated(kind, active.version, active.sha256),

@@ -21,6 +21,7 @@ from gateway.core.events import (
     BoardReported,
     CardPresented,
     CommandReceived,
+    ConfigurationTold,
     DeadlineReached,
     DiskFailed,
     DiskRecovered,
@@ -28,6 +29,7 @@ from gateway.core.events import (
     MenuChosen,
     Noted,
     PinEntered,
+    PositionFixed,
 )
 from gateway.core.key_rotation import UNPROVED
 from gateway.core.ledger import LedgerHead
@@ -79,6 +81,12 @@ from protocol.vehicle_event import KeyRotated, LedgerReset
 
 QUEUE_LIMIT: Final = 1_024
 """Events of devices that wait; a device that floods loses its own reports only."""
+
+MOVED_MS: Final = 1_000
+"""A car that moves tells its mind at most so often where it is."""
+
+STANDS_MS: Final = 10_000
+"""One that stands, so that its fix is never too old for a geofence (H17)."""
 
 _WORTH_MS: Final[dict[type[object], int]] = {
     # An older reading says nothing about the car of now (I-2); the next comes soon.
@@ -140,6 +148,7 @@ class Runtime:
         self._store = store
         self._recovered = recovered
         self._outlet = outlet
+        self._positioning = positioning
         self._clock = clock
         self._random_bytes = random_bytes
         self._observer = observer
@@ -275,10 +284,23 @@ class Runtime:
                 # FF-LED-09: entry 1, before the ledger says anything else.
                 await self.note(_reset(stored.origin), now=now)
             await self._custodian.begin(started, stored, now)
+            await self._tell_facts(stored)
             if in_service:
                 await self._step(DiskFailed(), now)
 
         self._mailbox.post(begin)
+
+    async def _tell_facts(self, stored: Stored) -> None:
+        """Tell the mind every configuration that is in force, as after each start."""
+        for active in stored.configurations:
+            try:
+                body = await self._store.configuration(active.kind)
+            except StoreError as error:
+                self._log.warning("= configuration %d not read: %s", active.kind, error)
+                continue
+            if body is not None:
+                told = ConfigurationTold(active.kind, body)
+                await self._step(told, self._clock.now())
 
     @property
     def has_ledger(self) -> bool:
@@ -408,7 +430,19 @@ class Runtime:
             name, late_ms = type(event).__name__, now.boot_ms - since_ms
             self._log.warning("= %s waited %d ms: dropped", name, late_ms)
             return
+        if isinstance(event, BoardReported):
+            await self._follow_position(now)
         await self._step(event, now)
+
+    async def _follow_position(self, now: Moment) -> None:
+        """Tell the mind where the car is, as often as the board reports (C18)."""
+        position, state = self._positioning.fix(), self._standing.state
+        if position is None:
+            return
+        age_ms = now.boot_ms - position.age_ms - state.position_at_ms
+        moved = position != state.position
+        if state.position is None or age_ms >= (MOVED_MS if moved else STANDS_MS):
+            await self._step(PositionFixed(position), now)
 
     async def _obey(self, command: CommandReceived, now: Moment) -> Refused | None:
         successor = None
@@ -466,7 +500,11 @@ class Runtime:
         Raises:
             StoreError: nothing of it was kept.
         """
-        await self._step(Noted(entries), now, Attached(configuration=configuration))
+        event: Event = Noted(entries)
+        if configuration is not None:
+            active = configuration.active
+            event = ConfigurationTold(active.kind, configuration.body, entries)
+        await self._step(event, now, Attached(configuration=configuration))
 
     async def _step(
         self, event: Event, now: Moment, attached: Attached = NOTHING
