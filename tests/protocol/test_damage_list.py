@@ -11,7 +11,7 @@ from protocol.damage_list import (
 from protocol.errors import DecodeError
 from protocol.rental_codes import DamageKind, DamagePlace
 
-SCRATCH = Damage(DamagePlace.LEFT, DamageKind.SCRATCH, "unter dem Griff, 8 cm")
+SCRATCH = Damage(DamagePlace.LEFT, DamageKind.SCRATCH, "below the handle, 8 cm")
 DIRT = Damage(DamagePlace.INTERIOR, DamageKind.DIRT, "")
 
 

@@ -1,18 +1,20 @@
 """What the shell promises beyond a rental: order, time, floods and silence."""
 
 import asyncio
-from collections import Counter
 import base64
 import logging
+from collections import Counter
 
 import pytest
 
 from gateway.core.authentication import JournalRecord
 from gateway.core.events import (
+    BoardReported,
     CommandReceived,
     DeadlineReached,
     PinChecked,
     PinEntered,
+    PositionFixed,
 )
 from gateway.core.moment import Moment
 from gateway.core.prompts import Choice, PromptKey
