@@ -24,3 +24,7 @@ class EmulatedPositioning:
             return None
         latitude_e7, longitude_e7 = self._car.city.coordinates(self._car.place)
         return Position(latitude_e7, longitude_e7, ACCURACY_DM, self._car.heading.value)
+
+    def utc_ms(self) -> int | None:
+        """Return None: an emulated day may last a minute, and no satellite's does."""
+        return None

@@ -133,6 +133,9 @@ class Positioning(Protocol):
     def fix(self) -> Position | None:
         """Return the newest fix, None when there is none fit to use."""
 
+    def utc_ms(self) -> int | None:
+        """Return UTC of now as the satellites tell it, None when they do not."""
+
 
 class Vault(Protocol):
     """Whatever holds the car's sealing key."""

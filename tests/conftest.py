@@ -11,11 +11,18 @@ from importlib.util import find_spec
 from typing import Final
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bridge.broker.errors import BrokerSetupError
 from bridge.broker.program import BrokerKind, find_broker
 from tests.postgres import missing_postgres
 from tests.softhsm import missing_softhsm
+
+# A loaded machine is no fault of a test: how long an example takes decides nothing.
+settings.register_profile(
+    "freefloat", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("freefloat")
 
 LOOPBACK_MARKS: Final = ("broker", "device", "demo", "postgres")
 LOOPBACK: Final = ["127.0.0.1"]

@@ -1,12 +1,14 @@
 """NMEA 0183 sentences of a positioning receiver, as far as a position needs them. Pure.
 
-GGA says where, how good and whether at all; RMC says the course. Sentences of every
-talker count (GP, GL, GA, GN): the receiver mixes systems. A sentence without a right
-checksum is skipped, garbage too, and nothing is kept longer than a sentence can be.
+GGA says where, how good and whether at all; RMC says the course, and what time it is.
+Sentences of every talker count (GP, GL, GA, GN): the receiver mixes systems. A sentence
+without a right checksum is skipped, garbage too, and nothing is kept longer than a
+sentence can be.
 """
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from fractions import Fraction
 from functools import reduce
 from typing import Final
@@ -31,6 +33,8 @@ MAX_ACCURACY_DM: Final = 10_000
 
 _SENTENCE: Final = re.compile(rb"\$([A-Z]{2})(GGA|RMC),([ -)+-~]*)\*([0-9A-F]{2})")
 _ANGLE: Final = re.compile(r"(\d{2,3})(\d{2}(?:\.\d{1,8})?)")
+_INSTANT: Final = re.compile(r"(\d{2})(\d{2})(\d{2})(?:\.(\d{1,3})\d{0,5})?")
+_DATE: Final = re.compile(r"(\d{2})(\d{2})(\d{2})")
 _NUMBER: Final = re.compile(r"\d{1,6}(?:\.\d{1,8})?")
 
 
@@ -56,6 +60,7 @@ class NmeaDecoder:
         self._pending = bytearray()
         self._place: _Place | None = None
         self._course: _Course | None = None
+        self._utc: tuple[int, int] | None = None
 
     def feed(self, data: bytes, *, now_ms: int) -> None:
         """Take the next bytes; never raises."""
@@ -80,11 +85,20 @@ class NmeaDecoder:
             age_ms=max(0, now_ms - place.at_ms),
         )
 
+    def utc_ms(self, *, now_ms: int) -> int | None:
+        """Return UTC of now, None when the newest is older than `FRESH_MS`."""
+        if self._utc is None or now_ms - self._utc[1] > FRESH_MS:
+            return None
+        told_ms, at_ms = self._utc
+        return told_ms + max(0, now_ms - at_ms)
+
     def _take(self, kind: bytes, fields: list[str], now_ms: int) -> None:
         if kind == b"GGA":
             self._place = _place_of(fields, now_ms)
         else:
             self._course = _course_of(fields, now_ms)
+            utc_ms = _utc_of(fields)
+            self._utc = None if utc_ms is None else (utc_ms, now_ms)
 
 
 def _is_intact(match: re.Match[bytes]) -> bool:
@@ -115,6 +129,26 @@ def _course_of(fields: list[str], now_ms: int) -> _Course | None:
     if speed is None or course is None or speed < COURSE_SPEED_KNOTS:
         return None
     return _Course(round(course) % 360, now_ms)
+
+
+def _utc_of(fields: list[str]) -> int | None:
+    """RMC: time, status, latitude, N, longitude, E, knots, course, date, ..."""
+    if len(fields) < 9 or fields[1] != "A":  # noqa: PLR2004 - places of RMC
+        return None
+    time, date = _INSTANT.fullmatch(fields[0]), _DATE.fullmatch(fields[8])
+    if time is None or date is None:
+        return None
+    hour, minute, second = (int(part) for part in time.groups()[:3])
+    day, month, year = (int(part) for part in date.groups())
+    try:
+        # Two digits of the year, and no receiver of this program is older than 2000.
+        begun = datetime(2000 + year, month, day, hour, minute, tzinfo=UTC)
+    except ValueError:
+        return None
+    if second > 60:  # noqa: PLR2004 - 60 is a leap second
+        return None
+    millis = int((time[4] or "0").ljust(3, "0"))
+    return int(begun.timestamp()) * 1000 + second * 1000 + millis
 
 
 def _angle_e7(text: str, side: str, sides: str, limit_deg: int) -> int | None:

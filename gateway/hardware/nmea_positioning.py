@@ -42,6 +42,12 @@ class NmeaPositioning:
             return None
         return self._decoder.fix(now_ms=int(self._loop.time() * 1000))
 
+    def utc_ms(self) -> int | None:
+        """Return UTC of now, None before `run` and without a fresh fix."""
+        if self._loop is None:
+            return None
+        return self._decoder.utc_ms(now_ms=int(self._loop.time() * 1000))
+
     async def run(self) -> None:
         """Listen until cancelled; opens the port again and again."""
         self._loop = asyncio.get_running_loop()
@@ -77,5 +83,9 @@ class NoPositioning:
     """A car without a receiver; implements `gateway.ports.Positioning`."""
 
     def fix(self) -> Position | None:
+        """Return None."""
+        return None
+
+    def utc_ms(self) -> int | None:
         """Return None."""
         return None

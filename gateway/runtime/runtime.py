@@ -71,7 +71,7 @@ from gateway.runtime.standing import Persona, Standing
 from gateway.runtime.step import Observer, Step, ignore
 from gateway.runtime.synchroniser import Synchroniser
 from gateway.runtime.timekeeper import Timekeeper
-from protocol.codes import Code, DeathReason, FrameClass
+from protocol.codes import ClockQuality, Code, DeathReason, FrameClass
 from protocol.command import SHORT_TTL_MS, RotateKey
 from protocol.entry import GENESIS, LEDGER_ID_SIZE
 from protocol.event import EventBody
@@ -554,10 +554,17 @@ class Runtime:
             dues.append(max(deadline_ms, self._patient_until_ms))
         self._alarm.set(min(due for due in dues if due is not None))
 
+    def _look_at_the_sky(self, now: Moment) -> None:
+        """Take the time from the satellites, as far as it counts (FF-TIM-08)."""
+        told_ms = self._positioning.utc_ms()
+        if told_ms is not None:
+            self._standing.time.learn(told_ms, ClockQuality.GNSS, now=now)
+
     async def _take_alarm(self) -> None:
         now = self._clock.now()
         self._custodian.notice_suspend(now)
         await self._custodian.notice_freeze(now)
+        self._look_at_the_sky(now)
         if self._herald.telemetry_due_ms(now=now) <= now.boot_ms:
             self._herald.sample(now=now)
         await self._configurator.pass_time(now=now)

@@ -127,8 +127,14 @@ class FakePositioning:
     def __init__(self) -> None:
         self.position: Position | None = Position(484_000_000, 99_900_000, 30, 90)
 
+        self.sky_ms: int | None = None
+        """What the satellites say; None while there is none in sight."""
+
     def fix(self) -> Position | None:
         return self.position
+
+    def utc_ms(self) -> int | None:
+        return self.sky_ms
 
 
 class FakeVault:

@@ -203,3 +203,30 @@ async def test_wall_clock_plus_minus_10y_moves_no_floor(years: int) -> None:
 
         moved = world.fleet.hellos[-1].trusted_floor_ms - before
         assert 0 <= moved < 10_000_000
+
+
+async def test_gnss_tells_the_time_until_the_fleet_does_and_moves_no_floor() -> None:
+    # FF-TIM-03, FF-TIM-08, FF-TIM-09: a transmitter says that it is ten years on.
+    async with World() as world:
+        world.fleet.gives_receipts = False
+        world.air.cut()
+        await world.power_cut()
+        world.positioning.sky_ms = WALL_MS + 10 * 365 * 86_400_000
+        await world.advance(120.0)
+        world.air.restore()
+        await world.advance(120.0)
+
+        dark = world.fleet.hellos[-1]
+        assert dark.clock_quality is ClockQuality.GNSS
+        assert dark.trusted_floor_ms < WALL_MS + 86_400_000
+        world.fleet.ask(TIME)
+        world.fleet.ask(Challenge(NONCE))
+        await world.advance(120.0)
+        ping = world.fleet.send(PING)
+        await world.settle()
+
+        told = world.fleet.hellos[-1]
+        assert told.clock_quality is ClockQuality.SYNC
+        assert told.trusted_floor_ms < WALL_MS + 86_400_000
+        # No key has ended by it.
+        assert world.fleet.codes_of(ping) == [Code.OK]

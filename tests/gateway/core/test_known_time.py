@@ -66,11 +66,12 @@ def test_a_label_beyond_the_life_of_every_car_tells_nothing(wall_ms: int) -> Non
 def test_a_clock_far_behind_tells_nothing() -> None:
     floor = KnownTime(T)
 
-    assert floor.learn(T - LAG_LIMIT_MS - 1, ClockQuality.GNSS, now=at(0)) == floor
+    for quality in (ClockQuality.SYNC, ClockQuality.GNSS):
+        assert floor.learn(T - LAG_LIMIT_MS - 1, quality, now=at(0)) == floor
 
 
 def test_after_a_power_loss_only_the_floor_is_left() -> None:
-    told = KnownTime().learn(T, ClockQuality.GNSS, now=at(1_000))
+    told = KnownTime().learn(T, ClockQuality.SYNC, now=at(1_000))
 
     left = told.anchored(at(11_000)).after_power_loss()
 
@@ -124,3 +125,58 @@ def test_the_floor_never_goes_back(
         known = known.learn(wall_ms, quality, now=at(boot_ms))
 
         assert known.floor(at(boot_ms)) >= before
+
+
+# -- GNSS, which nobody signs ----------------------------------------------------------
+
+
+def test_the_sky_tells_the_time_after_a_power_loss_and_the_boot_clock_runs_on() -> None:
+    # FF-TIM-01, FF-TIM-08.
+    dark = KnownTime(T)
+    assert dark.time(at(0)) is None
+
+    seen = dark.learn(T + 5_000, ClockQuality.GNSS, now=at(1_000))
+
+    assert seen.is_known
+    assert seen.quality is ClockQuality.GNSS
+    assert seen.time(at(1_000)) == T + 5_000
+    assert seen.time(at(61_000)) == T + 65_000
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**43), st.integers(0, 10**7)), min_size=1))
+def test_gnss_spoofing_moves_no_floor_and_shuts_no_key_out(
+    sky: list[tuple[int, int]],
+) -> None:
+    # FF-TIM-08: whatever a transmitter beside the car says, however often.
+    known, boot_ms = KnownTime(T), 0
+    for wall_ms, later_ms in sky:
+        boot_ms += later_ms
+        now = at(boot_ms)
+        known = known.learn(wall_ms, ClockQuality.GNSS, now=now)
+
+        assert known.floor(now) == T
+        assert not known.is_outside(T, T, now=now)
+        assert not known.is_outside(T + YEARS_10_MS, T + YEARS_10_MS, now=now)
+        assert known.is_outside(0, T - 1, now=now)
+        best = known.time(now)
+        assert best is None or best >= T
+        stored = known.anchored(now)
+        assert (stored.floor_ms, stored.is_known) == (T, False)
+
+
+def test_the_fleets_word_ends_what_the_sky_told_and_is_not_changed_by_it() -> None:
+    # FF-TIM-09.
+    seen = KnownTime(T).learn(T + YEARS_10_MS, ClockQuality.GNSS, now=at(0))
+
+    told = seen.learn(T + 1_000, ClockQuality.SYNC, now=at(2_000))
+    again = told.learn(T + YEARS_10_MS, ClockQuality.GNSS, now=at(3_000))
+
+    assert told.time(at(2_000)) == T + 1_000
+    assert again == told
+    assert told.is_outside(T + 1_001, T + 2_000, now=at(2_000))
+
+
+def test_a_sky_a_little_behind_the_floor_tells_the_floor() -> None:
+    seen = KnownTime(T).learn(T - LAG_LIMIT_MS, ClockQuality.GNSS, now=at(0))
+
+    assert seen.time(at(0)) == T

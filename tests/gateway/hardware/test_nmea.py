@@ -146,3 +146,52 @@ async def test_a_receiver_on_a_port_gives_a_fix_and_its_loss_only_ages_it(
     assert positioning.fix() == MUNICH
     assert not task.done()
     task.cancel()
+
+
+# -- the time --------------------------------------------------------------------------
+
+
+def utc_after(body: str, *, now_ms: int = 1_000) -> int | None:
+    decoder = NmeaDecoder()
+    decoder.feed(sentence(body), now_ms=1_000)
+    return decoder.utc_ms(now_ms=now_ms)
+
+
+RMC_BODY = "GPRMC,{time},A,4807.038,N,01131.000,E,022.4,084.4,{date},003.1,W"
+NOON_MS = 1_793_534_400_000
+"""2026-11-01T12:00:00Z."""
+
+
+@pytest.mark.parametrize(
+    ("time", "past_noon_ms"),
+    [("120000", 0), ("120001.5", 1_500), ("120000.00", 0), ("115960", 0)],
+)
+def test_a_receiver_tells_utc(time: str, past_noon_ms: int) -> None:
+    # FF-TIM-01. The last one is a leap second.
+    found = utc_after(RMC_BODY.format(time=time, date="011126"))
+
+    assert found == NOON_MS + past_noon_ms
+
+
+def test_utc_runs_on_until_it_is_old() -> None:
+    body = RMC_BODY.format(time="120000", date="011126")
+
+    assert utc_after(body, now_ms=3_000) == NOON_MS + 2_000
+    assert utc_after(body, now_ms=1_001 + FRESH_MS) is None
+    assert NmeaDecoder().utc_ms(now_ms=0) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        RMC_BODY.format(time="120000", date="310226"),
+        RMC_BODY.format(time="250000", date="011126"),
+        RMC_BODY.format(time="120061", date="011126"),
+        RMC_BODY.format(time="1200", date="011126"),
+        RMC_BODY.format(time="120000", date=""),
+        RMC_BODY.format(time="120000", date="011126").replace(",A,", ",V,"),
+        "GPRMC,120000,A,4807.038,N,01131.000,E,022.4",
+    ],
+)
+def test_what_is_no_instant_tells_no_time(body: str) -> None:
+    assert utc_after(body) is None
