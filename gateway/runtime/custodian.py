@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from gateway.core.events import Event, Noted
+from gateway.core.key_rotation import UNPROVED
 from gateway.core.moment import Moment
 from gateway.core.trust_renewal import TrustInUse, newer_trust
 from gateway.ports import Clock, Keyring, KeyringError, Outlet, Stored
@@ -21,7 +22,7 @@ from protocol.codes import FaultKind
 from protocol.event import EventBody, FaultCleared, FaultRaised
 from protocol.keys import SigningKey
 from protocol.trust import BUNDLE, SIGNED_BUNDLE
-from protocol.vehicle_event import TrustChanged
+from protocol.vehicle_event import KeyRotated, TrustChanged
 
 Step = Callable[[Event, Moment, Attached], Awaitable[object]]
 """Steps an event and makes what is attached durable with it."""
@@ -165,6 +166,19 @@ class Custodian:
         except KeyringError as error:
             self._log.warning("= no new signing key: %s", error)
             return None
+
+    async def rotate_key(self, *, now: Moment) -> bool:
+        """Change the signing key; returns whether a new one was named.
+
+        Raises:
+            StoreError: it could not be kept, and the old one stays.
+        """
+        successor = None if self._standing.is_in_service else await self.next_key()
+        if successor is None:
+            return False
+        rotated = Noted((KeyRotated(successor.verify_key.raw, UNPROVED),))
+        await self._step(rotated, now, Attached(successor=successor))
+        return True
 
     async def switch_key(self, successor: SigningKey) -> None:
         """Sign by the key that the ledger has just named."""

@@ -31,7 +31,6 @@ from gateway.core.events import (
     PinEntered,
     PositionFixed,
 )
-from gateway.core.key_rotation import UNPROVED
 from gateway.core.ledger import LedgerHead
 from gateway.core.moment import NEVER, Moment
 from gateway.core.reading import STALE_MS
@@ -468,14 +467,7 @@ class Runtime:
 
         async def work() -> None:
             nonlocal is_named
-            if self._standing.is_in_service:
-                return
-            successor = await self._custodian.next_key()
-            if successor is not None:
-                rotated = KeyRotated(successor.verify_key.raw, UNPROVED)
-                now = self._clock.now()
-                await self._step(Noted((rotated,)), now, Attached(successor=successor))
-                is_named = True
+            is_named = await self._custodian.rotate_key(now=self._clock.now())
 
         await self._mailbox.ask(work)
         if not is_named:
