@@ -53,6 +53,7 @@ from bridge.lease import Lease
 from bridge.ports import Connect, Link, Observer, RandomBytes, WallClock
 from bridge.registry import RegistryDirectory
 from bridge.relay import Relay
+from bridge.retention import Retention
 from bridge.settings import Settings, check_settings
 from bridge.signer import (
     InProcessReceiptSigner,
@@ -250,6 +251,13 @@ async def open_bridge(
         random_bytes=world.random_bytes,
         lease=Lease(store, "commands", holder=holder),
     )
+    retention = Retention(
+        settings.retention,
+        store,
+        sinks=settings.sinks.names,
+        now=world.now,
+        holder=holder,
+    )
     clock_watch = ClockWatch()
     steward = Steward(
         store=store,
@@ -312,6 +320,7 @@ async def open_bridge(
             ("expiry", _keep_watch(expiry)),
             ("clock", _keep_time(clock_watch, world)),
             ("steward", steward.run()),
+            ("retention", retention.run()),
             ("signals", _hear(store, intake, dispatcher, relays)),
             (
                 "housekeeping",

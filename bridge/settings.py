@@ -194,6 +194,23 @@ class SinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
+Days = Annotated[int, msgspec.Meta(ge=1, le=3_650)]
+
+
+class RetentionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long is kept what need not be kept for ever (docs/operations.md, 8)."""
+
+    places_days: Days = 30
+    """Where a rental began, parked and ended, after it is over: as long as a customer
+    may dispute the bill."""
+    telemetry_hours: Annotated[int, msgspec.Meta(ge=1, le=8_760)] = 24
+    """Samples."""
+    events_days: Days = 30
+    """Events that every sink has taken: how far back a replay can go."""
+    letters_days: Days = 90
+    """What was received and not believed."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of it."""
 
@@ -209,6 +226,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The HTTP API."""
     sinks: SinkSettings = SinkSettings()
     """The consumers."""
+    retention: RetentionSettings = RetentionSettings()
+    """How long is kept what need not be."""
 
     def part(self, part: FleetPart, given: str | None = None) -> Path:
         """Return a path of the fleet directory, unless another one is set."""
