@@ -388,7 +388,9 @@ def test_an_unknown_vehicle_and_a_wrong_signature_are_one_answer(
     stranger = Device(office, tmp_path).grace()
     forged = office.post(
         "/v1/grace",
-        enrolled.grace_body(enrolled.nonce(), alter=lambda one: one[:-1] + b"\1"),
+        enrolled.grace_body(
+            enrolled.nonce(), alter=lambda one: one[:-1] + bytes([one[-1] ^ 1])
+        ),
     )
 
     assert stranger.status == forged.status == 401
