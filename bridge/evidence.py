@@ -17,13 +17,13 @@ from bridge.errors import EvidenceError
 from bridge.registry import REVOKED, SUFFIX
 from bridge.rows.evidence import RentalProof
 from bridge.trust import bundle_files
-from protocol.enrolment import RECORD_LIMIT, RecordFile
+from protocol.enrolment import RECORD_LIMIT, RecordFile, is_issued_by
 from protocol.evidence import LINKS_LIMIT, Exhibit, build_evidence
 from protocol.fleet import FILE_LIMIT
 from protocol.identity import VehicleId
 
-CERTIFICATE_LIMIT: Final = FILE_LIMIT
-"""Bytes of a certificate in PEM; an issuing CA's has about 800."""
+CERTIFICATE_LIMIT: Final = 65_536
+"""Bytes of a file of certificates in PEM; an issuing CA's has about 800."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +46,13 @@ class Archive:
             EvidenceError: a part that belongs to it cannot be read.
         """
         record = self._record(proof.vehicle_id)
+        signing = _certificates(record.signing_certificate.encode())[0]
         return build_evidence(
             Exhibit(
                 fleet_id=self.fleet_id,
                 vehicle_id=proof.vehicle_id,
-                issuing_certificate=_der(
-                    _read(self.issuing_certificate, CERTIFICATE_LIMIT)
-                ),
-                signing_certificate=_der(record.signing_certificate.encode()),
+                issuing_certificate=self._issuer_of(signing).public_bytes(Encoding.DER),
+                signing_certificate=signing.public_bytes(Encoding.DER),
                 bundles=self._bundles(),
                 rotations=proof.rotations,
                 entries=proof.entries,
@@ -76,6 +75,20 @@ class Archive:
                 advice="issue this vehicle again with `freefloat certs issue`",
             ) from error
 
+    def _issuer_of(self, signing: x509.Certificate) -> x509.Certificate:
+        """Return the CA certificate that was in force when this one was signed.
+
+        The file has all that the CA ever had: it renews them, and changes its key.
+        """
+        found = _certificates(_read(self.issuing_certificate, CERTIFICATE_LIMIT))
+        fitting = [one for one in found if is_issued_by(signing, one)]
+        begin = signing.not_valid_before_utc
+        for issuer in fitting:
+            if issuer.not_valid_before_utc <= begin <= issuer.not_valid_after_utc:
+                return issuer
+        # Whoever verifies it says what is wrong with it.
+        return (fitting or found)[0]
+
     def _bundles(self) -> tuple[bytes, ...]:
         """Return the bundles, the oldest first; the newest ones if there are many."""
         files = bundle_files(self.bundles)[-LINKS_LIMIT:]
@@ -93,9 +106,9 @@ def _read(path: Path, limit: int) -> bytes:
         ) from error
 
 
-def _der(pem: bytes) -> bytes:
+def _certificates(pem: bytes) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+        return x509.load_pem_x509_certificates(pem)
     except ValueError as error:
         raise EvidenceError(
             "a certificate of the evidence is no PEM",

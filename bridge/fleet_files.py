@@ -103,7 +103,7 @@ def open_material(settings: Settings, fleet: Fleet, *, now: WallClock) -> Materi
     registry = RegistryDirectory(
         settings.part(FleetPart.REGISTRY, settings.fleet.registry),
         fleet_id=fleet_id,
-        issuer=_read_issuer(settings),
+        issuers=_read_issuers(settings),
         wall_ns=lambda: now() * 1_000_000,
         refused=_complain,
     )
@@ -193,10 +193,10 @@ def read_file(path: Path, limit: int) -> bytes:
         ) from error
 
 
-def _read_issuer(settings: Settings) -> x509.Certificate:
+def _read_issuers(settings: Settings) -> list[x509.Certificate]:
     path = settings.part(FleetPart.ISSUING_CERTIFICATE)
     try:
-        return x509.load_pem_x509_certificate(read_file(path, CERTIFICATE_LIMIT))
+        return x509.load_pem_x509_certificates(read_file(path, CERTIFICATE_LIMIT))
     except ValueError as error:
         raise SettingsError(
             f"{path} is no certificate in PEM",

@@ -18,7 +18,7 @@ Rule 4: who was withdrawn stays so until a good record of its name is there agai
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -65,7 +65,7 @@ class Registry:
 
 
 def read_record(
-    name: str, data: bytes, *, fleet_id: bytes, issuer: x509.Certificate
+    name: str, data: bytes, *, fleet_id: bytes, issuers: Sequence[x509.Certificate]
 ) -> VehicleRecord:
     """Verify one record file.
 
@@ -74,7 +74,7 @@ def read_record(
     """
     advice = "issue this vehicle again with `freefloat certs issue`"
     try:
-        record = VehicleRecord.parse(data, fleet_id=fleet_id, issuer=issuer)
+        record = VehicleRecord.parse(data, fleet_id=fleet_id, issuers=issuers)
     except ProtocolError as error:
         raise RegistryError(
             f"vehicle record {name} is refused: {error}", advice=advice
@@ -124,13 +124,13 @@ class RegistryDirectory:
         path: Path,
         *,
         fleet_id: bytes,
-        issuer: x509.Certificate,
+        issuers: Sequence[x509.Certificate],
         wall_ns: Callable[[], int],
         refused: Callable[[RegistryError], None],
     ) -> None:
         self._path = path
         self._fleet_id = fleet_id
-        self._issuer = issuer
+        self._issuers = issuers
         self._wall_ns = wall_ns
         self._refused = refused
         self._lock = threading.Lock()
@@ -245,7 +245,7 @@ class RegistryDirectory:
             with (self._path / name).open("rb") as file:
                 data = file.read(RECORD_LIMIT + 1)
             self._records[name] = read_record(
-                name, data, fleet_id=self._fleet_id, issuer=self._issuer
+                name, data, fleet_id=self._fleet_id, issuers=self._issuers
             )
         except RegistryError as error:
             self._refused(error)

@@ -14,6 +14,8 @@ from certs.audit_log import Severity
 from certs.errors import FleetError
 from certs.files import OTHERS
 from certs.finding import Finding, Material, Seen, Weight
+from certs.issuing_rollover import OLD_KEY, issuing_rollover
+from certs.issuing_rollover import Phase as Issuing
 from certs.profiles import BACKDATING, PROFILES, Kind
 from certs.revocation import read_list
 from certs.rollover import Phase, rollover
@@ -53,6 +55,7 @@ def what_is_active(material: Material) -> Iterator[Finding]:
     yield from _revoked(material)
     yield from _anchors(material)
     yield from _alarms(material)
+    yield from _old_issuing_key(material)
     for part in sorted(material.fleet.path.glob("ca/root*.key")):
         yield _offline(str(part.relative_to(material.fleet.path)))
     for part in sorted(material.fleet.path.glob("trust/root-*.key")):
@@ -223,6 +226,17 @@ def _alarms(material: Material) -> Iterator[Finding]:
             vehicle_id or FleetPart.AUDIT.value,
             f"{event_name}, {count} times in {ALARM_WINDOW.days} days",
             f"read {FleetPart.AUDIT}: somebody may have tried a stolen claim or key",
+        )
+
+
+def _old_issuing_key(material: Material) -> Iterator[Finding]:
+    phase = issuing_rollover(material.fleet).phase
+    if phase is Issuing.SWITCHED:
+        yield Finding(
+            "old_key_here",
+            OLD_KEY,
+            "the issuing key of before is still here, and what it signs counts",
+            f"freefloat certs roll-issuing finish {material.fleet.path}",
         )
 
 

@@ -105,7 +105,8 @@ class EnrolmentDesk:
         """
         return Anchors(
             tuple(self._fleet.certificates(FleetPart.TRUST_ANCHORS)),
-            (self._fleet.issuing_certificate,),
+            # Its own: after a change of the key it may be older than the directory.
+            (self._authority.certificate,),
             tuple(self._fleet.root_links()),
         )
 

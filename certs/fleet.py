@@ -59,7 +59,7 @@ from certs.trust import (
 from keystore.errors import UnfitKeyError
 from keystore.private_key import parse_private_key
 from protocol.codes import Code
-from protocol.enrolment import RECORD_LIMIT, VehicleRecord
+from protocol.enrolment import RECORD_LIMIT, VehicleRecord, is_issued_by
 from protocol.errors import DecodeError, ProtocolError
 from protocol.fleet import (
     Fleet,
@@ -193,8 +193,31 @@ class FleetDirectory:
 
     @property
     def issuing_certificate(self) -> x509.Certificate:
-        """The CA that signed every leaf and every record."""
+        """The CA that signs from day to day."""
         return self.certificate(FleetPart.ISSUING_CERTIFICATE)
+
+    @property
+    def issuing_certificates(self) -> list[x509.Certificate]:
+        """All certificates that this CA had, the present one first.
+
+        The older ones verify what they signed: records, whose certificates live longer
+        than their CA's, and evidence.
+        """
+        return self.certificates(FleetPart.ISSUING_CERTIFICATE)
+
+    def issuer_of(self, leaf: x509.Certificate) -> x509.Certificate:
+        """Return the newest CA certificate whose key signed a leaf.
+
+        Raises:
+            FleetError: none did.
+        """
+        for issuer in self.issuing_certificates:
+            if is_issued_by(leaf, issuer):
+                return issuer
+        raise FleetError(
+            f"a certificate was issued by none of {FleetPart.ISSUING_CERTIFICATE}",
+            "let this authority make it anew: freefloat certs renew",
+        )
 
     def root_links(self) -> list[x509.Certificate]:
         """New roots signed by old ones; none before the first change of roots.
@@ -211,7 +234,7 @@ class FleetDirectory:
 
         Links come last, so that who trusts an old root only still finds a way to it.
         """
-        return pem_chain(leaf, self.issuing_certificate, *self.root_links())
+        return pem_chain(leaf, self.issuer_of(leaf), *self.root_links())
 
     def issuing_authority(self) -> Authority:
         """Load the CA that issues from day to day.
@@ -226,16 +249,14 @@ class FleetDirectory:
         key: object = None
         with suppress(UnfitKeyError):
             key = parse_private_key(data, name=str(path))
-        certificate = self.issuing_certificate
-        if (
-            not isinstance(key, ec.EllipticCurvePrivateKey)
-            or key.public_key() != certificate.public_key()
-        ):
-            raise FleetError(
-                f"{path} is not the key of {FleetPart.ISSUING_CERTIFICATE}",
-                "bring both back from the same backup",
-            )
-        return Authority(certificate, key)
+        if isinstance(key, ec.EllipticCurvePrivateKey):
+            for certificate in self.issuing_certificates:
+                if key.public_key() == certificate.public_key():
+                    return Authority(certificate, key)
+        raise FleetError(
+            f"{path} is not the key of {FleetPart.ISSUING_CERTIFICATE}",
+            "bring both back from the same backup",
+        )
 
     # --- trust ----------------------------------------------------------------------
 
@@ -375,7 +396,7 @@ class FleetDirectory:
         with path.open("rb") as file:
             data = file.read(RECORD_LIMIT + 1)
         record = VehicleRecord.parse(
-            data, fleet_id=self.fleet.fleet_id, issuer=self.issuing_certificate
+            data, fleet_id=self.fleet.fleet_id, issuers=self.issuing_certificates
         )
         if record.vehicle_id != vehicle_id:
             raise DecodeError(

@@ -97,13 +97,24 @@ def renew_issuing(
         issuing.certificate.public_key(),  # type: ignore[arg-type]
         now=now,
     )
-    replace_file(fleet.path / FleetPart.ISSUING_CERTIFICATE, pem_chain(certificate))
+    write_issuing(fleet, certificate)
     rewrite_chains(fleet)
     return Renewed(
         common_name(certificate),
         FleetPart.ISSUING_CERTIFICATE.value,
         certificate.not_valid_after_utc,
     )
+
+
+def write_issuing(fleet: FleetDirectory, present: x509.Certificate) -> None:
+    """Make a certificate of the issuing CA the present one, and keep the others.
+
+    Raises:
+        OSError: it could not be written; the file is as it was.
+    """
+    others = [one for one in fleet.issuing_certificates if one != present]
+    path = fleet.path / FleetPart.ISSUING_CERTIFICATE
+    replace_file(path, pem_chain(present, *others))
 
 
 def root_authority(fleet: FleetDirectory, key: PrivateKey) -> Authority:

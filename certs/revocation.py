@@ -8,6 +8,7 @@ read lets everybody in (reliability.md L5): so it is verified before it is publi
 replaced whole, and counted as due at half of its life.
 """
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -122,13 +123,19 @@ def publish_list(
                 .build()
             )
     data = builder.sign(authority.key, hashes.SHA256()).public_bytes(Encoding.PEM)
-    parse_list(data, authority.certificate)
+    parse_list(data, [authority.certificate])
     replace_file(fleet.path / FleetPart.REVOCATION_LIST, data)
     return until
 
 
-def parse_list(data: bytes, issuer: x509.Certificate) -> x509.CertificateRevocationList:
+def parse_list(
+    data: bytes, issuers: Sequence[x509.Certificate]
+) -> x509.CertificateRevocationList:
     """Read and verify a revocation list.
+
+    Args:
+        data: PEM.
+        issuers: the CA's certificates, of each key that it had.
 
     Raises:
         FleetError: not one, or not this CA's.
@@ -136,10 +143,10 @@ def parse_list(data: bytes, issuer: x509.Certificate) -> x509.CertificateRevocat
     advice = "make a new one with 'freefloat certs crl'"
     try:
         found = x509.load_pem_x509_crl(data)
-        good = (
+        good = found.next_update_utc is not None and any(
             found.issuer == issuer.subject
-            and found.next_update_utc is not None
             and found.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
+            for issuer in issuers
         )
     except (ValueError, TypeError):
         raise FleetError("the revocation list cannot be read", advice) from None
@@ -158,7 +165,7 @@ def read_list(fleet: FleetDirectory) -> x509.CertificateRevocationList | None:
         data = (fleet.path / FleetPart.REVOCATION_LIST).read_bytes()
     except FileNotFoundError:
         return None
-    return parse_list(data, fleet.issuing_certificate)
+    return parse_list(data, fleet.issuing_certificates)
 
 
 def is_half_over(found: x509.CertificateRevocationList, *, now: datetime) -> bool:

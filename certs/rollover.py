@@ -33,7 +33,7 @@ from certs.errors import FleetError, RequestError
 from certs.files import replace_file, write_new
 from certs.fleet import FleetDirectory
 from certs.profiles import BACKDATING, Kind
-from certs.renewing import rewrite_chains, root_authority
+from certs.renewing import rewrite_chains, root_authority, write_issuing
 from keystore.private_key import PrivateKey
 from protocol.fleet import FleetPart
 from protocol.keyfile import build_key
@@ -145,7 +145,7 @@ def switch(fleet: FleetDirectory, new_root_key: PrivateKey, *, now: datetime) ->
     renewed = Authority(certificate, new_root_key).issue(
         Kind.ISSUING, common_name(issuing), _p256(issuing), now=now
     )
-    replace_file(fleet.path / FleetPart.ISSUING_CERTIFICATE, pem_chain(renewed))
+    write_issuing(fleet, renewed)
     rewrite_chains(fleet)
     present = fleet.certificate(FleetPart.ROOT_CERTIFICATE)
     if present != certificate:

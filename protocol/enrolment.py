@@ -11,6 +11,7 @@ writes records and the bridge that reads them.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -99,14 +100,17 @@ class VehicleRecord:
         return (self.signing_key, *(one.new_key for one in self.handovers))
 
     @classmethod
-    def parse(cls, data: bytes, *, fleet_id: bytes, issuer: x509.Certificate) -> Self:
+    def parse(
+        cls, data: bytes, *, fleet_id: bytes, issuers: Sequence[x509.Certificate]
+    ) -> Self:
         """Verify a record file and return what it says.
 
         Args:
             data: the file's bytes.
             fleet_id: 16 bytes; part of the proof, so that a record of another
                 environment does not hold here.
-            issuer: the certificate of the CA that must have signed.
+            issuers: the certificates of the CA, one of which must have signed: more
+                than one after it changed its key.
 
         Raises:
             DecodeError: not a record file, or its parts do not belong together.
@@ -124,7 +128,7 @@ class VehicleRecord:
         signing = _certificate(record.signing_certificate, "signing", vehicle_id)
         sealing = _certificate(record.sealing_certificate, "sealing", vehicle_id)
         for name, certificate in (("signing", signing), ("sealing", sealing)):
-            _require_issued(certificate, issuer, name)
+            _require_issued(certificate, issuers, name)
         signing_public, sealing_public = _public_key(signing), _public_key(sealing)
         if not isinstance(sealing_public, X25519PublicKey):
             raise DecodeError(Code.BAD_PARAM, "sealing certificate holds no X25519 key")
@@ -137,7 +141,7 @@ class VehicleRecord:
         handovers = _handovers(record, key, fleet_id=fleet_id, vehicle_id=vehicle_id)
         if handovers or record.present_certificate:
             present = _certificate(record.present_certificate, "present", vehicle_id)
-            _require_issued(present, issuer, "present")
+            _require_issued(present, issuers, "present")
             certified = raw_public_key(_public_key(present), name="present certificate")
             if not handovers or certified != handovers[-1].new_key.raw:
                 raise DecodeError(
@@ -194,6 +198,15 @@ def grace_message(
     return GRACE_CONTEXT + fleet_id + vehicle_id.raw + nonce + digest
 
 
+def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Return whether a CA's key signed a certificate under its name; no dates."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
 def require_name(
     certificate: x509.Certificate, vehicle_id: VehicleId, *, name: str
 ) -> None:
@@ -234,12 +247,10 @@ def _public_key(certificate: x509.Certificate) -> object:
 
 
 def _require_issued(
-    certificate: x509.Certificate, issuer: x509.Certificate, name: str
+    certificate: x509.Certificate, issuers: Sequence[x509.Certificate], name: str
 ) -> None:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    if not any(is_issued_by(certificate, issuer) for issuer in issuers):
         raise AuthenticationError(
             Code.BAD_SIGNATURE,
             f"{name} certificate was not issued by this fleet's CA",
-        ) from None
+        )

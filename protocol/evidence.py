@@ -26,13 +26,13 @@ from typing import Annotated, Final
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.utils import CryptographyDeprecationWarning
 
 from protocol.anchors import EvidenceAnchors
 from protocol.codes import Code, FrameClass, Role
 from protocol.content import Body, parse_content
-from protocol.enrolment import require_name
+from protocol.enrolment import is_issued_by, require_name
 from protocol.entry import GENESIS, EntryLink, entry_hash, split_entry
 from protocol.errors import AuthenticationError, DecodeError
 from protocol.frame import Frame, parse_frame
@@ -369,7 +369,7 @@ def _certified_key(
 ) -> VerifyKey:
     issuing = _load(exhibit.issuing_certificate, "issuing")
     signing = _load(exhibit.signing_certificate, "signing")
-    if not any(_issued(issuing, root) for root in anchors.root_certificates):
+    if not any(is_issued_by(issuing, root) for root in anchors.root_certificates):
         raise AuthenticationError(
             Code.BAD_SIGNATURE, "issuing certificate is of none of the anchors' roots"
         )
@@ -377,7 +377,7 @@ def _certified_key(
         raise AuthenticationError(
             Code.ROLE_FORBIDDEN, "issuing certificate is not one of an authority"
         )
-    if not _issued(signing, issuing):
+    if not is_issued_by(signing, issuing):
         raise AuthenticationError(
             Code.BAD_SIGNATURE, "signing certificate is not of the issuing authority"
         )
@@ -516,14 +516,6 @@ def _load(der: bytes, name: str) -> x509.Certificate:
             return x509.load_der_x509_certificate(der)
     except (ValueError, x509.InvalidVersion, CryptographyDeprecationWarning) as error:
         raise DecodeError(Code.BAD_PARAM, f"{name} certificate: {error}") from None
-
-
-def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
 
 
 def _may_issue(certificate: x509.Certificate) -> bool:

@@ -213,7 +213,7 @@ def _open_registry(fleet: Path) -> RegistryDirectory:
     path = fleet / FleetPart.ISSUING_CERTIFICATE
     try:
         with path.open("rb") as file:
-            issuer = x509.load_pem_x509_certificate(file.read(_CERTIFICATE_LIMIT))
+            issuers = x509.load_pem_x509_certificates(file.read(_CERTIFICATE_LIMIT))
         with (fleet / FleetPart.IDENTITY).open("rb") as file:
             fleet_id = parse_fleet(file.read(FILE_LIMIT + 1)).fleet_id
     except (OSError, ValueError, DecodeError) as error:
@@ -224,7 +224,7 @@ def _open_registry(fleet: Path) -> RegistryDirectory:
     registry = RegistryDirectory(
         fleet / FleetPart.REGISTRY,
         fleet_id=fleet_id,
-        issuer=issuer,
+        issuers=issuers,
         wall_ns=lambda: int(read_clock().timestamp() * 1e9),
         refused=lambda error: _LOG.error("= %s", error),
     )

@@ -24,7 +24,7 @@ from protocol.fleet import FleetPart
 from protocol.identity import VehicleId
 from tools.certs_audit import audit
 from tools.certs_renew import renew
-from tools.certs_roll import new_key, roll_root
+from tools.certs_roll import new_key, roll_issuing, roll_root
 from tools.certs_serve import serve
 from tools.certs_trust import trust
 from tools.certs_vehicles import claim, crl, grace, recertify, revoke
@@ -296,6 +296,7 @@ for command in (
     audit,
     renew,
     roll_root,
+    roll_issuing,
     new_key,
     trust,
 ):

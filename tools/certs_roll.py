@@ -1,4 +1,4 @@
-"""``freefloat certs roll-root`` and ``new-key``: other roots, and keys in tokens."""
+"""``freefloat certs roll-root | roll-issuing | new-key``: other CA keys, in tokens."""
 
 from pathlib import Path
 from typing import Final
@@ -6,11 +6,17 @@ from typing import Final
 import click
 
 from certs.fleet import FleetDirectory
+from certs.issuing_rollover import (
+    finish_issuing,
+    issuing_rollover,
+    prepare_issuing,
+    switch_issuing,
+)
 from certs.rollover import NEW_KEY, finish, prepare, rollover, switch
 from keystore.private_key import open_private_key
 from keystore.signer import signing_key
 from keystore.token import generate_token_key
-from keystore.uri import TokenUri
+from keystore.uri import SCHEME, TokenUri
 from protocol.codes import Suite
 from protocol.fleet import FleetPart
 from tools.certs_renew import root_key_option
@@ -117,3 +123,85 @@ def new_key(uri: str, suite: str) -> None:
     key = signing_key(made)
     step(f"key {key.key_id.hex()} is in the token")
     facts({"suite": key.suite.name, "public": key.verify_key.raw.hex()})
+
+
+@click.group(
+    "roll-issuing",
+    epilog=examples(
+        "freefloat certs roll-issuing prepare fleet --root-key /media/safe/root.key",
+        "# copy fleet/ca/issuing.crt to bridges and guards, and restart them",
+        "freefloat certs roll-issuing switch fleet",
+        "# restart 'certs serve'",
+        "freefloat certs roll-issuing finish fleet",
+    ),
+)
+def roll_issuing() -> None:
+    """Replace the key of the issuing CA, such as by one in a token."""
+
+
+@roll_issuing.command(
+    "prepare",
+    epilog=examples(
+        "freefloat certs roll-issuing prepare fleet --root-key /media/safe/root.key",
+        "freefloat certs roll-issuing prepare fleet --new-key 'pkcs11:token=ff;"
+        "object=issuing?module-path=/usr/lib/softhsm/libsofthsm2.so"
+        "&pin-source=/etc/freefloat/pin'",
+    ),
+)
+@fleet_argument
+@root_key_option
+@click.option(
+    "--new-key",
+    metavar="FILE|URI",
+    default=None,
+    help="The new key, such as one in a token.  [default: make one in a file]",
+)
+def prepare_issuing_command(
+    directory: Path, root_key: str | None, new_key: str | None
+) -> None:
+    """Let the root certify the new key (step 1)."""
+    fleet = FleetDirectory.open(directory)
+    key = open_private_key(root_key or directory / FleetPart.ROOT_KEY)
+    key_file = None
+    if new_key is not None:
+        open_private_key(new_key)
+        is_uri = new_key.startswith(SCHEME)
+        key_file = new_key.encode() if is_uri else Path(new_key).read_bytes()
+    done = prepare_issuing(fleet, key, key_file=key_file, now=read_clock())
+    step(f"the new key of {done.name} is certified until {done.expires:%Y-%m-%d}")
+    click.echo(
+        f"  Copy {directory / FleetPart.ISSUING_CERTIFICATE} to bridges and guards and "
+        "restart them. Then: switch."
+    )
+
+
+@roll_issuing.command(
+    "switch", epilog=examples("freefloat certs roll-issuing switch fleet")
+)
+@fleet_argument
+def switch_issuing_command(directory: Path) -> None:
+    """Let the new key sign (step 2)."""
+    done = switch_issuing(FleetDirectory.open(directory), now=read_clock())
+    step(f"the new key of {done.name} signs")
+    click.echo("  Restart 'certs serve'. What the old key signed goes on counting.")
+
+
+@roll_issuing.command(
+    "finish", epilog=examples("freefloat certs roll-issuing finish fleet")
+)
+@fleet_argument
+def finish_issuing_command(directory: Path) -> None:
+    """Remove the file of the old key."""
+    finish_issuing(FleetDirectory.open(directory), now=read_clock())
+    step("the old key's file is removed")
+    click.echo("  Wipe its backups, or delete it in its token.")
+
+
+@roll_issuing.command(
+    "status", epilog=examples("freefloat certs roll-issuing status fleet")
+)
+@fleet_argument
+def issuing_status_command(directory: Path) -> None:
+    """Say where the change of the issuing key stands."""
+    state = issuing_rollover(FleetDirectory.open(directory))
+    facts({"state": state.phase.value, "CA certificates": str(state.certificates)})

@@ -12,12 +12,12 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from protocol.enrolment import require_name
+from protocol.enrolment import is_issued_by, require_name
 from protocol.errors import ProtocolError
 from protocol.identity import VehicleId
 from protocol.keyfile import raw_public_key
@@ -192,9 +192,9 @@ def check_issued(
         )
     issuers = [*chain, *anchors]
     for subject in (leaf, *chain):
-        if not any(_is_issued_by(subject, issuer) for issuer in issuers):
+        if not any(is_issued_by(subject, issuer) for issuer in issuers):
             raise _bad("the new certificate ends in no root that this car trusts")
-    if not any(_is_issued_by((leaf, *chain)[-1], anchor) for anchor in anchors):
+    if not any(is_issued_by((leaf, *chain)[-1], anchor) for anchor in anchors):
         raise _bad("the new certificate ends in no root that this car trusts")
     return NewIdentity(
         chain=_pem(leaf, *chain),
@@ -216,7 +216,7 @@ def _believed_anchors(
     vouched = [
         (link.subject, link.public_key())
         for link in links
-        if _is_root_like(link) and any(_is_issued_by(link, a) for a in held)
+        if _is_root_like(link) and any(is_issued_by(link, a) for a in held)
     ]
     believed, ignored = [], 0
     for anchor in map(_load, issued.anchors):
@@ -226,14 +226,6 @@ def _believed_anchors(
             ignored += 1
     # Without a root that we know nothing could be believed any more, so those stay.
     return (believed, ignored) if believed else (list(held), ignored)
-
-
-def _is_issued_by(subject: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        subject.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
 
 
 def _is_root_like(link: x509.Certificate) -> bool:

@@ -35,7 +35,7 @@ def registry(fleet: FleetDirectory) -> Registry:
     directory = RegistryDirectory(
         fleet.path / FleetPart.REGISTRY,
         fleet_id=fleet.fleet.fleet_id,
-        issuer=fleet.issuing_certificate,
+        issuers=[fleet.issuing_certificate],
         wall_ns=lambda: 0,
         refused=lambda error: pytest.fail(str(error)),
     )

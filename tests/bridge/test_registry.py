@@ -34,7 +34,7 @@ class Office:
         return RegistryDirectory(
             self.path,
             fleet_id=self.fleet.fleet.fleet_id,
-            issuer=self.fleet.issuing_certificate,
+            issuers=[self.fleet.issuing_certificate],
             wall_ns=lambda: 0,  # nothing ever settles: each refresh looks
             refused=lambda error: self.told.append(str(error)),
         )
@@ -228,7 +228,7 @@ def test_no_date_ends_the_list(tmp_path: Path) -> None:
     later = RegistryDirectory(
         office.path,
         fleet_id=office.fleet.fleet.fleet_id,
-        issuer=office.fleet.issuing_certificate,
+        issuers=[office.fleet.issuing_certificate],
         wall_ns=lambda: 10**20,
         refused=lambda error: pytest.fail(str(error)),
     )

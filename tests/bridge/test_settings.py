@@ -185,7 +185,7 @@ class Directory:
         self.registry = RegistryDirectory(
             self.path,
             fleet_id=fleet.fleet.fleet_id,
-            issuer=fleet.issuing_certificate,
+            issuers=[fleet.issuing_certificate],
             wall_ns=lambda: self.now_ns,
             refused=self.refused.append,
         )

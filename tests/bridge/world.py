@@ -77,7 +77,7 @@ class World:
         self.registry = RegistryDirectory(
             fleet.path / FleetPart.REGISTRY,
             fleet_id=fleet.fleet.fleet_id,
-            issuer=x509.load_pem_x509_certificate(
+            issuers=x509.load_pem_x509_certificates(
                 (fleet.path / FleetPart.ISSUING_CERTIFICATE).read_bytes()
             ),
             wall_ns=lambda: 0,

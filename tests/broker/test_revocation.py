@@ -81,7 +81,7 @@ async def street(
     registry = RegistryDirectory(
         fleet.path / FleetPart.REGISTRY,
         fleet_id=fleet.fleet.fleet_id,
-        issuer=fleet.issuing_certificate,
+        issuers=[fleet.issuing_certificate],
         wall_ns=lambda: 0,
         refused=lambda _error: None,
     )

@@ -83,7 +83,7 @@ def test_a_proved_claim_becomes_a_record_that_a_bridge_accepts(
     record = VehicleRecord.parse(
         admit(car.claim, authority, enrolled, now),
         fleet_id=FLEET,
-        issuer=authority.certificate,
+        issuers=[authority.certificate],
     )
 
     assert record.vehicle_id == car.vehicle_id
@@ -99,7 +99,7 @@ def test_the_record_names_the_tls_certificate_that_was_signed_with_it(
     enrolment = enrol(car.claim, authority, enrolled, fleet_id=FLEET, now=now)
 
     record = VehicleRecord.parse(
-        enrolment.record, fleet_id=FLEET, issuer=authority.certificate
+        enrolment.record, fleet_id=FLEET, issuers=[authority.certificate]
     )
     fingerprint = enrolment.tls_certificate.fingerprint(SHA256()).hex()
     assert record.tls_fingerprint == fingerprint
@@ -298,7 +298,9 @@ def test_a_record_of_another_fleet_is_refused(
     record = admit(make_car().claim, authority, enrolled, now)
 
     with pytest.raises(AuthenticationError, match="BAD_SIGNATURE"):
-        VehicleRecord.parse(record, fleet_id=OTHER_FLEET, issuer=authority.certificate)
+        VehicleRecord.parse(
+            record, fleet_id=OTHER_FLEET, issuers=[authority.certificate]
+        )
 
 
 def test_a_record_signed_by_another_ca_is_refused(
@@ -309,7 +311,7 @@ def test_a_record_signed_by_another_ca_is_refused(
     other = Authority.create_root("Other root CA 0badcafe", now=now)
 
     with pytest.raises(AuthenticationError, match="not issued by this fleet's CA"):
-        VehicleRecord.parse(record, fleet_id=FLEET, issuer=other.certificate)
+        VehicleRecord.parse(record, fleet_id=FLEET, issuers=[other.certificate])
 
 
 def test_a_car_with_a_p256_signing_key_is_enrolled(
@@ -322,7 +324,7 @@ def test_a_car_with_a_p256_signing_key_is_enrolled(
 
     record = admit(claim, authority, enrolled, now)
 
-    read = VehicleRecord.parse(record, fleet_id=FLEET, issuer=authority.certificate)
+    read = VehicleRecord.parse(record, fleet_id=FLEET, issuers=[authority.certificate])
     assert read.signing_key == keys.signing.verify_key
     assert enrolled_in([record]).key_ids == {keys.signing.key_id}
 

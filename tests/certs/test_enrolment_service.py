@@ -70,7 +70,7 @@ def test_a_device_with_a_claim_is_enrolled_and_its_record_is_that_of_certs_issue
         VehicleRecord.parse(
             kept,
             fleet_id=office.fleet.fleet.fleet_id,
-            issuer=office.fleet.issuing_certificate,
+            issuers=[office.fleet.issuing_certificate],
         ),
         VehicleRecord,
     )

@@ -53,7 +53,7 @@ def record_of(fleet: FleetDirectory, vehicle_id: VehicleId) -> VehicleRecord:
     return VehicleRecord.parse(
         fleet.record_path(vehicle_id).read_bytes(),
         fleet_id=fleet.fleet.fleet_id,
-        issuer=fleet.issuing_certificate,
+        issuers=[fleet.issuing_certificate],
     )
 
 

@@ -35,25 +35,12 @@ from keystore.uri import TokenUri
 from protocol.codes import Suite
 from protocol.fleet import FleetPart
 from protocol.keyfile import build_key
-from tests.softhsm import LABEL, Token, make_token
+from tests.softhsm import LABEL, Token
 
 pytestmark = pytest.mark.softhsm
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 SUITES = [Suite.P256, Suite.ED25519]
-
-
-@pytest.fixture(scope="session")
-def token(tmp_path_factory: pytest.TempPathFactory) -> Token:
-    return make_token(tmp_path_factory.mktemp("softhsm"))
-
-
-@pytest.fixture(scope="session")
-def keys(token: Token) -> dict[Suite, TokenKey]:
-    return {
-        suite: generate_token_key(TokenUri.parse(token.uri(suite.name)), suite)
-        for suite in SUITES
-    }
 
 
 @pytest.mark.parametrize("suite", SUITES)

@@ -101,14 +101,14 @@ def _record(**changes: Any) -> bytes:
 
 def _refusal(data: bytes, *, fleet_id: bytes = FLEET_ID) -> Code:
     with pytest.raises((DecodeError, AuthenticationError)) as caught:
-        VehicleRecord.parse(data, fleet_id=fleet_id, issuer=ISSUER)
+        VehicleRecord.parse(data, fleet_id=fleet_id, issuers=[ISSUER])
     error = caught.value
     assert isinstance(error, DecodeError | AuthenticationError)
     return error.code
 
 
 def test_a_record_binds_a_vehicle_to_its_keys() -> None:
-    record = VehicleRecord.parse(_record(), fleet_id=FLEET_ID, issuer=ISSUER)
+    record = VehicleRecord.parse(_record(), fleet_id=FLEET_ID, issuers=[ISSUER])
 
     assert record.vehicle_id == CAR_A
     assert record.signing_key == CAR_A_KEY.key.verify_key
@@ -226,7 +226,7 @@ def test_a_car_may_sign_with_p256() -> None:
     certificate = _certify(CAR_C_KEY.key.verify_key.handle, _name_of(CAR_A))
     data = _record(signing_certificate=_pem(certificate), proof=proof.hex())
 
-    record = VehicleRecord.parse(data, fleet_id=FLEET_ID, issuer=ISSUER)
+    record = VehicleRecord.parse(data, fleet_id=FLEET_ID, issuers=[ISSUER])
 
     assert record.signing_key == CAR_C_KEY.key.verify_key
     assert _refusal(_record(signing_certificate=_pem(certificate))) is (
@@ -334,7 +334,7 @@ def test_a_record_leads_from_the_first_key_to_the_present_one(count: int) -> Non
     present = _present(holder.key.verify_key.handle)
     data = _record(rotations=rotations, present_certificate=present)
 
-    record = VehicleRecord.parse(data, fleet_id=FLEET_ID, issuer=ISSUER)
+    record = VehicleRecord.parse(data, fleet_id=FLEET_ID, issuers=[ISSUER])
 
     assert record.signing_key == CAR_A_KEY.key.verify_key
     assert record.present_key == holder.key.verify_key
@@ -344,7 +344,7 @@ def test_a_record_leads_from_the_first_key_to_the_present_one(count: int) -> Non
 
 
 def test_a_record_of_a_car_that_never_rotated_has_one_key() -> None:
-    record = VehicleRecord.parse(_record(), fleet_id=FLEET_ID, issuer=ISSUER)
+    record = VehicleRecord.parse(_record(), fleet_id=FLEET_ID, issuers=[ISSUER])
 
     assert record.present_key == record.signing_key
     assert record.all_keys == (record.signing_key,)

@@ -159,6 +159,9 @@ def test_the_service_enrols_a_device_until_it_is_stopped(
         ["trust", "revoke", "fleet", "00"],
         ["trust", "merge", "fleet", "fleet/fleet.json"],
         ["roll-root", "finish", "fleet"],
+        ["roll-issuing", "finish", "fleet"],
+        ["roll-issuing", "prepare", "fleet", "--new-key", "absent.key"],
+        ["recertify", "fleet", "fleet/fleet.json"],
         ["new-key", "pkcs11:token=a;object=b?module-path=/absent.so"],
         ["renew", "fleet", "issuing", "--root-key", "absent.key"],
         ["serve", "fleet", "--listen", "nowhere"],
@@ -166,3 +169,19 @@ def test_the_service_enrols_a_device_until_it_is_stopped(
 )
 def test_a_mistake_is_explained_in_two_lines(arguments: list[str], fleet: Path) -> None:
     require_clear_failure(freefloat("certs", *arguments, cwd=fleet))
+
+
+def test_the_issuing_key_is_replaced_by_commands_alone(fleet: Path) -> None:
+    said("issue", "fleet", cwd=fleet)
+    for step, sentence in (
+        ("prepare", "Copy fleet/ca/issuing.crt to bridges"),
+        ("status", "prepared"),
+        ("switch", "Restart 'certs serve'"),
+        ("status", "switched"),
+        ("finish", "Wipe its backups"),
+        ("status", "no change of the issuing key is under way"),
+    ):
+        assert sentence in said("roll-issuing", step, "fleet", cwd=fleet)
+    said("issue", "fleet", cwd=fleet)
+    audit = document("audit", "fleet", cwd=fleet)
+    assert audit["must_act"] == 0
