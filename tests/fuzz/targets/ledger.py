@@ -324,12 +324,18 @@ def _sized(data: bytes) -> bytes:
 
 def _seeds() -> Iterator[bytes]:
     yield b""
+    # Few of each kind: a check takes long enough that many would be all of a short run.
+    values = (
+        bytes([_INTEGER]) + (1).to_bytes(8, "big"),
+        bytes([_BLOB]) + _sized(bytes(32)),
+        bytes([_TEXT]) + _sized(b"text"),
+        bytes([_NULL]),
+    )
     for number in range(len(_COLUMNS)):
-        yield bytes([_ROW, number, 0, _INTEGER]) + (1).to_bytes(8, "big")
-        yield bytes([_ROW, number, 0, _BLOB]) + _sized(bytes(32))
-        yield bytes([_ROW, number, 0, _TEXT]) + _sized(b"text")
-        yield bytes([_ROW, number, 0, _NULL])
-    for at in range(0, len(_SOUND["ledger.db"]), 4_096):
+        yield bytes([_ROW, number, 0]) + values[number % 2]
+    for number, value in enumerate(values):
+        yield bytes([_ROW, number, 0]) + value
+    for at in (0, 20, 100, 4_096, 5 * 4_096):
         yield bytes([_RAW, 0]) + at.to_bytes(3, "big") + _sized(b"\x05\0\0\0\1")
         yield bytes([_CUT, 0]) + at.to_bytes(3, "big")
     note = _SOUND[_FILES[2]]
