@@ -9,6 +9,7 @@ of them is sent (`gateway.runtime.holding`); they are written in order when it d
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from gateway.core.key_rotation import seal_entries
@@ -28,10 +29,11 @@ from gateway.ports import (
 )
 from gateway.runtime.attached import Attached
 from gateway.runtime.holding import RETRY_MS, Holding
+from gateway.runtime.room import is_kept_for_rental
 from gateway.runtime.standing import Standing
 from protocol.codes import FrameClass
 from protocol.entry import entry_hash
-from protocol.event import EventBody
+from protocol.event import AgentStarted, CardRefused, EventBody
 from protocol.identity import ID_SIZE
 from protocol.result import Result
 from protocol.vehicle_event import KeyRotated
@@ -44,6 +46,11 @@ no flash."""
 FLOOR_PERIOD_MS: Final = 3_600_000
 """How far the floor of the time may be ahead of the stored one: after a power cut the
 car trusts a key at most so much longer than it should."""
+
+
+DISPENSABLE: Final = (AgentStarted, CardRefused)
+"""Entries that come without end and that a fleet can do without: a hello tells a start
+too. Strangers at the windscreen and restarts must not fill a rental's room."""
 
 
 class Committer:
@@ -91,6 +98,7 @@ class Committer:
         if self._holding is not None:
             self._hold(self._holding, decision, attached, now)
             return ()
+        decision = self._thinned(decision)
         entries, _ = seal_entries(
             decision.entries,
             self._standing.head,
@@ -110,6 +118,15 @@ class Committer:
             if isinstance(body, Result):
                 self._standing.journal.close(body, entry)
         return entries
+
+    def _thinned(self, decision: Decision) -> Decision:
+        """Leave out what can be done without where room is for the rental alone."""
+        spare = [body for body in decision.entries if isinstance(body, DISPENSABLE)]
+        if not spare or not is_kept_for_rental(self._store):
+            return decision
+        self._log.warning("= no room to record %s", type(spare[0]).__name__)
+        kept = tuple(body for body in decision.entries if body not in spare)
+        return replace(decision, entries=kept)
 
     def _commit_of(
         self,

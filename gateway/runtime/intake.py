@@ -2,7 +2,8 @@
 
 The rules are the core's (`gateway.core.acceptance`, `gateway.core.ledger`); here their
 verdicts are carried out. One decision is made here, since the mind cannot see the disk:
-one that is nearly full takes no new reservation (I-20).
+one that is nearly full takes no new reservation, and in the end no order but about the
+rental under way (I-20).
 
 A refusal is a signed "not executed" and must stay true: what was refused is never
 carried out later in its session, however the broker repeats it or the car changes
@@ -23,7 +24,7 @@ from gateway.core.synchronisation import judge_sync
 from gateway.core.trust_renewal import TrustInUse, judge_trust
 from gateway.ports import Outlet, Store, StoreError
 from gateway.runtime.herald import Herald
-from gateway.runtime.room import has_room
+from gateway.runtime.room import has_room, is_kept_for_rental
 from gateway.runtime.standing import Standing
 from gateway.runtime.synchroniser import Synchroniser
 from protocol.codes import (
@@ -145,7 +146,7 @@ class Intake:
             known = self._known(verdict)
             self._herald.refuse(known, now=now)
             self._spend(header, known)
-        elif self._is_full and isinstance(verdict.command, Reserve):
+        elif self._is_too_full_for(verdict):
             self._herald.refuse(_storage_full(verdict), now=now)
             self._spend(header, _storage_full(verdict))
         else:
@@ -186,9 +187,12 @@ class Intake:
         if len(self._refusals) > REFUSALS_KEPT:
             del self._refusals[next(iter(self._refusals))]
 
-    @property
-    def _is_full(self) -> bool:
-        return not has_room(self._store)
+    def _is_too_full_for(self, verdict: CommandReceived) -> bool:
+        if isinstance(verdict.command, Reserve):
+            return not has_room(self._store)
+        held = self._standing.state.rental_id
+        serves_rental = held is not None and verdict.command.rental_id == held
+        return not serves_rental and is_kept_for_rental(self._store)
 
     async def _take_receipt(self, data: bytes, *, now: Moment) -> None:
         standing = self._standing
