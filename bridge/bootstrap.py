@@ -337,6 +337,7 @@ async def open_bridge(
             upkeep=steward,
             trust=lambda: material.trust.current,
             archive=open_archive(settings, fleet),
+            relays=relays,
             readiness=bridge,
             now=world.now,
             random_bytes=world.random_bytes,

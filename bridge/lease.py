@@ -63,7 +63,9 @@ class Lease:
                     await self._store.drop_lease(self._name, epoch)
             for end in ends:
                 if isinstance(end, LeaseLostError):
-                    LOG.warning("= %s: another bridge took over", self._name)
+                    LOG.warning(
+                        "= %s: another bridge took over, or it begins again", self._name
+                    )
                 elif isinstance(end, Exception):
                     raise end
 

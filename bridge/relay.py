@@ -103,6 +103,16 @@ class Relay:
         """The sink's name."""
         return self._sink.name
 
+    @property
+    def work(self) -> str:
+        """The name of its lease."""
+        return self._work
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether this bridge serves the sink now, and not another one."""
+        return self._lease.epoch is not None
+
     def wake(self) -> None:
         """Look at the outbox now."""
         self._wake.set()

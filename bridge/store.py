@@ -32,12 +32,14 @@ from bridge.rows import (
     batches,
     commands,
     configurations,
+    deliveries,
     leases,
     letters,
     outbox,
     places,
 )
 from bridge.rows.configurations import ConfigState, Configuration
+from bridge.rows.deliveries import GivenUp, Progress
 from bridge.rows.evidence import RentalProof, find_proof
 from bridge.rows.letters import StoredLetter
 from bridge.rows.locks import lock_vehicles
@@ -433,6 +435,24 @@ class Store:
             outbox.set_cursor(connection, sink, position, given_up, now)
 
         await self._write(work)
+
+    async def progress(self, sink: str) -> Progress:
+        """Return how far a sink is."""
+        return await self._read(lambda c: deliveries.progress_of(c, sink))
+
+    async def given_up(self, sink: str, *, after: int, limit: int) -> list[GivenUp]:
+        """Return what a sink gave up, in order, behind a position."""
+        return await self._read(
+            lambda c: deliveries.given_up(c, sink, after=after, limit=limit)
+        )
+
+    async def position_before(self, since_ms: int) -> int:
+        """Return the position before the first event stored at or after UTC ms."""
+        return await self._read(lambda c: deliveries.position_before(c, since_ms))
+
+    async def replay(self, sink: str, work: str, position: int) -> None:
+        """Let a sink begin again behind a position; `work` is its lease."""
+        await self._write(lambda c: deliveries.replay(c, sink, work, position))
 
     async def online_vehicles(self) -> list[VehicleId]:
         """Return the cars that consumers were told are online."""

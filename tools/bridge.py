@@ -18,6 +18,7 @@ from bridge.settings import Settings, load_settings
 from tools.address import DEFAULT_PORT, BrokerAddress, ListenAddress
 from tools.bridge_settings import DEFAULT_API, local_settings
 from tools.console import examples, facts, json_option, print_json, step
+from tools.sinks import replay, sinks
 from tools.upkeep import judge, letters, trust
 
 LOG_FORMAT: Final = "%(asctime)s %(message)s"
@@ -139,6 +140,8 @@ def run(
 
 
 bridge.add_command(letters)
+bridge.add_command(sinks)
+bridge.add_command(replay)
 bridge.add_command(judge)
 bridge.add_command(trust)
 

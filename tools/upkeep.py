@@ -16,7 +16,8 @@ from tools.errors import EXIT_FAILED
 Deed = Callable[..., None]
 
 
-def _of_bridge(command: Deed) -> Deed:
+def of_bridge(command: Deed) -> Deed:
+    """Give a command the options that say which bridge is asked, and ``--json``."""
     url = click.option(
         "--api",
         envvar=API_VARIABLE,
@@ -42,7 +43,7 @@ def _of_bridge(command: Deed) -> Deed:
 @click.option(
     "--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="Lines."
 )
-@_of_bridge
+@of_bridge
 def letters(api: str, api_key_file: Path | None, *, limit: int, as_json: bool) -> None:
     """List what was received and not believed, the newest first."""
     page = BridgeApi.at(api, api_key_file).get(f"/v1/dead-letters?limit={limit}")
@@ -67,7 +68,7 @@ def letters(api: str, api_key_file: Path | None, *, limit: int, as_json: bool) -
 @click.command(
     epilog=examples("freefloat bridge trust", "freefloat bridge trust --json")
 )
-@_of_bridge
+@of_bridge
 def trust(api: str, api_key_file: Path | None, *, as_json: bool) -> None:
     """Show the newest trust bundle and the cars that have not got it."""
     found = BridgeApi.at(api, api_key_file).get("/v1/trust")
@@ -96,7 +97,7 @@ def trust(api: str, api_key_file: Path | None, *, as_json: bool) -> None:
 
 @click.command(epilog=examples("freefloat bridge judge 17"))
 @click.argument("letter", type=click.IntRange(1))
-@_of_bridge
+@of_bridge
 @click.pass_context
 def judge(
     ctx: click.Context,

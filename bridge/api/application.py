@@ -4,6 +4,7 @@ Every answer about a command says what is known and how: a command that is not a
 in time is "unknown", never "failed" (I-11).
 """
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Final, Protocol
 
@@ -19,11 +20,13 @@ from bridge.api.evidence import add_evidence
 from bridge.api.letters import Judge, add_letters
 from bridge.api.problems import ProblemError
 from bridge.api.registered import Registered, VehicleText
+from bridge.api.sinks import add_sinks
 from bridge.api.upkeep import Upkeep, add_upkeep
 from bridge.dispatch import Dispatcher
 from bridge.evidence import Archive
 from bridge.ports import RandomBytes, WallClock
 from bridge.registry import RegistryDirectory
+from bridge.relay import Relay
 from bridge.signer import HeldTrust
 from bridge.store import Store
 
@@ -93,6 +96,7 @@ def make_application(
     upkeep: Upkeep,
     trust: HeldTrust,
     archive: Archive,
+    relays: Sequence[Relay],
     readiness: Readiness,
     now: WallClock,
     random_bytes: RandomBytes,
@@ -108,6 +112,7 @@ def make_application(
         upkeep: looks after the cars.
         trust: says which bundle is the newest.
         archive: makes proofs.
+        relays: one for each sink.
         readiness: answers ``/ready``.
         now: UTC ms.
         random_bytes: for pings.
@@ -127,6 +132,7 @@ def make_application(
     _add_rentals(app, store, now)
     add_letters(app, store, judge)
     add_evidence(app, store, archive)
+    add_sinks(app, store, relays, now)
     add_upkeep(app, store=store, registry=registry, trust=trust, upkeep=upkeep, now=now)
     return Gate(app, key_digests, OPEN_PATHS)
 

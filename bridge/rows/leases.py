@@ -67,6 +67,15 @@ def drop_lease(connection: Connection, name: str, epoch: int) -> None:
     )
 
 
+def pass_lease(connection: Connection, name: str) -> None:
+    """Take a lease from whoever holds it, and leave it to the next who asks."""
+    connection.execute(
+        update(_TABLE)
+        .where(_TABLE.c.name == name)
+        .values(epoch=_TABLE.c.epoch + 1, until_ms=0)
+    )
+
+
 def drop_all_leases(connection: Connection) -> None:
     """Let go of what a bridge that is certainly gone held."""
     connection.execute(update(_TABLE).values(until_ms=0))
