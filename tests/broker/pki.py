@@ -6,7 +6,7 @@ Not the product's (certs/): this one also makes what certs/ refuses to make.
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from certs.fleet import FleetDirectory
+from protocol.fleet import FleetPart
 from transport.tls import TlsIdentity
 
 HOUR: Final = timedelta(hours=1)
@@ -37,6 +39,16 @@ class Pki:
         self._issuing = self._authority("issuing", self._issuing_key, self._root)
         self.anchors = directory / "trust-anchors.pem"
         self.anchors.write_bytes(_pem(self._root))
+
+    @classmethod
+    def of_fleet(cls, directory: Path, fleet: FleetDirectory, *, now: datetime) -> Self:
+        """Return the PKI of a fleet directory, to make what its CA refuses to make."""
+        made = cls(directory, now=now)
+        authority = fleet.issuing_authority()
+        made._issuing_key, made._issuing = authority.key, authority.certificate
+        made._root = fleet.certificate(FleetPart.ROOT_CERTIFICATE)
+        made.anchors.write_bytes(_pem(made._root))
+        return made
 
     def _authority(
         self,
@@ -81,6 +93,8 @@ class Pki:
         address: str | None = "127.0.0.1",
         starts: timedelta = -HOUR,
         ends: timedelta = DAY,
+        purpose: str | None = None,
+        self_signed: bool = False,
     ) -> TlsIdentity:
         """Issue a leaf; `starts` and `ends` are relative to now."""
         key = ec.generate_private_key(ec.SECP256R1())
@@ -89,10 +103,13 @@ class Pki:
             if server
             else ExtendedKeyUsageOID.CLIENT_AUTH
         )
+        if purpose is not None:
+            usage = x509.ObjectIdentifier(purpose)
+        subject = _name(common_name)
         builder = (
             x509.CertificateBuilder()
-            .subject_name(_name(common_name))
-            .issuer_name(self._issuing.subject)
+            .subject_name(subject)
+            .issuer_name(subject if self_signed else self._issuing.subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(self.now + starts)
@@ -106,7 +123,7 @@ class Pki:
             builder = builder.add_extension(
                 x509.SubjectAlternativeName(alternatives), False
             )
-        leaf = builder.sign(self._issuing_key, hashes.SHA256())
+        leaf = builder.sign(key if self_signed else self._issuing_key, hashes.SHA256())
         folder = self.directory / (file or common_name)
         folder.mkdir()
         identity = TlsIdentity(folder / "tls.crt", folder / "tls.key", self.anchors)

@@ -1,5 +1,7 @@
 """Enrolment and renewal over HTTPS: real TLS on loopback (reliability.md K9, K10)."""
 
+import contextlib
+import socket
 import ssl
 from collections.abc import Iterator
 from datetime import timedelta
@@ -18,9 +20,11 @@ from certs.fleet import FleetDirectory
 from certs.profiles import VEHICLE_TLS_LIFETIME
 from certs.renewal_rules import DAILY_LIMIT, GRACE_PERIOD
 from certs.revocation import read_list, revoke_vehicle
-from certs.vehicle import issue_vehicles, random_vehicle_id
+from certs.vehicle import random_vehicle_id
 from protocol.enrolment import VehicleRecord
 from protocol.fleet import FleetPart, TlsPart
+from tests.broker.client_certificates import TABLE
+from tests.broker.pki import Pki
 from tests.certs.office import Device, Office, open_office, real_now, text, tls_request
 
 pytestmark = pytest.mark.broker
@@ -292,31 +296,52 @@ def test_another_client_of_the_fleet_gets_no_vehicle_certificate(
     assert office.alarms() == ["no_vehicle"]
 
 
-@pytest.mark.parametrize("who", ["of a foreign fleet", "expired", "of the broker"])
-def test_a_client_certificate_that_does_not_verify_gets_no_connection(
-    who: str, office: Office, tmp_path: Path
+@pytest.mark.parametrize("shown", TABLE)
+def test_a_client_gets_no_connection_whose_certificate_is(
+    shown: str, office: Office, tmp_path: Path
 ) -> None:
-    # K4
-    fleet, when = office.fleet, real_now()
-    if who == "of a foreign fleet":
-        fleet = FleetDirectory.create(tmp_path / "f", name="Office", now=real_now())
-    if who == "expired":
-        when -= VEHICLE_TLS_LIFETIME + DAY
-    directory = issue_vehicles(fleet, [random_vehicle_id()], now=when)[0].directory
-    if who == "of the broker":
-        directory = fleet.path / FleetPart.BROKER
+    """K4, on the office's HTTPS; tests/broker/test_admission has the brokers'."""
+    name = str(random_vehicle_id())
+    pki = Pki.of_fleet(tmp_path / "pki", office.fleet, now=real_now())
+    identity = TABLE[shown](pki, name)
+    request, _key = tls_request(name)
+    body = {"format": 1, "tls_request": text(request)}
 
+    if identity is None:
+        # TLS takes it, as the first enrolment and the grace path have none to show.
+        answer = office.post("/v1/reenroll", body)
+        assert (answer.status, answer.error) == (401, "certificate_required")
+        return
     with pytest.raises((ssl.SSLError, ConnectionError)):
-        post_as(office, directory)
+        office.post("/v1/reenroll", body, identity=(identity.certificate, identity.key))
 
 
-def post_as(office: Office, directory: Path) -> None:
-    request, _key = tls_request(str(random_vehicle_id()))
-    office.post(
+def test_there_is_no_answer_without_tls(office: Office) -> None:
+    """K5: one listener, and no fallback."""
+    with socket.create_connection(("127.0.0.1", office.port), 20) as plain:
+        plain.sendall(b"GET /v1/cacerts HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = b""
+        with contextlib.suppress(ConnectionError):
+            answer = plain.recv(64)
+
+    assert not answer.startswith(b"HTTP/")
+
+
+def test_a_certificate_in_order_is_let_in_and_the_registry_decides(
+    office: Office, tmp_path: Path
+) -> None:
+    """K4: as the table's; and a name that is in no registry gets nothing all the same."""
+    name = str(random_vehicle_id())
+    identity = Pki.of_fleet(tmp_path / "pki", office.fleet, now=real_now()).issue(name)
+    request, _key = tls_request(name)
+
+    answer = office.post(
         "/v1/reenroll",
         {"format": 1, "tls_request": text(request)},
-        identity=(directory / TlsPart.CERTIFICATE, directory / TlsPart.KEY),
+        identity=(identity.certificate, identity.key),
     )
+
+    assert (answer.status, answer.error) == (403, "not_registered")
 
 
 def test_the_authority_s_own_clock_decides_about_dates(
