@@ -330,7 +330,7 @@ def test_there_is_no_answer_without_tls(office: Office) -> None:
 def test_a_certificate_in_order_is_let_in_and_the_registry_decides(
     office: Office, tmp_path: Path
 ) -> None:
-    """K4: as the table's; and a name that is in no registry gets nothing all the same."""
+    """K4: as the table's; but a name in no registry gets nothing all the same."""
     name = str(random_vehicle_id())
     identity = Pki.of_fleet(tmp_path / "pki", office.fleet, now=real_now()).issue(name)
     request, _key = tls_request(name)
