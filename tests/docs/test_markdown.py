@@ -82,12 +82,74 @@ def test_every_attack_of_the_security_document_names_a_test() -> None:
     text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
     tables = text[text.index("\n## 2.") : text.index("\n## 3.")]
     rows = re.findall(
-        r"^\| (?!it \||attack \||---)(.*) \|$", tables, flags=re.MULTILINE
+        r"^\| (?!(?:it|attack|check|invariant) \||---)(.*) \|$",
+        tables,
+        flags=re.MULTILINE,
     )
     rows = [row for row in rows if not set(row) <= set("-| ")]
 
     assert len(rows) > 30
     assert [row for row in rows if not _TEST.search(row)] == []
+
+
+def span(letter: str, *ranges: tuple[int, int]) -> list[str]:
+    return [f"{letter}{n}" for first, last in ranges for n in range(first, last + 1)]
+
+
+MUST_HOLD = [
+    *span("K", (1, 2), (4, 14)),
+    *span("I-", (5, 11), (20, 24), (27, 27)),
+]
+"""What issue 3 wants shown by a named test each (reliability.md, sections 2 and 4)."""
+
+
+def test_every_check_and_invariant_that_must_hold_names_a_test() -> None:
+    text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ((?:K|I-)\d+) \| (.*) \|$", text, flags=re.MULTILINE)
+    shown = {number: _TEST.findall(row) for number, row in rows}
+
+    assert len(shown) == len(rows)
+    assert [number for number in MUST_HOLD if not shown.get(number)] == []
+
+
+ATTACK_TESTS = [
+    "replay_returns_cached_result_no_second_actuation",
+    "replay_after_flash_loss",
+    "holdback_then_newer",
+    "consecutive_old_frames_never_accepted",
+    "unlock_after_tunnel",
+    "unlock_after_suspend",
+    "reordered_lock_unlock",
+    "every_class_at_every_receiver",
+    "cross_vehicle",
+    "staging_to_prod",
+    "suite_downgrade",
+    "unsigned_result",
+    "forged_busy_single_token",
+    "revoked_key_inflight",
+    "trust_rollback",
+    "trust_freeze",
+    "14_small_order_keys",
+    "retained_command",
+    "stale_will",
+    "wall_clock_plus_minus_10y",
+    "flood_bounded_cpu",
+    "tap_cannot_enroll",
+    "fork_detected",
+]
+"""The names in protocol-design.md, section 4."""
+
+
+def test_every_attack_of_the_design_has_the_test_of_its_name() -> None:
+    text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    named = [name for _, name in _TEST.findall(text)]
+
+    missing = [
+        attack
+        for attack in ATTACK_TESTS
+        if not any(name.startswith(f"test_{attack}") for name in named)
+    ]
+    assert missing == []
 
 
 def test_the_index_lists_every_decision() -> None:
