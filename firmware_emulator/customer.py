@@ -11,6 +11,7 @@ from firmware_emulator.car import PUMP_L_PER_S
 from firmware_emulator.devices import EmulatedDevices
 from firmware_emulator.errors import StepError
 from firmware_emulator.reader import Card
+from gateway.core.events import DamageEntered, RatingEntered
 from gateway.core.prompts import Choice
 
 PATIENCE_S: Final = 10.0
@@ -58,6 +59,15 @@ class Customer:
             StepError: the display is dead.
         """
         if not self.devices.display.choose(choice):
+            raise StepError("the display is dead: the car is without power")
+
+    def fill_in(self, form: RatingEntered | DamageEntered) -> None:
+        """Fill in what the display asks for.
+
+        Raises:
+            StepError: the display is dead.
+        """
+        if not self.devices.display.fill_in(form):
             raise StepError("the display is dead: the car is without power")
 
     def get_in(self) -> None:

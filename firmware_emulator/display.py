@@ -14,8 +14,11 @@ from firmware_emulator.clock import EmulatedClock
 from firmware_emulator.witness import Witness
 from gateway.catalogue.words import HIDDEN, words_of
 from gateway.core.events import (
+    DamageEntered,
+    Event,
     MenuChosen,
     PinEntered,
+    RatingEntered,
 )
 from gateway.core.prompts import NO_PROMPT, Choice, Prompt
 from gateway.ports import Report
@@ -82,7 +85,11 @@ class EmulatedDisplay:
         """Choose in the menu; return whether the display was alive to take it."""
         return self._say(lambda: MenuChosen(choice))
 
-    def _say(self, event: Callable[[], PinEntered | MenuChosen]) -> bool:
+    def fill_in(self, form: RatingEntered | DamageEntered) -> bool:
+        """Fill in a form and confirm; return whether the display took it."""
+        return self._say(lambda: form)
+
+    def _say(self, event: Callable[[], Event]) -> bool:
         if self._report is None:
             return False
         self._report(event())

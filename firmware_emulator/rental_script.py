@@ -18,6 +18,7 @@ from firmware_emulator.script import (
     prompt,
     starter,
 )
+from gateway.core.events import RatingEntered
 from gateway.core.prompts import Choice, PromptKey
 from protocol.codes import Light
 from protocol.event import (
@@ -34,6 +35,7 @@ from protocol.event import (
     RentalStarted,
     Resumed,
 )
+from protocol.rental_event import CleanlinessRated, InspectionDone
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,9 @@ def rental_steps(plan: RentalPlan) -> tuple[ScriptStep, ...]:
     low = (entry(EnergyLow), prompt(PromptKey.ENERGY_LOW)) if plan.falls_low else ()
     return (
         tap_to_open(),
+        look_at_damage(),
         get_in(),
+        rate_cleanliness(),
         enter_wrong_pin(plan.wrong_pin),
         enter_pin(),
         start_engine(),
@@ -108,8 +112,34 @@ def tap_to_open() -> ScriptStep:
             bolts(locked=False),
             entry(RentalStarted),
             light(Light.RED),
-            prompt(PromptKey.ENTER_PIN),
+            prompt(PromptKey.NO_KNOWN_DAMAGE),
         ),
+    )
+
+
+def look_at_damage() -> ScriptStep:
+    """What is known of the car's damage, then its cleanliness (C9)."""
+
+    async def deed(customer: Customer) -> None:
+        customer.choose(Choice.CONTINUE)
+
+    return ScriptStep(
+        "looks at the car and finds no damage",
+        deed,
+        (prompt(PromptKey.RATE_CLEANLINESS),),
+    )
+
+
+def rate_cleanliness(inside: int = 5, outside: int = 4) -> ScriptStep:
+    """Stars for inside and outside; then the PIN is asked for (C9)."""
+
+    async def deed(customer: Customer) -> None:
+        customer.fill_in(RatingEntered(inside, outside))
+
+    return ScriptStep(
+        f"gives {inside} stars inside and {outside} outside",
+        deed,
+        (entry(CleanlinessRated), entry(InspectionDone), prompt(PromptKey.ENTER_PIN)),
     )
 
 

@@ -26,9 +26,11 @@ from firmware_emulator.script import (
     starter,
 )
 from firmware_emulator.vehicle import EmulatedVehicle
+from gateway.core.events import DamageEntered, RatingEntered
 from gateway.core.prompts import Choice, PromptKey
 from protocol.codes import Light
 from protocol.event import EVENTS, EventBody
+from protocol.rental_codes import DamageKind, DamagePlace
 
 SCRIPT_LIMIT: Final = 10_000
 """Lines of a script."""
@@ -365,6 +367,37 @@ def _read_bolts(rest: list[str]) -> Deed:
     return deed
 
 
+def _read_rating(rest: list[str]) -> Deed:
+    inside, outside = _two(rest)
+    form = RatingEntered(int(_number([inside], 1, 5)), int(_number([outside], 1, 5)))
+    return _fills_in(form)
+
+
+def _read_damage(rest: list[str]) -> Deed:
+    place, kind = _two(rest[:2])
+    places = tuple(each.name.lower() for each in DamagePlace)
+    kinds = tuple(each.name.lower() for each in DamageKind)
+    form = DamageEntered(
+        DamagePlace[_among([place], places).upper()],
+        DamageKind[_among([kind], kinds).upper()],
+        " ".join(rest[2:]),
+    )
+    return _fills_in(form)
+
+
+def _two(rest: list[str]) -> tuple[str, str]:
+    if len(rest) != 2:  # noqa: PLR2004 - as the name says
+        raise ValueError(f"{len(rest)} words where two belong")
+    return rest[0], rest[1]
+
+
+def _fills_in(form: RatingEntered | DamageEntered) -> Deed:
+    async def deed(stage: Stage) -> None:
+        stage.customer.fill_in(form)
+
+    return deed
+
+
 _COLOURS: Final = {colour.name.lower(): colour for colour in Light}
 _PROMPTS: Final = {key.value: key for key in PromptKey}
 _ENTRIES: Final[dict[str, type[EventBody]]] = {
@@ -425,6 +458,11 @@ VERBS: Final[dict[str, Verb]] = {
         Verb("tap", "hold the customer's card to the windscreen", _hands(Customer.tap)),
         Verb("stranger", "hold somebody else's card to it", _read_stranger),
         Verb("pin [DIGITS]", "type a PIN; without digits the right one", _read_pin),
+        Verb("continue", "pass by a question", _chooses(Choice.CONTINUE)),
+        Verb("rate INSIDE OUTSIDE", "say how clean it is, 1 to 5", _read_rating),
+        Verb("report", "choose to report damage", _chooses(Choice.REPORT_DAMAGE)),
+        Verb("damage PLACE KIND [NOTE]", "say what is damaged", _read_damage),
+        Verb("back", "leave the form of a damage", _chooses(Choice.BACK)),
         Verb("in", "open the driver's door, sit, close", _hands(Customer.get_in)),
         Verb("out", "open the driver's door, get out, close", _hands(Customer.get_out)),
         Verb("door open|close", "only the driver's door", _read_door),

@@ -13,6 +13,7 @@ parked - open and go on; refuelling - lock or unlock only; driving - nothing.
 from typing import Final
 
 from gateway.core.actuation import begin_actuation, why_not_lock
+from gateway.core.ending import missing_prompt, missing_to_end
 from gateway.core.prompts import Prompt, PromptKey
 from gateway.core.service import is_in_service
 from gateway.core.state import Purpose, Rental, State, Tap
@@ -44,7 +45,8 @@ _LOCK_REFUSALS: Final = {
     Code.IGNITION_ON: (CardRefusal.ENGINE_RUNNING, PromptKey.NOT_NOW),
     Code.VEHICLE_MOVING: (CardRefusal.ENGINE_RUNNING, PromptKey.NOT_NOW),
     Code.DOOR_OPEN: (CardRefusal.DOOR_OPEN, PromptKey.CLOSE_DOORS),
-    Code.KEY_OR_CARD_MISSING: (CardRefusal.NOT_READY, PromptKey.RETURN_KEY),
+    Code.KEY_OR_CARD_MISSING: (CardRefusal.NOT_READY, PromptKey.NOT_NOW),
+    Code.OUT_OF_ZONE: (CardRefusal.NOT_READY, PromptKey.NOT_NOW),
 }
 
 
@@ -140,6 +142,8 @@ def _lock_or_unlock(
         if code is not None:
             reason, prompt = _LOCK_REFUSALS[code]
             _refuse(turn, uid, rental_id, reason, prompt)
+            if purpose is Purpose.END and missing_to_end(turn.state):
+                turn.notify(missing_prompt(turn.state))
             return
     _grant(turn, purpose, rental_id, digest)
 

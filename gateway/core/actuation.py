@@ -9,6 +9,7 @@ itself before it moves anything (I-1); the checks here save a customer the wait.
 from typing import Final, assert_never
 
 from gateway.core.actions import AllowEngine, DriveLocks
+from gateway.core.ending import is_outside
 from gateway.core.events import BoardRefusal
 from gateway.core.prompts import Prompt, PromptKey
 from gateway.core.reading import STALE_MS, Reading
@@ -105,6 +106,7 @@ def complete(turn: Turn, pending: Pending) -> None:
                 parked_since_ms=turn.now.boot_ms,
                 stay_carried_ms=0,
                 parking_chosen=None,
+                reporting=False,
                 driven=False,
                 pin_accepted=False,
             )
@@ -244,6 +246,7 @@ def why_not_lock(state: State, purpose: Purpose, now_ms: int) -> Code | None:
         (reading.moving, Code.VEHICLE_MOVING),
         (reading.door_open or reading.boot_open, Code.DOOR_OPEN),
         (ending and not holders_filled, Code.KEY_OR_CARD_MISSING),
+        (ending and is_outside(state), Code.OUT_OF_ZONE),
     )
     return next((code for hinders, code in hindrances if hinders), None)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from gateway.core import refuelling
+from gateway.core import inspection, refuelling
 from gateway.core.dialogue import is_offered
 from gateway.core.prompts import Choice
 from gateway.core.table import Trigger
@@ -51,6 +51,9 @@ _ANSWERS: Final[Mapping[Choice, Callable[[Turn], None]]] = MappingProxyType(
         Choice.REFUEL: _refuel,
         Choice.PAID_BY_CARD: _paid_by_card,
         Choice.REFUEL_DONE: _refuel_done,
+        Choice.CONTINUE: inspection.go_on,
+        Choice.REPORT_DAMAGE: inspection.begin_report,
+        Choice.BACK: inspection.leave_report,
     }
 )
 """Every choice's handler."""

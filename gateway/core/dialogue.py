@@ -11,10 +11,20 @@ from dataclasses import replace
 from typing import Final
 
 from gateway.core.appearance import LOW_ENERGY_PCT, PIN_ATTEMPTS, PIN_BLOCKS
-from gateway.core.prompts import NO_PROMPT, Choice, Form, Prompt, PromptKey
+from gateway.core.prompts import (
+    NO_PROMPT,
+    Choice,
+    Form,
+    Line,
+    LineKey,
+    Prompt,
+    PromptKey,
+    term_of,
+)
 from gateway.core.screens import SCREENS
-from gateway.core.state import PinGuard, Rental, State
+from gateway.core.state import Inspection, PinGuard, Rental, State
 from protocol.codes import RentalMode
+from protocol.damage_list import Damage
 
 Asker = Callable[[State, Rental], Prompt | None]
 """Says what it would show in this state of a rental, None for nothing."""
@@ -78,6 +88,30 @@ def _chosen(state: State, rental: Rental) -> Prompt | None:
     return Prompt(PromptKey.LOCK_TO_PARK if parks else PromptKey.LOCK_TO_END)
 
 
+def _reporting(state: State, rental: Rental) -> Prompt | None:
+    if state.mode is not RentalMode.STOPPED or not rental.reporting:
+        return None
+    return Prompt(PromptKey.REPORT_DAMAGE)
+
+
+def _inspection(state: State, rental: Rental) -> Prompt | None:
+    if state.mode is not RentalMode.STOPPED or rental.inspection is Inspection.DONE:
+        return None
+    if rental.inspection is Inspection.CLEANLINESS:
+        return Prompt(PromptKey.RATE_CLEANLINESS)
+    known = state.facts.known_damage
+    if not known:
+        return Prompt(PromptKey.NO_KNOWN_DAMAGE)
+    return Prompt(
+        PromptKey.KNOWN_DAMAGE, (len(known),), lines=tuple(map(_damage, known))
+    )
+
+
+def _damage(known: Damage) -> Line:
+    terms = (term_of(known.place), term_of(known.kind))
+    return Line(LineKey.DAMAGE, words=(known.note,), terms=terms)
+
+
 def _pin(state: State, rental: Rental) -> Prompt | None:
     if state.mode is not RentalMode.STOPPED:
         return None
@@ -97,7 +131,8 @@ def _pin_entry(guard: PinGuard) -> Prompt:
 def _what_next(state: State, rental: Rental) -> Prompt | None:
     if state.mode is not RentalMode.STOPPED or not rental.driven:
         return None
-    return Prompt(PromptKey.CHOOSE_NEXT)
+    default = term_of(rental.reservation.lock_default)
+    return Prompt(PromptKey.CHOOSE_NEXT, terms=(default,))
 
 
 def _may_start(state: State, _: Rental) -> Prompt | None:
@@ -110,7 +145,9 @@ def _may_start(state: State, _: Rental) -> Prompt | None:
 _ASKERS: Final[tuple[Asker, ...]] = (
     _fuel_card,
     _low_energy,
+    _reporting,
     _chosen,
+    _inspection,
     _pin,
     _what_next,
     _may_start,

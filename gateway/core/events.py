@@ -12,6 +12,8 @@ from gateway.core.reading import Position, Reading
 from protocol.codes import Lane
 from protocol.command import Command
 from protocol.event import EventBody
+from protocol.rental_codes import DamageKind, DamagePlace
+from protocol.rental_event import NO_PHOTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,30 @@ class MenuChosen:
 
 
 @dataclass(frozen=True, slots=True)
+class RatingEntered:
+    """The driver rated how clean the car is (C9)."""
+
+    inside: int
+    """Stars, 1 to 5."""
+    outside: int
+    """Stars, 1 to 5."""
+
+
+@dataclass(frozen=True, slots=True)
+class DamageEntered:
+    """The driver described a damage and confirmed (C10)."""
+
+    place: DamagePlace
+    """Where on the car."""
+    kind: DamageKind
+    """What it is."""
+    note: str = ""
+    """The driver's words; up to 200 bytes in UTF-8."""
+    photo_hash: bytes = NO_PHOTO
+    """32 bytes: SHA-256 of a photo that travels elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeadlineReached:
     """The instant that `gateway.core.vehicle.next_deadline` named has come."""
 
@@ -197,6 +223,8 @@ Event = (
     | PinEntered
     | PinChecked
     | MenuChosen
+    | RatingEntered
+    | DamageEntered
     | DeadlineReached
     | DiskFailed
     | DiskRecovered

@@ -29,6 +29,7 @@ from protocol.codes import (
     AccessMeans,
     Code,
     Executed,
+    LockDefault,
     LockMode,
     ModeRequest,
     RentalMode,
@@ -38,6 +39,7 @@ from protocol.event import (
     ReservationCancelled,
     ReservationStarted,
 )
+from protocol.rental_command import SetDefaultMode
 from protocol.snapshot import NO_RENTAL
 from protocol.vehicle_event import KeyRotated
 
@@ -92,7 +94,7 @@ def _require_fitting(turn: Turn, command: KnownCommand) -> None:
         raise Refusal(Code.STATE_VERSION)
 
 
-def _carry_out(  # noqa: C901 - one branch for each opcode
+def _carry_out(  # noqa: C901, PLR0912 - one branch for each opcode
     turn: Turn, event: CommandReceived, command: KnownCommand, request: Request
 ) -> None:
     match command:
@@ -112,6 +114,8 @@ def _carry_out(  # noqa: C901 - one branch for each opcode
             _cancel(turn, event, request, command)
         case orders.SetMode():
             _set_mode(turn, event, request, command.request)
+        case SetDefaultMode(lock_default=lock_default):
+            _set_default(turn, event, request, lock_default)
         case orders.Unlock():
             _unlock(turn, event, request)
         case orders.Lock():
@@ -215,6 +219,14 @@ _CHOICES: Final = {
     ModeRequest.END: False,
     ModeRequest.RESUME: None,
 }
+
+
+def _set_default(
+    turn: Turn, event: CommandReceived, request: Request, lock_default: LockDefault
+) -> None:
+    """Change what locking without a choice means, from the next lock on (H8)."""
+    turn.change_reservation(lock_default=lock_default)
+    _done(turn, event, request, Code.OK)
 
 
 def _unlock(turn: Turn, event: CommandReceived, request: Request) -> None:

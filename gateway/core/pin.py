@@ -14,6 +14,7 @@ from gateway.core.actuation import begin_actuation
 from gateway.core.appearance import PIN_ATTEMPTS, PIN_BLOCKS
 from gateway.core.dialogue import is_asked
 from gateway.core.events import PinChecked, PinEntered, PinVerdict
+from gateway.core.inspection import finish_inspection
 from gateway.core.prompts import Form, Prompt, PromptKey
 from gateway.core.state import PinGuard, Purpose
 from gateway.core.turn import Turn
@@ -62,6 +63,7 @@ def take_verdict(turn: Turn, event: PinChecked) -> None:
         case PinVerdict.RIGHT:
             turn.hush()
             turn.change_rental(pin=PinGuard(), pin_accepted=True)
+            finish_inspection(turn)
             turn.record(PinAccepted(turn.rental_id))
             begin_actuation(
                 turn,

@@ -16,7 +16,14 @@ class PromptKey(Enum):
     """Which text of the catalogue."""
 
     NONE = "none"
-    WELCOME = "welcome"
+    KNOWN_DAMAGE = "known-damage"
+    NO_KNOWN_DAMAGE = "no-known-damage"
+    RATE_CLEANLINESS = "rate-cleanliness"
+    RATING_MALFORMED = "rating-malformed"
+    REPORT_DAMAGE = "report-damage"
+    DAMAGE_MALFORMED = "damage-malformed"
+    DAMAGE_NOTED = "damage-noted"
+    REPORTS_FULL = "reports-full"
     ENTER_PIN = "enter-pin"
     PIN_WRONG = "pin-wrong"
     PIN_BLOCKED = "pin-blocked"
@@ -31,8 +38,7 @@ class PromptKey(Enum):
     LOCK_TO_END = "lock-to-end"
     FUEL_CARD_PIN = "fuel-card-pin"
     CLOSE_DOORS = "close-doors"
-    RETURN_KEY = "return-key"
-    RETURN_FUEL_CARD = "return-fuel-card"
+    MISSING_TO_END = "missing-to-end"
     NOT_NOW = "not-now"
     PAYMENT_NOTED = "payment-noted"
     RENTAL_ENDED = "rental-ended"
@@ -47,6 +53,9 @@ class Choice(Enum):
     REFUEL = "refuel"
     REFUEL_DONE = "refuel done"
     PAID_BY_CARD = "paid by card"
+    CONTINUE = "continue"
+    REPORT_DAMAGE = "report damage"
+    BACK = "back"
 
 
 @unique
@@ -55,6 +64,10 @@ class Form(Enum):
 
     PIN = "pin"
     """Answered by `gateway.core.events.PinEntered`."""
+    RATING = "rating"
+    """Answered by `gateway.core.events.RatingEntered`."""
+    DAMAGE = "damage"
+    """Answered by `gateway.core.events.DamageEntered`."""
 
 
 @unique
@@ -63,6 +76,12 @@ class LineKey(Enum):
 
     DAMAGE = "damage"
     """Terms: place and kind; words: the note, which may be empty."""
+    MISSING_ENGINE = "missing-engine"
+    MISSING_DOORS = "missing-doors"
+    MISSING_BOOT = "missing-boot"
+    MISSING_KEY = "missing-key"
+    MISSING_FUEL_CARD = "missing-fuel-card"
+    MISSING_AREA = "missing-area"
 
 
 @dataclass(frozen=True, slots=True)

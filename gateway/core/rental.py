@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway.core.moment import Moment
 from gateway.core.reading import Reading
-from gateway.core.state import Pending, PinGuard, Rental, Reservation
+from gateway.core.state import Inspection, Pending, PinGuard, Rental, Reservation
 from gateway.core.turn import Turn
 from protocol.codes import AccessMeans, ClockQuality, EndReason
 from protocol.event import RentalEnded, RentalStarted, billed_minutes
@@ -46,6 +46,7 @@ def begin(turn: Turn, reservation: Reservation, pending: Pending) -> None:
             pin_accepted=False,
             held=False,
             estimated=False,
+            inspection=Inspection.DAMAGE,
         ),
     )
     turn.record(

@@ -21,13 +21,13 @@ KnownCommand = (
     | orders.FlashHazards
     | orders.Ping
     | orders.RotateKey
+    | rental_command.SetDefaultMode
 )
 """Commands that this car carries out."""
 
 UnknownCommand = (
     orders.UnlockAndEnable
     | orders.LockAndDisable
-    | rental_command.SetDefaultMode
     | rental_command.PaymentDecision
     | rental_command.HandoverOffer
     | rental_command.HandoverRequest

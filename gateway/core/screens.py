@@ -34,19 +34,24 @@ class Screen:
     """Whether the fuel card's PIN stands in it."""
 
 
-_MENU: Final = (Choice.END, Choice.PARK, Choice.REFUEL)
+_MENU: Final = (Choice.END, Choice.PARK, Choice.REFUEL, Choice.REPORT_DAMAGE)
+_BOARDING: Final = (Choice.CONTINUE, Choice.REPORT_DAMAGE, Choice.END, Choice.PARK)
 
 SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
     {
         # Screens: they stand as long as the state is so.
         PromptKey.NONE: Screen(),
+        PromptKey.KNOWN_DAMAGE: Screen(_BOARDING, (Form.PIN,), numbers=1),
+        PromptKey.NO_KNOWN_DAMAGE: Screen(_BOARDING, (Form.PIN,)),
+        PromptKey.RATE_CLEANLINESS: Screen(_BOARDING, (Form.RATING, Form.PIN)),
+        PromptKey.REPORT_DAMAGE: Screen((Choice.BACK,), (Form.DAMAGE,)),
         PromptKey.ENTER_PIN: Screen(_MENU, (Form.PIN,), numbers=1),
         PromptKey.PIN_BLOCKED: Screen(_MENU),
         PromptKey.PIN_BLOCKED_FOR_GOOD: Screen(_MENU),
         PromptKey.ENGINE_HELD: Screen(_MENU),
         PromptKey.WAIT: Screen(_MENU),
         PromptKey.MAY_START: Screen(_MENU),
-        PromptKey.CHOOSE_NEXT: Screen(_MENU),
+        PromptKey.CHOOSE_NEXT: Screen(_MENU, terms=1),
         PromptKey.LOCK_TO_PARK: Screen(_MENU, (Form.PIN,)),
         PromptKey.LOCK_TO_END: Screen(_MENU, (Form.PIN,)),
         PromptKey.ENERGY_LOW: Screen(numbers=1),
@@ -54,12 +59,14 @@ SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
             (Choice.PAID_BY_CARD, Choice.REFUEL_DONE), has_secret=True
         ),
         # Passing words: they cover a screen and offer nothing of their own.
-        PromptKey.WELCOME: Screen(),
         PromptKey.PIN_WRONG: Screen(numbers=1),
         PromptKey.PIN_MALFORMED: Screen(numbers=2),
         PromptKey.CLOSE_DOORS: Screen(),
-        PromptKey.RETURN_KEY: Screen(),
-        PromptKey.RETURN_FUEL_CARD: Screen(),
+        PromptKey.MISSING_TO_END: Screen(),
+        PromptKey.RATING_MALFORMED: Screen(numbers=1),
+        PromptKey.DAMAGE_MALFORMED: Screen(numbers=1),
+        PromptKey.DAMAGE_NOTED: Screen(),
+        PromptKey.REPORTS_FULL: Screen(),
         PromptKey.NOT_NOW: Screen(),
         PromptKey.PAYMENT_NOTED: Screen(),
         PromptKey.RENTAL_ENDED: Screen(),
@@ -70,6 +77,12 @@ SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
 LINES: Final[Mapping[LineKey, Screen]] = MappingProxyType(
     {
         LineKey.DAMAGE: Screen(words=1, terms=2),
+        LineKey.MISSING_ENGINE: Screen(),
+        LineKey.MISSING_DOORS: Screen(),
+        LineKey.MISSING_BOOT: Screen(),
+        LineKey.MISSING_KEY: Screen(),
+        LineKey.MISSING_FUEL_CARD: Screen(),
+        LineKey.MISSING_AREA: Screen(),
     }
 )
 """What the lines of lists are filled with; they offer nothing."""

@@ -61,6 +61,15 @@ class Refuelling:
     """Whether the driver confirmed to have paid by fuel card."""
 
 
+@unique
+class Inspection(Enum):
+    """How far the customer is with looking at the car (C9)."""
+
+    DAMAGE = "known damage is shown"
+    CLEANLINESS = "cleanliness is asked for"
+    DONE = "done"
+
+
 @dataclass(frozen=True, slots=True)
 class Rental:
     """A running rental and what its report will say."""
@@ -105,6 +114,12 @@ class Rental:
     """Whether the fleet holds the engine, whatever PIN is typed."""
     estimated: bool
     """Whether a power cut made a duration an estimate."""
+    inspection: Inspection = Inspection.DONE
+    """How far boarding is; a rental of an older program has it behind it."""
+    reporting: bool = False
+    """Whether the form of a damage stands (C10)."""
+    reports: int = 0
+    """Damages reported."""
 
 
 @unique

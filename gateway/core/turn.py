@@ -88,6 +88,18 @@ class Turn:
         """Replace fields of the running rental."""
         self.change(rental=replace(self.rental, **changes))  # type: ignore[arg-type]
 
+    def change_reservation(self, **changes: object) -> None:
+        """Replace fields of what was reserved, also when it has become a rental."""
+        rental, reservation = self.state.rental, self.state.reservation
+        held = reservation if rental is None else rental.reservation
+        if held is None:
+            raise LookupError(f"mode {self.state.mode.name} without a reservation")
+        changed = replace(held, **changes)  # type: ignore[arg-type] # by name
+        if rental is None:
+            self.change(reservation=changed)
+        else:
+            self.change_rental(reservation=changed)
+
     def transit(self, trigger: Trigger) -> None:
         """Change the mode by the table.
 

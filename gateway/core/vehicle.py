@@ -9,7 +9,7 @@ bolt moves). `next_deadline` says when to call again although nothing happened.
 from contextlib import suppress
 from typing import Final, assert_never
 
-from gateway.core import actuation, answers, pin, refuelling
+from gateway.core import actuation, answers, inspection, pin, refuelling
 from gateway.core.access import present_card
 from gateway.core.actions import AllowEngine
 from gateway.core.actuation import close_unrented
@@ -22,6 +22,7 @@ from gateway.core.events import (
     CardPresented,
     CommandReceived,
     ConfigurationTold,
+    DamageEntered,
     DeadlineReached,
     DiskFailed,
     DiskRecovered,
@@ -31,6 +32,7 @@ from gateway.core.events import (
     PinChecked,
     PinEntered,
     PositionFixed,
+    RatingEntered,
     ReaderLost,
     ReaderRecovered,
 )
@@ -154,6 +156,10 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912 - one for ea
             pin.take_verdict(turn, event)
         case MenuChosen(choice=choice):
             answers.choose(turn, choice)
+        case RatingEntered():
+            inspection.rate(turn, event)
+        case DamageEntered():
+            inspection.report_damage(turn, event)
         case DiskFailed():
             enter_service(turn)
         case DiskRecovered():
@@ -270,7 +276,7 @@ def _follow_engine(turn: Turn, reading: Reading) -> None:
             return
         # A lock that was under way must not end or park a rental that drives off.
         actuation.fail(turn, Code.IGNITION_ON, Executed.MAYBE)
-        turn.change_rental(driven=True, parking_chosen=None)
+        turn.change_rental(driven=True, parking_chosen=None, reporting=False)
         turn.hush()
         turn.record(EngineStarted(turn.rental_id, reading.odometer_m))
     elif mode is RentalMode.DRIVING:

@@ -11,20 +11,29 @@ import os
 from typing import Final
 
 from gateway.core.events import (
+    DamageEntered,
     Event,
     MenuChosen,
     PinEntered,
+    RatingEntered,
 )
 from gateway.core.prompts import Choice, Prompt
 from gateway.ports import Report
+from protocol.rental_codes import DamageKind, DamagePlace
 
-MAX_LINE: Final = 64
-"""Bytes of one line; the longest command has 13, a PIN more is refused by the core."""
+MAX_LINE: Final = 256
+"""Bytes of one line: a damage with a note of 200; the core refuses longer ones."""
 
 CHOICES: Final = {choice.value: choice for choice in Choice}
 """What can be typed instead of pressed."""
 
-HELP: Final = "type 'pin DIGITS', or one of: " + ", ".join(CHOICES)
+HELP: Final = (
+    "type 'pin DIGITS', 'rate INSIDE OUTSIDE', 'damage PLACE KIND NOTE', or one of: "
+    + ", ".join(CHOICES)
+)
+
+_PLACES: Final = {each.name.lower(): each for each in DamagePlace}
+_KINDS: Final = {each.name.lower(): each for each in DamageKind}
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -69,7 +78,7 @@ class TerminalDisplay:
         *lines, rest = (bytes(self._pending) + data).split(b"\n")
         self._pending[:] = rest[:MAX_LINE]
         for line in lines:
-            event = parse_line(line[:MAX_LINE].decode("ascii", "replace"))
+            event = parse_line(line[:MAX_LINE].decode("utf-8", "replace"))
             if event is not None:
                 report(event)
             elif line.strip():
@@ -79,7 +88,14 @@ class TerminalDisplay:
 def parse_line(line: str) -> Event | None:
     """Return what a typed line means, None for nothing."""
     words = line.lower().split()
-    if len(words) == 2 and words[0] == "pin":  # noqa: PLR2004 - the word and the PIN
-        return PinEntered(words[1])
-    choice = CHOICES.get(" ".join(words))
-    return None if choice is None else MenuChosen(choice)
+    match words:
+        case ["pin", pin]:
+            return PinEntered(pin)
+        case ["rate", inside, outside] if inside.isdecimal() and outside.isdecimal():
+            return RatingEntered(int(inside), int(outside))
+        case ["damage", place, kind, *_] if place in _PLACES and kind in _KINDS:
+            note = " ".join(line.split()[3:])
+            return DamageEntered(_PLACES[place], _KINDS[kind], note)
+        case _:
+            choice = CHOICES.get(" ".join(words))
+            return None if choice is None else MenuChosen(choice)

@@ -22,6 +22,7 @@ from gateway.core.events import (
     CardPresented,
     CommandReceived,
     ConfigurationTold,
+    DamageEntered,
     DeadlineReached,
     DiskFailed,
     DiskRecovered,
@@ -30,6 +31,7 @@ from gateway.core.events import (
     Noted,
     PinEntered,
     PositionFixed,
+    RatingEntered,
 )
 from gateway.core.ledger import LedgerHead
 from gateway.core.moment import NEVER, Moment
@@ -94,6 +96,8 @@ _WORTH_MS: Final[dict[type[object], int]] = {
     CardPresented: SHORT_TTL_MS,
     PinEntered: SHORT_TTL_MS,
     MenuChosen: SHORT_TTL_MS,
+    RatingEntered: SHORT_TTL_MS,
+    DamageEntered: SHORT_TTL_MS,
 }
 """How long an event may wait for its turn; kinds that are not here, for ever."""
 

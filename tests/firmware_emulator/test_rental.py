@@ -133,6 +133,8 @@ LEDGER = [
     "Result",
     "AccessGranted",
     "RentalStarted",
+    "CleanlinessRated",
+    "InspectionDone",
     "PinAccepted",
     "EngineReleased",
     "EngineStarted",
@@ -381,6 +383,16 @@ def test_the_same_seed_makes_the_same_rental_to_the_millisecond(tmp_path: Path) 
 SPOKEN = """
 tap
 expect unlocked
+expect display no-known-damage
+report
+damage rear dent as large as a hand
+expect entry DamageReported
+continue
+expect display rate-cleanliness
+report
+back
+rate 4 5
+expect entry CleanlinessRated
 expect display enter-pin
 in
 pin 0000

@@ -16,6 +16,7 @@ from protocol.event import (
     ReservationStarted,
     Resumed,
 )
+from protocol.rental_event import InspectionDone
 from tests.gateway.world import ALICE, MALLORY, PIN, World
 
 
@@ -49,6 +50,7 @@ async def test_a_rental_runs_from_reservation_to_the_receipted_report() -> None:
             ReservationStarted,
             AccessGranted,
             RentalStarted,
+            InspectionDone,
             PinAccepted,
             EngineReleased,
             EngineStarted,

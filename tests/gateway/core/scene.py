@@ -373,10 +373,16 @@ class Scene:
         )
 
     def rent(self, *, lock_default: LockDefault = LockDefault.END) -> None:
-        """Reserve and open by card: rented, engine held, PIN asked for."""
+        """Reserve, open by card and look around: rented, the PIN is asked for."""
         self.reserve(lock_default=lock_default)
         self.tap()
+        self.look_around()
         assert self.mode is RentalMode.STOPPED
+
+    def look_around(self) -> None:
+        """Pass by the questions of the inspection."""
+        self.choose(Choice.CONTINUE)
+        self.choose(Choice.CONTINUE)
 
     def rent_and_release(self, *, lock_default: LockDefault = LockDefault.END) -> None:
         """Rent and type the PIN: the engine may start."""

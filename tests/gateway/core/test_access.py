@@ -45,7 +45,7 @@ def test_the_customers_card_opens_and_starts_the_rental() -> None:
     assert granted.authority == card_digest(RENTAL, CARD)
     assert (started.odometer_m, started.energy_pct) == (12_345_000, 80)
     assert (started.washer_pct, started.range_km) == (60, 400)
-    assert (scene.light, scene.prompt) == ("red", PromptKey.ENTER_PIN)
+    assert (scene.light, scene.prompt) == ("red", PromptKey.NO_KNOWN_DAMAGE)
 
 
 def test_nothing_has_started_before_the_bolts_are_read_back_open() -> None:

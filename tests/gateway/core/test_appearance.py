@@ -11,7 +11,15 @@ from gateway.core.prompts import PromptKey
 from gateway.core.rental import known
 from gateway.core.state import Pending, Purpose, State
 from gateway.core.turn import Turn
-from protocol.codes import AccessMeans, Bits, Condition, FaultKind, Light, RentalMode
+from protocol.codes import (
+    AccessMeans,
+    Bits,
+    Condition,
+    FaultKind,
+    Light,
+    LockDefault,
+    RentalMode,
+)
 from protocol.event import FaultCleared, FaultRaised
 from tests.gateway.core.scene import RESTING, BoardMood, Scene
 
@@ -166,6 +174,13 @@ def test_asking_for_a_visit_where_there_is_none_is_a_fault_of_the_program() -> N
 
     with pytest.raises(LookupError, match="mode STOPPED without a visit"):
         _ = turn.visit
+
+
+def test_changing_a_reservation_where_there_is_none_is_a_fault_of_the_program() -> None:
+    turn = Turn(State(), Scene().now)
+
+    with pytest.raises(LookupError, match="AVAILABLE without a reservation"):
+        turn.change_reservation(lock_default=LockDefault.PARK)
 
 
 def test_what_no_read_back_brought_is_not_read() -> None:

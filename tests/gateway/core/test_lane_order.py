@@ -1,6 +1,6 @@
 """Whatever order a network makes of commands: a lane only goes forward (I-8)."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.events import CommandReceived
@@ -48,6 +48,7 @@ SENT = [
 """Of two signers; unlocks have the odd sequences of a lane, locks the even ones."""
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(SENT), max_size=60))
 def test_reordered_lock_unlock_no_permutation_runs_an_older_one_after_a_newer(
     arrivals: list[bytes],
@@ -79,6 +80,7 @@ def test_reordered_lock_unlock_no_permutation_runs_an_older_one_after_a_newer(
     assert newest == came
 
 
+@settings(deadline=None)
 @given(st.permutations(SENT[:8]))
 def test_in_order_arrivals_of_any_permutation_are_what_runs(order: list[bytes]) -> None:
     # FF-FRE-22.

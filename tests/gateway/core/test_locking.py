@@ -122,11 +122,11 @@ def test_a_car_parks_without_its_key() -> None:
 @pytest.mark.parametrize(
     ("reading", "reason", "prompt"),
     [
-        ({"door_open": True}, CardRefusal.DOOR_OPEN, PromptKey.CLOSE_DOORS),
-        ({"boot_open": True}, CardRefusal.DOOR_OPEN, PromptKey.CLOSE_DOORS),
-        ({"key_present": False}, CardRefusal.NOT_READY, PromptKey.RETURN_KEY),
-        ({"speed_dkmh": None}, CardRefusal.ENGINE_RUNNING, PromptKey.NOT_NOW),
-        ({"ignition_on": True}, CardRefusal.ENGINE_RUNNING, PromptKey.NOT_NOW),
+        ({"door_open": True}, CardRefusal.DOOR_OPEN, PromptKey.MISSING_TO_END),
+        ({"boot_open": True}, CardRefusal.DOOR_OPEN, PromptKey.MISSING_TO_END),
+        ({"key_present": False}, CardRefusal.NOT_READY, PromptKey.MISSING_TO_END),
+        ({"speed_dkmh": None}, CardRefusal.ENGINE_RUNNING, PromptKey.MISSING_TO_END),
+        ({"ignition_on": True}, CardRefusal.ENGINE_RUNNING, PromptKey.MISSING_TO_END),
     ],
 )
 def test_a_tap_that_cannot_lock_says_what_is_missing(
@@ -144,6 +144,29 @@ def test_a_tap_that_cannot_lock_says_what_is_missing(
     assert scene.prompt is prompt
     assert scene.light == "blinking red"
     assert scene.mode is RentalMode.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("reading", "prompt"),
+    [
+        ({"door_open": True}, PromptKey.CLOSE_DOORS),
+        ({"boot_open": True}, PromptKey.CLOSE_DOORS),
+        ({"ignition_on": True}, PromptKey.NOT_NOW),
+    ],
+)
+def test_a_tap_that_cannot_park_says_so(
+    reading: dict[str, object], prompt: PromptKey
+) -> None:
+    # C24, I-1
+    scene = Scene()
+    scene.rent_and_release(lock_default=LockDefault.PARK)
+    scene.advance(6)
+    scene.board(**reading)
+
+    scene.tap()
+
+    assert scene.prompt is prompt
+    assert not scene.reading.locked
 
 
 def test_a_tap_under_a_stale_reading_is_refused_as_not_ready() -> None:
