@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from certs.authority import common_name
 from certs.books import spki_digest
@@ -11,6 +12,11 @@ from certs.profiles import Kind
 from keystore.errors import KeystoreError
 from keystore.signer import open_signing_key
 from protocol.identity import key_id
+from protocol.keys import VerifyKey
+
+TRUST_ROOT: Final = "trust root"
+SIGNER: Final = "signer of the fleet"
+_TRUST_USES: Final = frozenset({TRUST_ROOT, SIGNER})
 
 
 def what_is_shared(material: Material) -> Iterator[Finding]:
@@ -22,16 +28,21 @@ def what_is_shared(material: Material) -> Iterator[Finding]:
 
 def _keys_of_certificates(material: Material) -> Iterator[Finding]:
     """One public key under two names or for two uses (K1, Device Defender)."""
-    owners: dict[bytes, set[tuple[str, Kind]]] = defaultdict(set)
+    owners: dict[bytes, set[tuple[str, str]]] = defaultdict(set)
     for seen in material.certificates:
-        owner = (common_name(seen.certificate), seen.kind)
+        owner = (common_name(seen.certificate), seen.kind.value)
         owners[spki_digest(seen.certificate.public_key())].add(owner)
     for issued in material.running:
-        owner = (str(issued.vehicle_id), Kind.VEHICLE_TLS)
+        owner = (str(issued.vehicle_id), Kind.VEHICLE_TLS.value)
         owners[spki_digest(issued.certificate.public_key())].add(owner)
+    for raw, use in _signers(material):
+        key = VerifyKey.load(raw)
+        owners[spki_digest(key.handle)].add((key.key_id.hex(), use))
     for bound in owners.values():
         names = sorted({name for name, _kind in bound})
-        kinds = sorted({kind.value for _name, kind in bound})
+        kinds = sorted({kind for _name, kind in bound})
+        if {one for _name, one in bound} <= _TRUST_USES:
+            continue  # told with the signers' files
         if len(names) > 1:
             yield Finding(
                 "key_shared",
@@ -47,6 +58,13 @@ def _keys_of_certificates(material: Material) -> Iterator[Finding]:
                 f"uses one key for {' and '.join(kinds)}",
                 "give each role a key of its own",
             )
+
+
+def _signers(material: Material) -> Iterator[tuple[bytes, str]]:
+    """Return the keys of the trust bundle, and what each is for."""
+    if material.bundle is not None:
+        yield from ((raw, TRUST_ROOT) for raw in material.bundle.roots)
+        yield from ((key.public_key, SIGNER) for key in material.bundle.keys)
 
 
 def _signer_keys(material: Material) -> Iterator[Finding]:

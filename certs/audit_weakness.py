@@ -9,6 +9,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import (
+    X25519PrivateKey,
+    X25519PublicKey,
+)
 
 from certs.audit_log import Severity
 from certs.errors import FleetError
@@ -82,6 +86,12 @@ def _weak_key(seen: Seen) -> Iterator[Finding]:
             VerifyKey.load(raw_public_key(key, name="key"))
         except ProtocolError as error:
             yield Finding("weak_key", seen.subject, str(error), advice)
+    elif isinstance(key, X25519PublicKey):
+        try:
+            X25519PrivateKey.generate().exchange(key)
+        except ValueError:
+            detail = "a sealing key of small order: what is sealed to it, anybody opens"
+            yield Finding("weak_key", seen.subject, detail, advice)
     digest = seen.certificate.signature_hash_algorithm
     if isinstance(digest, (hashes.SHA1, hashes.MD5)):
         yield Finding(

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -225,6 +226,25 @@ def test_a_root_that_is_a_signer_is_named(fleet: FleetDirectory, now: datetime) 
     assert "root and a signer" in only(fleet, now, "key_in_two_roles").detail
 
 
+def test_a_vehicle_that_signs_with_a_key_of_the_fleet_is_named(
+    fleet: FleetDirectory, vehicle: IssuedVehicle, now: datetime
+) -> None:
+    """A car that holds a command key could command every other one."""
+    command = open_signing_key(fleet.path / FleetPart.COMMAND_KEY)
+    signing = fleet.issuing_authority().issue(
+        Kind.VEHICLE_SIGNING,
+        str(vehicle.vehicle_id),
+        command.verify_key.handle,
+        now=now,
+    )
+    change_record(fleet, vehicle, signing_certificate=pem(signing))
+
+    (found,) = (one for one in audit_fleet(fleet, now=now) if one.check == "key_shared")
+
+    assert str(vehicle.vehicle_id) in found.subject
+    assert command.key_id.hex() in found.subject
+
+
 def test_a_revoked_signer_that_is_still_here_is_named(
     fleet: FleetDirectory, now: datetime
 ) -> None:
@@ -268,7 +288,10 @@ def test_two_claims_of_one_device_are_named(
 def forged(
     fleet: FleetDirectory,
     name: str,
-    key: rsa.RSAPublicKey | ec.EllipticCurvePublicKey | Ed25519PublicKey,
+    key: rsa.RSAPublicKey
+    | ec.EllipticCurvePublicKey
+    | Ed25519PublicKey
+    | X25519PublicKey,
     now: datetime,
     *,
     days: int = 14,
@@ -407,6 +430,18 @@ def test_a_weak_signing_key_in_the_registry_is_named(
     key = Ed25519PublicKey.from_public_bytes(raw)
     weak = forged(fleet, str(vehicle.vehicle_id), key, now, usage=None)
     change_record(fleet, vehicle, signing_certificate=pem(weak))
+
+    found = audit_fleet(fleet, now=now)
+
+    assert "weak_key" in checks(found)
+
+
+def test_a_sealing_key_of_small_order_is_named(
+    fleet: FleetDirectory, vehicle: IssuedVehicle, now: datetime
+) -> None:
+    key = X25519PublicKey.from_public_bytes(bytes(32))
+    weak = forged(fleet, str(vehicle.vehicle_id), key, now, usage=None)
+    change_record(fleet, vehicle, sealing_certificate=pem(weak))
 
     found = audit_fleet(fleet, now=now)
 

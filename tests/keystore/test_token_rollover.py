@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from certs.fleet import FleetDirectory, bundle_path
+from certs.fleet_audit import audit_fleet
 from certs.issuing_rollover import finish_issuing, prepare_issuing, switch_issuing
 from certs.rollover import finish, prepare, switch
 from certs.trust_files import sign_proposal
@@ -70,6 +71,10 @@ def test_the_issuing_key_and_then_the_root_move_into_a_token(
 
     anchors = new.directory / "trust-anchors.pem"
     assert shake(new.directory, anchors, fleet, FleetPart.BROKER) is None
+    # An audit follows the URIs in the places of key files.
+    assert not {"key_unusable", "unreadable"} & {
+        one.check for one in audit_fleet(fleet, now=today)
+    }
     for car in (old, middle, new):
         assert fleet.vehicle_record(car.vehicle_id).vehicle_id == car.vehicle_id
 
