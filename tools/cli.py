@@ -70,6 +70,10 @@ SUBCOMMANDS: Final = {
     "watch": Subcommand(
         "tools.watch:watch", "Print the frames of a fleet as they pass.", "bridge"
     ),
+    "conformance": Subcommand(
+        "tools.conformance.command:conformance",
+        "Test somebody's gateway or bridge, clause by clause.",
+    ),
     "send": Subcommand(
         "tools.send:send", "Send a command to a car and show its outcome."
     ),

@@ -19,7 +19,11 @@ from tools.errors import OperatorError
 
 C = TypeVar("C", bound=Callable[..., Any])
 
-SUITES: Final[dict[str, Subcommand]] = {}
+SUITES: Final = {
+    "car": Subcommand(
+        "tools.conformance.car:car", "Play the backend against any gateway."
+    ),
+}
 """What can be tested, in the order of the help."""
 
 conformance: Final = LazyGroup(
