@@ -1,6 +1,6 @@
 """A vehicle's keys over its life, in both suites (FF-ENR-14 to FF-ENR-16)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -12,6 +12,7 @@ from bridge.ingest import Rejection, VerifiedEntry, verify
 from bridge.key_book import KeyBook, Rotation
 from bridge.registry import Registry
 from certs.fleet import FleetDirectory
+from certs.recertification import recertify
 from protocol.codes import AccessMeans, Code, FrameClass, Suite
 from protocol.event import AgentStarted, Parked, RentalStarted
 from protocol.identity import VehicleId
@@ -49,6 +50,49 @@ async def test_frames_behind_the_rotation_are_those_of_the_new_key(
     assert await world.events() == ["freefloat.key.rotated", "freefloat.rental.started"]
     assert await world.store.dead_letters() == []
     assert (await world.vehicle()).twin["rental_id"].value is None
+
+
+@pytest.fixture
+def office(world: World) -> Iterator[FleetDirectory]:
+    """The fleet, whose records are as they were afterwards: other tests share it."""
+    path = world.fleet.record_path(world.car.id)
+    before = path.read_bytes()
+    yield world.fleet
+    path.write_bytes(before)
+
+
+@pytest.mark.parametrize("when", ["before", "behind"])
+async def test_a_record_that_the_office_certified_anew_changes_nothing_here(
+    world: World, office: FleetDirectory, when: str
+) -> None:
+    # FF-ENR-15, FF-ENR-23: whether it comes before the ledger's word or behind it.
+    await world.greet()
+    rotated = world.car.rotate(Ed25519SigningKey.generate())
+    if when == "behind":
+        await world.say(FrameClass.EVENT, rotated)
+    with office.issuing() as enrolled:
+        recertify(
+            office,
+            office.issuing_authority(),
+            world.car.id,
+            [rotated],
+            enrolled=enrolled,
+            now=office.fleet.created,
+        )
+    assert world.registry.refresh()
+    if when == "before":
+        await world.say(FrameClass.EVENT, rotated)
+    await world.say(FrameClass.EVENT, world.car.event(STARTED))
+    again = world.car.rotate(P256SigningKey.generate())
+    await world.say(FrameClass.EVENT, again, world.car.event(PARKED))
+
+    assert await world.store.dead_letters() == []
+    assert await world.events() == [
+        "freefloat.key.rotated",
+        "freefloat.rental.started",
+        "freefloat.key.rotated",
+        "freefloat.rental.parked",
+    ]
 
 
 async def test_the_old_key_is_refused_and_told_behind_the_rotation(

@@ -36,7 +36,9 @@ class HttpsOffice:
         self._context.load_verify_locations(server.trust_anchors)
         self._context.load_cert_chain(server.certificate, server.key)
 
-    def answer(self, path: str, body: dict[str, str]) -> Answer:
+    def answer(  # noqa: PLR0911 - one for each path
+        self, path: str, body: dict[str, Any]
+    ) -> Answer:
         if self.override is not None:
             return self.override(path)
         try:
@@ -46,6 +48,14 @@ class HttpsOffice:
                         return answer_of({"error": "certificate_required"}, 401)
                     request = base64.b64decode(body["tls_request"])
                     return issued_body(self.office.certify("reenroll", request))
+                case "/v1/recertify":
+                    certificate = self.office.recertify(
+                        self.tls,
+                        VehicleId.from_text(body["vehicle_id"]),
+                        [base64.b64decode(one) for one in body["rotations"]],
+                    )
+                    text = base64.b64encode(certificate).decode()
+                    return answer_of({"signing_certificate": text})
                 case "/v1/grace/nonce":
                     self.office.calls.append("nonce")
                     return answer_of({"nonce": base64.b64encode(b"n" * 32).decode()})

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,8 +124,10 @@ class Street:
         )
 
     def start_gateway(self, links: LinkFactory, renewal: Renewal | None = None) -> None:
+        place = self.directory / "identity"
+        place.mkdir(exist_ok=True)
         gateway = build_gateway(
-            IDENTITY,
+            replace(IDENTITY, directory=place),
             store=self.directory / "ledger.db",
             links=links,
             renewal=renewal,

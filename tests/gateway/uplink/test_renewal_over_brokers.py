@@ -14,7 +14,7 @@ from gateway.uplink.mqtt_links import mqtt_links
 from gateway.uplink.renewal import Applicant, Renewal
 from gateway.uplink.tls_store import TlsStore
 from protocol.codes import Code
-from protocol.command import ANY_VERSION, Ping
+from protocol.command import ANY_VERSION, Ping, RotateKey
 from protocol.snapshot import NO_RENTAL
 from tests.broker.pki import DAY, HOUR, clock
 from tests.gateway.fleet_end import VEHICLE
@@ -125,6 +125,33 @@ async def test_a_car_whose_certificate_expired_in_a_garage_comes_back_by_itself(
             await street.pings()
 
             assert street.office.calls[-2:] == ["nonce", "grace"]
+            await street.stop()
+
+
+@KINDS
+async def test_a_car_that_rotates_its_key_on_command_has_it_certified_and_goes_on(
+    kind: str, tmp_path: Path
+) -> None:
+    """FF-ENR-23, FF-ENR-27: from the command to a link with the new certificate."""
+    street = RenewingStreet(kind, tmp_path, None)
+    with street.https.serving() as enrolment:
+        async with street.broker(0) as broker:
+            street.start_fleet(broker.port)
+            street.start_renewing_car(broker.port, enrolment)
+            await street.until(lambda: street.fleet.contiguous >= 1)
+            old, greeted = street.store.current(), len(street.fleet.hellos)
+
+            order = street.fleet.send(RotateKey(NO_RENTAL, ANY_VERSION), ttl_ms=9_000)
+            await street.until(lambda: street.fleet.codes_of(order) == [Code.OK])
+            await street.until(lambda: len(street.fleet.hellos) > greeted)
+            async with asyncio.timeout(20):
+                while street.store.current() == old:  # noqa: ASYNC110 - a file
+                    await asyncio.sleep(0.05)
+            await street.pings()
+
+            assert street.office.calls == ["recertify", "reenroll"]
+            assert street.office.device_key == street.fleet.car_key
+            assert street.office.device_key != IDENTITY.signing_key.verify_key
             await street.stop()
 
 
