@@ -33,7 +33,13 @@ from gateway.runtime.room import is_kept_for_rental
 from gateway.runtime.standing import Standing
 from protocol.codes import FrameClass
 from protocol.entry import entry_hash
-from protocol.event import AgentStarted, CardRefused, EventBody
+from protocol.event import (
+    AgentStarted,
+    CardRefused,
+    EventBody,
+    FaultCleared,
+    FaultRaised,
+)
 from protocol.identity import ID_SIZE
 from protocol.result import Result
 from protocol.vehicle_event import KeyRotated
@@ -48,9 +54,10 @@ FLOOR_PERIOD_MS: Final = 3_600_000
 car trusts a key at most so much longer than it should."""
 
 
-DISPENSABLE: Final = (AgentStarted, CardRefused)
-"""Entries that come without end and that a fleet can do without: a hello tells a start
-too. Strangers at the windscreen and restarts must not fill a rental's room."""
+DISPENSABLE: Final = (AgentStarted, CardRefused, FaultRaised, FaultCleared)
+"""Entries that can come without end, and that a fleet can do without: a hello tells a
+start and the condition of a car. Strangers at the windscreen, restarts and a loose
+cable must not fill a rental's room."""
 
 
 class Committer:
