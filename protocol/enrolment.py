@@ -99,6 +99,14 @@ class VehicleRecord:
         """Every signing key that this vehicle had, oldest first."""
         return (self.signing_key, *(one.new_key for one in self.handovers))
 
+    def key_named(self, key_id: bytes) -> VerifyKey:
+        """Return this vehicle's key of a frame; the present one if it is none of them.
+
+        Where in a ledger each of them counted is the ledger's own to say (FF-ENR-15).
+        """
+        named = (key for key in self.all_keys if key.key_id == key_id)
+        return next(named, self.present_key)
+
     @classmethod
     def parse(
         cls, data: bytes, *, fleet_id: bytes, issuers: Sequence[x509.Certificate]

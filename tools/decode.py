@@ -102,7 +102,7 @@ class Keyring:
                 Code.UNKNOWN_KEY,
                 f"vehicle {header.vehicle_id} is not registered in {self.fleet.path}",
             ) from None
-        return record.signing_key, f"vehicle {header.vehicle_id}"
+        return record.key_named(header.key_id), f"vehicle {header.vehicle_id}"
 
 
 def _trusted_key(fleet: FleetDirectory, key_id: bytes) -> tuple[VerifyKey, str]:

@@ -17,7 +17,7 @@ from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
 from protocol.errors import ProtocolError
 from protocol.fleet import FleetPart
-from protocol.frame import Frame, parse_frame
+from protocol.frame import Frame, Header, parse_frame
 from protocol.identity import VehicleId
 from protocol.keys import VerifyKey
 from protocol.rendering import render_bytes, render_frame
@@ -37,26 +37,28 @@ class Judge:
 
     fleet: FleetDirectory
     """Which one."""
-    known: dict[VehicleId, VerifyKey] = field(default_factory=dict)
-    """Keys that were looked up already."""
+    known: dict[tuple[VehicleId, bytes], VerifyKey] = field(default_factory=dict)
+    """Keys that were looked up already, by whose and which."""
 
     def judge(self, frame: Frame) -> str:
         """Return "signed", "unsigned here" for the fleet's own frames, or the fault."""
         if not frame.header.frame_class.from_vehicle:
             return "to the car"
         try:
-            key = self._key_of(frame.header.vehicle_id)
+            key = self._key_of(frame.header)
             verify_frame(frame, fleet_id=self.fleet.fleet.fleet_id, key=key)
         except (ProtocolError, OSError) as error:
             return f"NOT AUTHENTIC: {error}"
         return "signed"
 
-    def _key_of(self, vehicle_id: VehicleId) -> VerifyKey:
-        known = self.known.get(vehicle_id)
-        if known is None:
-            record = self.fleet.vehicle_record(vehicle_id)
-            known = self.known[vehicle_id] = record.signing_key
-        return known
+    def _key_of(self, header: Header) -> VerifyKey:
+        key = self.known.get((header.vehicle_id, header.key_id))
+        if key is None:
+            # Anew for each unknown key: the office may have certified it since.
+            record = self.fleet.vehicle_record(header.vehicle_id)
+            key = record.key_named(header.key_id)
+            self.known[header.vehicle_id, key.key_id] = key
+        return key
 
 
 @dataclass(frozen=True, slots=True)

@@ -341,6 +341,9 @@ def test_a_record_leads_from_the_first_key_to_the_present_one(count: int) -> Non
     assert record.all_keys[0] == record.signing_key
     assert record.all_keys[-1] == record.present_key
     assert len(record.all_keys) == 1 + count
+    for key in record.all_keys:
+        assert record.key_named(key.key_id) == key
+    assert record.key_named(bytes(8)) == record.present_key
 
 
 def test_a_record_of_a_car_that_never_rotated_has_one_key() -> None:

@@ -14,11 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from certs.fleet import FleetDirectory
+from certs.recertification import recertify
 from certs.vehicle import issue_vehicles
 from protocol.fleet import FleetPart, VehiclePart
 from protocol.frame import parse_frame
 from protocol.keyfile import parse_signing_key
 from protocol.signing import sign_frame
+from tests.gateway.uplink.key_holder import FakeKeyHolder
 from tests.protocol.vector_file import ACCEPTED, FRAMES, REFUSED, frame_of
 from tests.tools.command_line import PYTHON, SOURCES, freefloat, require_clear_failure
 from tools.cli import run
@@ -134,6 +136,37 @@ def test_a_fleet_refuses_the_frames_of_another(
 
     assert code == 1
     assert "signature   refused:" in capsys.readouterr().out
+
+
+def test_frames_of_before_and_after_a_rotation_are_verified(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """FF-ENR-23: by the record that the office certified anew."""
+    fleet = FleetDirectory.create(tmp_path / "fleet", name="decode", now=NOW)
+    issue_vehicles(fleet, [CAR_A], now=NOW)
+    path = fleet.vehicle_directory(CAR_A) / VehiclePart.SIGNING_KEY
+    holder = FakeKeyHolder(
+        parse_signing_key(path.read_bytes(), name="key"),
+        vehicle_id=CAR_A,
+        fleet_id=fleet.fleet.fleet_id,
+    )
+    before, after = holder.rotate(), holder.rotate()
+    lines = f"{before.hex()}\n{after.hex()}\n"
+    file = tmp_path / "frames"
+    file.write_text(lines)
+    assert run(["decode", "--fleet", str(fleet.path), str(file)]) == 1
+    with fleet.issuing() as enrolled:
+        recertify(
+            fleet,
+            fleet.issuing_authority(),
+            CAR_A,
+            [before],
+            enrolled=enrolled,
+            now=NOW,
+        )
+    capsys.readouterr()
+
+    assert run(["decode", "--fleet", str(fleet.path), str(file)]) == 0
 
 
 def test_a_frame_of_an_unregistered_car_is_refused(
