@@ -46,7 +46,6 @@ from gateway.ports import (
     Display,
     Keyring,
     KeyringError,
-    Origin,
     Outlet,
     Positioning,
     RandomBytes,
@@ -57,6 +56,7 @@ from gateway.ports import (
 )
 from gateway.runtime.alarm import Alarm
 from gateway.runtime.attached import NOTHING, Attached
+from gateway.runtime.beginning import UNREADABLE, reset_of
 from gateway.runtime.committer import Committer
 from gateway.runtime.configurator import Configurator
 from gateway.runtime.custodian import Custodian
@@ -74,11 +74,9 @@ from gateway.runtime.synchroniser import Synchroniser
 from gateway.runtime.timekeeper import Timekeeper
 from protocol.codes import ClockQuality, Code, DeathReason, FrameClass
 from protocol.command import SHORT_TTL_MS, RotateKey
-from protocol.entry import GENESIS, LEDGER_ID_SIZE
 from protocol.event import EventBody
 from protocol.keys import SigningKey
-from protocol.rental_codes import ResetReason
-from protocol.vehicle_event import KeyRotated, LedgerReset
+from protocol.vehicle_event import KeyRotated
 
 QUEUE_LIMIT: Final = 1_024
 """Events of devices that wait; a device that floods loses its own reports only."""
@@ -251,7 +249,7 @@ class Runtime:
         """
         if in_service:
             looked = await self._store.look(boot_mark=boot_mark)
-            stored = _UNREADABLE if looked is None else looked
+            stored = UNREADABLE if looked is None else looked
         else:
             stored = await self._store.open(boot_mark=boot_mark)
         now = self._clock.now()
@@ -285,7 +283,7 @@ class Runtime:
             now = self._clock.now()
             if stored.origin and not self._standing.head.seq and not in_service:
                 # FF-LED-09: entry 1, before the ledger says anything else.
-                await self.note(_reset(stored.origin), now=now)
+                await self.note(reset_of(stored.origin), now=now)
             await self._custodian.begin(started, stored, now)
             await self._tell_facts(stored)
             if in_service:
@@ -577,24 +575,3 @@ class Runtime:
             self._log.error("= a deadline of the state does not pass")
         else:
             self._patient_until_ms = 0
-
-
-_UNREADABLE: Final = Stored(
-    state=State(),
-    head=LedgerHead(bytes(LEDGER_ID_SIZE), 0, GENESIS),
-    receipted=0,
-    boot_counter=0,
-    same_boot=False,
-    journal=(),
-)
-"""What stands when nothing can be read: a car of which nothing is known."""
-
-
-def _reset(origin: Origin) -> LedgerReset:
-    previous = origin.previous
-    return LedgerReset(
-        previous_ledger_id=previous.ledger_id,
-        previous_head_seq=previous.seq,
-        previous_head_hash=previous.hash,
-        reason=ResetReason(origin.reason),
-    )
