@@ -33,6 +33,7 @@ from protocol.board.message import (
     QueryState,
     RefusalReason,
     Refused,
+    Sensors,
     SetLight,
     SetLocks,
     State,
@@ -44,6 +45,9 @@ FIRMWARE: Final = bytes((1, 0, 0, 0))
 
 REPORT_MS: Final = 500
 """A state at least this often; the gateway asks after a second of silence."""
+
+SENSORS_MS: Final = 10_000
+"""What slow sensors say at least this often, and whenever it changed."""
 
 SENSE_MS: Final = 50
 """Switches are read this often; a tenth of what I-16 allows until the light shows."""
@@ -114,6 +118,8 @@ class BoardFirmware:
         self._heard_ms: int | None = None
         self._report_at_ms = now_ms
         self._reported: State | None = None
+        self._sensed: Sensors | None = None
+        self._sensors_at_ms = now_ms
         self._bolts_moved = False
         self._now_ms = now_ms
 
@@ -164,7 +170,7 @@ class BoardFirmware:
 
     def _take(self, frame: BoardFrame, now_ms: int) -> bytes:
         message = frame.message
-        if isinstance(message, Ack | Refused | State):
+        if isinstance(message, Ack | Refused | State | Sensors):
             return b""  # an echo on the line is nobody's order
         self._heard_ms = now_ms
         if isinstance(message, Heartbeat):
@@ -226,12 +232,21 @@ class BoardFirmware:
 
     def _has_changed(self) -> bool:
         last = self._reported
+        if self._sensed != self.car.upkeep.sensed():
+            return True
         return last is None or _telling(last) != _telling(self._state())
 
     def _report(self) -> bytes:
+        """Say the state, and before it what slow sensors say if that is due."""
+        said = b""
+        sensed = self.car.upkeep.sensed()
+        if sensed != self._sensed or self._now_ms >= self._sensors_at_ms:
+            self._sensed = sensed
+            self._sensors_at_ms = self._now_ms + SENSORS_MS
+            said = _built(sensed)
         self._reported = self._state()
         self._report_at_ms = self._now_ms + REPORT_MS
-        return _built(self._reported)
+        return said + _built(self._reported)
 
     def _state(self) -> State:
         car = self.car

@@ -20,6 +20,7 @@ from typing import Final
 
 from firmware_emulator.errors import DeedError
 from firmware_emulator.street import MM_PER_M, City, Heading, Leg, Place
+from firmware_emulator.upkeep import Upkeep
 from protocol.codes import EnergyKind
 
 QUANTUM_MS: Final = 10
@@ -149,6 +150,8 @@ class Car:
     """Whether somebody sits at the wheel."""
     faults: CarFaults = field(default_factory=CarFaults)
     """What is broken."""
+    upkeep: Upkeep = field(default_factory=Upkeep)
+    """What wears out, and the charging socket."""
     speed_mm_per_s: float = 0.0
     """How fast it goes."""
     _legs: list[Leg] = field(default_factory=list)

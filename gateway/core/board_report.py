@@ -4,6 +4,8 @@ Both shells around the link use it, that of a real port and that of the emulator
 that a car cannot be told from an emulated one by its events.
 """
 
+from dataclasses import replace
+
 from gateway.core.events import (
     BoardLost,
     BoardRefusal,
@@ -13,7 +15,13 @@ from gateway.core.events import (
 )
 from gateway.core.reading import Reading
 from protocol.board.link import BoardSilent, LinkEvent, OrderRefused, StateReceived
-from protocol.board.message import AllowEngine, RefusalReason, SetLocks, State
+from protocol.board.message import (
+    AllowEngine,
+    RefusalReason,
+    Sensors,
+    SetLocks,
+    State,
+)
 from protocol.codes import Bits
 
 _ACTUATIONS = (SetLocks, AllowEngine)
@@ -26,8 +34,30 @@ _REFUSALS = {
 }
 
 
-def reading_of(state: State) -> Reading:
-    """Return the board's report in the core's words."""
+def reading_of(state: State, sensors: Sensors | None = None) -> Reading:
+    """Return the board's report in the core's words.
+
+    Args:
+        state: its report.
+        sensors: what its slow sensors said last, None if nothing is known.
+    """
+    reading = _of_state(state)
+    if sensors is None:
+        return reading
+    return replace(
+        reading,
+        plug=sensors.plug,
+        tyres=sensors.tyres,
+        tread_dmm=sensors.tread_dmm,
+        oil_pct=sensors.oil_pct,
+        brake_pct=sensors.brake_pct,
+        service_km=sensors.service_km,
+        service_days=sensors.service_days,
+        trouble_codes=sensors.trouble_codes,
+    )
+
+
+def _of_state(state: State) -> Reading:
     bits = state.bits
     return Reading(
         locked=Bits.LOCKED in bits,
@@ -58,7 +88,7 @@ def event_of(said: LinkEvent) -> Event | None:
     a refused lamp: it must not fail an unlock that is under way.
     """
     if isinstance(said, StateReceived):
-        return BoardReported(reading_of(said.state))
+        return BoardReported(reading_of(said.state, said.sensors))
     if isinstance(said, OrderRefused) and isinstance(said.order, _ACTUATIONS):
         of_engine = isinstance(said.order, AllowEngine)
         return BoardRefused(_REFUSALS[said.reason], of_engine)

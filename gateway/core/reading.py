@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from protocol.board.message import Plug, Tyres
 from protocol.codes import Bits, EnergyKind
 
 STALE_MS: Final = 2_000
@@ -49,6 +50,22 @@ class Reading:
     """Residual range."""
     supply_mv: int | None
     """12 V supply."""
+    plug: Plug = Plug.UNKNOWN
+    """Whether the charging cable is in (H13)."""
+    tyres: Tyres = Tyres.UNKNOWN
+    """Which tyres are on."""
+    tread_dmm: int | None = None
+    """The shallowest tread, tenths of a millimetre."""
+    oil_pct: int | None = None
+    """Life of the oil that is left, 0 to 100."""
+    brake_pct: int | None = None
+    """Thickness of the thinnest brake pad that is left, 0 to 100."""
+    service_km: int | None = None
+    """To the next periodic service, 0 when it is due."""
+    service_days: int | None = None
+    """To the next periodic service, 0 when it is due."""
+    trouble_codes: tuple[int, ...] | None = None
+    """Diagnostic trouble codes (SAE J2012), up to 8; None when nobody reads them."""
 
     @property
     def moving(self) -> bool:

@@ -11,7 +11,9 @@ lost: a bolt that moves late is worse than one that does not (domain-facts.md 7.
 
 Rule 3: a newer order replaces an older one of the same kind, which is given up.
 
-Rule 4: an answer says that the order was taken. Whether the bolt moved is read from
+Rule 4: slow sensors are told beside the state and count with the next one.
+
+Rule 5: an answer says that the order was taken. Whether the bolt moved is read from
 the next `State` only.
 
 The shell calls `receive` with what came in, `advance` when `next_deadline_ms` is
@@ -32,6 +34,7 @@ from protocol.board.message import (
     QueryState,
     RefusalReason,
     Refused,
+    Sensors,
     State,
 )
 
@@ -44,6 +47,9 @@ reading older than 2 s says nothing about standing still (I-2)."""
 
 SILENCE_MS: Final = 3_000
 """Without a state for this long the board is lost."""
+
+SENSORS_MS: Final = 30_000
+"""What slow sensors said counts for this long; a board repeats it every 10 s."""
 
 REPEAT_MS: Final = 200
 """Wait for an answer; a frame of 8 bytes takes 0.7 ms at 115,200 baud, a board answers
@@ -65,6 +71,8 @@ class StateReceived:
 
     state: State
     """All of it."""
+    sensors: Sensors | None = None
+    """What the slow sensors said last; None if nothing, or too long ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +140,8 @@ class BoardLink:
         self._outgoing = bytearray()
         self._seq = 0
         self._boot_count: int | None = None
+        self._sensors: Sensors | None = None
+        self._sensed_ms = now_ms
         self._silent_ms = now_ms + SILENCE_MS
         self._heartbeat_ms = now_ms
         self._query_ms = now_ms
@@ -210,6 +220,9 @@ class BoardLink:
         message = frame.message
         if isinstance(message, State):
             return self._take_state(message, now_ms)
+        if isinstance(message, Sensors):
+            self._sensors, self._sensed_ms = message, now_ms
+            return []
         if not isinstance(message, Ack | Refused):
             return []  # an echo of our own bytes says nothing about the board
         pending = self._pending
@@ -229,7 +242,9 @@ class BoardLink:
             events.append(Synchronised())
         self._silent_ms = now_ms + SILENCE_MS
         self._query_ms = now_ms + QUERY_MS
-        events.append(StateReceived(state))
+        if now_ms - self._sensed_ms > SENSORS_MS:
+            self._sensors = None
+        events.append(StateReceived(state, self._sensors))
         return events
 
     def _send_next(self, now_ms: int) -> None:

@@ -24,10 +24,14 @@ from protocol.layout import (
     flags_of,
     measured,
     ranged,
+    sequence_of,
 )
 
 FROM_BOARD: Final = 0x80
 """Bit 7 of the message type: set on everything that the board says."""
+
+TROUBLE_CODES_LIMIT: Final = 8
+"""Trouble codes that a board tells: a workshop reads the rest."""
 
 MAX_HAZARD_S: Final = 30
 """Longest hazard flashing in seconds (H16)."""
@@ -52,6 +56,7 @@ class MessageType(CodeSpace):
     ACK = 0x81
     REFUSED = 0x82
     STATE = 0x83
+    SENSORS = 0x84
 
     @property
     def from_board(self) -> bool:
@@ -65,7 +70,12 @@ class MessageType(CodeSpace):
 
 
 _UNNUMBERED: Final = frozenset(
-    {MessageType.QUERY_STATE, MessageType.HEARTBEAT, MessageType.STATE}
+    {
+        MessageType.QUERY_STATE,
+        MessageType.HEARTBEAT,
+        MessageType.STATE,
+        MessageType.SENSORS,
+    }
 )
 
 
@@ -78,6 +88,25 @@ class RefusalReason(CodeSpace):
     ENGINE_RUNNING = 3
     LOW_VOLTAGE = 4
     FAULT = 5
+
+
+@unique
+class Plug(CodeSpace):
+    """Whether the charging cable is in the car's socket (H13)."""
+
+    UNKNOWN = 0
+    OUT = 1
+    IN = 2
+
+
+@unique
+class Tyres(CodeSpace):
+    """Which tyres are on the car."""
+
+    UNKNOWN = 0
+    SUMMER = 1
+    WINTER = 2
+    ALL_SEASON = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +199,35 @@ class State:
     """12 V supply."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sensors:
+    """What changes slowly: plug, wear, service and trouble codes (C29, C30, H13).
+
+    A board that measures none of it never sends one, and nothing is known then.
+    """
+
+    plug: Plug
+    """The charging cable; UNKNOWN in a car without a socket."""
+    tyres: Tyres
+    """Which are on."""
+    tread_dmm: int | None
+    """The shallowest tread, tenths of a millimetre, 0 to 254."""
+    oil_pct: int | None
+    """Life of the oil that is left, 0 to 100."""
+    brake_pct: int | None
+    """Thickness of the thinnest brake pad that is left, 0 to 100."""
+    service_km: int | None
+    """To the next periodic service, km; 0 when it is due."""
+    service_days: int | None
+    """To the next periodic service, days; 0 when it is due."""
+    trouble_codes: tuple[int, ...]
+    """Up to 8 diagnostic trouble codes as 16 bits (SAE J2012), the newest first."""
+
+
 Order: TypeAlias = SetLocks | AllowEngine | SetLight | FlashHazards
 """What the gateway orders: numbered, answered by `Ack` or `Refused`."""
 
-Message: TypeAlias = Order | QueryState | Heartbeat | Ack | Refused | State
+Message: TypeAlias = Order | QueryState | Heartbeat | Ack | Refused | State | Sensors
 """Everything that is said."""
 
 
@@ -225,8 +279,19 @@ LAYOUTS: Final[dict[MessageType, Layout[Message]]] = {
         "range_km" / measured(U16, 0xFFFF),
         "supply_mv" / measured(U16, 0xFFFF),
     ),
+    MessageType.SENSORS: Layout[Message](
+        Sensors,
+        "plug" / code_of(U8, Plug),
+        "tyres" / code_of(U8, Tyres),
+        "tread_dmm" / measured(U8, 0xFF),
+        "oil_pct" / PERCENT,
+        "brake_pct" / PERCENT,
+        "service_km" / measured(U16, 0xFFFF),
+        "service_days" / measured(U16, 0xFFFF),
+        "trouble_codes" / sequence_of(U16, TROUBLE_CODES_LIMIT),
+    ),
 }
-"""The payload of each message type; `State` is the longest with 26 bytes."""
+"""The payload of each message type; `State` and `Sensors` are the longest, 26 bytes."""
 
 _TYPES: Final = {layout.record: kind for kind, layout in LAYOUTS.items()}
 

@@ -26,6 +26,7 @@ from protocol.board.message import (
     QueryState,
     RefusalReason,
     Refused,
+    Sensors,
     SetLight,
     SetLocks,
     State,
@@ -331,3 +332,21 @@ def test_the_locked_switch_stays_as_it_was_while_the_bolts_open() -> None:
 
     assert next(states(answers)).bits & Bits.LOCKED
     assert on_the_way.bits & Bits.LOCKED
+
+
+def test_slow_sensors_are_told_before_a_state_when_they_change_and_every_10_s() -> None:
+    # C30, docs/board-protocol.md: SENSORS
+    bench = Bench()
+    bench.wait(100)
+
+    def told() -> list[Sensors]:
+        return [frame.message for frame in frames if isinstance(frame.message, Sensors)]
+
+    frames = bench.wait(9_000)
+    assert told() == []
+    bench.car.upkeep.brake_pct = 9
+    frames = bench.wait(100)
+    assert [each.brake_pct for each in told()] == [9]
+    assert isinstance(frames[1].message, State)
+    frames = bench.wait(10_500)
+    assert len(told()) == 1

@@ -30,11 +30,14 @@ from protocol.board.message import (
     FlashHazards,
     Heartbeat,
     MessageType,
+    Plug,
     QueryState,
     RefusalReason,
     Refused,
+    Sensors,
     SetLight,
     SetLocks,
+    Tyres,
 )
 from protocol.codes import Light
 from protocol.errors import DecodeError
@@ -103,6 +106,7 @@ def _seeds() -> Iterator[bytes]:
         AllowEngine(released=True),
         SetLight(Light.OFF, blinking=False),
         FlashHazards(3),
+        Sensors(Plug.IN, Tyres.WINTER, 52, 41, None, 8_400, 120, (0x0301, 1)),
     )
     numbered = (SetLocks, AllowEngine, SetLight, FlashHazards, Ack, Refused)
     board = BoardFirmware(

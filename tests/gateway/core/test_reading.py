@@ -23,10 +23,13 @@ from protocol.board.message import (
     AllowEngine,
     FlashHazards,
     Order,
+    Plug,
     RefusalReason,
+    Sensors,
     SetLight,
     SetLocks,
     State,
+    Tyres,
 )
 from protocol.codes import Bits, EnergyKind, Light
 from tests.gateway.core.scene import RESTING
@@ -103,3 +106,28 @@ def test_what_concerns_the_link_alone_is_no_event() -> None:
     assert event_of(Synchronised()) is None
     assert event_of(OrderTaken(order)) is None
     assert event_of(OrderLost(order)) is None
+
+
+def test_slow_sensors_are_part_of_the_reading_that_comes_after_them() -> None:
+    # C30, H13
+    sensed = Sensors(Plug.IN, Tyres.WINTER, 52, 41, 63, 8_400, 120, (0x0301,))
+
+    reading = reading_of(SAID, sensed)
+
+    assert (reading.plug, reading.tyres, reading.tread_dmm) == (
+        Plug.IN,
+        Tyres.WINTER,
+        52,
+    )
+    assert (reading.oil_pct, reading.brake_pct) == (41, 63)
+    assert (reading.service_km, reading.service_days) == (8_400, 120)
+    assert reading.trouble_codes == (0x0301,)
+    assert event_of(StateReceived(SAID, sensed)) == BoardReported(reading)
+
+
+def test_without_slow_sensors_nothing_is_known_of_wear() -> None:
+    # C30
+    reading = reading_of(SAID)
+
+    assert (reading.plug, reading.tyres) == (Plug.UNKNOWN, Tyres.UNKNOWN)
+    assert reading.trouble_codes is None

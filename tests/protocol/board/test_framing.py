@@ -28,12 +28,15 @@ from protocol.board.message import (
     FlashHazards,
     Heartbeat,
     MessageType,
+    Plug,
     QueryState,
     RefusalReason,
     Refused,
+    Sensors,
     SetLight,
     SetLocks,
     State,
+    Tyres,
     type_of,
 )
 from protocol.codes import Bits, EnergyKind, Light
@@ -54,6 +57,8 @@ REPORT = State(
     supply_mv=12_480,
 )
 
+SENSED = Sensors(Plug.OUT, Tyres.WINTER, 52, 41, 63, 8_400, 120, (0x0301,))
+
 EVERY_FRAME = [
     (BoardFrame(7, SetLocks(locked=False)), "00 03 01 07 03 62 3b 00"),
     (BoardFrame(8, SetLocks(locked=True)), "00 06 01 08 01 62 24 00"),
@@ -73,6 +78,10 @@ EVERY_FRAME = [
             "00 02 83 04 01 04 02 01 02 11 08 01 51 80 07 01 03 01 01 0d 02 df a5 64 "
             "3e 5a 01 9a 30 c0 5f fe 00"
         ),
+    ),
+    (
+        BoardFrame(0, SENSED),
+        "00 02 84 08 01 02 34 29 3f 20 d0 07 78 01 03 01 25 51 00",
     ),
 ]
 """Frames and their bytes, as docs/board-protocol.md prints them."""
@@ -117,6 +126,17 @@ states = st.builds(
     range_km=optional_u16,
     supply_mv=optional_u16,
 )
+sensors = st.builds(
+    Sensors,
+    plug=st.sampled_from(Plug),
+    tyres=st.sampled_from(Tyres),
+    tread_dmm=st.none() | st.integers(0, 0xFE),
+    oil_pct=percent,
+    brake_pct=percent,
+    service_km=optional_u16,
+    service_days=optional_u16,
+    trouble_codes=st.lists(st.integers(0, 0xFFFF), max_size=8).map(tuple),
+)
 numbered = st.one_of(
     st.builds(SetLocks, st.booleans()),
     st.builds(AllowEngine, st.booleans()),
@@ -125,7 +145,7 @@ numbered = st.one_of(
     st.just(Ack()),
     st.builds(Refused, st.sampled_from(RefusalReason)),
 )
-unnumbered = st.one_of(st.just(QueryState()), st.just(Heartbeat()), states)
+unnumbered = st.one_of(st.just(QueryState()), st.just(Heartbeat()), states, sensors)
 frames = st.builds(BoardFrame, st.integers(1, 255), numbered) | st.builds(
     BoardFrame, st.just(0), unnumbered
 )
@@ -164,6 +184,7 @@ def test_the_examples_cover_every_message_type() -> None:
         MessageType.ACK,
         MessageType.REFUSED,
         MessageType.STATE,
+        MessageType.SENSORS,
     }
 
 

@@ -27,14 +27,17 @@ from protocol.board.message import (
     BoardFrame,
     FlashHazards,
     Heartbeat,
+    Plug,
     QueryState,
     RefusalReason,
+    Sensors,
     SetLight,
     SetLocks,
+    Tyres,
 )
 from protocol.codes import Bits, Light
 from protocol.errors import EncodeError
-from tests.protocol.board.firmware import Firmware
+from tests.protocol.board.firmware import PARKED_AND_LOCKED, Firmware
 
 UNLOCK = SetLocks(locked=False)
 LOCK = SetLocks(locked=True)
@@ -364,3 +367,19 @@ def test_a_link_counts_what_came_over_the_line(bench: Bench) -> None:
     bench.link.receive(b"\x00\x11\x22\x00", now_ms=bench.now_ms)
 
     assert bench.link.counts.malformed == 1
+
+
+def test_slow_sensors_count_with_the_next_state_and_not_for_ever() -> None:
+    # C30: what a sensor said half a minute ago says nothing of now.
+    sensed = Sensors(Plug.OUT, Tyres.SUMMER, 60, 80, 70, 9_000, 100, ())
+    link = BoardLink(now_ms=0)
+
+    alone = link.receive(build_frame(BoardFrame(0, sensed)), now_ms=10)
+    fresh = link.receive(build_frame(BoardFrame(0, PARKED_AND_LOCKED)), now_ms=20)
+    kept = link.receive(build_frame(BoardFrame(0, PARKED_AND_LOCKED)), now_ms=30_010)
+    stale = link.receive(build_frame(BoardFrame(0, PARKED_AND_LOCKED)), now_ms=30_011)
+
+    assert alone == []
+    assert fresh[-1] == StateReceived(PARKED_AND_LOCKED, sensed)
+    assert kept == [StateReceived(PARKED_AND_LOCKED, sensed)]
+    assert stale == [StateReceived(PARKED_AND_LOCKED, None)]
