@@ -101,6 +101,24 @@ async def test_a_check_that_hangs_is_ended_and_the_next_runs() -> None:
     assert await verdicts(suite) == {ONE: Verdict.NOT_REACHED, TWO: Verdict.PASS}
 
 
+async def test_a_check_in_which_the_session_was_lost_runs_once_more() -> None:
+    suite, sessions = Suite[list[str]]("toy"), [1]
+
+    @suite.check("loses the session", ONE)
+    async def loses(trial: Trial, ran: list[str]) -> None:
+        ran.append("again")
+        trial.judge(ONE, len(ran) > 1, **SAID)
+        sessions[0] += 1
+
+    @suite.check("keeps the session", TWO)
+    async def keeps(trial: Trial, _: list[str]) -> None:
+        trial.judge(TWO, False, **SAID)
+
+    run = await run_checks(suite.selected(()), [], steady=lambda: sessions[0])
+
+    assert [one.verdict for one in run.findings] == [Verdict.PASS, Verdict.FAIL]
+
+
 async def test_an_interrupted_run_reports_what_it_found_until_then() -> None:
     suite = suite_of_three()
     waits = asyncio.Event()

@@ -239,7 +239,11 @@ async def examine(
         except NotReachedError as error:
             raise OperatorError("the car does not answer", str(error)) from None
         return await run_checks(
-            CAR_SUITE.selected(only), subject, only=only, observe=observe
+            CAR_SUITE.selected(only),
+            subject,
+            only=only,
+            observe=observe,
+            steady=lambda: subject.session_id,
         )
 
 

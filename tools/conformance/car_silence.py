@@ -99,6 +99,12 @@ def _forgeries(car: Car) -> list[Forgery]:  # noqa: C901, PLR0915 - a list, one 
     draft = good()
     add("FF-SIG-04", "signed under the label of SYNC", draft,
         draft.signed(signer.key, fleet_id=inputs.fleet_id, label="sync"))  # fmt: skip
+    if signer.key.suite == 1:
+        draft = good()
+        data = draft.signed(signer.key, fleet_id=inputs.fleet_id)
+        s = int.from_bytes(data[-32:], "little") + GROUP_ORDER
+        add("FF-SIG-09", "whose S is not below the order", draft,
+            data[:-32] + s.to_bytes(32, "little"))  # fmt: skip
     add("FF-FRM-08", "with magic FG", good(magic=b"FG"))
     add("FF-FRM-09", "of version 2", good(version=2))
     add("FF-FRM-10", "of suite 9", good(suite=9))
@@ -121,12 +127,6 @@ def _forgeries(car: Car) -> list[Forgery]:  # noqa: C901, PLR0915 - a list, one 
     data = draft.signed(signer.key, fleet_id=inputs.fleet_id)
     add("FF-SIG-07", "without its last byte", draft, data[:-1])
     add("FF-SIG-07", "with a byte behind it", draft, data + b"\0")
-    if signer.key.suite == 1:
-        draft = good()
-        data = draft.signed(signer.key, fleet_id=inputs.fleet_id)
-        s = int.from_bytes(data[-32:], "little") + GROUP_ORDER
-        add("FF-SIG-09", "whose S is not below the order", draft,
-            data[:-32] + s.to_bytes(32, "little"))  # fmt: skip
     return found
 
 

@@ -61,6 +61,7 @@ async def run_checks(
     *,
     only: Sequence[str] = (),
     observe: Observer = lambda _: None,
+    steady: Callable[[], object] = lambda: None,
 ) -> Run:
     """Run checks and return what they found; cancelling it ends it with a report.
 
@@ -69,6 +70,8 @@ async def run_checks(
         subject: what they are tried on.
         only: beginnings of the clauses to report; all if empty.
         observe: told of each check, before and after.
+        steady: what must not change while a check runs, such as a session; where it
+            did, by a lost link, and something failed, the check runs once more.
     """
     began = time.monotonic()
     found: list[Finding] = []
@@ -81,7 +84,11 @@ async def run_checks(
             continue
         observe(Progress(number, len(checks), check.name, None))
         try:
+            before = steady()
             await _try(check, trial, subject)
+            if verdict_of(trial.findings) is Verdict.FAIL and steady() != before:
+                trial = Trial(check.name, check.clauses)
+                await _try(check, trial, subject)
         except asyncio.CancelledError:
             interrupted = True
             trial.close(Verdict.NOT_REACHED, INTERRUPTED)
