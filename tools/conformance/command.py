@@ -23,6 +23,9 @@ SUITES: Final = {
     "car": Subcommand(
         "tools.conformance.car:car", "Play the backend against any gateway."
     ),
+    "bridge": Subcommand(
+        "tools.conformance.bridge:bridge", "Play a car against any bridge."
+    ),
 }
 """What can be tested, in the order of the help."""
 
@@ -35,6 +38,7 @@ conformance: Final = LazyGroup(
     epilog=examples(
         "freefloat conformance car --list  # what is tested of a gateway",
         "freefloat conformance car --help  # what that needs",
+        "freefloat conformance bridge --list  # what is tested of a bridge",
     ),
 )
 
