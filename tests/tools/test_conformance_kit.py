@@ -9,6 +9,8 @@ import json
 
 import pytest
 
+from tests.tools.command_line import freefloat, require_clear_failure
+from tools.clauses import all_clauses
 from tools.conformance.check import NotApplicableError, NotReachedError, Suite, Trial
 from tools.conformance.command import select
 from tools.conformance.report import exit_code, print_json_report, print_report
@@ -151,6 +153,21 @@ def test_asking_for_a_clause_that_nothing_decides_says_where_they_are() -> None:
     with pytest.raises(OperatorError, match="FF-BBB") as error:
         select(suite_of_three(), ["FF-BBB"])
     assert "--list" in error.value.advice
+
+
+def test_the_list_needs_no_car_and_every_clause_of_it_exists() -> None:
+    done = freefloat("conformance", "car", "--list", "--json")
+
+    assert done.returncode == 0, done.stderr
+    decided = {one for check in json.loads(done.stdout) for one in check["clauses"]}
+    assert len(decided) > 80
+    assert decided <= {clause.id for clause in all_clauses()}
+
+
+def test_a_run_without_its_inputs_says_which_is_missing() -> None:
+    done = freefloat("conformance", "car", "--broker", "127.0.0.1:1")
+
+    require_clear_failure(done, "--vehicle", code=2)
 
 
 def test_a_finding_about_an_unannounced_clause_is_a_defect() -> None:

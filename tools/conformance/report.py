@@ -121,7 +121,7 @@ def _print_clause(clause: str, findings: Sequence[Finding], *, details: bool) ->
         for label, text in (
             ("sent", finding.sent),
             ("expected", finding.expected),
-            ("came", finding.came),
+            ("came" if finding.sent else "why", finding.came),
         ):
             if text:
                 click.echo(_under(label, text))
