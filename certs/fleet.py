@@ -74,6 +74,9 @@ from protocol.keys import Ed25519SigningKey, VerifyKey
 from protocol.succession import succeed
 from protocol.trust import TrustBundle, TrustRoots, open_bundle
 
+FORMER_ROOTS: Final = "ca/former-roots.pem"
+"""Roots that are not trusted any more; evidence needs them."""
+
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 """In every broker certificate: demo and tests check names as production does."""
 
@@ -204,6 +207,17 @@ class FleetDirectory:
         than their CA's, and evidence.
         """
         return self.certificates(FleetPart.ISSUING_CERTIFICATE)
+
+    @property
+    def evidence_roots(self) -> list[x509.Certificate]:
+        """The roots by which evidence is judged: the trusted ones and all before them.
+
+        No connection is made by a former root; what a car proved under it stays proved.
+        """
+        roots = self.certificates(FleetPart.TRUST_ANCHORS)
+        if (self.path / FORMER_ROOTS).exists():
+            roots += self.certificates(FORMER_ROOTS)
+        return roots
 
     def issuer_of(self, leaf: x509.Certificate) -> x509.Certificate:
         """Return the newest CA certificate whose key signed a leaf.

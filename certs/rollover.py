@@ -31,7 +31,7 @@ from certs.audit_log import Severity
 from certs.authority import Authority, common_name, new_tls_key, pem_chain
 from certs.errors import FleetError, RequestError
 from certs.files import replace_file, write_new
-from certs.fleet import FleetDirectory
+from certs.fleet import FORMER_ROOTS, FleetDirectory
 from certs.profiles import BACKDATING, Kind
 from certs.renewing import rewrite_chains, root_authority, write_issuing
 from keystore.private_key import PrivateKey
@@ -178,6 +178,9 @@ def finish(fleet: FleetDirectory, *, now: datetime) -> None:
         )
     root = fleet.certificate(FleetPart.ROOT_CERTIFICATE)
     replace_file(fleet.path / FleetPart.TRUST_ANCHORS, pem_chain(root))
+    old = fleet.certificate(OLD_ROOT)
+    former = [one for one in fleet.evidence_roots if one not in (root, old)]
+    replace_file(fleet.path / FORMER_ROOTS, pem_chain(old, *former))
     (fleet.path / OLD_ROOT).unlink()
     fleet.audit_log.write(Severity.NOTE, "root_finished", now=now)
 

@@ -25,7 +25,6 @@ from protocol.evidence import (
     ProvedEntry,
     verify_evidence,
 )
-from protocol.fleet import FleetPart
 from protocol.rendering import fields_of, render_frame, type_name
 from tools.bridge_api import API_VARIABLE, KEY_VARIABLE, BridgeApi
 from tools.console import examples, facts, heading, json_option, print_json, step, table
@@ -182,7 +181,7 @@ def _anchors_of(directory: Path) -> EvidenceAnchors:
     fleet = FleetDirectory.open(directory)
     return EvidenceAnchors(
         fleet.fleet.fleet_id,
-        tuple(fleet.certificates(FleetPart.TRUST_ANCHORS)),
+        tuple(fleet.evidence_roots),
         fleet.open_trust_bundle().trust_roots,
     )
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -245,3 +246,6 @@ def test_evidence_of_before_is_proved_after_every_change_of_the_ca(
     )
     finish(fleet, now=today)
     require_proved(anchors)
+    # Also by anchors that were taken from the fleet only now.
+    require_proved(replace(anchors, root_certificates=tuple(fleet.evidence_roots)))
+    assert len(fleet.certificates(FleetPart.TRUST_ANCHORS)) == 1
