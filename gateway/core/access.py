@@ -2,25 +2,32 @@
 
 The attackers considered: a stranger's card, a blocked one, a card of another rental, a
 copied UID, and a reader that repeats itself. A tap authorises one narrow thing: to open
-or close the car that its rental already has. It enrols nothing and starts no rental
-that nobody reserved (I-12, I-14). A UID is no secret, therefore the engine needs the
+or close the car that its rental already has, or to begin what the fleet has signed for
+this card (I-12, I-14). A UID is no secret, therefore the engine needs the
 PIN as well (C11).
 
 A tap means, by mode: reserved - open and start; stopped - lock, to park or to end;
-parked - open and go on; refuelling - lock or unlock only; driving - nothing.
+parked - open and go on; refuelling - lock or unlock only; driving - nothing. At a free
+car a grant decides, for a customer or for a technician; without one the fleet hears of
+the card and has five seconds to reserve the car for it (H19).
 """
 
 from typing import Final
 
-from gateway.core.actuation import begin_actuation, why_not_lock
+from gateway.core.actuation import CLOSING, begin_actuation, why_not_lock
+from gateway.core.appearance import is_rentable
 from gateway.core.ending import missing_prompt, missing_to_end
+from gateway.core.grants import find_grant
 from gateway.core.prompts import Prompt, PromptKey
 from gateway.core.service import is_in_service
-from gateway.core.state import Purpose, Rental, State, Tap
+from gateway.core.state import Purpose, Rental, Reservation, State, Tap, WalkUp
+from gateway.core.table import Trigger
 from gateway.core.turn import Turn
 from protocol.codes import AccessMeans, CardRefusal, Code, LockDefault, RentalMode
-from protocol.event import AccessGranted, CardRefused
+from protocol.event import AccessGranted, CardRefused, ReservationStarted
 from protocol.identity import card_digest
+from protocol.rental_codes import Rights
+from protocol.rental_command import Grant
 from protocol.snapshot import NO_RENTAL
 
 DEBOUNCE_MS: Final = 1_500
@@ -34,6 +41,13 @@ doors took a moment must not end the rental by it (domain-facts.md 1.2)."""
 REFUSAL_RECORD_MS: Final = 30_000
 """A refused card is written to the ledger at most once in this time, so that nobody
 fills the disk with a worthless card (I-20)."""
+
+WALK_UP_MS: Final = 5_000
+"""How long the fleet has to speak for a card at a free car (H19)."""
+
+GRANT_OPEN_MS: Final = 60_000
+"""How long a car stays reserved for a card with a grant whose doors did not open:
+long enough to try again (assumed)."""
 
 UID_SIZES: Final = frozenset({4, 7, 10})
 """Bytes of a UID (ISO/IEC 14443-3, 6.5.4)."""
@@ -69,7 +83,7 @@ def present_card(turn: Turn, uid: bytes) -> None:
         )
         return
     if rental_id is None:
-        _refuse(turn, uid, NO_RENTAL, CardRefusal.NO_RESERVATION, PromptKey.NOT_NOW)
+        _tap_when_free(turn, uid)
         return
     digest = card_digest(rental_id, uid)
     if digest not in _cards(state):
@@ -78,6 +92,71 @@ def present_card(turn: Turn, uid: bytes) -> None:
         )
         return
     _act_on_own_card(turn, uid, rental_id, digest)
+
+
+def _tap_when_free(turn: Turn, uid: bytes) -> None:
+    """Let a grant decide at a car that nobody has, else ask the fleet (H14, H19)."""
+    state = turn.state
+    service = find_grant(state, uid, Rights.SERVICE | Rights.UNLOCK, turn.now)
+    grant = find_grant(state, uid, Rights.DRIVE | Rights.UNLOCK, turn.now)
+    if service is not None and not (is_in_service(state) or state.updating):
+        _tap_of_technician(turn, uid, service)
+    elif not is_rentable(state):
+        known = service is not None or grant is not None
+        reason = CardRefusal.NOT_READY if known else CardRefusal.NO_RESERVATION
+        _refuse(turn, uid, NO_RENTAL, reason, PromptKey.NOT_NOW)
+    elif grant is not None:
+        _start_by_grant(turn, grant)
+    elif _may_record(state, turn.now.boot_ms):
+        # The entry is how the fleet hears of the card; its RESERVE is the answer.
+        _record_refusal(turn, uid, NO_RENTAL, CardRefusal.NO_RESERVATION)
+        until_ms = turn.now.boot_ms + WALK_UP_MS
+        turn.change(walk_up=WalkUp(uid, until_ms))
+    else:
+        _refuse(turn, uid, NO_RENTAL, CardRefusal.NO_RESERVATION, PromptKey.NOT_NOW)
+
+
+def _tap_of_technician(turn: Turn, uid: bytes, grant: Grant) -> None:
+    purpose = Purpose.SERVICE_OPEN
+    if turn.state.workshop is not None and not _locked(turn.state):
+        purpose = Purpose.SERVICE_CLOSE
+    _lock_or_unlock(turn, uid, NO_RENTAL, grant.card, purpose)
+
+
+def _start_by_grant(turn: Turn, grant: Grant) -> None:
+    """Reserve for the card that is here, and open."""
+    until_ms = turn.now.boot_ms + GRANT_OPEN_MS
+    turn.transit(Trigger.GRANT_PRESENTED)
+    turn.change(
+        walk_up=None,
+        reservation=Reservation(
+            rental_id=grant.rental_id,
+            until_ms=until_ms,
+            lock_default=grant.lock_default,
+            language=grant.language,
+            cards=(grant.card,),
+            sealed=grant.sealed,
+        ),
+    )
+    turn.record(ReservationStarted(grant.rental_id, until_ms, grant.grant_id))
+    _grant(turn, Purpose.START, grant.rental_id, grant.card)
+
+
+def open_for_walk_up(turn: Turn) -> None:
+    """Open for the card that waits, if the reservation that just came is for it."""
+    walk_up, reservation = turn.state.walk_up, turn.state.reservation
+    turn.change(walk_up=None)
+    if walk_up is None or reservation is None:
+        return
+    digest = card_digest(reservation.rental_id, walk_up.uid)
+    if digest in reservation.cards:
+        _grant(turn, Purpose.START, reservation.rental_id, digest)
+
+
+def give_up_walk_up(turn: Turn) -> None:
+    """Refuse the card that waits: the fleet has not spoken for it (H19)."""
+    turn.change(walk_up=None)
+    turn.blink_refusal()
 
 
 def _repeats(state: State, uid: bytes, now_ms: int) -> bool:
@@ -137,7 +216,7 @@ def _locked(state: State) -> bool:
 def _lock_or_unlock(
     turn: Turn, uid: bytes, rental_id: bytes, digest: bytes, purpose: Purpose
 ) -> None:
-    if purpose is not Purpose.PLAIN_UNLOCK:
+    if purpose in CLOSING:
         code = why_not_lock(turn.state, purpose, turn.now.boot_ms)
         if code is not None:
             reason, prompt = _LOCK_REFUSALS[code]
@@ -167,7 +246,17 @@ def _refuse(
     turn.blink_refusal()
     if turn.state.rental is not None:
         turn.notify(Prompt(prompt))
-    told = turn.state.refusal_told_ms
-    if told is None or turn.now.boot_ms - told >= REFUSAL_RECORD_MS:
-        turn.change(refusal_told_ms=turn.now.boot_ms)
-        turn.record(CardRefused(rental_id, reason, card_digest(rental_id, uid)))
+    if _may_record(turn.state, turn.now.boot_ms):
+        _record_refusal(turn, uid, rental_id, reason)
+
+
+def _may_record(state: State, now_ms: int) -> bool:
+    told = state.refusal_told_ms
+    return told is None or now_ms - told >= REFUSAL_RECORD_MS
+
+
+def _record_refusal(
+    turn: Turn, uid: bytes, rental_id: bytes, reason: CardRefusal
+) -> None:
+    turn.change(refusal_told_ms=turn.now.boot_ms)
+    turn.record(CardRefused(rental_id, reason, card_digest(rental_id, uid)))

@@ -11,12 +11,14 @@ from typing import Final, assert_never
 from gateway.core.actions import AllowEngine, DriveLocks
 from gateway.core.ending import is_outside
 from gateway.core.events import BoardRefusal
+from gateway.core.grants import spend_grants
 from gateway.core.prompts import Prompt, PromptKey
 from gateway.core.reading import STALE_MS, Reading
 from gateway.core.rental import begin, end, known, stay_ms
 from gateway.core.state import Pending, Purpose, Request, State
 from gateway.core.table import Trigger
 from gateway.core.turn import Turn
+from gateway.core.workshop import CARD_SERVICE_MS, begin_workshop, end_workshop
 from protocol.codes import AccessMeans, Code, Executed, FaultKind
 from protocol.event import (
     EngineReleased,
@@ -25,13 +27,18 @@ from protocol.event import (
     Parked,
     Resumed,
 )
+from protocol.rental_codes import ServiceModeReason
 
 ACTUATION_MS: Final = 3_000
 """Longest wait for a read-back: central locking takes under one second, and the board
 repeats a lost order within two (docs/board-protocol.md)."""
 
-OPENING: Final = frozenset({Purpose.START, Purpose.RESUME, Purpose.PLAIN_UNLOCK})
-CLOSING: Final = frozenset({Purpose.PARK, Purpose.END, Purpose.PLAIN_LOCK})
+OPENING: Final = frozenset(
+    {Purpose.START, Purpose.RESUME, Purpose.PLAIN_UNLOCK, Purpose.SERVICE_OPEN}
+)
+CLOSING: Final = frozenset(
+    {Purpose.PARK, Purpose.END, Purpose.PLAIN_LOCK, Purpose.SERVICE_CLOSE}
+)
 _HOLDING: Final = frozenset({Purpose.PARK, Purpose.END})
 _OF_ENGINE: Final = frozenset({Purpose.RELEASE, Purpose.HOLD})
 
@@ -75,13 +82,15 @@ def begin_actuation(
 def reads_back(pending: Pending, reading: Reading) -> bool:
     """Return whether the board shows what was asked for."""
     match pending.purpose:
-        case Purpose.START | Purpose.RESUME | Purpose.PLAIN_UNLOCK:
+        case (
+            Purpose.START | Purpose.RESUME | Purpose.PLAIN_UNLOCK | Purpose.SERVICE_OPEN
+        ):
             return not reading.locked
         case Purpose.PARK | Purpose.END:
             # A car that drives off is neither parked nor ended, whatever its bolts say.
             held = not (reading.engine_released or reading.engine_running)
             return reading.locked and held
-        case Purpose.PLAIN_LOCK:
+        case Purpose.PLAIN_LOCK | Purpose.SERVICE_CLOSE:
             return reading.locked
         case Purpose.RELEASE:
             return reading.engine_released
@@ -91,7 +100,7 @@ def reads_back(pending: Pending, reading: Reading) -> bool:
             assert_never(pending.purpose)
 
 
-def complete(turn: Turn, pending: Pending) -> None:
+def complete(turn: Turn, pending: Pending) -> None:  # noqa: C901 - one for each purpose
     """Let what was asked for count, now that it was read back."""
     turn.change(pending=None)
     clear_fault(turn, _fault_of(pending))
@@ -123,6 +132,12 @@ def complete(turn: Turn, pending: Pending) -> None:
             turn.change_rental(opened_ms=turn.now.boot_ms, driven=False)
         case Purpose.HOLD:
             turn.change_rental(pin_accepted=False, held=True)
+        case Purpose.SERVICE_OPEN:
+            if turn.state.workshop is None:
+                until_ms = turn.now.boot_ms + CARD_SERVICE_MS
+                begin_workshop(turn, ServiceModeReason.CARD, until_ms)
+        case Purpose.SERVICE_CLOSE:
+            end_workshop(turn, ServiceModeReason.CARD)
         case Purpose.PLAIN_LOCK:
             pass
         case _:
@@ -136,6 +151,7 @@ def _start(turn: Turn, pending: Pending) -> None:
         raise LookupError("a rental starts from a reservation only")
     turn.transit(Trigger.DOORS_OPENED)
     begin(turn, reservation, pending)
+    spend_grants(turn, reservation.rental_id)
 
 
 def _resume(turn: Turn, pending: Pending) -> None:
@@ -203,7 +219,8 @@ def close_unrented(turn: Turn) -> None:
     """
     state = turn.state
     is_open = state.reading is not None and not state.reading.locked
-    unrented = state.rental is None and state.pending is None
+    busy = state.pending is not None or state.workshop is not None
+    unrented = state.rental is None and not busy
     if not (is_open and unrented):
         return
     if why_not_lock(state, Purpose.PLAIN_LOCK, turn.now.boot_ms) is None:

@@ -37,11 +37,18 @@ def condition_of(state: State) -> Condition:
     """Return the technical axis."""
     if state.reading is None or state.faults & _BLINDING:
         return Condition.FAULT
-    if FaultKind.STORAGE_FAILED in state.faults:
+    if state.updating:
+        return Condition.UPDATE
+    if state.workshop is not None or FaultKind.STORAGE_FAILED in state.faults:
         return Condition.SERVICE
     if state.faults:
         return Condition.DEGRADED
     return Condition.OK
+
+
+def is_rentable(state: State) -> bool:
+    """Return whether a rental can begin: nothing is broken and nobody works on it."""
+    return condition_of(state) is Condition.OK
 
 
 def light_of(state: State) -> tuple[Light, bool]:
@@ -50,6 +57,8 @@ def light_of(state: State) -> tuple[Light, bool]:
         return Light.RED, True
     if condition_of(state) is Condition.FAULT:
         return Light.FAULT_PATTERN, True
+    if state.workshop is not None or state.updating:
+        return Light.BLUE, False
     if state.mode is RentalMode.AVAILABLE and state.faults:
         # It could not be opened or driven: not free (H15).
         return Light.FAULT_PATTERN, True

@@ -178,6 +178,19 @@ class DiskRecovered:
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateBegan:
+    """The car's own program is about to be exchanged; in a rental it changes nothing.
+
+    Ask the state afterwards whether it may: `State.updating`.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateEnded:
+    """The exchange is over, well or not; a start of the agent ends it too."""
+
+
+@dataclass(frozen=True, slots=True)
 class Noted:
     """The shell learned something that belongs in the ledger and decides nothing.
 
@@ -228,6 +241,8 @@ Event = (
     | DeadlineReached
     | DiskFailed
     | DiskRecovered
+    | UpdateBegan
+    | UpdateEnded
     | Noted
     | ConfigurationTold
     | PositionFixed

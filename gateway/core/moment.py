@@ -21,6 +21,9 @@ class Moment:
     """UTC in milliseconds."""
     quality: ClockQuality
     """How far `wall_ms` can be trusted."""
+    trusted_ms: int | None = None
+    """UTC in milliseconds as the fleet or GNSS has told it, carried on by the boot
+    clock; None when nobody has since the last power loss. Grants are judged by it."""
 
 
 NEVER = Moment(0, 0, ClockQuality.UNSET)

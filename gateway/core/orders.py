@@ -8,7 +8,7 @@ causes, and answered exactly once (I-5, I-10).
 
 from typing import Final, assert_never
 
-from gateway.core.access import lock_purpose
+from gateway.core.access import lock_purpose, open_for_walk_up
 from gateway.core.actions import FlashHazards
 from gateway.core.actuation import (
     begin_actuation,
@@ -16,7 +16,9 @@ from gateway.core.actuation import (
     why_not_hold,
     why_not_lock,
 )
+from gateway.core.appearance import is_rentable
 from gateway.core.events import CommandReceived
+from gateway.core.grants import change_grants, why_not_change
 from gateway.core.key_rotation import UNPROVED
 from gateway.core.refuelling import begin_refuelling, finish_refuelling
 from gateway.core.repertoire import KnownCommand, UnknownCommand
@@ -24,6 +26,7 @@ from gateway.core.service import is_barred
 from gateway.core.state import PinGuard, Purpose, Request, Reservation
 from gateway.core.table import Trigger
 from gateway.core.turn import Turn
+from gateway.core.workshop import begin_workshop, end_workshop, may_begin
 from protocol import command as orders
 from protocol.codes import (
     AccessMeans,
@@ -39,11 +42,16 @@ from protocol.event import (
     ReservationCancelled,
     ReservationStarted,
 )
-from protocol.rental_command import SetDefaultMode
+from protocol.rental_codes import ServiceModeReason, ServiceRequest
+from protocol.rental_command import Grant, Service, SetDefaultMode
 from protocol.snapshot import NO_RENTAL
 from protocol.vehicle_event import KeyRotated
 
 _CLOSING: Final = {LockMode.PARK: Purpose.PARK, LockMode.END: Purpose.END}
+
+
+_FOR_NO_RENTAL: Final = (orders.Ping, orders.Reserve, orders.RotateKey, Grant)
+"""Commands that name no rental, or one that is not the car's yet."""
 
 
 class Refusal(Exception):  # noqa: N818 - an answer to the sender, not an error
@@ -80,9 +88,9 @@ def _require_fitting(turn: Turn, command: KnownCommand) -> None:
     if is_barred(turn.state, command):
         raise Refusal(Code.STORAGE_CORRUPT)
     held = turn.state.rental_id
-    if isinstance(command, orders.Ping | orders.Reserve | orders.RotateKey):
+    if isinstance(command, _FOR_NO_RENTAL):
         pass
-    elif isinstance(command, orders.FlashHazards):
+    elif isinstance(command, orders.FlashHazards | Service):
         if command.rental_id not in {NO_RENTAL, held}:
             raise Refusal(Code.WRONG_RENTAL)
     elif isinstance(command, orders.CancelReservation) and held is None:
@@ -116,6 +124,10 @@ def _carry_out(  # noqa: C901, PLR0912 - one branch for each opcode
             _set_mode(turn, event, request, command.request)
         case SetDefaultMode(lock_default=lock_default):
             _set_default(turn, event, request, lock_default)
+        case Grant():
+            _change_grants(turn, event, request, command)
+        case Service():
+            _set_service(turn, event, request, command)
         case orders.Unlock():
             _unlock(turn, event, request)
         case orders.Lock():
@@ -148,9 +160,12 @@ def _reserve(
     if command.rental_id == turn.state.rental_id:
         _done(turn, event, request, Code.ALREADY_IN_STATE)
         return
-    if turn.state.mode is not RentalMode.AVAILABLE:
+    taken = turn.state.workshop is not None or turn.state.updating
+    if turn.state.mode is not RentalMode.AVAILABLE or taken:
         raise Refusal(Code.WRONG_MODE)
-    if turn.state.reading is None or turn.state.faults:
+    if turn.state.pending is not None:
+        raise Refusal(Code.BUSY)
+    if not is_rentable(turn.state):
         raise Refusal(Code.BUS_ERROR)
     if command.rental_id == NO_RENTAL:
         raise Refusal(Code.BAD_PARAM)
@@ -170,6 +185,7 @@ def _reserve(
     turn.record(
         ReservationStarted(command.rental_id, command.reserved_until_ms, event.msg_id)
     )
+    open_for_walk_up(turn)
     _done(turn, event, request, Code.OK)
 
 
@@ -226,6 +242,36 @@ def _set_default(
 ) -> None:
     """Change what locking without a choice means, from the next lock on (H8)."""
     turn.change_reservation(lock_default=lock_default)
+    _done(turn, event, request, Code.OK)
+
+
+def _change_grants(
+    turn: Turn, event: CommandReceived, request: Request, command: Grant
+) -> None:
+    code = why_not_change(turn.state, command, turn.now)
+    if code is None:
+        change_grants(turn, command)
+        code = Code.OK
+    if not code.succeeded:
+        raise Refusal(code)
+    _done(turn, event, request, code)
+
+
+def _set_service(
+    turn: Turn, event: CommandReceived, request: Request, command: Service
+) -> None:
+    if command.request is ServiceRequest.OFF:
+        is_on = turn.state.workshop is not None
+        end_workshop(turn, ServiceModeReason.COMMAND)
+        close_unrented(turn)
+        _done(turn, event, request, Code.OK if is_on else Code.ALREADY_IN_STATE)
+        return
+    if command.until_ms <= turn.now.boot_ms:
+        raise Refusal(Code.EXPIRED)
+    if not may_begin(turn.state):
+        busy = turn.state.mode is RentalMode.AVAILABLE
+        raise Refusal(Code.BUSY if busy else Code.WRONG_MODE)
+    begin_workshop(turn, ServiceModeReason.COMMAND, command.until_ms)
     _done(turn, event, request, Code.OK)
 
 

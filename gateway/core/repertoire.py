@@ -22,6 +22,8 @@ KnownCommand = (
     | orders.Ping
     | orders.RotateKey
     | rental_command.SetDefaultMode
+    | rental_command.Grant
+    | rental_command.Service
 )
 """Commands that this car carries out."""
 
@@ -31,8 +33,6 @@ UnknownCommand = (
     | rental_command.PaymentDecision
     | rental_command.HandoverOffer
     | rental_command.HandoverRequest
-    | rental_command.Service
-    | rental_command.Grant
     | orders.ShowMessage
     | orders.Restart
     | orders.Reboot

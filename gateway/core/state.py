@@ -19,6 +19,7 @@ from protocol.codes import (
     LockDefault,
     RentalMode,
 )
+from protocol.rental_command import Grant
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,8 @@ class Purpose(Enum):
     RESUME = "resume"
     PARK = "park"
     END = "end"
+    SERVICE_OPEN = "open for a technician"
+    SERVICE_CLOSE = "close for a technician"
     PLAIN_UNLOCK = "plain unlock"
     PLAIN_LOCK = "plain lock"
     RELEASE = "release"
@@ -163,6 +166,24 @@ class Pending:
 
 
 @dataclass(frozen=True, slots=True)
+class Workshop:
+    """A technician has the car."""
+
+    until_ms: int
+    """Boot clock: service ends by itself then."""
+
+
+@dataclass(frozen=True, slots=True)
+class WalkUp:
+    """A card at a free car, of which the fleet may say that it opens (H19)."""
+
+    uid: bytes
+    """As read."""
+    until_ms: int
+    """Boot clock: afterwards it is refused."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tap:
     """The last card, to tell one tap from the next (I-14)."""
 
@@ -184,6 +205,14 @@ class State:
     """Set in mode RESERVED only."""
     rental: Rental | None = None
     """Set in every mode of a rental."""
+    grants: tuple[Grant, ...] = ()
+    """What cards may do with no network (H14)."""
+    workshop: Workshop | None = None
+    """Set while a technician has the car."""
+    updating: bool = False
+    """Whether the car's own program is being exchanged."""
+    walk_up: WalkUp | None = None
+    """A card that waits for the fleet's word."""
     pending: Pending | None = None
     """At most one actuation at a time."""
     reading: Reading | None = None
@@ -230,6 +259,7 @@ class State:
             position_at_ms=0,
             facts=NO_FACTS,
             tap=None,
+            walk_up=None,
             refusing_until_ms=None,
             notice=NO_PROMPT,
             notice_until_ms=None,
@@ -242,10 +272,17 @@ class State:
     def kept(self) -> "State":
         """Return what is written to the disk.
 
-        Not the UID of the last card, since a rental knows its cards by digests; not the
-        place (K25); and not the facts, which are on the disk as bodies.
+        No UID of a card, since a rental knows its cards by digests; not the place
+        (K25); and not the facts, which are on the disk as bodies.
         """
-        return replace(self, tap=None, position=None, position_at_ms=0, facts=NO_FACTS)
+        return replace(
+            self,
+            tap=None,
+            walk_up=None,
+            position=None,
+            position_at_ms=0,
+            facts=NO_FACTS,
+        )
 
     @property
     def rental_id(self) -> bytes | None:

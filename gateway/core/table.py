@@ -11,12 +11,14 @@ Rules:
 3. This file does not know why a trigger was allowed; rights are decided in `access` and
    `orders` before.
 
-Theory of operation. A car is AVAILABLE until the fleet reserves it. A RESERVED car goes
-back by itself when nobody comes (H1). The first opening starts the rental: STOPPED is
-"rented, engine off", DRIVING is "rented, engine running". From STOPPED the customer can
-lock to park (PARKED, C24), lock to end (AVAILABLE, C26) or refuel (REFUELLING, C17).
-Driving off ends a visit to the station by itself, since a customer who forgot to press
-"done" must not be held up. A parked rental can be ended without opening the car again.
+Theory of operation. A car is AVAILABLE until the fleet reserves it, or until a card
+with a stored grant is held to it, which reserves it for that card at once (H14). A
+RESERVED car goes back by itself when nobody comes (H1). The first opening starts the
+rental: STOPPED is "rented, engine off", DRIVING is "rented, engine running". From
+STOPPED the customer can lock to park (PARKED, C24), lock to end (AVAILABLE, C26) or
+refuel (REFUELLING, C17). Driving off ends a visit to the station by itself, since a
+customer who forgot to press "done" must not be held up. A parked rental can be ended
+without opening the car again.
 
 The technical axis (`protocol.codes.Condition`) is computed from faults and does not
 appear here: a dead reader makes a car degraded, it does not end a rental.
@@ -35,6 +37,7 @@ class Trigger(Enum):
     """What has become true."""
 
     RESERVED_BY_FLEET = "the fleet reserved the car"
+    GRANT_PRESENTED = "a card with a grant was held to the reader"
     RESERVATION_EXPIRED = "nobody came in time"
     RESERVATION_CANCELLED = "the fleet took the reservation back"
     DOORS_OPENED = "the bolts were read back open for the customer"
@@ -54,6 +57,7 @@ TABLE: Final[Mapping[RentalMode, Mapping[Trigger, RentalMode]]] = MappingProxyTy
     {
         RentalMode.AVAILABLE: _row(
             (Trigger.RESERVED_BY_FLEET, RentalMode.RESERVED),
+            (Trigger.GRANT_PRESENTED, RentalMode.RESERVED),
         ),
         RentalMode.RESERVED: _row(
             (Trigger.RESERVATION_EXPIRED, RentalMode.AVAILABLE),

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final, assert_never
 
 from gateway.core import actuation, answers, inspection, pin, refuelling
-from gateway.core.access import present_card
+from gateway.core.access import give_up_walk_up, present_card
 from gateway.core.actions import AllowEngine
 from gateway.core.actuation import close_unrented
 from gateway.core.appearance import LOW_ENERGY_PCT
@@ -35,6 +35,8 @@ from gateway.core.events import (
     RatingEntered,
     ReaderLost,
     ReaderRecovered,
+    UpdateBegan,
+    UpdateEnded,
 )
 from gateway.core.facts import NO_FACTS, with_body
 from gateway.core.moment import Moment
@@ -46,6 +48,7 @@ from gateway.core.service import enter_service, leave_service
 from gateway.core.state import PinGuard, Purpose, Reservation, State
 from gateway.core.table import IllegalTransitionError, Trigger
 from gateway.core.turn import Decision, Turn
+from gateway.core.workshop import end_workshop, may_begin, workshop_after_reboot
 from protocol.codes import Code, Executed, FaultKind, Light, RentalMode
 from protocol.errors import DecodeError
 from protocol.event import AgentStarted as AgentStartedEntry
@@ -55,6 +58,7 @@ from protocol.event import (
     EngineStopped,
     ReservationExpired,
 )
+from protocol.rental_codes import ServiceModeReason
 
 
 def handle(state: State, event: Event, *, now: Moment) -> Decision:
@@ -90,10 +94,19 @@ def _deadlines(state: State) -> tuple[int | None, ...]:
     return (
         state.refusing_until_ms,
         state.notice_until_ms,
+        None if state.walk_up is None else state.walk_up.until_ms,
+        _due_of_workshop(state),
         None if state.pending is None else state.pending.deadline_ms,
         None if reservation is None else reservation.until_ms,
         None if state.rental is None else state.rental.pin.blocked_until_ms,
     )
+
+
+def _due_of_workshop(state: State) -> int | None:
+    """Return when service ends by itself, but not while its bolts move."""
+    if state.workshop is None or state.pending is not None:
+        return None
+    return state.workshop.until_ms
 
 
 def _expiring(state: State) -> Reservation | None:
@@ -111,12 +124,18 @@ def _pass_deadlines(turn: Turn) -> None:
         turn.change(refusing_until_ms=None)
     if _is_due(turn.state.notice_until_ms, now_ms):
         turn.hush()
+    walk_up = turn.state.walk_up
+    if walk_up is not None and walk_up.until_ms <= now_ms:
+        give_up_walk_up(turn)
     pending = turn.state.pending
     if pending is not None and pending.deadline_ms <= now_ms:
         actuation.fail(turn, Code.ACTUATOR_TIMEOUT, Executed.MAYBE)
     reservation = _expiring(turn.state)
     if reservation is not None and reservation.until_ms <= now_ms:
         _expire(turn, reservation)
+    if _is_due(_due_of_workshop(turn.state), now_ms):
+        end_workshop(turn, ServiceModeReason.EXPIRED)
+        close_unrented(turn)
     rental = turn.state.rental
     if rental is not None and _is_due(rental.pin.blocked_until_ms, now_ms):
         pin.lift_block(turn)
@@ -171,6 +190,11 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912 - one for ea
         case PositionFixed(position=position):
             at_ms = turn.now.boot_ms - position.age_ms
             turn.change(position=position, position_at_ms=at_ms)
+        case UpdateBegan():
+            if may_begin(turn.state):
+                turn.change(updating=True)
+        case UpdateEnded():
+            turn.change(updating=False)
         case AgentStarted() | DeadlineReached():
             pass
         case _:
@@ -186,6 +210,8 @@ def _start(turn: Turn, event: AgentStarted) -> None:
         position_at_ms=0,
         facts=NO_FACTS,
         tap=None,
+        walk_up=None,
+        updating=False,
         refusing_until_ms=None,
         notice=NO_PROMPT,
         notice_until_ms=None,
@@ -213,6 +239,8 @@ def _start(turn: Turn, event: AgentStarted) -> None:
     if event.same_boot:
         return
     turn.change(refusal_told_ms=None)
+    if state.workshop is not None:
+        turn.change(workshop=workshop_after_reboot(state.workshop, state.last, now))
     if state.reservation is not None:
         turn.change(
             reservation=reservation_after_reboot(state.reservation, state.last, now)

@@ -503,6 +503,8 @@ class Runtime:
     async def _step(
         self, event: Event, now: Moment, attached: Attached = NOTHING
     ) -> Decision:
+        trusted_ms = self._standing.time.trusted_ms(now)
+        now = replace(now, trusted_ms=trusted_ms)
         decision = handle(self._standing.state, event, now=now)
         if decision.illegal is not None:
             self._log.warning(

@@ -27,6 +27,10 @@ class Timekeeper:
         """Return UTC ms that have certainly passed; never goes back."""
         return self.known.floor(self._clock.now())
 
+    def trusted_ms(self, now: Moment) -> int | None:
+        """Return the time of now in UTC ms, None when nobody who is trusted told it."""
+        return self.known.floor(now) if self.known.is_known else None
+
     def restore(self, stored: KnownTime, *, same_boot: bool) -> None:
         """Go on from what was stored.
 

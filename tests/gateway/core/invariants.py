@@ -1,18 +1,21 @@
 """What must hold after every step of the core, whatever happened."""
 
 from gateway.core.actions import AllowEngine, DriveLocks, ShowLight, ShowPrompt
-from gateway.core.appearance import light_of
+from gateway.core.appearance import is_rentable, light_of
 from gateway.core.dialogue import prompt_of
 from gateway.core.events import AgentStarted, DeadlineReached, Event
+from gateway.core.grants import GRANTS_LIMIT
 from gateway.core.moment import Moment
 from gateway.core.prompts import NO_PROMPT
-from gateway.core.state import State
+from gateway.core.state import Purpose, State
 from gateway.core.turn import Decision
 from gateway.core.vehicle import next_deadline
 from protocol.codes import Light, RentalMode
 from protocol.command import ANY_VERSION
 from protocol.event import RentalEnded
 from protocol.result import Result
+
+_OF_SERVICE = frozenset({Purpose.SERVICE_OPEN, Purpose.SERVICE_CLOSE})
 
 
 def require_lawful(
@@ -48,14 +51,21 @@ def _require_honest_face(before: State, event: Event, decision: Decision) -> Non
     assert told_lights == ([ShowLight(*light)] if light != was_light else [])
     assert told_prompts == ([ShowPrompt(prompt)] if prompt != was_prompt else [])
     green = light[0] is Light.GREEN
-    assert not green or (state.mode is RentalMode.AVAILABLE and not state.faults)
+    assert not green or (state.mode is RentalMode.AVAILABLE and is_rentable(state))
 
 
 def _require_consistent(state: State) -> None:
     """I-17: the parts of the state fit the mode."""
     assert (state.reservation is not None) == (state.mode is RentalMode.RESERVED)
     assert (state.rental is not None) == state.mode.in_rental
-    assert state.pending is None or state.mode is not RentalMode.AVAILABLE
+    if state.pending is not None:
+        of_service = state.pending.purpose in _OF_SERVICE
+        assert of_service == (state.mode is RentalMode.AVAILABLE)
+    on_duty = state.workshop is not None or state.updating
+    assert not on_duty or state.mode is RentalMode.AVAILABLE, "service in a rental"
+    assert len(state.grants) <= GRANTS_LIMIT
+    assert len({grant.grant_id for grant in state.grants}) == len(state.grants)
+    assert state.walk_up is None or state.mode is RentalMode.AVAILABLE
     assert (state.notice_until_ms is None) == (state.notice == NO_PROMPT)
     if state.rental is not None:
         rental = state.rental

@@ -57,6 +57,8 @@ from protocol.command import (
 )
 from protocol.event import EventBody
 from protocol.identity import card_digest
+from protocol.rental_codes import GrantAction, Rights
+from protocol.rental_command import Grant
 from protocol.result import Result
 from tests.gateway.core.invariants import require_lawful, results_of
 
@@ -148,7 +150,8 @@ class Scene:
 
     @property
     def now(self) -> Moment:
-        return Moment(self.boot_ms, self.wall_ms, self.quality)
+        trusted_ms = self.wall_ms if self.quality.trusted else None
+        return Moment(self.boot_ms, self.wall_ms, self.quality, trusted_ms)
 
     @property
     def mode(self) -> RentalMode:
@@ -314,6 +317,10 @@ class Scene:
     def choose(self, choice: Choice) -> Decision:
         return self.happen(MenuChosen(choice))
 
+    def grant(self, uid: bytes = CARD, **changes: object) -> Result:
+        """Let the fleet give a card rights."""
+        return self.answer(grant_of(self, uid, **changes))
+
     # --- what the devices do ---------------------------------------------------------
 
     def _perform(self, decision: Decision) -> None:
@@ -445,6 +452,26 @@ def reserve(
         cards=tuple(card_digest(rental_id, uid) for uid in cards),
         sealed=SEALED,
     )
+
+
+def grant_of(scene: Scene, uid: bytes = CARD, **changes: object) -> Grant:
+    """Return a grant that lets a card rent for an hour from now on."""
+    rental_id = changes.get("rental_id", RENTAL)
+    assert isinstance(rental_id, bytes)
+    grant = Grant(
+        rental_id=rental_id,
+        expected_version=ANY_VERSION,
+        action=GrantAction.ADD,
+        grant_id=b"\x61" * 16,
+        card=card_digest(rental_id, uid),
+        not_before_wall_ms=scene.wall_ms,
+        not_after_wall_ms=scene.wall_ms + 3_600_000,
+        rights=Rights.UNLOCK | Rights.DRIVE,
+        lock_default=LockDefault.END,
+        language=b"de",
+        sealed=SEALED,
+    )
+    return replace(grant, **changes)  # type: ignore[arg-type] # by name
 
 
 def unlock(rental_id: bytes = RENTAL, version: int = ANY_VERSION) -> Unlock:

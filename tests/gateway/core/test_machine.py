@@ -24,11 +24,15 @@ from gateway.core.events import (
     BoardRefusal,
     CardPresented,
     CommandReceived,
+    DamageEntered,
     Event,
     PinChecked,
     PinVerdict,
+    RatingEntered,
     ReaderLost,
     ReaderRecovered,
+    UpdateBegan,
+    UpdateEnded,
 )
 from gateway.core.prompts import Choice
 from gateway.core.turn import Decision
@@ -48,10 +52,19 @@ from protocol.command import (
     FlashHazards,
     Lock,
     Ping,
+    Reserve,
     Unlock,
 )
 from protocol.event import Parked, RentalEnded, RentalStarted, build_event
 from protocol.identity import card_digest
+from protocol.rental_codes import (
+    DamageKind,
+    DamagePlace,
+    GrantAction,
+    Rights,
+    ServiceRequest,
+)
+from protocol.rental_command import Service
 from protocol.result import RESULT, Result
 from protocol.snapshot import NO_RENTAL
 from tests.gateway.core.scene import (
@@ -90,9 +103,10 @@ class WatchedScene(Scene):
     def happen(self, event: Event) -> Decision:
         held = self.state.rental_id
         cards = self._cards()
+        may_begin = self._may_begin(event)
         parked = self.state.mode is RentalMode.PARKED
         decision = super().happen(event)
-        self._require_authority(event, decision, held, cards)
+        self._require_authority(event, decision, held, cards, may_begin=may_begin)
         for entry in decision.entries:
             if isinstance(entry, Result):
                 assert RESULT.parse(RESULT.build(entry)) == entry
@@ -107,6 +121,27 @@ class WatchedScene(Scene):
                 self.reports[entry.rental_id] += 1
         return decision
 
+    def _may_begin(self, event: Event) -> bool:
+        """Return whether a grant or the fleet's word lets this begin at a free car."""
+        if self.state.mode is not RentalMode.AVAILABLE:
+            return False
+        if isinstance(event, CardPresented) and self.quality.trusted:
+            return any(
+                grant.not_before_wall_ms <= self.wall_ms < grant.not_after_wall_ms
+                and grant.card == card_digest(grant.rental_id, event.uid)
+                and Rights.UNLOCK in grant.rights
+                and grant.rights & (Rights.DRIVE | Rights.SERVICE)
+                for grant in self.state.grants
+            )
+        waiting = self.state.walk_up
+        return (
+            waiting is not None
+            and isinstance(event, CommandReceived)
+            and isinstance(event.command, Reserve)
+            and card_digest(event.command.rental_id, waiting.uid) in event.command.cards
+            and self.boot_ms < waiting.until_ms
+        )
+
     def _cards(self) -> tuple[bytes, ...]:
         if self.state.rental is not None:
             return self.state.rental.reservation.cards
@@ -118,11 +153,13 @@ class WatchedScene(Scene):
         decision: Decision,
         held: bytes | None,
         cards: tuple[bytes, ...],
+        *,
+        may_begin: bool,
     ) -> None:
         """I-12, C11: nothing opens and nothing starts without a right to it."""
         if _proves_pin(event, held) or _orders(event, EngineRelease, held):
             self.engine_allowed = True
-        by_card = (
+        by_card = may_begin or (
             isinstance(event, CardPresented)
             and held is not None
             and card_digest(held, event.uid) in cards
@@ -206,6 +243,42 @@ class CoreMachine(RuleBasedStateMachine):
         ]
         self.scene.order(data.draw(st.sampled_from(commands)))
 
+    @rule(
+        uid=st.sampled_from([CARD, SECOND_CARD]),
+        starts_in_s=st.sampled_from([-60, 0, 600]),
+        lasts_s=st.sampled_from([1, 600, 3_600]),
+        rights=st.sampled_from([*Rights, Rights(3), Rights(5), Rights(7)]),
+    )
+    def grant_somebody(
+        self, uid: bytes, starts_in_s: int, lasts_s: int, rights: Rights
+    ) -> None:
+        self.rentals += 1
+        begin_ms = max(0, self.scene.wall_ms + starts_in_s * 1_000)
+        self.scene.grant(
+            uid,
+            rental_id=b"grant\0" + self.rentals.to_bytes(10, "big"),
+            grant_id=self.rentals.to_bytes(16, "big"),
+            not_before_wall_ms=begin_ms,
+            not_after_wall_ms=begin_ms + lasts_s * 1_000,
+            rights=rights,
+        )
+
+    @precondition(lambda self: self.scene.state.grants)
+    @rule(data=st.data())
+    def withdraw_a_grant(self, data: st.DataObject) -> None:
+        grant = data.draw(st.sampled_from(self.scene.state.grants))
+        self.scene.order(replace(grant, action=GrantAction.WITHDRAW))
+        assert grant.grant_id not in {g.grant_id for g in self.scene.state.grants}
+
+    @rule(request=st.sampled_from(ServiceRequest), seconds=st.sampled_from([-1, 60]))
+    def order_service(self, request: ServiceRequest, seconds: int) -> None:
+        until_ms = max(0, self.scene.boot_ms + seconds * 1_000)
+        self.scene.order(Service(NO_RENTAL, ANY_VERSION, request, until_ms))
+
+    @rule(event=st.sampled_from([UpdateBegan(), UpdateEnded()]))
+    def the_program_is_exchanged(self, event: Event) -> None:
+        self.scene.happen(event)
+
     @rule()
     def ping(self) -> None:
         self.scene.order(Ping(NO_RENTAL, ANY_VERSION, bytes(16)))
@@ -220,6 +293,8 @@ class CoreMachine(RuleBasedStateMachine):
         self.scene.happen(ReaderRecovered())
         self.leave_it_in_order()
         self.scene.advance(10)
+        self.scene.happen(UpdateEnded())
+        self.order_service(ServiceRequest.OFF, 60)
         if self.scene.mode is RentalMode.AVAILABLE:
             self.reserve_for_somebody_new(60, lock_default, {CARD})
         self.scene.tap()
@@ -238,6 +313,11 @@ class CoreMachine(RuleBasedStateMachine):
     def guess(self, tries: int) -> None:
         for _ in range(tries):
             self.scene.type_pin(WRONG_PIN)
+
+    @rule(stars=st.integers(0, 6), note=st.sampled_from(["", "x" * 201]))
+    def fill_in_forms(self, stars: int, note: str) -> None:
+        self.scene.happen(RatingEntered(stars, 5))
+        self.scene.happen(DamageEntered(DamagePlace.LEFT, DamageKind.DENT, note))
 
     @rule(uid=st.sampled_from(CARDS))
     def tap(self, uid: bytes) -> None:

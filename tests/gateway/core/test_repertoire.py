@@ -22,8 +22,6 @@ NOT_CARRIED_OUT: Final = [
     Opcode.PAYMENT_DECISION,
     Opcode.HANDOVER_OFFER,
     Opcode.HANDOVER_REQUEST,
-    Opcode.SERVICE,
-    Opcode.GRANT,
     Opcode.SHOW_MESSAGE,
     Opcode.RESTART,
     Opcode.REBOOT,

@@ -14,6 +14,7 @@ from tools import states
 
 EXPECTED: dict[tuple[RentalMode, Trigger], RentalMode] = {
     (RentalMode.AVAILABLE, Trigger.RESERVED_BY_FLEET): RentalMode.RESERVED,
+    (RentalMode.AVAILABLE, Trigger.GRANT_PRESENTED): RentalMode.RESERVED,
     (RentalMode.RESERVED, Trigger.RESERVATION_EXPIRED): RentalMode.AVAILABLE,
     (RentalMode.RESERVED, Trigger.RESERVATION_CANCELLED): RentalMode.AVAILABLE,
     (RentalMode.RESERVED, Trigger.DOORS_OPENED): RentalMode.STOPPED,
