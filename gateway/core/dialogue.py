@@ -23,6 +23,7 @@ from gateway.core.prompts import (
 )
 from gateway.core.screens import SCREENS
 from gateway.core.state import Inspection, PinGuard, Rental, State
+from gateway.core.stations import known_station, nearest
 from protocol.codes import RentalMode
 from protocol.damage_list import Damage
 
@@ -78,7 +79,9 @@ def _low_energy(state: State, _: Rental) -> Prompt | None:
     level = None if state.reading is None else state.reading.energy_pct
     if state.mode is not RentalMode.DRIVING or level is None:
         return None
-    return Prompt(PromptKey.ENERGY_LOW, (level,)) if level < LOW_ENERGY_PCT else None
+    if level >= LOW_ENERGY_PCT:
+        return None
+    return Prompt(PromptKey.ENERGY_LOW, (level,), lines=nearest(state))
 
 
 def _chosen(state: State, rental: Rental) -> Prompt | None:
@@ -128,6 +131,14 @@ def _pin_entry(guard: PinGuard) -> Prompt:
     return Prompt(PromptKey.ENTER_PIN, (PIN_ATTEMPTS - guard.wrong,))
 
 
+def _at_station(state: State, rental: Rental) -> Prompt | None:
+    """Offer to refuel rather than to park or to end (C18)."""
+    station = known_station(state, rental.station)
+    if state.mode is not RentalMode.STOPPED or not rental.driven or station is None:
+        return None
+    return Prompt(PromptKey.OFFER_REFUEL, words=(station.name,))
+
+
 def _what_next(state: State, rental: Rental) -> Prompt | None:
     if state.mode is not RentalMode.STOPPED or not rental.driven:
         return None
@@ -149,6 +160,7 @@ _ASKERS: Final[tuple[Asker, ...]] = (
     _chosen,
     _inspection,
     _pin,
+    _at_station,
     _what_next,
     _may_start,
 )

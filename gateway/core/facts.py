@@ -11,6 +11,7 @@ from typing import Final
 from protocol.business_area import BusinessArea, parse_business_area
 from protocol.codes import ConfigKind
 from protocol.damage_list import Damage, parse_damage_list
+from protocol.station_list import Station, parse_station_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class Facts:
     """What each customer is shown (C9)."""
     area: BusinessArea | None = None
     """Where a rental may end (H20); None: everywhere."""
+    stations: tuple[Station, ...] = ()
+    """Partner stations and chargers (C15)."""
 
 
 NO_FACTS: Final = Facts()
@@ -43,5 +46,7 @@ def with_body(facts: Facts, kind: int, body: bytes) -> Facts:
             return replace(facts, known_damage=parse_damage_list(body))
         case ConfigKind.BUSINESS_AREA:
             return replace(facts, area=parse_business_area(body))
+        case ConfigKind.STATIONS:
+            return replace(facts, stations=parse_station_list(body))
         case _:
             return facts

@@ -34,6 +34,7 @@ class PromptKey(Enum):
     MAY_START = "may-start"
     ENERGY_LOW = "energy-low"
     CHOOSE_NEXT = "choose-next"
+    OFFER_REFUEL = "offer-refuel"
     LOCK_TO_PARK = "lock-to-park"
     LOCK_TO_END = "lock-to-end"
     FUEL_CARD_PIN = "fuel-card-pin"
@@ -82,6 +83,8 @@ class LineKey(Enum):
     MISSING_KEY = "missing-key"
     MISSING_FUEL_CARD = "missing-fuel-card"
     MISSING_AREA = "missing-area"
+    STATION = "station"
+    """Words: its name; numbers: how far it is, m."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ class Screen:
 
 
 _MENU: Final = (Choice.END, Choice.PARK, Choice.REFUEL, Choice.REPORT_DAMAGE)
+_AT_STATION: Final = (Choice.REFUEL, Choice.END, Choice.PARK, Choice.REPORT_DAMAGE)
 _BOARDING: Final = (Choice.CONTINUE, Choice.REPORT_DAMAGE, Choice.END, Choice.PARK)
 
 SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
@@ -52,6 +53,7 @@ SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
         PromptKey.WAIT: Screen(_MENU),
         PromptKey.MAY_START: Screen(_MENU),
         PromptKey.CHOOSE_NEXT: Screen(_MENU, terms=1),
+        PromptKey.OFFER_REFUEL: Screen(_AT_STATION, words=1),
         PromptKey.LOCK_TO_PARK: Screen(_MENU, (Form.PIN,)),
         PromptKey.LOCK_TO_END: Screen(_MENU, (Form.PIN,)),
         PromptKey.ENERGY_LOW: Screen(numbers=1),
@@ -83,6 +85,7 @@ LINES: Final[Mapping[LineKey, Screen]] = MappingProxyType(
         LineKey.MISSING_KEY: Screen(),
         LineKey.MISSING_FUEL_CARD: Screen(),
         LineKey.MISSING_AREA: Screen(),
+        LineKey.STATION: Screen(numbers=1, words=1),
     }
 )
 """What the lines of lists are filled with; they offer nothing."""

@@ -121,6 +121,8 @@ class Rental:
     """Whether the form of a damage stands (C10)."""
     reports: int = 0
     """Damages reported."""
+    station: int | None = None
+    """The station at whose geofence the engine was stopped (C18)."""
 
 
 @unique

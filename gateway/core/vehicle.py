@@ -9,11 +9,10 @@ bolt moves). `next_deadline` says when to call again although nothing happened.
 from contextlib import suppress
 from typing import Final, assert_never
 
-from gateway.core import actuation, answers, inspection, pin, refuelling
+from gateway.core import actuation, answers, driving, inspection, pin
 from gateway.core.access import give_up_walk_up, present_card
 from gateway.core.actions import AllowEngine
 from gateway.core.actuation import close_unrented
-from gateway.core.appearance import LOW_ENERGY_PCT
 from gateway.core.events import (
     AgentStarted,
     BoardLost,
@@ -49,13 +48,10 @@ from gateway.core.state import PinGuard, Purpose, Reservation, State
 from gateway.core.table import IllegalTransitionError, Trigger
 from gateway.core.turn import Decision, Turn
 from gateway.core.workshop import end_workshop, may_begin, workshop_after_reboot
-from protocol.codes import Code, Executed, FaultKind, Light, RentalMode
+from protocol.codes import Code, Executed, FaultKind, Light
 from protocol.errors import DecodeError
 from protocol.event import AgentStarted as AgentStartedEntry
 from protocol.event import (
-    EnergyLow,
-    EngineStarted,
-    EngineStopped,
     ReservationExpired,
 )
 from protocol.rental_codes import ServiceModeReason
@@ -190,6 +186,7 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912 - one for ea
         case PositionFixed(position=position):
             at_ms = turn.now.boot_ms - position.age_ms
             turn.change(position=position, position_at_ms=at_ms)
+            driving.note_station(turn)
         case UpdateBegan():
             if may_begin(turn.state):
                 turn.change(updating=True)
@@ -272,9 +269,9 @@ def _read(turn: Turn, reading: Reading) -> None:
     pending = turn.state.pending
     if pending is not None and actuation.reads_back(pending, reading):
         actuation.complete(turn, pending)
-    _follow_engine(turn, reading)
+    driving.follow_engine(turn, reading)
     if turn.state.rental is not None:
-        _watch_level(turn, reading)
+        driving.watch_level(turn, reading)
     if first:
         _restore_engine(turn, reading)
         close_unrented(turn)
@@ -289,42 +286,6 @@ def _learn(turn: Turn, event: ConfigurationTold) -> None:
     turn.record(*event.entries)
     with suppress(DecodeError):
         turn.change(facts=with_body(turn.state.facts, event.kind, event.body))
-
-
-def _follow_engine(turn: Turn, reading: Reading) -> None:
-    mode = turn.state.mode
-    if reading.engine_running:
-        if mode is RentalMode.STOPPED:
-            turn.transit(Trigger.ENGINE_STARTED)
-        elif mode is RentalMode.REFUELLING and turn.rental.refuelling is not None:
-            refuelling.finish_refuelling(
-                turn, turn.rental.refuelling, Trigger.ENGINE_STARTED
-            )
-        else:
-            return
-        # A lock that was under way must not end or park a rental that drives off.
-        actuation.fail(turn, Code.IGNITION_ON, Executed.MAYBE)
-        turn.change_rental(driven=True, parking_chosen=None, reporting=False)
-        turn.hush()
-        turn.record(EngineStarted(turn.rental_id, reading.odometer_m))
-    elif mode is RentalMode.DRIVING:
-        turn.transit(Trigger.ENGINE_STOPPED)
-        turn.record(
-            EngineStopped(turn.rental_id, reading.odometer_m, reading.energy_pct)
-        )
-
-
-def _watch_level(turn: Turn, reading: Reading) -> None:
-    """Note the lowest level, and tell once that it is low (C13, C14)."""
-    level = reading.energy_pct
-    if level is None:
-        return
-    lowest = turn.rental.lowest_energy_pct
-    if lowest is None or level < lowest:
-        turn.change_rental(lowest_energy_pct=level)
-    if level < LOW_ENERGY_PCT and not turn.rental.low_told:
-        turn.change_rental(low_told=True)
-        turn.record(EnergyLow(turn.rental_id, level, reading.range_km))
 
 
 def _restore_engine(turn: Turn, reading: Reading) -> None:

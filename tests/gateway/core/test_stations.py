@@ -1,0 +1,254 @@
+"""Partner stations: the nearest ones, and the geofence (C14, C15, C16, C18, H17)."""
+
+from dataclasses import replace
+
+import pytest
+
+from gateway.core.events import ConfigurationTold, PositionFixed
+from gateway.core.prompts import Choice, Line, LineKey, Prompt, PromptKey
+from gateway.core.reading import Position
+from protocol.codes import ConfigKind, EnergyKind, RentalMode
+from protocol.station_list import Station, build_station_list
+from tests.gateway.core.scene import Scene
+
+E7 = 10_000_000
+LATITUDE = 48 * E7
+LONGITUDE = 11 * E7
+
+
+def station(
+    number: int, north_m: float, kind: EnergyKind = EnergyKind.FUEL, radius_m: int = 75
+) -> Station:
+    latitude_e7 = LATITUDE + round(north_m / 111_195 * E7)
+    return Station(number, f"No {number}", latitude_e7, LONGITUDE, kind, radius_m)
+
+
+STATIONS = (
+    station(1, 2_000),
+    station(2, 740),
+    station(3, -5_130),
+    station(4, 9_000),
+    station(5, 100, EnergyKind.ELECTRIC),
+)
+
+
+def told(stations: tuple[Station, ...] = STATIONS) -> Scene:
+    scene = Scene()
+    body = build_station_list(stations)
+    scene.happen(ConfigurationTold(ConfigKind.STATIONS, body))
+    return scene
+
+
+def fix(
+    scene: Scene,
+    *,
+    north_m: float = 0,
+    east_m: float = 0,
+    accuracy_dm: int = 30,
+    age_ms: int = 0,
+) -> None:
+    """Be so far from the origin."""
+    latitude_e7 = LATITUDE + round(north_m / 111_195 * E7)
+    # The cosine of 48 degrees.
+    longitude_e7 = LONGITUDE + round(east_m / 111_195 / 0.66913 * E7)
+    position = Position(latitude_e7, longitude_e7, accuracy_dm, None, age_ms)
+    scene.happen(PositionFixed(position))
+
+
+def stop_at(scene: Scene, **where: float) -> None:
+    """Drive, and stop the engine there."""
+    scene.rent_and_release()
+    scene.drive_off()
+    fix(scene, **where)  # type: ignore[arg-type] # by name
+    scene.board(engine_running=False, ignition_on=False, speed_dkmh=0)
+
+
+def test_a_driver_with_a_low_level_sees_the_nearest_stations() -> None:
+    # C14, C15, N2: name and distance of three; another kind of energy does not count.
+    scene = told()
+    scene.rent_and_release()
+    scene.drive_off()
+    fix(scene)
+
+    scene.board(energy_pct=20)
+
+    assert scene.state.shown_prompt == Prompt(
+        PromptKey.ENERGY_LOW,
+        (20,),
+        lines=(
+            Line(LineKey.STATION, (700,), words=("No 2",)),
+            Line(LineKey.STATION, (2_000,), words=("No 1",)),
+            Line(LineKey.STATION, (5_100,), words=("No 3",)),
+        ),
+    )
+
+
+def test_the_list_follows_the_car() -> None:
+    # C15, C18: tracked continuously
+    scene = told()
+    scene.rent_and_release()
+    scene.drive_off()
+    fix(scene)
+    scene.board(energy_pct=20)
+
+    fix(scene, north_m=-5_000)
+
+    first = scene.state.shown_prompt.lines[0]
+    assert first == Line(LineKey.STATION, (100,), words=("No 3",))
+
+
+def test_an_electric_car_sees_chargers_only() -> None:
+    # H13, C15
+    scene = told()
+    scene.rent_and_release()
+    scene.drive_off()
+    fix(scene)
+
+    scene.board(energy_pct=20, energy_kind=EnergyKind.ELECTRIC)
+
+    [line] = scene.state.shown_prompt.lines
+    assert line == Line(LineKey.STATION, (100,), words=("No 5",))
+
+
+def test_without_a_position_the_low_level_is_told_all_the_same() -> None:
+    # C14
+    scene = told()
+    scene.rent_and_release()
+    scene.drive_off()
+
+    scene.board(energy_pct=20)
+
+    assert scene.state.shown_prompt == Prompt(PromptKey.ENERGY_LOW, (20,))
+
+
+def test_a_car_that_stops_at_a_station_offers_to_refuel_first() -> None:
+    # C16, C18
+    scene = told()
+
+    stop_at(scene, north_m=700)
+
+    assert scene.state.shown_prompt == Prompt(PromptKey.OFFER_REFUEL, words=("No 2",))
+    scene.choose(Choice.REFUEL)
+    assert scene.mode is RentalMode.REFUELLING
+
+
+@pytest.mark.parametrize(("away_m", "offered"), [(74.0, True), (76.0, False)])
+@pytest.mark.parametrize("direction", ["north_m", "east_m"])
+def test_the_geofence_has_75_metres(
+    away_m: float, offered: bool, direction: str
+) -> None:
+    # H17
+    scene = told((station(1, 0),))
+
+    stop_at(scene, **{direction: away_m})
+
+    expected = PromptKey.OFFER_REFUEL if offered else PromptKey.CHOOSE_NEXT
+    assert scene.prompt is expected
+
+
+def test_a_station_may_have_a_geofence_of_its_own() -> None:
+    # H17: per station
+    scene = told((station(1, 0, radius_m=200),))
+
+    stop_at(scene, north_m=190)
+
+    assert scene.prompt is PromptKey.OFFER_REFUEL
+
+
+def test_of_two_stations_the_nearer_one_is_meant() -> None:
+    # C18
+    scene = told((station(1, 60), station(2, 20)))
+
+    stop_at(scene)
+
+    assert scene.state.shown_prompt.words == ("No 2",)
+
+
+@pytest.mark.parametrize(
+    ("accuracy_dm", "age_ms", "offered"),
+    [
+        (500, 0, True),
+        (501, 0, False),
+        (30, 30_000, True),
+        (30, 30_001, False),
+    ],
+)
+def test_a_vague_or_old_fix_never_triggers(
+    accuracy_dm: int, age_ms: int, offered: bool
+) -> None:
+    # H17: 50 m, 30 s
+    scene = told((station(1, 0),))
+
+    stop_at(scene, accuracy_dm=accuracy_dm, age_ms=age_ms)
+
+    expected = PromptKey.OFFER_REFUEL if offered else PromptKey.CHOOSE_NEXT
+    assert scene.prompt is expected
+
+
+def test_a_fix_that_comes_after_the_stop_counts_too() -> None:
+    # C18
+    scene = told()
+    scene.rent_and_release()
+    scene.drive()
+    before = scene.prompt
+
+    fix(scene, north_m=700)
+
+    shown = (before, scene.prompt)
+    assert shown == (PromptKey.CHOOSE_NEXT, PromptKey.OFFER_REFUEL)
+
+
+def test_before_the_first_drive_nothing_is_offered() -> None:
+    # C18: on engine off, and not to somebody who has just got in.
+    scene = told()
+    scene.rent_and_release()
+
+    fix(scene, north_m=700)
+
+    assert scene.prompt is PromptKey.MAY_START
+
+
+def test_a_station_that_the_fleet_strikes_off_is_offered_no_more() -> None:
+    scene = told()
+    stop_at(scene, north_m=700)
+
+    body = build_station_list(())
+    scene.happen(ConfigurationTold(ConfigKind.STATIONS, body))
+
+    assert scene.prompt is PromptKey.CHOOSE_NEXT
+
+
+def test_driving_on_leaves_the_station_behind() -> None:
+    # C18
+    scene = told()
+    stop_at(scene, north_m=700)
+
+    scene.drive_off()
+    fix(scene, north_m=1_300)
+    scene.board(engine_running=False, ignition_on=False, speed_dkmh=0)
+
+    assert scene.prompt is PromptKey.CHOOSE_NEXT
+
+
+def test_distances_are_measured_the_short_way_round_the_earth() -> None:
+    # C15: Fiji has cars too.
+    at_date_line = replace(station(1, 0), longitude_e7=1_799_999_000)
+    scene = told((at_date_line,))
+    scene.rent_and_release()
+    scene.drive_off()
+    scene.happen(PositionFixed(Position(LATITUDE, -1_799_999_000, 30, None)))
+
+    scene.board(energy_pct=20)
+
+    [line] = scene.state.shown_prompt.lines
+    assert line.numbers == (0,)
+
+
+def test_a_car_without_a_board_takes_stations_for_fuel() -> None:
+    scene = told((station(1, 0),))
+    stop_at(scene, north_m=500)
+    scene.lose_board()
+
+    fix(scene)
+
+    assert scene.prompt is PromptKey.OFFER_REFUEL
