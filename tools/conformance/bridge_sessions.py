@@ -72,7 +72,6 @@ async def asks_after_a_replay(trial: Trial, bridge: Subject) -> None:
     await car.greet()
     if await car.receipt_that(lambda _: True, since=mark) is None:
         raise NotReachedError("no receipt answered a hello of a new session")
-    await car.marker()
     await car.quiet()
     mark = car.wire.mark
     await car.send(old, FrameClass.HELLO)
