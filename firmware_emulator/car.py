@@ -16,11 +16,12 @@ tank of 50 l, 8 l per 100 km); what it leaves open is marked assumed.
 from dataclasses import dataclass, field
 from enum import Enum, unique
 from random import Random
-from typing import Final
+from typing import Final, Self
 
 from firmware_emulator.errors import DeedError
 from firmware_emulator.street import MM_PER_M, City, Heading, Leg, Place
 from firmware_emulator.upkeep import Upkeep
+from protocol.board.message import Plug
 from protocol.codes import EnergyKind
 
 QUANTUM_MS: Final = 10
@@ -69,7 +70,7 @@ class CarModel:
     """What cars of one make have in common."""
 
     energy_kind: EnergyKind = EnergyKind.FUEL
-    """What the tank holds; 'litres' of an electric car are shares of its battery."""
+    """What the tank holds; 'litres' of an electric car are kWh of its battery."""
     tank_l: float = 50.0
     """N9."""
     l_per_100_km: float = 8.0
@@ -78,6 +79,18 @@ class CarModel:
     """Assumed."""
     spray_l: float = 0.06
     """Washer fluid of one spray; assumed."""
+    fill_l_per_s: float = PUMP_L_PER_S
+    """What a nozzle gives, or a charger."""
+
+    @classmethod
+    def electric(cls) -> Self:
+        """Return an electric car: 50 kWh, 15 kWh per 100 km, 150 kW; assumed."""
+        return cls(
+            EnergyKind.ELECTRIC,
+            tank_l=50.0,
+            l_per_100_km=15.0,
+            fill_l_per_s=150 / 3_600,
+        )
 
 
 @dataclass(slots=True)
@@ -159,6 +172,11 @@ class Car:
     _pump_l: float = 0.0
     _motion: _Motion | None = None
     _unspent_ms: int = 0
+
+    def __post_init__(self) -> None:
+        is_electric = self.model.energy_kind is EnergyKind.ELECTRIC
+        if is_electric and self.upkeep.plug is Plug.UNKNOWN:
+            self.upkeep.plug = Plug.OUT
 
     # --- sensors --------------------------------------------------------------------
 
@@ -311,15 +329,51 @@ class Car:
         distance_mm = round(distance_m * MM_PER_M)
         self._set_off(self.city.wander(self.place, self.heading, distance_mm, self.rng))
 
+    def drive_to(self, goal: Place) -> float:
+        """Set off for a place on a street, by a shortest way; return its length in m.
+
+        Raises:
+            DeedError: as for `drive`; or it is on no street, or the car is there.
+        """
+        self._require_ready()
+        legs = self.city.route(self.place, goal)
+        _deny(not legs, "the car is there")
+        self._set_off(legs)
+        return self._left_mm / MM_PER_M
+
     def refuel(self, litres: float) -> None:
         """Start the pump; it stops after so many litres or when the tank is full.
 
+        An electric car charges so many kWh, from a cable that was put in.
+
         Raises:
-            DeedError: the engine runs.
+            DeedError: the engine runs, or the cable is out.
         """
         _deny(litres <= 0, f"{litres} l is nothing to fill in")
         _deny(self.engine_running, "the engine runs")
+        is_electric = self.model.energy_kind is EnergyKind.ELECTRIC
+        _deny(is_electric and self.upkeep.plug is not Plug.IN, "the cable is out")
         self._pump_l = litres
+
+    def plug_in(self) -> None:
+        """Put the charging cable in.
+
+        Raises:
+            DeedError: the car has no socket, or drives.
+        """
+        _deny(self.model.energy_kind is not EnergyKind.ELECTRIC, "it has no socket")
+        _deny(self.driving, "the car drives")
+        self.upkeep.plug = Plug.IN
+
+    def unplug(self) -> None:
+        """Take the charging cable out; charging ends.
+
+        Raises:
+            DeedError: the car has no socket.
+        """
+        _deny(self.model.energy_kind is not EnergyKind.ELECTRIC, "it has no socket")
+        self.upkeep.plug = Plug.OUT
+        self._pump_l = 0.0
 
     def spray_washer(self, times: int = 1) -> None:
         """Wash the windscreen, as long as there is fluid."""
@@ -389,7 +443,8 @@ class Car:
         if self._pump_l <= 0:
             return
         room = self.model.tank_l - self.fuel_l
-        flow = min(self._pump_l, room, PUMP_L_PER_S * QUANTUM_MS / 1_000)
+        most = self.model.fill_l_per_s * QUANTUM_MS / 1_000
+        flow = min(self._pump_l, room, most)
         self.fuel_l += flow
         full = self.model.tank_l - self.fuel_l < 1e-9  # noqa: PLR2004 - rounding
         self._pump_l = 0.0 if full else max(0.0, self._pump_l - flow)
@@ -413,6 +468,7 @@ class Car:
 
     def _roll(self, distance_mm: int) -> None:
         self.odometer_mm += distance_mm
+        self.upkeep.roll(distance_mm)
         self._left_mm -= distance_mm
         burnt = distance_mm / (100_000 * MM_PER_M) * self.model.l_per_100_km
         self.fuel_l = max(0.0, self.fuel_l - burnt)
@@ -433,6 +489,7 @@ class Car:
         _deny(not self.seated, "nobody sits at the wheel")
         _deny(not self.engine_running, "the engine does not run")
         _deny(bool(self.open_leaves), "something is open")
+        _deny(self.upkeep.plug is Plug.IN, "the charging cable is in")
         _deny(self.driving, "the car drives already")
 
     def _set_off(self, legs: list[Leg]) -> None:

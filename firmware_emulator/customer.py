@@ -7,12 +7,13 @@ waits for what a person can see. Nothing here knows how the car decides.
 from dataclasses import dataclass, field
 from typing import Final
 
-from firmware_emulator.car import PUMP_L_PER_S
 from firmware_emulator.devices import EmulatedDevices
 from firmware_emulator.errors import StepError
 from firmware_emulator.reader import Card
+from firmware_emulator.street import MM_PER_M, Place
 from gateway.core.events import DamageEntered, RatingEntered
 from gateway.core.prompts import Choice
+from protocol.codes import EnergyKind
 
 PATIENCE_S: Final = 10.0
 """How long a person waits for a door or a word on the display."""
@@ -121,6 +122,21 @@ class Customer:
         """
         with self.devices.world.hands() as car:
             car.drive(distance_m)
+        await self._arrive(distance_m)
+
+    async def drive_to(self, east_m: float, north_m: float) -> None:
+        """Drive to a place of the city by a shortest way and stop there.
+
+        Raises:
+            DeedError: the engine does not run, or there is no street.
+            StepError: the car did not arrive.
+        """
+        with self.devices.world.hands() as car:
+            goal = Place(round(east_m * MM_PER_M), round(north_m * MM_PER_M))
+            distance_m = car.drive_to(goal)
+        await self._arrive(distance_m)
+
+    async def _arrive(self, distance_m: float) -> None:
         await self.devices.witness.until(
             lambda: not self.devices.car.driving,
             timeout_s=PATIENCE_S + distance_m / SLOWEST_M_PER_S,
@@ -130,20 +146,30 @@ class Customer:
     async def refuel(self, litres: float) -> None:
         """Fill in so many litres with the fuel card and put it back.
 
+        At an electric car the cable is put in, so many kWh come, and it is taken out.
+
         Raises:
             DeedError: the engine runs.
             StepError: the pump did not stop.
         """
         with self.devices.world.hands() as car:
             car.take_fuel_card()
+            if self._is_electric:
+                car.plug_in()
             car.refuel(litres)
         await self.devices.witness.until(
             lambda: not self.devices.car.fuelling,
-            timeout_s=PATIENCE_S + litres / PUMP_L_PER_S,
+            timeout_s=PATIENCE_S + litres / self.devices.car.model.fill_l_per_s,
             missing="the end of refuelling",
         )
         with self.devices.world.hands() as car:
+            if self._is_electric:
+                car.unplug()
             car.return_fuel_card()
+
+    @property
+    def _is_electric(self) -> bool:
+        return self.devices.car.model.energy_kind is EnergyKind.ELECTRIC
 
     def wash_windscreen(self, times: int) -> None:
         """Use washer fluid."""

@@ -73,6 +73,11 @@ class EmulatedDisplay:
         return words_of(self.prompt, secret=self._secret or HIDDEN)
 
     @property
+    def public_words(self) -> str:
+        """The same without the fuel card's PIN, for logs (H6)."""
+        return words_of(self.prompt)
+
+    @property
     def fuel_card_pin(self) -> str:
         """The fuel card's PIN while it is shown, else empty."""
         return self._secret

@@ -8,8 +8,11 @@ are whole millimetres: a drive has the same length however finely time is cut.
 import math
 from dataclasses import dataclass
 from enum import Enum, unique
+from itertools import pairwise
 from random import Random
 from typing import Final
+
+from firmware_emulator.errors import DeedError
 
 MM_PER_M: Final = 1_000
 
@@ -119,6 +122,51 @@ class City:
         )
         return inside and (place.east_mm % block == 0 or place.north_mm % block == 0)
 
+    @property
+    def middle(self) -> Place:
+        """The crossing in the middle."""
+        block = self.block_m * MM_PER_M
+        return Place(
+            self.width_m // self.block_m // 2 * block,
+            self.height_m // self.block_m // 2 * block,
+        )
+
+    def route(self, start: Place, goal: Place) -> list[Leg]:
+        """Return a shortest way between two places on streets; empty if they are one.
+
+        Raises:
+            DeedError: one of them lies on no street.
+        """
+        for place in (start, goal):
+            if not self.is_street(place):
+                raise DeedError(
+                    f"{place.east_mm / MM_PER_M:g} m east, "
+                    f"{place.north_mm / MM_PER_M:g} m north is on no street"
+                )
+        ways = [[start, goal]] if self._share_street(start, goal) else []
+        ways += [
+            [start, begin, Place(begin.east_mm, end.north_mm), end, goal]
+            for begin in self._crossings_at(start)
+            for end in self._crossings_at(goal)
+        ]
+        return min((_legs(way) for way in ways), key=_length_mm)
+
+    def _share_street(self, start: Place, goal: Place) -> bool:
+        block = self.block_m * MM_PER_M
+        if start.east_mm == goal.east_mm:
+            return start.east_mm % block == 0 or start.north_mm == goal.north_mm
+        return start.north_mm == goal.north_mm and start.north_mm % block == 0
+
+    def _crossings_at(self, place: Place) -> list[Place]:
+        """Return the crossings at both ends of the place's block; itself if it is."""
+        block = self.block_m * MM_PER_M
+        east, north = place.east_mm, place.north_mm
+        easts = {east // block * block, -(-east // block) * block}
+        norths = {north // block * block, -(-north // block) * block}
+        return [
+            Place(each, other) for each in sorted(easts) for other in sorted(norths)
+        ]
+
     def wander(
         self, start: Place, heading: Heading, distance_mm: int, rng: Random
     ) -> list[Leg]:
@@ -159,3 +207,19 @@ class City:
         if beside % (self.block_m * MM_PER_M):
             return False  # between two crossings only the street itself leads on
         return self.is_street(place.moved(heading, self._to_crossing(place, heading)))
+
+
+def _legs(way: list[Place]) -> list[Leg]:
+    """Return the straight parts between places that follow one another."""
+    legs = []
+    for start, end in pairwise(way):
+        east, north = end.east_mm - start.east_mm, end.north_mm - start.north_mm
+        if east:
+            legs.append(Leg(Heading.EAST if east > 0 else Heading.WEST, abs(east)))
+        elif north:
+            legs.append(Leg(Heading.NORTH if north > 0 else Heading.SOUTH, abs(north)))
+    return legs
+
+
+def _length_mm(legs: list[Leg]) -> int:
+    return sum(leg.distance_mm for leg in legs)

@@ -5,8 +5,11 @@ the board reports what they are (docs/board-protocol.md, SENSORS).
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from protocol.board.message import Plug, Sensors, Tyres
+
+MM_PER_KM: Final = 1_000_000
 
 
 @dataclass(slots=True)
@@ -29,6 +32,21 @@ class Upkeep:
     """To the next periodic service."""
     trouble_codes: tuple[int, ...] = ()
     """Diagnostic trouble codes (SAE J2012)."""
+
+    _rolled_mm: int = 0
+
+    def roll(self, distance_mm: int) -> None:
+        """Wear out by a drive: whole kilometres count.
+
+        Oil lasts 15,000 km, pads 40,000 km, tyres lose 1 mm in 6,000 km; assumed.
+        """
+        before_km = self._rolled_mm // MM_PER_KM
+        self._rolled_mm += distance_mm
+        for km in range(before_km + 1, self._rolled_mm // MM_PER_KM + 1):
+            self.service_km = max(0, self.service_km - 1)
+            self.oil_pct = max(0, self.oil_pct - (km % 150 == 0))
+            self.brake_pct = max(0, self.brake_pct - (km % 400 == 0))
+            self.tread_dmm = max(0, self.tread_dmm - (km % 600 == 0))
 
     def sensed(self) -> Sensors:
         """Return what the sensors say now."""

@@ -17,7 +17,7 @@ import asyncio
 import secrets
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from firmware_emulator.devices import EmulatedDevices
 from firmware_emulator.errors import StepError
@@ -45,6 +45,23 @@ REBOOT_MS: Final = 1_000
 """How long the emulated computer is without power."""
 
 
+class Way(AbstractAsyncContextManager[object], Protocol):
+    """A car's way to its broker, which can be cut."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether no connection comes up."""
+
+    def cut(self) -> None:
+        """Reset the connection and let none come up."""
+
+    def restore(self) -> None:
+        """Let connections through again."""
+
+    def stall(self) -> None:
+        """Keep the connection and let nothing through."""
+
+
 class EmulatedVehicle:
     """One vehicle; an asynchronous context manager that lives as long as the car.
 
@@ -66,7 +83,7 @@ class EmulatedVehicle:
         data: Path,
         devices: EmulatedDevices,
         links: LinkFactory,
-        link: CuttableLink | None = None,
+        link: Way | None = None,
         time: Timekeeper | None = None,
         random_bytes: RandomBytes = secrets.token_bytes,
         backoff: Backoff | None = None,
@@ -301,7 +318,7 @@ class EmulatedVehicle:
     def _is_dead(self) -> bool:
         return self._power is not None and self._power.done()
 
-    def _require_link(self) -> CuttableLink:
+    def _require_link(self) -> Way:
         if self.link is None:
             raise RuntimeError("this vehicle's link cannot be cut")
         return self.link

@@ -8,7 +8,8 @@ import click
 
 from firmware_emulator.demand import Bridge
 from firmware_emulator.errors import DeedError, EmulatorError, StepError
-from firmware_emulator.spoken import VERBS, Stage, describe, parse_line, say
+from firmware_emulator.saying import Stage
+from firmware_emulator.spoken import VERBS, describe, parse_line, say
 from tools.console import facts
 from tools.emulated_car import told
 

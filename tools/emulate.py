@@ -20,14 +20,9 @@ from firmware_emulator.errors import EmulatorError
 from firmware_emulator.fleet import CARS_LIMIT, EmulatedFleet, FleetPlan
 from firmware_emulator.reader import Card
 from firmware_emulator.rental_script import LOW_SOON_L, RentalPlan, rental_steps
+from firmware_emulator.saying import Stage
 from firmware_emulator.script import play
-from firmware_emulator.spoken import (
-    Line,
-    Stage,
-    describe,
-    parse_script,
-    say,
-)
+from firmware_emulator.spoken import Line, describe, parse_script, say
 from firmware_emulator.vehicle import EmulatedVehicle
 from protocol.event import RentalEnded
 from tools.address import DEFAULT_PORT, BrokerAddress
@@ -37,6 +32,7 @@ from tools.clock import wall_s
 from tools.console import examples, facts, heading, json_option, print_json, step
 from tools.emulated_car import build_vehicle, issued_vehicles, put_away, told
 from tools.errors import OperatorError
+from tools.scenario import scenario
 
 DATA: Final = "emulated"
 """Directory beside a fleet's for ledgers and cars, if nobody names another."""
@@ -291,6 +287,9 @@ def rental(
     built = build_vehicle(directory, broker, _data(fleet, data), seed)
     customer = Customer(built.devices, customer_card, checked_pin)
     _run(_rent(built, customer, bridge))
+
+
+emulate.add_command(scenario)
 
 
 # --- living -----------------------------------------------------------------------

@@ -17,6 +17,7 @@ from firmware_emulator.customer import Customer
 from firmware_emulator.devices import EmulatedDevices
 from firmware_emulator.errors import StepError
 from firmware_emulator.fleet import FleetPlan, random_rental
+from firmware_emulator.memory_fleet import NOW, Account, MemoryFleet
 from firmware_emulator.reader import Card
 from firmware_emulator.rental_script import (
     LOW_SOON_L,
@@ -32,8 +33,9 @@ from firmware_emulator.rental_script import (
     stop_engine,
     tap_to_open,
 )
+from firmware_emulator.saying import Stage
 from firmware_emulator.script import StepReport, play, play_step
-from firmware_emulator.spoken import Stage, describe, parse_script, say
+from firmware_emulator.spoken import describe, parse_script, say
 from firmware_emulator.vehicle import EmulatedVehicle
 from gateway.storage.identity import load_identity
 from protocol.codes import Code, EndReason, Light, RentalMode
@@ -46,11 +48,16 @@ from protocol.event import (
     RentalStarted,
     Resumed,
 )
-from tests.firmware_emulator.memory_fleet import NOW, Account, MemoryFleet, must_be_ok
+from protocol.result import Result
 
 CARD = Card(bytes.fromhex("04a1b2c3d4e5f6"))
 PIN = "2468"
 RENTAL = bytes(range(16))
+
+
+def must_be_ok(result: Result) -> None:
+    """Require that the car did as ordered."""
+    assert result.code is Code.OK, result
 
 
 @dataclass(slots=True)

@@ -1,0 +1,154 @@
+"""The backend port on a fleet in memory, and a car's way to it that can be cut."""
+
+import itertools
+from typing import Final, Self
+
+from firmware_emulator.backend import Fields
+from firmware_emulator.customer import Customer
+from firmware_emulator.errors import DemandError
+from firmware_emulator.frames_seen import FrameNote
+from firmware_emulator.memory_fleet import MemoryFleet
+from protocol.codes import (
+    CancelReason,
+    ConfigKind,
+    HoldReason,
+    LockDefault,
+    LockMode,
+    ModeRequest,
+)
+from protocol.command import (
+    ANY_VERSION,
+    CancelReservation,
+    Command,
+    EngineHold,
+    EngineRelease,
+    FlashHazards,
+    Lock,
+    Ping,
+    SetMode,
+    Unlock,
+)
+from protocol.identity import ID_SIZE, VehicleId
+from protocol.rental_command import SetDefaultMode
+
+NO_RENTAL: Final = bytes(ID_SIZE)
+"""Of an order that belongs to no rental."""
+
+FUEL_CARD_PIN: Final = "4711"
+"""Of the emulated fuel card."""
+
+FRAMES_KEPT: Final = 100_000
+"""Frames that are remembered; a scenario makes a few hundred."""
+
+
+class MemoryWay:
+    """A car's way to its fleet in memory: cut and restored as a TCP connection is."""
+
+    def __init__(self, fleet: MemoryFleet, vehicle_id: VehicleId) -> None:
+        """Lead from a car to its fleet."""
+        self._fleet = fleet
+        self._vehicle_id = vehicle_id
+
+    async def __aenter__(self) -> Self:
+        """Do nothing: there is no socket."""
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        """Do nothing: there is no socket."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether no connection comes up."""
+        return self._fleet.accounts[self._vehicle_id].is_cut
+
+    def cut(self) -> None:
+        """Reset the connection and let none come up."""
+        self._fleet.cut(self._vehicle_id)
+
+    def restore(self) -> None:
+        """Let connections through again."""
+        self._fleet.restore(self._vehicle_id)
+
+    def stall(self) -> None:
+        """Cut it: in memory nothing is under way that could stall."""
+        self.cut()
+
+
+class MemoryBackend:
+    """Implements `firmware_emulator.backend.Backend` for one car."""
+
+    def __init__(self, fleet: MemoryFleet, vehicle_id: VehicleId) -> None:
+        """Take a car of a fleet; the fleet's observer is set."""
+        self._fleet = fleet
+        self._vehicle_id = vehicle_id
+        self._rental_id = NO_RENTAL
+        self._numbers = itertools.count(1)
+        self.frames: list[FrameNote] = []
+        fleet.observe = self._note
+
+    async def reserve(self, customer: Customer, fields: Fields) -> str:
+        """Reserve; see the port."""
+        self._rental_id = next(self._numbers).to_bytes(ID_SIZE, "big")
+        lock_default = LockDefault[str(fields.get("lock_default", "end")).upper()]
+        try:
+            result = await self._fleet.reserve(
+                self._vehicle_id,
+                rental_id=self._rental_id,
+                card_uid=customer.card.uid,
+                pin=customer.pin,
+                fuel_card_pin=FUEL_CARD_PIN,
+                lock_default=lock_default,
+                reserved_ms=int(fields.get("hold_s", 900)) * 1_000,
+            )
+        except TimeoutError:
+            raise DemandError("the car did not answer the reservation") from None
+        return result.code.name.lower()
+
+    async def order(self, kind: str, fields: Fields) -> str:
+        """Order; see the port."""
+        command = self._command(kind, fields)
+        try:
+            result = await self._fleet.order(self._vehicle_id, command)
+        except TimeoutError:
+            raise DemandError(f"the car did not answer the order {kind}") from None
+        return result.code.name.lower()
+
+    async def configure(self, kind: ConfigKind, body: bytes) -> None:
+        """Bring a configuration; see the port."""
+        number = next(self._numbers)
+        self._fleet.configure(self._vehicle_id, kind, number, body)
+
+    def _command(self, kind: str, fields: Fields) -> Command:  # noqa: C901, PLR0911 - one return for each kind
+        rental, version = self._rental_id, ANY_VERSION
+
+        def word(name: str, default: str) -> str:
+            return str(fields.get(name, default)).upper()
+
+        match kind:
+            case "flash_hazards":
+                return FlashHazards(NO_RENTAL, version, int(fields["seconds"]))
+            case "ping":
+                return Ping(NO_RENTAL, version, bytes(ID_SIZE))
+            case "cancel":
+                reason = CancelReason[word("reason", "customer")]
+                return CancelReservation(rental, version, reason)
+            case "unlock":
+                return Unlock(rental, version)
+            case "lock":
+                return Lock(rental, version, LockMode[word("mode", "default")])
+            case "engine_release":
+                reason_of = HoldReason[word("reason", "rental")]
+                return EngineRelease(rental, version, reason_of)
+            case "engine_hold":
+                return EngineHold(rental, version, HoldReason[word("reason", "rental")])
+            case "set_mode":
+                return SetMode(rental, version, ModeRequest[word("mode", "end")])
+            case "default_mode":
+                default = LockDefault[word("lock_default", "end")]
+                return SetDefaultMode(rental, version, default)
+            case _:
+                raise DemandError(f"a fleet in memory has no order {kind}")
+
+    def _note(self, note: FrameNote) -> None:
+        self.frames.append(note)
+        del self.frames[:-FRAMES_KEPT]

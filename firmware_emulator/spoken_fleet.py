@@ -1,0 +1,149 @@
+"""Words of scripts for the fleet's side: reserve, order, tell the car of the world.
+
+``fleet reserve park``, ``fleet blink 5``, ``fleet area away``. The car's signed answer
+is looked at by ``expect answer ok``.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Final
+
+from firmware_emulator.backend import Backend, Fields
+from firmware_emulator.errors import StepError
+from firmware_emulator.saying import Deed, Stage, Verb, among, none, number
+from protocol.business_area import AREA_FORMAT
+from protocol.codes import ConfigKind
+from protocol.damage_list import DAMAGE_LIST_FORMAT
+
+RESERVED_S: Final = 900
+"""N1."""
+
+AREA_DEGREES: Final = 0.02
+"""Half the side of a square business area; about 2 km."""
+
+AWAY_DEGREES: Final = 1.0
+"""How far an area lies that the car is not in."""
+
+
+def _backend(stage: Stage) -> Backend:
+    if stage.backend is None:
+        raise StepError("nobody is here who could order: this car has no fleet")
+    return stage.backend
+
+
+def _orders(kind: str, read: Callable[[list[str]], Fields]) -> Callable[..., Deed]:
+    def make(rest: list[str]) -> Deed:
+        fields = read(rest)
+
+        async def deed(stage: Stage) -> None:
+            stage.answer = await _backend(stage).order(kind, fields)
+
+        return deed
+
+    return make
+
+
+def _nothing(rest: list[str]) -> Fields:
+    none(rest)
+    return {}
+
+
+def _seconds(rest: list[str]) -> Fields:
+    return {"seconds": round(number(rest, 1, 30))}
+
+
+def _mode_of_lock(rest: list[str]) -> Fields:
+    return {"mode": among(rest or ["default"], ("default", "park", "end", "plain"))}
+
+
+def _mode(rest: list[str]) -> Fields:
+    return {"mode": among(rest, ("park", "resume", "refuel", "refuel_done", "end"))}
+
+
+def _default(rest: list[str]) -> Fields:
+    return {"lock_default": among(rest, ("park", "end"))}
+
+
+def _reason(rest: list[str]) -> Fields:
+    allowed = ("rental", "operator", "pin_block_lifted")
+    return {"reason": among(rest or ["rental"], allowed)}
+
+
+def _reserve(rest: list[str]) -> Deed:
+    lock_default = among(rest[:1] or ["end"], ("park", "end"))
+    hold_s = round(number(rest[1:], 1, 3_600)) if rest[1:] else RESERVED_S
+    fields: Fields = {"lock_default": lock_default, "hold_s": hold_s}
+
+    async def deed(stage: Stage) -> None:
+        stage.answer = await _backend(stage).reserve(stage.customer, fields)
+
+    return deed
+
+
+def _area(rest: list[str]) -> Deed:
+    word = among(rest, ("here", "away"))
+
+    async def deed(stage: Stage) -> None:
+        car = stage.vehicle.devices.car
+        latitude_e7, longitude_e7 = car.city.coordinates(car.place)
+        away = AWAY_DEGREES if word == "away" else 0.0
+        north, east = latitude_e7 / 1e7 + away, longitude_e7 / 1e7
+        half = AREA_DEGREES
+        square = [
+            (north - half, east - half),
+            (north - half, east + half),
+            (north + half, east + half),
+            (north + half, east - half),
+        ]
+        body = {"format": AREA_FORMAT, "inside": [square], "outside": []}
+        await _backend(stage).configure(
+            ConfigKind.BUSINESS_AREA, json.dumps(body).encode()
+        )
+
+    return deed
+
+
+def _damage(rest: list[str]) -> Deed:
+    note = " ".join(rest)
+
+    async def deed(stage: Stage) -> None:
+        damage = [{"place": "rear", "kind": "dent", "note": note}]
+        body = {"format": DAMAGE_LIST_FORMAT, "damage": damage}
+        await _backend(stage).configure(
+            ConfigKind.KNOWN_DAMAGE, json.dumps(body).encode()
+        )
+
+    return deed
+
+
+_ORDERS: Final[dict[str, Callable[[list[str]], Deed]]] = {
+    "reserve": _reserve,
+    "cancel": _orders("cancel", _nothing),
+    "unlock": _orders("unlock", _nothing),
+    "lock": _orders("lock", _mode_of_lock),
+    "blink": _orders("flash_hazards", _seconds),
+    "ping": _orders("ping", _nothing),
+    "mode": _orders("set_mode", _mode),
+    "default": _orders("default_mode", _default),
+    "hold": _orders("engine_hold", _reason),
+    "release": _orders("engine_release", _reason),
+    "area": _area,
+    "damage": _damage,
+}
+"""What the fleet can be told to do, by its word."""
+
+
+def _read(rest: list[str]) -> Deed:
+    word = among(rest[:1], tuple(_ORDERS))
+    return _ORDERS[word](rest[1:])
+
+
+FLEET_VERBS: Final = (
+    Verb(
+        "fleet ORDER",
+        f"let the fleet act: {', '.join(_ORDERS)}",
+        _read,
+        "fleet",
+    ),
+)
+"""Everything of this kind, in the order of the help."""

@@ -1,0 +1,173 @@
+"""Every scenario by its name on the fast form, and verdicts that can fail."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from firmware_emulator import virtual_time
+from firmware_emulator.errors import ScriptError
+from firmware_emulator.memory_stage import memory_stage
+from firmware_emulator.scenario import Scenario, parse_family, scenarios
+from firmware_emulator.scenario_run import StepSeen, Verdict, perform
+from tools.cli import run
+
+
+def played(scenario: Scenario, directory: Path) -> list[StepSeen | Verdict]:
+    """Perform a scenario in memory and return all that was told."""
+
+    async def main() -> list[StepSeen | Verdict]:
+        async with memory_stage(directory, scenario.car) as stage:
+            return [seen async for seen in perform(scenario, stage)]
+
+    return virtual_time.run(main())
+
+
+def verdict_of(told: list[StepSeen | Verdict]) -> Verdict:
+    """The last thing told."""
+    assert isinstance(told[-1], Verdict)
+    return told[-1]
+
+
+@pytest.mark.parametrize("name", scenarios())
+def test_each_scenario_comes_about_by_its_name(name: str, tmp_path: Path) -> None:
+    """F3 to F16 as far as the car is concerned; each file names what it shows."""
+    verdict = verdict_of(played(scenarios()[name], tmp_path))
+
+    assert verdict.failed == ()
+    assert verdict.passed
+    assert verdict.checks > 0
+
+
+PLANTED = """
+[planted]
+title = "A card that nobody knows is said to open the car"
+shows = ["I-12"]
+steps = '''
+fleet reserve
+  expect light yellow
+stranger               # a stranger's card
+  expect entry CardRefused
+  expect unlocked
+  expect light red
+tap
+  expect unlocked
+'''
+"""
+
+
+def test_a_wrong_expectation_fails_with_its_name_and_stops_the_story(
+    tmp_path: Path,
+) -> None:
+    """I-12: the verdict is of what was seen and not of what was hoped."""
+    told = played(parse_family("planted", PLANTED)["planted"], tmp_path)
+
+    verdict = verdict_of(told)
+    assert not verdict.passed
+    (failed,) = verdict.failed
+    assert failed.startswith("expect unlocked: waited")
+    assert (verdict.checks, verdict.not_reached) == (3, 2)
+    steps = [seen for seen in told if isinstance(seen, StepSeen)]
+    assert [seen.passed for seen in steps] == [True, False]
+
+
+def test_what_must_never_come_and_comes_fails_too(tmp_path: Path) -> None:
+    """The other half of an expectation can fail as well."""
+    text = PLANTED.replace("  expect unlocked\n", "  never light red blinking\n", 1)
+    told = played(parse_family("planted", text)["planted"], tmp_path)
+
+    (failed,) = verdict_of(told).failed
+    assert failed.startswith("never light red blinking: this came about")
+
+
+def test_a_deed_that_is_impossible_fails_as_a_deed(tmp_path: Path) -> None:
+    """Nobody starts the engine of a locked car."""
+    text = PLANTED.replace("stranger ", "start ", 1)
+    told = played(parse_family("planted", text)["planted"], tmp_path)
+
+    verdict = verdict_of(told)
+    assert "nobody sits at the wheel" in verdict.failed[0]
+    assert (verdict.checks, verdict.not_reached) == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[a]\n", "missing required field"),
+        ("not toml", "planted"),
+        (PLANTED.replace("expect unlocked", "expect rain"), "line 5: expect"),
+        (PLANTED.replace("[planted]", "[Not_A_Name]"), "matching regex"),
+        ('[a]\ntitle = "t"\nshows = []\nsteps = "tap"\n', "it expects nothing"),
+    ],
+)
+def test_a_file_that_is_no_family_is_refused_with_the_place(
+    text: str, why: str
+) -> None:
+    """A misspelt scenario is never played half."""
+    with pytest.raises(ScriptError, match=why):
+        parse_family("planted", text)
+
+
+# --- the command ----------------------------------------------------------------------
+
+
+def test_a_scenario_is_played_by_name_and_told_for_people(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """F5: time, who, what, light, frames and the verdict."""
+    code = run(["emulate", "scenario", "blink", "--fast"])
+
+    shown = capsys.readouterr().out
+    assert code == 0
+    assert "taps 'blink' in the app" in shown
+    assert "< FLASH_HAZARDS" in shown
+    assert "> Result OK" in shown
+    assert "ok  expect hazards" in shown
+    assert "PASSED  blink: 4 expectations met" in shown
+
+
+def test_a_verdict_in_json_is_one_document_a_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A program reads the same as a person."""
+    code = run(["emulate", "scenario", "blink", "--fast", "--json"])
+
+    documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert code == 0
+    assert documents[0]["shows"] == ["F5", "C6", "H16"]
+    assert documents[-1]["passed"]
+    assert documents[-1]["checks"] == 4
+
+
+def test_a_scenario_that_fails_has_exit_code_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I-12: a pipeline sees it."""
+    known = parse_family("planted", PLANTED)
+    monkeypatch.setattr("tools.scenario.scenarios", lambda: known)
+
+    code = run(["emulate", "scenario", "planted", "--fast"])
+
+    shown = capsys.readouterr().out
+    assert code == 1
+    assert "FAILED  expect unlocked" in shown
+    assert "2 expectations not reached" in shown
+
+
+def test_all_scenarios_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """The list says what each shows."""
+    code = run(["emulate", "scenario", "--list"])
+
+    shown = capsys.readouterr().out
+    assert code == 0
+    assert all(name in shown for name in scenarios())
+
+
+def test_an_unknown_name_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """What to do next is said too."""
+    code = run(["emulate", "scenario", "flying", "--fast"])
+
+    errors = capsys.readouterr().err
+    assert code != 0
+    assert "no scenario 'flying'" in errors
+    assert "--list" in errors
