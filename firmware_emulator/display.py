@@ -18,6 +18,7 @@ from gateway.core.events import (
     Event,
     MenuChosen,
     PinEntered,
+    PumpEntered,
     RatingEntered,
 )
 from gateway.core.prompts import NO_PROMPT, Choice, Prompt
@@ -90,7 +91,7 @@ class EmulatedDisplay:
         """Choose in the menu; return whether the display was alive to take it."""
         return self._say(lambda: MenuChosen(choice))
 
-    def fill_in(self, form: RatingEntered | DamageEntered) -> bool:
+    def fill_in(self, form: RatingEntered | DamageEntered | PumpEntered) -> bool:
         """Fill in a form and confirm; return whether the display took it."""
         return self._say(lambda: form)
 

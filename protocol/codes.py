@@ -460,6 +460,7 @@ class PaidBy(CodeSpace):
 
     UNKNOWN = 0
     FUEL_CARD = 1
+    ONLINE = 2
 
 
 @unique

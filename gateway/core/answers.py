@@ -6,10 +6,11 @@ state allows it. Forms are answered by events of their own, each with its own fi
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
-from gateway.core import inspection, refuelling
+from gateway.core import inspection, payment, refuelling
 from gateway.core.dialogue import is_offered
 from gateway.core.prompts import Choice
 from gateway.core.table import Trigger
@@ -44,6 +45,15 @@ def _refuel_done(turn: Turn) -> None:
     refuelling.finish_refuelling(turn, turn.visit, Trigger.REFUEL_FINISHED)
 
 
+def _back(turn: Turn) -> None:
+    """Leave the form that stands."""
+    visit = turn.rental.refuelling
+    if visit is None:
+        inspection.leave_report(turn)
+    else:
+        turn.change_rental(refuelling=replace(visit, asks_pump=False))
+
+
 _ANSWERS: Final[Mapping[Choice, Callable[[Turn], None]]] = MappingProxyType(
     {
         Choice.PARK: _park,
@@ -51,9 +61,10 @@ _ANSWERS: Final[Mapping[Choice, Callable[[Turn], None]]] = MappingProxyType(
         Choice.REFUEL: _refuel,
         Choice.PAID_BY_CARD: _paid_by_card,
         Choice.REFUEL_DONE: _refuel_done,
+        Choice.PAY_ONLINE: payment.pay_online,
         Choice.CONTINUE: inspection.go_on,
         Choice.REPORT_DAMAGE: inspection.begin_report,
-        Choice.BACK: inspection.leave_report,
+        Choice.BACK: _back,
     }
 )
 """Every choice's handler."""

@@ -22,7 +22,13 @@ from gateway.core.prompts import (
     term_of,
 )
 from gateway.core.screens import SCREENS
-from gateway.core.state import Inspection, PinGuard, Rental, State
+from gateway.core.state import (
+    Inspection,
+    PaymentStage,
+    PinGuard,
+    Rental,
+    State,
+)
 from gateway.core.stations import known_station, nearest
 from protocol.codes import RentalMode
 from protocol.damage_list import Damage
@@ -65,11 +71,21 @@ def language_of(state: State) -> bytes:
     return ENGLISH if held is None else held.language
 
 
-def _fuel_card(state: State, rental: Rental) -> Prompt | None:
-    if state.mode is not RentalMode.REFUELLING:
+def _visit(state: State, rental: Rental) -> Prompt | None:
+    """Show how to pay, while the car is at a station or charger (C17, C19, H2)."""
+    visit, payment = rental.refuelling, rental.payment
+    if state.mode is not RentalMode.REFUELLING or visit is None:
         return None
+    if visit.asks_pump:
+        return Prompt(PromptKey.PUMP_NUMBER)
+    stage = payment.stage if visit.online and payment is not None else None
+    if stage is PaymentStage.PENDING:
+        return Prompt(PromptKey.PAYMENT_PENDING)
+    if stage is PaymentStage.PAID:
+        return Prompt(PromptKey.PAYMENT_DONE)
+    unpaid = stage is PaymentStage.FALLBACK
     return Prompt(
-        PromptKey.FUEL_CARD_PIN,
+        PromptKey.PAY_BY_CARD if unpaid else PromptKey.FUEL_CARD_PIN,
         sealed=rental.reservation.sealed,
         rental_id=rental.reservation.rental_id,
     )
@@ -154,7 +170,7 @@ def _may_start(state: State, _: Rental) -> Prompt | None:
 
 
 _ASKERS: Final[tuple[Asker, ...]] = (
-    _fuel_card,
+    _visit,
     _low_energy,
     _reporting,
     _chosen,

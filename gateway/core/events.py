@@ -163,6 +163,24 @@ class DamageEntered:
 
 
 @dataclass(frozen=True, slots=True)
+class PumpEntered:
+    """The driver typed the number of the pump and confirmed (C19)."""
+
+    pump: int
+    """As typed."""
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkConnected:
+    """The fleet can be reached: a session with it is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class UplinkLost:
+    """The fleet cannot be reached."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeadlineReached:
     """The instant that `gateway.core.vehicle.next_deadline` named has come."""
 
@@ -238,6 +256,9 @@ Event = (
     | MenuChosen
     | RatingEntered
     | DamageEntered
+    | PumpEntered
+    | UplinkConnected
+    | UplinkLost
     | DeadlineReached
     | DiskFailed
     | DiskRecovered

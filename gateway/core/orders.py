@@ -8,6 +8,7 @@ causes, and answered exactly once (I-5, I-10).
 
 from typing import Final, assert_never
 
+from gateway.core import payment
 from gateway.core.access import lock_purpose, open_for_walk_up
 from gateway.core.actions import FlashHazards
 from gateway.core.actuation import (
@@ -23,7 +24,13 @@ from gateway.core.key_rotation import UNPROVED
 from gateway.core.refuelling import begin_refuelling, finish_refuelling
 from gateway.core.repertoire import KnownCommand, UnknownCommand
 from gateway.core.service import is_barred
-from gateway.core.state import PinGuard, Purpose, Request, Reservation
+from gateway.core.state import (
+    PaymentStage,
+    PinGuard,
+    Purpose,
+    Request,
+    Reservation,
+)
 from gateway.core.table import Trigger
 from gateway.core.turn import Turn
 from gateway.core.workshop import begin_workshop, end_workshop, may_begin
@@ -43,7 +50,12 @@ from protocol.event import (
     ReservationStarted,
 )
 from protocol.rental_codes import ServiceModeReason, ServiceRequest
-from protocol.rental_command import Grant, Service, SetDefaultMode
+from protocol.rental_command import (
+    Grant,
+    PaymentDecision,
+    Service,
+    SetDefaultMode,
+)
 from protocol.snapshot import NO_RENTAL
 from protocol.vehicle_event import KeyRotated
 
@@ -124,6 +136,8 @@ def _carry_out(  # noqa: C901, PLR0912 - one branch for each opcode
             _set_mode(turn, event, request, command.request)
         case SetDefaultMode(lock_default=lock_default):
             _set_default(turn, event, request, lock_default)
+        case PaymentDecision():
+            _decide_payment(turn, event, request, command)
         case Grant():
             _change_grants(turn, event, request, command)
         case Service():
@@ -216,6 +230,9 @@ def _set_mode(
     if turn.state.rental is not None:
         refuelling = turn.state.rental.refuelling
     if wanted is ModeRequest.REFUEL_DONE and refuelling is not None:
+        if payment.holds(turn.rental):
+            # An app must not drive off from an open payment either (C21).
+            raise Refusal(Code.WRONG_MODE)
         finish_refuelling(turn, refuelling, Trigger.REFUEL_FINISHED)
     elif mode is not RentalMode.STOPPED or wanted is ModeRequest.REFUEL_DONE:
         raise Refusal(Code.WRONG_MODE)
@@ -275,6 +292,15 @@ def _set_service(
     _done(turn, event, request, Code.OK)
 
 
+def _decide_payment(
+    turn: Turn, event: CommandReceived, request: Request, command: PaymentDecision
+) -> None:
+    code = payment.decide(turn, command)
+    if not code.succeeded:
+        raise Refusal(code)
+    _done(turn, event, request, code)
+
+
 def _unlock(turn: Turn, event: CommandReceived, request: Request) -> None:
     state = turn.state
     is_open = state.reading is not None and not state.reading.locked
@@ -326,6 +352,7 @@ def _release(turn: Turn, event: CommandReceived, request: Request) -> None:
         raise Refusal(Code.WRONG_MODE)
     _actuate(turn, event, request, Purpose.RELEASE)
     turn.change_rental(pin=PinGuard(), pin_accepted=True, held=False)
+    payment.settle(turn, PaymentStage.WAIVED)
 
 
 def _hold(turn: Turn, event: CommandReceived, request: Request) -> None:

@@ -38,6 +38,15 @@ class PromptKey(Enum):
     LOCK_TO_PARK = "lock-to-park"
     LOCK_TO_END = "lock-to-end"
     FUEL_CARD_PIN = "fuel-card-pin"
+    PUMP_NUMBER = "pump-number"
+    PUMP_MALFORMED = "pump-malformed"
+    PLUG_IN = "plug-in"
+    PAYMENT_UNAVAILABLE = "payment-unavailable"
+    PAYMENT_PENDING = "payment-pending"
+    PAYMENT_DONE = "payment-done"
+    PAYMENT_REFUSED = "payment-refused"
+    PAYMENT_UNANSWERED = "payment-unanswered"
+    PAY_BY_CARD = "pay-by-card"
     CLOSE_DOORS = "close-doors"
     MISSING_TO_END = "missing-to-end"
     NOT_NOW = "not-now"
@@ -54,6 +63,7 @@ class Choice(Enum):
     REFUEL = "refuel"
     REFUEL_DONE = "refuel done"
     PAID_BY_CARD = "paid by card"
+    PAY_ONLINE = "pay online"
     CONTINUE = "continue"
     REPORT_DAMAGE = "report damage"
     BACK = "back"
@@ -69,6 +79,8 @@ class Form(Enum):
     """Answered by `gateway.core.events.RatingEntered`."""
     DAMAGE = "damage"
     """Answered by `gateway.core.events.DamageEntered`."""
+    PUMP = "pump"
+    """Answered by `gateway.core.events.PumpEntered`."""
 
 
 @unique
@@ -110,7 +122,7 @@ class Prompt:
     numbers: tuple[int, ...] = ()
     """Attempts left, seconds, percent: the places {0}, {1}."""
     sealed: bytes = b""
-    """Sealed secrets that the display needs, for FUEL_CARD_PIN only (H6)."""
+    """Sealed secrets that the display needs for the fuel card's PIN (H6)."""
     rental_id: bytes = b""
     """The rental that the secrets are sealed to."""
     words: tuple[str, ...] = ()

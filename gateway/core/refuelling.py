@@ -1,15 +1,19 @@
-"""A visit to a fuel station or charger, paid by the fuel card (C17, H2, H5).
+"""A visit to a fuel station or charger (C17, H2, H5, H13).
 
 The car shows the fuel card's PIN in this mode only. Paying and filling are the
 driver's; the car measures what came in, and whether the driver confirmed to have paid.
 """
 
+from dataclasses import replace
 from typing import Final
 
+from gateway.core.payment import settle
 from gateway.core.prompts import Prompt, PromptKey
-from gateway.core.state import Refuelling
+from gateway.core.reading import Reading
+from gateway.core.state import PaymentStage, Refuelling
 from gateway.core.table import Trigger
 from gateway.core.turn import Turn
+from protocol.board.message import Plug
 from protocol.codes import PaidBy
 from protocol.event import FuelPaidByCard, RefuelEnded, RefuelStarted
 
@@ -38,8 +42,9 @@ def confirm_payment(turn: Turn, refuelling: Refuelling) -> None:
     """Record the driver's word that the fuel card paid; once for each visit."""
     if refuelling.paid:
         return
-    turn.change_rental(refuelling=Refuelling(refuelling.before_pct, paid=True))
+    turn.change_rental(refuelling=replace(refuelling, paid=True))
     turn.record(FuelPaidByCard(turn.rental_id))
+    settle(turn, PaymentStage.CARD)
     turn.notify(Prompt(PromptKey.PAYMENT_NOTED))
 
 
@@ -61,10 +66,27 @@ def finish_refuelling(turn: Turn, refuelling: Refuelling, trigger: Trigger) -> N
             turn.rental_id,
             before_pct=before,
             after_pct=after,
-            paid_by=PaidBy.FUEL_CARD if refuelling.paid else PaidBy.UNKNOWN,
+            paid_by=_paid_by(turn, refuelling),
             refuelled=gain >= REFUELLED_PCT,
         )
     )
     turn.change_rental(
         refuelling=None, refuel_gain_pct=turn.rental.refuel_gain_pct + gain
     )
+    settle(turn, PaymentStage.LEFT)
+
+
+def _paid_by(turn: Turn, refuelling: Refuelling) -> PaidBy:
+    payment = turn.rental.payment
+    online = refuelling.online and payment is not None
+    if online and payment is not None and payment.stage is PaymentStage.PAID:
+        return PaidBy.ONLINE
+    return PaidBy.FUEL_CARD if refuelling.paid else PaidBy.UNKNOWN
+
+
+def watch_plug(turn: Turn, reading: Reading) -> None:
+    """Note that an electric car was plugged in during its visit (H13)."""
+    rental = turn.state.rental
+    visit = None if rental is None else rental.refuelling
+    if visit is not None and not visit.plugged and reading.plug is Plug.IN:
+        turn.change_rental(refuelling=replace(visit, plugged=True))

@@ -153,6 +153,11 @@ def after_reboot(rental: Rental, last: Moment, now: Moment) -> Rental:
     if parked_since_ms is not None:
         stay_carried_ms += last.boot_ms - parked_since_ms + gap
         parked_since_ms = now.boot_ms
+    payment = rental.payment
+    if payment is not None:
+        # The fleet may still answer; its minute goes on where it stood.
+        left_ms = max(0, payment.until_ms - last.boot_ms)
+        payment = replace(payment, until_ms=now.boot_ms + left_ms)
     return replace(
         rental,
         carried_ms=carried_ms,
@@ -160,6 +165,7 @@ def after_reboot(rental: Rental, last: Moment, now: Moment) -> Rental:
         stay_carried_ms=stay_carried_ms,
         parked_since_ms=parked_since_ms,
         opened_ms=now.boot_ms,
+        payment=payment,
         estimated=True,
     )
 

@@ -23,6 +23,7 @@ KnownCommand = (
     | orders.RotateKey
     | rental_command.SetDefaultMode
     | rental_command.Grant
+    | rental_command.PaymentDecision
     | rental_command.Service
 )
 """Commands that this car carries out."""
@@ -30,7 +31,6 @@ KnownCommand = (
 UnknownCommand = (
     orders.UnlockAndEnable
     | orders.LockAndDisable
-    | rental_command.PaymentDecision
     | rental_command.HandoverOffer
     | rental_command.HandoverRequest
     | orders.ShowMessage

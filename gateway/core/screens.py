@@ -58,8 +58,13 @@ SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
         PromptKey.LOCK_TO_END: Screen(_MENU, (Form.PIN,)),
         PromptKey.ENERGY_LOW: Screen(numbers=1),
         PromptKey.FUEL_CARD_PIN: Screen(
-            (Choice.PAID_BY_CARD, Choice.REFUEL_DONE), has_secret=True
+            (Choice.PAID_BY_CARD, Choice.PAY_ONLINE, Choice.REFUEL_DONE),
+            has_secret=True,
         ),
+        PromptKey.PUMP_NUMBER: Screen((Choice.BACK,), (Form.PUMP,)),
+        PromptKey.PAYMENT_PENDING: Screen((Choice.PAID_BY_CARD,)),
+        PromptKey.PAY_BY_CARD: Screen((Choice.PAID_BY_CARD,), has_secret=True),
+        PromptKey.PAYMENT_DONE: Screen((Choice.REFUEL_DONE,)),
         # Passing words: they cover a screen and offer nothing of their own.
         PromptKey.PIN_WRONG: Screen(numbers=1),
         PromptKey.PIN_MALFORMED: Screen(numbers=2),
@@ -70,6 +75,11 @@ SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
         PromptKey.DAMAGE_NOTED: Screen(),
         PromptKey.REPORTS_FULL: Screen(),
         PromptKey.NOT_NOW: Screen(),
+        PromptKey.PUMP_MALFORMED: Screen(numbers=1),
+        PromptKey.PLUG_IN: Screen(),
+        PromptKey.PAYMENT_UNAVAILABLE: Screen(),
+        PromptKey.PAYMENT_REFUSED: Screen(),
+        PromptKey.PAYMENT_UNANSWERED: Screen(),
         PromptKey.PAYMENT_NOTED: Screen(),
         PromptKey.RENTAL_ENDED: Screen(),
     }

@@ -19,6 +19,7 @@ from protocol.codes import (
     LockDefault,
     RentalMode,
 )
+from protocol.rental_codes import PaymentOutcome
 from protocol.rental_command import Grant
 
 
@@ -60,6 +61,38 @@ class Refuelling:
     """Level when it began."""
     paid: bool
     """Whether the driver confirmed to have paid by fuel card."""
+    asks_pump: bool = False
+    """Whether the number of the pump is asked for (C19)."""
+    online: bool = False
+    """Whether the fleet was asked to pay in this visit."""
+    plugged: bool = False
+    """Whether the charging cable was seen in its socket (H13)."""
+
+
+@unique
+class PaymentStage(Enum):
+    """How far an online payment is (H2)."""
+
+    PENDING = "the fleet is asked"
+    FALLBACK = "the fuel card is offered"
+    PAID = "the fleet has paid"
+    CARD = "the driver confirmed to have paid by fuel card"
+    WAIVED = "the fleet released the engine without it"
+    LEFT = "the visit is over"
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """The last online payment of a rental (H3)."""
+
+    payment_id: bytes
+    """16 bytes, made by the car."""
+    stage: PaymentStage
+    """How far it is."""
+    until_ms: int
+    """Boot clock: how long the fleet's answer is waited for."""
+    decision: PaymentOutcome | None = None
+    """What the fleet decided."""
 
 
 @unique
@@ -123,6 +156,10 @@ class Rental:
     """Damages reported."""
     station: int | None = None
     """The station at whose geofence the engine was stopped (C18)."""
+    payment: Payment | None = None
+    """The last online payment."""
+    payments: int = 0
+    """Online payments asked for."""
 
 
 @unique
@@ -227,6 +264,8 @@ class State:
     """Boot clock: when it was taken."""
     facts: Facts = NO_FACTS
     """What the fleet has told about the world."""
+    online: bool = False
+    """Whether the fleet can be reached, as far as the car knows."""
     faults: frozenset[FaultKind] = frozenset()
     """What does not work now."""
     tap: Tap | None = None
@@ -260,6 +299,7 @@ class State:
             position=None,
             position_at_ms=0,
             facts=NO_FACTS,
+            online=False,
             tap=None,
             walk_up=None,
             refusing_until_ms=None,
@@ -284,6 +324,7 @@ class State:
             position=None,
             position_at_ms=0,
             facts=NO_FACTS,
+            online=False,
         )
 
     @property

@@ -9,7 +9,15 @@ bolt moves). `next_deadline` says when to call again although nothing happened.
 from contextlib import suppress
 from typing import Final, assert_never
 
-from gateway.core import actuation, answers, driving, inspection, pin
+from gateway.core import (
+    actuation,
+    answers,
+    driving,
+    inspection,
+    payment,
+    pin,
+    refuelling,
+)
 from gateway.core.access import give_up_walk_up, present_card
 from gateway.core.actions import AllowEngine
 from gateway.core.actuation import close_unrented
@@ -31,11 +39,14 @@ from gateway.core.events import (
     PinChecked,
     PinEntered,
     PositionFixed,
+    PumpEntered,
     RatingEntered,
     ReaderLost,
     ReaderRecovered,
     UpdateBegan,
     UpdateEnded,
+    UplinkConnected,
+    UplinkLost,
 )
 from gateway.core.facts import NO_FACTS, with_body
 from gateway.core.moment import Moment
@@ -87,6 +98,7 @@ def next_deadline(state: State) -> int | None:
 
 def _deadlines(state: State) -> tuple[int | None, ...]:
     reservation = _expiring(state)
+    unanswered = payment.pending_of(state.rental)
     return (
         state.refusing_until_ms,
         state.notice_until_ms,
@@ -95,6 +107,7 @@ def _deadlines(state: State) -> tuple[int | None, ...]:
         None if state.pending is None else state.pending.deadline_ms,
         None if reservation is None else reservation.until_ms,
         None if state.rental is None else state.rental.pin.blocked_until_ms,
+        None if unanswered is None else unanswered.until_ms,
     )
 
 
@@ -135,6 +148,9 @@ def _pass_deadlines(turn: Turn) -> None:
     rental = turn.state.rental
     if rental is not None and _is_due(rental.pin.blocked_until_ms, now_ms):
         pin.lift_block(turn)
+    unanswered = payment.pending_of(rental)
+    if unanswered is not None and unanswered.until_ms <= now_ms:
+        payment.give_up(turn, unanswered)
 
 
 def _is_due(at_ms: int | None, now_ms: int) -> bool:
@@ -148,7 +164,7 @@ def _expire(turn: Turn, reservation: Reservation) -> None:
     close_unrented(turn)
 
 
-def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912 - one for each event
+def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - one for each event
     match event:
         case CardPresented(uid=uid):
             present_card(turn, uid)
@@ -175,6 +191,12 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912 - one for ea
             inspection.rate(turn, event)
         case DamageEntered():
             inspection.report_damage(turn, event)
+        case PumpEntered():
+            payment.enter_pump(turn, event)
+        case UplinkConnected():
+            turn.change(online=True)
+        case UplinkLost():
+            turn.change(online=False)
         case DiskFailed():
             enter_service(turn)
         case DiskRecovered():
@@ -206,6 +228,7 @@ def _start(turn: Turn, event: AgentStarted) -> None:
         position=None,
         position_at_ms=0,
         facts=NO_FACTS,
+        online=False,
         tap=None,
         walk_up=None,
         updating=False,
@@ -272,9 +295,12 @@ def _read(turn: Turn, reading: Reading) -> None:
     driving.follow_engine(turn, reading)
     if turn.state.rental is not None:
         driving.watch_level(turn, reading)
+    refuelling.watch_plug(turn, reading)
     if first:
         _restore_engine(turn, reading)
         close_unrented(turn)
+    else:
+        payment.keep_engine(turn)
 
 
 def _learn(turn: Turn, event: ConfigurationTold) -> None:
@@ -294,7 +320,7 @@ def _restore_engine(turn: Turn, reading: Reading) -> None:
     Never withdrawn from an engine that runs or a car that moves (I-2).
     """
     rental = turn.state.rental
-    wanted = rental is not None and rental.pin_accepted
+    wanted = rental is not None and rental.pin_accepted and not payment.holds(rental)
     if turn.state.pending is not None or reading.engine_released is wanted:
         return
     if wanted or not (reading.engine_running or reading.moving):

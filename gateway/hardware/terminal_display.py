@@ -15,6 +15,7 @@ from gateway.core.events import (
     Event,
     MenuChosen,
     PinEntered,
+    PumpEntered,
     RatingEntered,
 )
 from gateway.core.prompts import Choice, Prompt
@@ -28,8 +29,8 @@ CHOICES: Final = {choice.value: choice for choice in Choice}
 """What can be typed instead of pressed."""
 
 HELP: Final = (
-    "type 'pin DIGITS', 'rate INSIDE OUTSIDE', 'damage PLACE KIND NOTE', or one of: "
-    + ", ".join(CHOICES)
+    "type 'pin DIGITS', 'pump NUMBER', 'rate INSIDE OUTSIDE', "
+    "'damage PLACE KIND NOTE', or one of: " + ", ".join(CHOICES)
 )
 
 _PLACES: Final = {each.name.lower(): each for each in DamagePlace}
@@ -93,6 +94,8 @@ def parse_line(line: str) -> Event | None:
             return PinEntered(pin)
         case ["rate", inside, outside] if inside.isdecimal() and outside.isdecimal():
             return RatingEntered(int(inside), int(outside))
+        case ["pump", pump] if pump.isdecimal():
+            return PumpEntered(int(pump))
         case ["damage", place, kind, *_] if place in _PLACES and kind in _KINDS:
             note = " ".join(line.split()[3:])
             return DamageEntered(_PLACES[place], _KINDS[kind], note)

@@ -19,7 +19,8 @@ from gateway.core.actions import (
     ShowPrompt,
 )
 from gateway.core.events import PinChecked
-from gateway.core.prompts import Prompt, PromptKey
+from gateway.core.prompts import Prompt
+from gateway.core.screens import SCREENS
 from gateway.ports import Board, Display, Vault
 from protocol.result import Result
 
@@ -84,7 +85,7 @@ class Performer:
 
     async def _show(self, prompt: Prompt) -> None:
         secret = ""
-        if prompt.key is PromptKey.FUEL_CARD_PIN:
+        if SCREENS[prompt.key].has_secret:
             secret = await self._vault.fuel_card_pin(prompt.sealed, prompt.rental_id)
         await self._display.show(prompt, secret=secret)
 

@@ -31,7 +31,10 @@ from gateway.core.events import (
     Noted,
     PinEntered,
     PositionFixed,
+    PumpEntered,
     RatingEntered,
+    UplinkConnected,
+    UplinkLost,
 )
 from gateway.core.ledger import LedgerHead
 from gateway.core.moment import NEVER, Moment
@@ -96,6 +99,7 @@ _WORTH_MS: Final[dict[type[object], int]] = {
     MenuChosen: SHORT_TTL_MS,
     RatingEntered: SHORT_TTL_MS,
     DamageEntered: SHORT_TTL_MS,
+    PumpEntered: SHORT_TTL_MS,
 }
 """How long an event may wait for its turn; kinds that are not here, for ever."""
 
@@ -371,6 +375,7 @@ class Runtime:
             if renewed:
                 self._custodian.begin_session(now)
             self._standing.session.is_open = True
+            self._post(UplinkConnected())
             frames.append(self._herald.hello(now=now))
             # The present first, then the past.
             self._herald.sample(now=now)
@@ -386,6 +391,7 @@ class Runtime:
         async def work() -> None:
             self._custodian.begin_session(self._clock.now())
             self._standing.session.is_open = False
+            self._post(UplinkLost())
 
         await self._mailbox.ask(work)
 

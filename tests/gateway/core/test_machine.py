@@ -24,22 +24,30 @@ from gateway.core.events import (
     BoardRefusal,
     CardPresented,
     CommandReceived,
+    ConfigurationTold,
     DamageEntered,
     Event,
     PinChecked,
     PinVerdict,
+    PositionFixed,
+    PumpEntered,
     RatingEntered,
     ReaderLost,
     ReaderRecovered,
     UpdateBegan,
     UpdateEnded,
+    UplinkConnected,
+    UplinkLost,
 )
+from gateway.core.payment import payment_id_of
 from gateway.core.prompts import Choice
 from gateway.core.turn import Decision
 from gateway.core.vehicle import next_deadline
 from gateway.storage.state_codec import decode_state, encode_state
+from protocol.board.message import Plug
 from protocol.codes import (
     ClockQuality,
+    ConfigKind,
     LockDefault,
     LockMode,
     ModeRequest,
@@ -61,12 +69,14 @@ from protocol.rental_codes import (
     DamageKind,
     DamagePlace,
     GrantAction,
+    PaymentOutcome,
     Rights,
     ServiceRequest,
 )
-from protocol.rental_command import Service
+from protocol.rental_command import PaymentDecision, Service
 from protocol.result import RESULT, Result
 from protocol.snapshot import NO_RENTAL
+from protocol.station_list import build_station_list
 from tests.gateway.core.scene import (
     CARD,
     OTHER_RENTAL,
@@ -85,6 +95,7 @@ from tests.gateway.core.scene import (
     set_mode,
     unlock,
 )
+from tests.gateway.core.test_payment import PLACE, STATION
 
 CARDS: Final = (CARD, SECOND_CARD, STRANGER, bytes(5))
 LEVELS: Final = st.none() | st.integers(0, 100)
@@ -399,6 +410,35 @@ class CoreMachine(RuleBasedStateMachine):
         running = self.scene.reading.engine_running
         self.scene.board(locked=locked, engine_released=released or running)
 
+    # --- the pump --------------------------------------------------------------------
+
+    @precondition(lambda self: self.scene.mode.in_rental)
+    @rule(is_near=st.booleans(), online=st.booleans())
+    def come_to_a_station(self, is_near: bool, online: bool) -> None:
+        body = build_station_list((STATION,))
+        self.scene.happen(ConfigurationTold(ConfigKind.STATIONS, body))
+        self.scene.happen(UplinkConnected() if online else UplinkLost())
+        away_e7 = 0 if is_near else 1_000_000
+        place = replace(PLACE, latitude_e7=PLACE.latitude_e7 + away_e7)
+        self.scene.happen(PositionFixed(place))
+
+    @precondition(lambda self: self.scene.mode is RentalMode.REFUELLING)
+    @rule(pump=st.sampled_from([4, 4, 4, 0]), plug=st.sampled_from(Plug))
+    def pay_at_the_pump(self, pump: int, plug: Plug) -> None:
+        self.scene.board(plug=plug)
+        self.scene.choose(Choice.PAY_ONLINE)
+        self.scene.happen(PumpEntered(pump))
+
+    @precondition(lambda self: self.scene.state.rental is not None)
+    @rule(outcome=st.sampled_from(PaymentOutcome), number=st.integers(1, 2))
+    def the_fleet_decides(self, outcome: PaymentOutcome, number: int) -> None:
+        held = self.scene.state.rental_id or b""
+        self.scene.order(
+            PaymentDecision(
+                held, ANY_VERSION, payment_id_of(held, number), outcome, b"EUR", 1
+            )
+        )
+
     @rule(event=st.sampled_from([BoardLost(), ReaderLost(), ReaderRecovered()]))
     def device_comes_or_goes(self, event: Event) -> None:
         self.scene.happen(event)
@@ -472,6 +512,8 @@ class CoreMachine(RuleBasedStateMachine):
         scene.advance(120)
         self.leave_it_in_order()
         if scene.mode is RentalMode.REFUELLING:
+            # An open payment is waived by it (H2).
+            scene.order(release(scene.state.rental_id or b""))
             scene.order(set_mode(ModeRequest.REFUEL_DONE, scene.state.rental_id or b""))
         if scene.mode.in_rental:
             scene.order(lock(LockMode.END, scene.state.rental_id or b""))

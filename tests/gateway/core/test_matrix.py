@@ -25,8 +25,11 @@ from gateway.core.events import (
     PinChecked,
     PinEntered,
     PinVerdict,
+    PumpEntered,
     ReaderLost,
     ReaderRecovered,
+    UplinkConnected,
+    UplinkLost,
 )
 from gateway.core.moment import Moment
 from gateway.core.prompts import Choice
@@ -84,6 +87,9 @@ EVENTS: list[Event] = [
     DeadlineReached(),
     DiskFailed(),
     DiskRecovered(),
+    PumpEntered(4),
+    UplinkConnected(),
+    UplinkLost(),
     Noted((AgentStartedEntry(3, FIRMWARE),)),
 ]
 
