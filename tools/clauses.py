@@ -134,6 +134,13 @@ def _tests(tree: ast.Module, *, any_function: bool) -> Iterator[_Test]:
                         yield f"{node.name}::{inner.name}", inner, False
 
 
+def tests_of(source: str) -> Iterator[tuple[str, int, int, bool]]:
+    """Return name, first and last line of each test, and whether it is a class."""
+    lines = source.splitlines()
+    for name, node, is_class in _tests(ast.parse(source), any_function=False):
+        yield name, _first_line(node, lines) + 1, node.end_lineno or 0, is_class
+
+
 def _is_machine(node: ast.ClassDef) -> bool:
     """Return whether this is a state machine of Hypothesis."""
     return any(ast.unparse(base).endswith("StateMachine") for base in node.bases)

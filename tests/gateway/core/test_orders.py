@@ -131,7 +131,7 @@ def test_a_ping_is_answered_in_every_mode(mode: RentalMode) -> None:
 
 @pytest.mark.parametrize("rental_id", [NO_RENTAL, RENTAL])
 def test_hazards_blink_for_the_customer_or_the_operator(rental_id: bytes) -> None:
-    # C6, F5
+    # C6, C7, F5
     scene = Scene()
     scene.reserve()
 
