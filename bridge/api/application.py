@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from bridge.api import forms, problems
 from bridge.api.access import Gate
 from bridge.api.bodies import CommandBody
+from bridge.api.description import PROBLEMS, describe
 from bridge.api.documents import Document, of_command, of_rental, of_vehicle
 from bridge.api.evidence import add_evidence
 from bridge.api.letters import Judge, add_letters
@@ -124,6 +125,7 @@ def make_application(
         description="Vehicles, commands and rentals of one fleet.",
         docs_url=None,
         redoc_url=None,
+        responses=PROBLEMS,
     )
     problems.install(app)
     _add_status(app, readiness)
@@ -134,6 +136,7 @@ def make_application(
     add_evidence(app, store, archive)
     add_sinks(app, store, relays, now)
     add_upkeep(app, store=store, registry=registry, trust=trust, upkeep=upkeep, now=now)
+    describe(app, open_paths=OPEN_PATHS)
     return Gate(app, key_digests, OPEN_PATHS)
 
 
