@@ -7,7 +7,7 @@ from firmware_emulator.backend import Fields
 from firmware_emulator.customer import Customer
 from firmware_emulator.errors import DemandError
 from firmware_emulator.frames_seen import FrameNote
-from firmware_emulator.memory_fleet import MemoryFleet
+from firmware_emulator.memory_fleet import NOW, MemoryFleet
 from protocol.codes import (
     CancelReason,
     ConfigKind,
@@ -28,14 +28,21 @@ from protocol.command import (
     SetMode,
     Unlock,
 )
-from protocol.identity import ID_SIZE, VehicleId
-from protocol.rental_command import SetDefaultMode
+from protocol.identity import ID_SIZE, VehicleId, card_digest
+from protocol.rental_codes import GrantAction, Rights, ServiceRequest
+from protocol.rental_command import Grant, Service, SetDefaultMode
 
 NO_RENTAL: Final = bytes(ID_SIZE)
 """Of an order that belongs to no rental."""
 
 FUEL_CARD_PIN: Final = "4711"
 """Of the emulated fuel card."""
+
+SERVICE_MS: Final = 3_600_000
+"""Service by command lasts an hour at the longest."""
+
+GRANT_MS: Final = 3_600_000
+"""A grant counts for an hour, and did for the hour before."""
 
 FRAMES_KEPT: Final = 100_000
 """Frames that are remembered; a scenario makes a few hundred."""
@@ -146,8 +153,38 @@ class MemoryBackend:
             case "default_mode":
                 default = LockDefault[word("lock_default", "end")]
                 return SetDefaultMode(rental, version, default)
+            case "grant":
+                return self._grant(fields)
+            case "service":
+                request = ServiceRequest[word("request", "on")]
+                until_ms = self._fleet.clock_of(self._vehicle_id) + SERVICE_MS
+                return Service(NO_RENTAL, version, request, until_ms)
             case _:
                 raise DemandError(f"a fleet in memory has no order {kind}")
+
+    def _grant(self, fields: Fields) -> Grant:
+        rental_id = next(self._numbers).to_bytes(ID_SIZE, "big")
+        wall_ms = round(NOW.timestamp() * 1_000)
+        is_service = fields["rights"] == "service"
+        rights = Rights.UNLOCK | (Rights.SERVICE if is_service else Rights.DRIVE)
+        return Grant(
+            rental_id=rental_id,
+            expected_version=ANY_VERSION,
+            action=GrantAction.ADD,
+            grant_id=rental_id,
+            card=card_digest(rental_id, bytes.fromhex(str(fields["card"]))),
+            not_before_wall_ms=wall_ms - GRANT_MS,
+            not_after_wall_ms=wall_ms + GRANT_MS,
+            rights=rights,
+            lock_default=LockDefault.END,
+            language=b"en",
+            sealed=self._fleet.sealed_for(
+                self._vehicle_id,
+                rental_id=rental_id,
+                pin=str(fields["pin"]),
+                fuel_card_pin=FUEL_CARD_PIN,
+            ),
+        )
 
     def _note(self, note: FrameNote) -> None:
         self.frames.append(note)

@@ -357,8 +357,6 @@ class MemoryFleet:
         reserved_ms: int = RESERVED_MS,
     ) -> Result:
         """Reserve a car for a card and a PIN, and return its signed answer."""
-        account = self.accounts[vehicle_id]
-        secrets = make_secrets(pin, fuel_card_pin, salt=bytes(16))
         return await self.order(
             vehicle_id,
             Reserve(
@@ -368,14 +366,25 @@ class MemoryFleet:
                 lock_default=lock_default,
                 language=b"en",
                 cards=(card_digest(rental_id, card_uid),),
-                sealed=seal(
-                    secrets,
-                    account.record.sealing_key,
-                    fleet_id=self.fleet_id,
-                    vehicle_id=vehicle_id,
+                sealed=self.sealed_for(
+                    vehicle_id,
                     rental_id=rental_id,
+                    pin=pin,
+                    fuel_card_pin=fuel_card_pin,
                 ),
             ),
+        )
+
+    def sealed_for(
+        self, vehicle_id: VehicleId, *, rental_id: bytes, pin: str, fuel_card_pin: str
+    ) -> bytes:
+        """Return a rental's secrets, sealed to a car (H6)."""
+        return seal(
+            make_secrets(pin, fuel_card_pin, salt=bytes(16)),
+            self.accounts[vehicle_id].record.sealing_key,
+            fleet_id=self.fleet_id,
+            vehicle_id=vehicle_id,
+            rental_id=rental_id,
         )
 
     def configure(

@@ -10,10 +10,12 @@ from typing import Final
 
 from firmware_emulator.backend import Backend, Fields
 from firmware_emulator.errors import StepError
-from firmware_emulator.saying import Deed, Stage, Verb, among, none, number
+from firmware_emulator.saying import Deed, Stage, Verb, among, none, number, two
+from firmware_emulator.street import MM_PER_M, Place
 from protocol.business_area import AREA_FORMAT
 from protocol.codes import ConfigKind
 from protocol.damage_list import DAMAGE_LIST_FORMAT
+from protocol.station_list import STATION_LIST_FORMAT
 
 RESERVED_S: Final = 900
 """N1."""
@@ -116,6 +118,43 @@ def _damage(rest: list[str]) -> Deed:
     return deed
 
 
+def _station(rest: list[str]) -> Deed:
+    east, north = (number([word], 0, 100_000) for word in two(rest[:2]))
+    pays = among(rest[2:] or ["cash"], ("cash", "online")) == "online"
+
+    async def deed(stage: Stage) -> None:
+        car = stage.vehicle.devices.car
+        goal = Place(round(east * MM_PER_M), round(north * MM_PER_M))
+        latitude_e7, longitude_e7 = car.city.coordinates(goal)
+        station = {
+            "id": 7,
+            "name": "Partner 7",
+            "at": [latitude_e7 / 1e7, longitude_e7 / 1e7],
+            "energy": car.model.energy_kind.name.lower(),
+            "pays_online": pays,
+        }
+        body = {"format": STATION_LIST_FORMAT, "stations": [station]}
+        await _backend(stage).configure(ConfigKind.STATIONS, json.dumps(body).encode())
+
+    return deed
+
+
+def _grant(rest: list[str]) -> Deed:
+    word = among(rest or ["drive"], ("drive", "service"))
+
+    async def deed(stage: Stage) -> None:
+        backend = _backend(stage)
+        card, pin = stage.customer.card.uid.hex(), stage.customer.pin
+        fields: Fields = {"rights": word, "card": card, "pin": pin}
+        stage.answer = await backend.order("grant", fields)
+
+    return deed
+
+
+def _service(rest: list[str]) -> Fields:
+    return {"request": among(rest, ("on", "off"))}
+
+
 _ORDERS: Final[dict[str, Callable[[list[str]], Deed]]] = {
     "reserve": _reserve,
     "cancel": _orders("cancel", _nothing),
@@ -127,7 +166,10 @@ _ORDERS: Final[dict[str, Callable[[list[str]], Deed]]] = {
     "default": _orders("default_mode", _default),
     "hold": _orders("engine_hold", _reason),
     "release": _orders("engine_release", _reason),
+    "grant": _grant,
+    "service": _orders("service", _service),
     "area": _area,
+    "station": _station,
     "damage": _damage,
 }
 """What the fleet can be told to do, by its word."""
