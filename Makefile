@@ -9,7 +9,7 @@ WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 SOURCES := protocol keystore transport gateway firmware_emulator bridge certs tools
 CODE := $(SOURCES) tests examples
 
-.PHONY: help demo test check bench fuzz format vectors docs lock clean
+.PHONY: help demo test deep check bench fuzz format vectors docs lock clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -20,6 +20,10 @@ demo: $(VENV)/.demo ## a whole rental, end to end, on this machine
 test: $(VENV)/.dev ## every test that this machine has the servers for
 	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal --cov=protocol --cov=gateway.core --cov-branch \
 	  --cov-report=term:skip-covered --cov-fail-under=100 $(PYTEST_ARGS)
+
+deep: $(VENV)/.dev ## every case of the tests that try a part each time: hours
+	FREEFLOAT_DEEP=1 $(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal \
+	  --timeout=3600 $(PYTEST_ARGS)
 
 check: $(VENV)/.dev ## lint, format, types, architecture, spelling
 	$(BIN)/ruff check .

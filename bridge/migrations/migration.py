@@ -63,7 +63,10 @@ def newest() -> str:
 
 def _config(connection: Connection | None) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
+    here = Path(__file__).parent
+    config.set_main_option("script_location", str(here / "environment"))
+    config.set_main_option("version_locations", str(here / "versions"))
+    config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
 

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -43,6 +44,7 @@ def anchors(path: Path) -> set[str]:
     return found
 
 
+@cache
 def functions_of(path: Path) -> set[str]:
     functions = ast.FunctionDef | ast.AsyncFunctionDef
     tree = ast.parse(path.read_text(encoding="utf-8"))

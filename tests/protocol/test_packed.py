@@ -3,7 +3,7 @@
 This is also the second, independent decoder of the vectors (docs/adr/0010).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -52,6 +52,7 @@ from protocol.packed.record import ID, U8, Packed, bits_of
 from protocol.packed.varied import Varied
 from protocol.receipt import Gap, Receipt
 from protocol.telemetry import Telemetry
+from tests.depth import some
 from tests.protocol.codecs import (
     outcome_of,
     packed_content,
@@ -132,7 +133,7 @@ EVERY_PAIR = pytest.mark.parametrize(
 )
 
 
-def _differences(variants: list[bytes]) -> list[str]:
+def _differences(variants: Sequence[bytes]) -> list[str]:
     return [
         data.hex()
         for data in variants
@@ -140,7 +141,7 @@ def _differences(variants: list[bytes]) -> list[str]:
     ]
 
 
-def _payload_differences(read: Frame, payloads: list[bytes]) -> list[str]:
+def _payload_differences(read: Frame, payloads: Sequence[bytes]) -> list[str]:
     """Return payloads of one header that the codecs judge differently."""
     different = []
     for payload in payloads:
@@ -169,7 +170,7 @@ def test_both_judge_every_flipped_bit_of_a_header_alike(name: str) -> None:
     # K11. Neither decoder looks at a signature's 512 bits: one is enough to show it.
     data = frame_of(name)
     head, tail = data[: frame.HEADER_SIZE], data[frame.HEADER_SIZE :]
-    flipped = [other + tail for other in _flips(head)]
+    flipped = [other + tail for other in some(_flips(head), one_in=3)]
     flipped.append(data[:-1] + bytes([data[-1] ^ 1]))
 
     assert _differences(flipped) == []
@@ -184,7 +185,7 @@ def test_both_judge_every_flipped_bit_of_a_payload_alike(name: str) -> None:
         # 30 samples in a row: the count, the first and the last two.
         flipped = flipped[: 60 * 8] + flipped[-31 * 8 :]
 
-    assert _payload_differences(read, flipped) == []
+    assert _payload_differences(read, some(flipped, one_in=5)) == []
 
 
 @pytest.mark.parametrize("name", FRAMES)
@@ -192,7 +193,9 @@ def test_both_judge_every_truncation_of_a_vector_alike(name: str) -> None:
     # K11
     data = frame_of(name)
 
-    assert _differences([data[:size] for size in range(len(data))]) == []
+    cut = [data[:size] for size in range(len(data))]
+
+    assert _differences(some(cut, one_in=3)) == []
 
 
 @pytest.mark.parametrize("name", WITH_PAYLOAD)
@@ -201,7 +204,7 @@ def test_both_judge_every_truncation_of_a_payload_alike(name: str) -> None:
     read = frame.parse_frame(frame_of(name))
     cut = [read.payload[:size] for size in range(len(read.payload))]
 
-    assert _payload_differences(read, cut) == []
+    assert _payload_differences(read, some(cut, one_in=3)) == []
 
 
 @pytest.mark.parametrize("name", WITH_PAYLOAD)
@@ -230,7 +233,7 @@ def test_both_judge_telling_values_of_every_payload_byte_alike(name: str) -> Non
         for value in TELLING
     ]
 
-    assert _payload_differences(read, altered) == []
+    assert _payload_differences(read, some(altered, one_in=3)) == []
 
 
 @MANY

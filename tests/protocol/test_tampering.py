@@ -12,6 +12,7 @@ from protocol.codes import FrameClass, Suite
 from protocol.errors import AuthenticationError, DecodeError
 from protocol.packed.frame import parse_frame
 from protocol.signing import verify_frame
+from tests.depth import some
 from tests.protocol.vector_file import ACCEPTED, VECTORS, frame_of
 from tools.published_keys import (
     CAR_A_KEY,
@@ -52,17 +53,24 @@ def _is_refused(data: bytes, signer: str, fleet_id: bytes = FLEET_ID) -> bool:
     return False
 
 
-def _unnoticed_flips(data: bytes, signer: str) -> list[tuple[int, int]]:
-    """Return the byte and bit of every flip that went unnoticed."""
+def _unnoticed_flips(data: bytes, signer: str, *, one_in: int) -> list[int]:
+    """Return the place of every flipped bit that went unnoticed."""
     unnoticed = []
     altered = bytearray(data)
-    for offset in range(len(data)):
-        for bit in range(8):
-            altered[offset] ^= 1 << bit
-            if not _is_refused(bytes(altered), signer):
-                unnoticed.append((offset, bit))
-            altered[offset] ^= 1 << bit
+    for place in some(range(8 * len(data)), one_in=one_in):
+        altered[place // 8] ^= 1 << place % 8
+        if not _is_refused(bytes(altered), signer):
+            unnoticed.append(place)
+        altered[place // 8] ^= 1 << place % 8
     return unnoticed
+
+
+WHOLE: Final = {
+    (frame.header.suite, frame.header.frame_class): name
+    for name in ACCEPTED
+    for frame in (parse_frame(frame_of(name)),)
+}.values()
+"""One vector of each suite and class, of which every bit is flipped each time."""
 
 
 def _signer(name: str) -> str:
@@ -76,7 +84,8 @@ def test_every_flipped_bit_of_a_frame_is_refused(name: str) -> None:
     data = frame_of(name)
 
     assert not _is_refused(data, _signer(name))
-    assert _unnoticed_flips(data, _signer(name)) == []
+    one_in = 1 if name in WHOLE else 11
+    assert _unnoticed_flips(data, _signer(name), one_in=one_in) == []
 
 
 @pytest.mark.parametrize("name", ACCEPTED)

@@ -15,6 +15,7 @@ from protocol.trust import (
     open_bundle,
     sign_bundle,
 )
+from tests.depth import some
 from tools.published_keys import (
     CAR_B_KEY,
     COMMAND_KEY,
@@ -77,7 +78,7 @@ def test_every_flipped_bit_of_a_bundle_is_refused() -> None:
     data = bytearray(sign_bundle(TRUST_BUNDLE, ROOTS[:2]))
     unnoticed = []
 
-    for position in range(8 * len(data)):
+    for position in some(range(8 * len(data)), one_in=3):
         data[position // 8] ^= 1 << position % 8
         try:
             _open(bytes(data))

@@ -113,7 +113,9 @@ def _seeds() -> Iterator[bytes]:
         Car(Random(1), fuel_l=30.0, washer_l=2.0, odometer_mm=1_000_000),  # noqa: S311 - repeatable on purpose
         now_ms=0,
     )
-    lines = [board.tick(now_ms=0)]
+    # State and sensors, one behind the other.
+    told = board.tick(now_ms=0)
+    lines = [DELIMITER + part + DELIMITER for part in told.split(DELIMITER) if part]
     lines += [
         build_frame(BoardFrame(int(isinstance(message, numbered)), message))
         for message in messages

@@ -26,6 +26,7 @@ from gateway.storage.signer import Signer
 from gateway.storage.worker import InlineWorker
 from protocol.codes import RentalMode
 from protocol.entry import GENESIS, entry_hash
+from tests.depth import times
 from tests.gateway.fleet_end import FLEET_ID, STRANGER_KEY, VEHICLE
 from tests.gateway.powerloss import Disk, DiskVfs
 from tests.gateway.storage.test_ledger_store import started
@@ -428,7 +429,7 @@ async def test_a_cut_at_every_write_of_a_quarantine_is_survived() -> None:
     assert operations > 20
     reasons = set()
     for cut_at in range(operations):
-        for seed in range(3):
+        for seed in range(times(1, deep=3)):
             disk, before = await _damaged_disk()
             disk.cut_at = disk.operations + cut_at
             rng = random.Random(1_000 * seed + cut_at)  # noqa: S311 - repeatable

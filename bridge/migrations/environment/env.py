@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - alembic runs this file by its path; it is no module
 """Runs the steps on the connection that `bridge.migrations.migration` hands over."""
 
 from alembic import context

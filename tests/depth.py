@@ -1,0 +1,25 @@
+"""How much a test tries: a telling part each time, everything with `make deep`.
+
+What a test would try is cut to every so-many-th case, at a step that has no divisor in
+common with 8, so that each bit of a byte gets its turn. `FREEFLOAT_DEEP=1` takes all.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+DEEP: Final = os.environ.get("FREEFLOAT_DEEP") == "1"
+
+T = TypeVar("T")
+
+
+def some(cases: Sequence[T], *, one_in: int) -> Sequence[T]:
+    """Return every `one_in`-th case and the last one; all of them when deep."""
+    if DEEP or not cases:
+        return cases
+    return [*cases[:-1:one_in], cases[-1]]
+
+
+def times(count: int, *, deep: int) -> int:
+    """Return how many examples to try."""
+    return deep if DEEP else count
