@@ -13,7 +13,6 @@ committed, acknowledged and receipted, then the store closes (I-34).
 
 import asyncio
 import contextlib
-import errno
 import os
 import random
 import re
@@ -21,15 +20,12 @@ import secrets
 import socket
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
-
-import uvicorn
-from starlette.types import ASGIApp
 
 from bridge.api.access import load_keys
 from bridge.api.application import make_application
@@ -42,6 +38,7 @@ from bridge.databases import choose_database
 from bridge.dispatch import Dispatcher
 from bridge.errors import SettingsError, StoreError
 from bridge.expiry import ExpiryWatch, describe, watch_expiry
+from bridge.figures import Figures
 from bridge.fleet_files import (
     Material,
     open_archive,
@@ -50,6 +47,8 @@ from bridge.fleet_files import (
 )
 from bridge.intake import Intake
 from bridge.lease import Lease
+from bridge.listener import listen, serve, url_of
+from bridge.metrics import make_metrics_application
 from bridge.ports import Connect, Link, Observer, RandomBytes, WallClock
 from bridge.registry import RegistryDirectory
 from bridge.relay import Relay
@@ -61,6 +60,7 @@ from bridge.signer import (
 )
 from bridge.steward import Steward
 from bridge.store import Store
+from bridge.survey import Survey
 from bridge.wire import LOG, Wire
 from protocol.fleet import Fleet
 from transport.link import LinkSettings, MqttLink, VersionMemory
@@ -75,8 +75,11 @@ HOUSEKEEPING_S: Final = 1.0
 EXPIRY_LOOK_S: Final = 600.0
 """How often dates are looked at; a renewed file is noticed as soon."""
 
-DRAIN_S: Final = 5
-"""How long requests under way may take when the bridge stops; a long poll is cut."""
+API_CALLS: Final = 512
+"""Requests at once: several hundred services may wait in long polls."""
+
+SCRAPES: Final = 16
+"""Requests at once at the metrics' port."""
 
 _OPEN_TO_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
@@ -112,6 +115,7 @@ class Bridge:
         self,
         *,
         api_url: str,
+        metrics_url: str | None,
         fleet: Fleet,
         wire: Wire,
         store: Store,
@@ -123,6 +127,8 @@ class Bridge:
     ) -> None:
         self.api_url = api_url
         """Where the API answers, without a slash at the end."""
+        self.metrics_url = metrics_url
+        """Where metrics answer, or None."""
         self.fleet = fleet
         """Whose cars."""
         self.store = store
@@ -139,6 +145,16 @@ class Bridge:
     def is_connected(self) -> bool:
         """Whether there is a link to the broker now."""
         return self._wire.is_connected
+
+    @property
+    def queued_frames(self) -> int:
+        """Messages taken from the link that wait to be verified."""
+        return self._intake.queued
+
+    @property
+    def registered(self) -> int:
+        """Vehicles in the registry."""
+        return len(self._registry.current)
 
     async def wait_connected(self) -> None:
         """Wait until there is a link to the broker."""
@@ -161,6 +177,13 @@ class Bridge:
         if self._clock_watch.alarm:
             found["clock"] = self._clock_watch.alarm
         return found
+
+    def alarms(self) -> dict[str, bool]:
+        """Return for registry and clock whether they are in alarm."""
+        return {
+            "registry": bool(self._registry.alarm),
+            "clock": bool(self._clock_watch.alarm),
+        }
 
     def days_left(self) -> dict[str, int]:
         """Return in how many days what ends, the first first."""
@@ -229,6 +252,7 @@ async def open_bridge(
     holder = f"{socket.gethostname()}-{os.getpid()}-{world.random_bytes(4).hex()}"[-64:]
     wire = Wire(observer)
     sendings = Sendings()
+    figures = Figures()
     relays = tuple(
         Relay(sink, store, now=world.now, random=world.random, holder=holder)
         for sink in make_sinks(settings, now=world.now)
@@ -250,6 +274,7 @@ async def open_bridge(
         now=world.now,
         random_bytes=world.random_bytes,
         lease=Lease(store, "commands", holder=holder),
+        figures=figures,
     )
     retention = Retention(
         settings.retention,
@@ -287,6 +312,7 @@ async def open_bridge(
         on_greeted=steward.greeted,
         on_receipt=steward.receipted,
         clock_watch=clock_watch,
+        figures=figures,
         share=settings.broker.share,
     )
     expiry = watch_expiry(
@@ -294,12 +320,20 @@ async def open_bridge(
     )
     await asyncio.to_thread(expiry.look)
     async with contextlib.AsyncExitStack() as stack:
-        listener = stack.enter_context(_listen(settings))
+        listener = stack.enter_context(
+            listen(settings.api.host, settings.api.port, name="api", what="the API")
+        )
+        scraped: socket.socket | None = None
+        if settings.metrics is not None:
+            host, port = settings.metrics.host, settings.metrics.port
+            scraped = stack.enter_context(
+                listen(host, port, name="metrics", what="metrics")
+            )
         await asyncio.to_thread(store.open)
         stack.push_async_callback(store.close)
-        host, port = listener.getsockname()[:2]
         bridge = Bridge(
-            api_url=f"http://{f'[{host}]' if ':' in host else host}:{port}",
+            api_url=url_of(listener),
+            metrics_url=None if scraped is None else f"{url_of(scraped)}/metrics",
             fleet=fleet,
             wire=wire,
             store=store,
@@ -343,7 +377,12 @@ async def open_bridge(
             random_bytes=world.random_bytes,
             key_digests=keys,
         )
-        await stack.enter_async_context(_serve(app, listener))
+        await stack.enter_async_context(serve(app, listener, most=API_CALLS))
+        if scraped is not None:
+            survey = Survey(store, relays, bridge, now=world.now)
+            metrics = make_metrics_application(figures, survey)
+            await stack.enter_async_context(serve(metrics, scraped, most=SCRAPES))
+            LOG.info("= metrics at %s", bridge.metrics_url)
         LOG.info(
             "= fleet %s, %d vehicles, API at %s",
             fleet.name,
@@ -414,76 +453,6 @@ async def _keep_watch(expiry: ExpiryWatch) -> None:
     while True:
         await asyncio.sleep(EXPIRY_LOOK_S)
         await asyncio.to_thread(expiry.look)
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to whoever runs the bridge, and says when it serves."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.is_serving = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.is_serving.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-@contextlib.asynccontextmanager
-async def _serve(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
-    server = _Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            timeout_graceful_shutdown=DRAIN_S,
-            limit_concurrency=512,
-        )
-    )
-    task = asyncio.create_task(server.serve(sockets=[listener]), name="api")
-    try:
-        # Stopping it before it has started would leave its sockets open.
-        await server.is_serving.wait()
-        yield
-    finally:
-        server.should_exit = True
-        await task
-
-
-@contextlib.contextmanager
-def _listen(settings: Settings) -> Iterator[socket.socket]:
-    host, port = settings.api.host, settings.api.port
-    try:
-        family, kind, proto, _name, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, proto)
-    except OSError as error:
-        raise SettingsError(
-            f"api.host {host} is no address of this machine: {error.strerror}",
-            advice="set api.host to 127.0.0.1",
-        ) from error
-    with listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-            listener.listen(128)
-        except OSError as error:
-            advice = "set api.host to 127.0.0.1"
-            if error.errno in {errno.EADDRINUSE, errno.EACCES}:
-                advice = "set api.port to another port, or end the program that uses it"
-            raise SettingsError(
-                f"the API cannot listen at {host}:{port}: {error.strerror}",
-                advice=advice,
-            ) from error
-        listener.setblocking(False)
-        yield listener
 
 
 def _make_connect(settings: Settings, world: Environment) -> Connect:

@@ -21,6 +21,7 @@ from bridge.errors import (
     SigningError,
     StoreError,
 )
+from bridge.figures import Figures
 from bridge.lease import Lease
 from bridge.orders import KINDS, Order, ReserveOrder, complete, digest_of, opcode_of
 from bridge.ports import CommandSigner, RandomBytes, SigningOrder, WallClock
@@ -61,6 +62,7 @@ class Dispatcher:
         now: WallClock,
         random_bytes: RandomBytes,
         lease: Lease,
+        figures: Figures,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -71,6 +73,7 @@ class Dispatcher:
         self._now = now
         self._random_bytes = random_bytes
         self._lease = lease
+        self._figures = figures
         self._waiting: dict[bytes, set[asyncio.Event]] = {}
 
     async def submit(
@@ -160,6 +163,7 @@ class Dispatcher:
 
     def changed(self, records: Sequence[CommandRecord]) -> None:
         """Wake whoever waits for these commands; called after their commit."""
+        self._figures.changed(records)
         for record in records:
             self.stirred(record.command_id)
             if record.state.is_terminal:

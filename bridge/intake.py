@@ -27,6 +27,7 @@ from bridge.errors import (
     SigningError,
     StoreError,
 )
+from bridge.figures import Figures
 from bridge.ingest import Rejection, Verified, VerifiedEntry, VerifiedHello, verify
 from bridge.key_book import EMPTY, KeyBook
 from bridge.ports import (
@@ -90,6 +91,7 @@ class Intake:
         on_greeted: Callable[[Sequence[VehicleId]], None],
         on_receipt: Callable[[VehicleId], None],
         clock_watch: ClockWatch,
+        figures: Figures,
         share: str | None = None,
     ) -> None:
         """Name the shared subscription, if other bridges take part in it."""
@@ -107,6 +109,7 @@ class Intake:
         self._on_greeted = on_greeted
         self._on_receipt = on_receipt
         self._clock_watch = clock_watch
+        self._figures = figures
         self._filter = ALL_UPLINKS if share is None else f"$share/{share}/{ALL_UPLINKS}"
         self._verifiers = ThreadPoolExecutor(VERIFIERS, thread_name_prefix="verify")
         self._sent_receipts: list[SignedReceipt] = []
@@ -116,6 +119,11 @@ class Intake:
         self._gathered: asyncio.Queue[Incoming] = asyncio.Queue(GATHER_LIMIT)
         self.last_error: str | None = None
         """Why there is no link; None while there is one. For readiness."""
+
+    @property
+    def queued(self) -> int:
+        """Messages taken from the link that wait for a batch, up to `GATHER_LIMIT`."""
+        return self._gathered.qsize()
 
     async def run(self) -> None:
         """Connect, receive, and reconnect with back-off, until cancelled.
@@ -189,8 +197,18 @@ class Intake:
     async def _process(self, batch: Sequence[Incoming]) -> None:
         await self._load_keys()
         loop = asyncio.get_running_loop()
+        self._figures.received(len(batch))
+        begun_s = loop.time()
         records = await loop.run_in_executor(self._verifiers, self._verify, batch)
-        committed = await self._commit_kept(batch, records)
+        verified_s = loop.time()
+        try:
+            committed = await self._commit_kept(batch, records)
+        except StoreError:
+            self._figures.not_committed()
+            raise
+        self._figures.committed(
+            records, verify_s=verified_s - begun_s, commit_s=loop.time() - verified_s
+        )
         for message in batch:
             message.done()
         notes = zip(batch, committed.notes, strict=True)
@@ -341,6 +359,7 @@ class Intake:
         now = self._now()
         credit = credit_for(self._gathered.qsize(), GATHER_LIMIT)
         sendings = []
+        refused = 0
         for receipt in due:
             vehicle = receipt.vehicle
             if vehicle.doubt is not None:
@@ -353,6 +372,7 @@ class Intake:
             except SigningError as error:
                 # The car keeps its entries and asks again.
                 LOG.error("= no receipt: %s", error)
+                refused += 1
                 continue
             topic = topic_of(receipt.vehicle_id, FrameClass.RECEIPT)
             sendings.append(self._send(topic, data))
@@ -366,6 +386,7 @@ class Intake:
                     now,
                 )
             )
+        self._figures.receipted(signed=len(sendings), refused=refused)
         await asyncio.gather(*sendings)
 
     def _keep(self, receipt: SignedReceipt) -> None:

@@ -112,6 +112,15 @@ class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Let everybody on this machine in; allowed on loopback only."""
 
 
+class MetricsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where Prometheus asks; without this section nothing listens."""
+
+    host: Text = "127.0.0.1"
+    """Address to listen at; whoever reaches it needs no key."""
+    port: ListenPort = 9464
+    """TCP port; 0 lets the system choose."""
+
+
 class JsonLinesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file of events."""
 
@@ -224,6 +233,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The database."""
     api: ApiSettings = ApiSettings()
     """The HTTP API."""
+    metrics: MetricsSettings | None = None
+    """The metrics' own port."""
     sinks: SinkSettings = SinkSettings()
     """The consumers."""
     retention: RetentionSettings = RetentionSettings()

@@ -32,6 +32,7 @@ from bridge.rows import (
     batches,
     commands,
     configurations,
+    counts,
     deliveries,
     leases,
     letters,
@@ -435,6 +436,10 @@ class Store:
             outbox.set_cursor(connection, sink, position, given_up, now)
 
         await self._write(work)
+
+    async def counts(self) -> counts.Counts:
+        """Return how many rows are in what state."""
+        return await self._read(counts.count_rows)
 
     async def progress(self, sink: str) -> Progress:
         """Return how far a sink is."""

@@ -19,6 +19,7 @@ from bridge.commands import CommandRecord, Sendings
 from bridge.configurator import Configurator
 from bridge.database import Database
 from bridge.dispatch import Dispatcher
+from bridge.figures import Figures
 from bridge.intake import Intake
 from bridge.lease import Lease
 from bridge.orders import Order
@@ -91,6 +92,7 @@ class World:
         self.car = self.cars[0]
         self.wire = Wire(self.seen.append)
         self.sendings = Sendings()
+        self.figures = Figures()
         self._randoms = 0
         fleet_id = fleet.fleet.fleet_id
         self.trust = Trust.begin(fleet.trust_bundle(), fleet_id=fleet_id)
@@ -122,6 +124,7 @@ class World:
             now=self.now,
             random_bytes=self.random_bytes,
             lease=Lease(self.store, "commands", holder=holder),
+            figures=self.figures,
         )
         self.configurator = Configurator(
             store=self.store,
@@ -159,6 +162,7 @@ class World:
             on_greeted=self.steward.greeted,
             on_receipt=self.steward.receipted,
             clock_watch=self.clock_watch,
+            figures=self.figures,
         )
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -1,0 +1,107 @@
+"""Serving HTTP on a socket of our own: bound early, served later, then drained."""
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import AsyncIterator, Iterator
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from bridge.errors import SettingsError
+
+DRAIN_S: Final = 5
+"""How long requests under way may take when the bridge stops; a long poll is cut."""
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to whoever runs the bridge, and says when it serves."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_serving = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_serving.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serve(
+    app: ASGIApp, listener: socket.socket, *, most: int
+) -> AsyncIterator[None]:
+    """Serve inside the block, at most `most` requests at once; drain at its end."""
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=DRAIN_S,
+            limit_concurrency=most,
+        )
+    )
+    task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    try:
+        # Stopping it before it has started would leave its sockets open.
+        await server.is_serving.wait()
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+@contextlib.contextmanager
+def listen(host: str, port: int, *, name: str, what: str) -> Iterator[socket.socket]:
+    """Listen inside the block.
+
+    Args:
+        host: address of this machine.
+        port: 0 lets the system choose.
+        name: of the section of the settings.
+        what: listens, for people.
+
+    Raises:
+        SettingsError: it cannot; says which setting is at fault.
+    """
+    try:
+        family, kind, proto, _name, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, proto)
+    except OSError as error:
+        raise SettingsError(
+            f"{name}.host {host} is no address of this machine: {error.strerror}",
+            advice=f"set {name}.host to 127.0.0.1",
+        ) from error
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(address)
+            listener.listen(128)
+        except OSError as error:
+            advice = f"set {name}.host to 127.0.0.1"
+            if error.errno in {errno.EADDRINUSE, errno.EACCES}:
+                advice = (
+                    f"set {name}.port to another port, or end the program that uses it"
+                )
+            raise SettingsError(
+                f"{what} cannot listen at {host}:{port}: {error.strerror}",
+                advice=advice,
+            ) from error
+        listener.setblocking(False)
+        yield listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return where a listener is reached, without a slash at the end."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

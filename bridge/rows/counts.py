@@ -1,0 +1,41 @@
+"""How many rows are in what state, for metrics; no row itself is read."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from bridge import schema
+from bridge.commands import OPEN
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much of what the store holds."""
+
+    online: int
+    """Cars that consumers were told are online."""
+    open_commands: dict[str, int]
+    """Commands that wait for a signed word, by state."""
+    letters: dict[str, int]
+    """Dead letters that are kept, by kind."""
+
+
+def count_rows(connection: Connection) -> Counts:
+    """Count; each statement reads an index or a table with a bound of its own."""
+    cars, commands, letters = schema.vehicles, schema.commands, schema.dead_letters
+    online = connection.execute(
+        select(func.count()).select_from(cars).where(cars.c.is_told_online)
+    ).scalar_one()
+    waiting = connection.execute(
+        select(commands.c.state, func.count())
+        .where(commands.c.state.in_([state.value for state in OPEN]))
+        .group_by(commands.c.state)
+    )
+    kept = connection.execute(
+        select(letters.c.kind, func.count()).group_by(letters.c.kind)
+    )
+    return Counts(
+        online,
+        {state: count for state, count in waiting},  # noqa: C416 - rows are no pairs
+        {kind: count for kind, count in kept},  # noqa: C416 - rows are no pairs
+    )
