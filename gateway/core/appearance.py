@@ -20,6 +20,9 @@ PIN_BLOCKS: Final = 3
 LOW_ENERGY_PCT: Final = 25
 """Below it, refuelling earns a bonus (N2)."""
 
+SHORT_RANGE_KM: Final = 15
+"""What is left at the end must be more; exactly so much is too little (N4, H4)."""
+
 _LIGHTS: Final = {
     RentalMode.AVAILABLE: Light.GREEN,
     RentalMode.RESERVED: Light.YELLOW,

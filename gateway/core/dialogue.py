@@ -10,7 +10,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from gateway.core.appearance import LOW_ENERGY_PCT, PIN_ATTEMPTS, PIN_BLOCKS
+from gateway.core.appearance import (
+    LOW_ENERGY_PCT,
+    PIN_ATTEMPTS,
+    PIN_BLOCKS,
+    SHORT_RANGE_KM,
+)
 from gateway.core.prompts import (
     NO_PROMPT,
     Choice,
@@ -103,8 +108,17 @@ def _low_energy(state: State, _: Rental) -> Prompt | None:
 def _chosen(state: State, rental: Rental) -> Prompt | None:
     if state.mode is not RentalMode.STOPPED or rental.parking_chosen is None:
         return None
-    parks = rental.parking_chosen
-    return Prompt(PromptKey.LOCK_TO_PARK if parks else PromptKey.LOCK_TO_END)
+    if rental.parking_chosen:
+        return Prompt(PromptKey.LOCK_TO_PARK)
+    return Prompt(PromptKey.LOCK_TO_END, lines=_short_range(state))
+
+
+def _short_range(state: State) -> tuple[Line, ...]:
+    """Warn who is about to end with too little left, since it costs (B21, H4)."""
+    range_km = None if state.reading is None else state.reading.range_km
+    if range_km is None or range_km > SHORT_RANGE_KM:
+        return ()
+    return (Line(LineKey.SHORT_RANGE, (range_km, SHORT_RANGE_KM)),)
 
 
 def _reporting(state: State, rental: Rental) -> Prompt | None:

@@ -95,6 +95,8 @@ class LineKey(Enum):
     MISSING_KEY = "missing-key"
     MISSING_FUEL_CARD = "missing-fuel-card"
     MISSING_AREA = "missing-area"
+    SHORT_RANGE = "short-range"
+    """Numbers: what is left and what must be more, km."""
     STATION = "station"
     """Words: its name; numbers: how far it is, m."""
 

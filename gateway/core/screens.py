@@ -95,6 +95,7 @@ LINES: Final[Mapping[LineKey, Screen]] = MappingProxyType(
         LineKey.MISSING_KEY: Screen(),
         LineKey.MISSING_FUEL_CARD: Screen(),
         LineKey.MISSING_AREA: Screen(),
+        LineKey.SHORT_RANGE: Screen(numbers=2),
         LineKey.STATION: Screen(numbers=1, words=1),
     }
 )

@@ -105,6 +105,20 @@ class Inspection(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Outage:
+    """A time without power whose length was assumed, until it can be put right."""
+
+    trusted_ms: int
+    """Trusted UTC when the state was last committed before it."""
+    began_ms: int
+    """Boot clock: first instant after it."""
+    assumed_ms: int
+    """What was counted for it."""
+    parked: bool
+    """Whether it counted as parking too."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rental:
     """A running rental and what its report will say."""
 
@@ -160,6 +174,8 @@ class Rental:
     """The last online payment."""
     payments: int = 0
     """Online payments asked for."""
+    outage: Outage | None = None
+    """The last time without power, if its length is not known yet."""
 
 
 @unique

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Final, assert_never
 
 from gateway.core import (
+    accounting,
     actuation,
     answers,
     driving,
@@ -19,6 +20,7 @@ from gateway.core import (
     refuelling,
 )
 from gateway.core.access import give_up_walk_up, present_card
+from gateway.core.accounting import after_reboot, reservation_after_reboot
 from gateway.core.actions import AllowEngine
 from gateway.core.actuation import close_unrented
 from gateway.core.events import (
@@ -53,7 +55,6 @@ from gateway.core.moment import Moment
 from gateway.core.orders import obey
 from gateway.core.prompts import NO_PROMPT
 from gateway.core.reading import Reading
-from gateway.core.rental import after_reboot, reservation_after_reboot
 from gateway.core.service import enter_service, leave_service
 from gateway.core.state import PinGuard, Purpose, Reservation, State
 from gateway.core.table import IllegalTransitionError, Trigger
@@ -84,6 +85,7 @@ def handle(state: State, event: Event, *, now: Moment) -> Decision:
     try:
         if isinstance(event, AgentStarted):
             _start(turn, event)
+        accounting.put_right(turn)
         _pass_deadlines(turn)
         _take(turn, event)
     except IllegalTransitionError as error:
