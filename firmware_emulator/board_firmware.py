@@ -281,7 +281,7 @@ def _bits(car: Car) -> Bits:
         (Bits.LOCKED, car.locked),  # bolts on their way are where they were
         (Bits.DOOR_OPEN, car.door_open),
         (Bits.BOOT_OPEN, car.boot_open),
-        (Bits.WINDOW_OPEN, car.windows_open),
+        (Bits.WINDOW_OPEN, bool(car.open_windows)),
         (Bits.ENGINE_RUNNING, car.engine_running),
         (Bits.ENGINE_RELEASED, car.starter_released),
         (Bits.IGNITION_ON, car.ignition_on),

@@ -65,6 +65,17 @@ class Leaf(Enum):
     BOOT = "boot"
 
 
+@unique
+class Window(Enum):
+    """What can be let down."""
+
+    DRIVER = "driver's window"
+    PASSENGER = "passenger's window"
+    REAR_LEFT = "left rear window"
+    REAR_RIGHT = "right rear window"
+    ROOF = "roof"
+
+
 @dataclass(frozen=True, slots=True)
 class CarModel:
     """What cars of one make have in common."""
@@ -143,8 +154,8 @@ class Car:
     """Whether the bolts of all doors are closed."""
     open_leaves: set[Leaf] = field(default_factory=set)
     """What is open."""
-    windows_open: bool = False
-    """Whether any window is."""
+    open_windows: set[Window] = field(default_factory=set)
+    """Which windows are."""
     starter_released: bool = False
     """A bistable relay: it keeps its position without power."""
     ignition_on: bool = False
@@ -383,9 +394,12 @@ class Car:
         """Fill the washer tank, up to the brim."""
         self.washer_l = min(self.model.washer_tank_l, self.washer_l + max(0.0, litres))
 
-    def move_windows(self, *, is_open: bool) -> None:
-        """Open or close the windows."""
-        self.windows_open = is_open
+    def move_window(self, window: Window, *, is_open: bool) -> None:
+        """Let one window down, or up."""
+        if is_open:
+            self.open_windows.add(window)
+        else:
+            self.open_windows.discard(window)
 
     def take_key(self) -> None:
         """Take the key out of its holder."""

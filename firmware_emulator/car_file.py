@@ -10,9 +10,11 @@ from typing import Annotated, Final
 
 import msgspec
 
-from firmware_emulator.car import Car
+from firmware_emulator.car import Car, CarModel
 from firmware_emulator.errors import CarFileError
 from firmware_emulator.street import City, Heading, Place
+from firmware_emulator.upkeep import Upkeep
+from protocol.codes import EnergyKind
 
 CAR_FILE: Final = "car.json"
 """Name in a car's data directory."""
@@ -21,6 +23,7 @@ FORMAT: Final = 1
 
 _FILE_LIMIT: Final = 4_096
 
+Percent = Annotated[int, msgspec.Meta(ge=0, le=100)]
 Litres = Annotated[float, msgspec.Meta(ge=0, le=1_000)]
 
 
@@ -37,6 +40,11 @@ class _CarFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     starter_released: bool
     key_in_holder: bool
     fuel_card_in_holder: bool
+    electric: bool = False
+    service_km: Annotated[int, msgspec.Meta(ge=0, le=65_534)] = 12_000
+    oil_pct: Percent = 80
+    brake_pct: Percent = 70
+    tread_dmm: Annotated[int, msgspec.Meta(ge=0, le=254)] = 60
 
 
 def save_car(car: Car, path: Path) -> None:
@@ -58,6 +66,11 @@ def save_car(car: Car, path: Path) -> None:
         starter_released=car.starter_released,
         key_in_holder=car.key_in_holder,
         fuel_card_in_holder=car.fuel_card_in_holder,
+        electric=car.model.energy_kind is EnergyKind.ELECTRIC,
+        service_km=car.upkeep.service_km,
+        oil_pct=car.upkeep.oil_pct,
+        brake_pct=car.upkeep.brake_pct,
+        tread_dmm=car.upkeep.tread_dmm,
     )
     partial = path.with_suffix(".partial")
     partial.write_bytes(msgspec.json.format(msgspec.json.encode(file)) + b"\n")
@@ -87,6 +100,7 @@ def load_car(path: Path, rng: Random, city: City | None = None) -> Car | None:
         raise CarFileError(f"{path} is of another format or city")
     return Car(
         rng,
+        model=CarModel.electric() if read.electric else CarModel(),
         city=city,
         place=place,
         heading=heading,
@@ -98,4 +112,10 @@ def load_car(path: Path, rng: Random, city: City | None = None) -> Car | None:
         starter_released=read.starter_released,
         key_in_holder=read.key_in_holder,
         fuel_card_in_holder=read.fuel_card_in_holder,
+        upkeep=Upkeep(
+            service_km=read.service_km,
+            oil_pct=read.oil_pct,
+            brake_pct=read.brake_pct,
+            tread_dmm=read.tread_dmm,
+        ),
     )

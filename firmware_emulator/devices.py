@@ -6,9 +6,10 @@ computer loses power, as a car does.
 """
 
 from random import Random
+from typing import Final
 
 from firmware_emulator.boards import EmulatedBoard
-from firmware_emulator.car import Car
+from firmware_emulator.car import Car, CarModel
 from firmware_emulator.clock import EmulatedClock
 from firmware_emulator.display import EmulatedDisplay
 from firmware_emulator.positioning import EmulatedPositioning
@@ -16,6 +17,9 @@ from firmware_emulator.reader import EmulatedReader
 from firmware_emulator.street import City, Heading
 from firmware_emulator.witness import Witness
 from firmware_emulator.world import CarWorld
+
+ELECTRIC_SHARE: Final = 0.25
+"""Of the cars of a fleet; assumed."""
 
 
 class EmulatedDevices:
@@ -46,9 +50,20 @@ class EmulatedDevices:
 
 def random_car(rng: Random, city: City | None = None) -> Car:
     """Return a used car at a crossing: some fuel, some fluid, some kilometres."""
-    city = city or City()
+    return _used_car(rng, city or City(), CarModel())
+
+
+def mixed_car(rng: Random, city: City | None = None) -> Car:
+    """Return a used car of a mixed fleet: one in four is electric (H13)."""
+    is_electric = rng.random() < ELECTRIC_SHARE
+    model = CarModel.electric() if is_electric else CarModel()
+    return _used_car(rng, city or City(), model)
+
+
+def _used_car(rng: Random, city: City, model: CarModel) -> Car:
     return Car(
         rng,
+        model=model,
         city=city,
         place=city.random_crossing(rng),
         heading=rng.choice(list(Heading)),

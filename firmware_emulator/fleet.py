@@ -19,7 +19,7 @@ from firmware_emulator.chance import seeded
 from firmware_emulator.clock import EmulatedClock, Seconds
 from firmware_emulator.customer import Customer
 from firmware_emulator.demand import Bridge
-from firmware_emulator.devices import EmulatedDevices, random_car
+from firmware_emulator.devices import EmulatedDevices, mixed_car
 from firmware_emulator.errors import EmulatorError, StepError
 from firmware_emulator.reader import Card
 from firmware_emulator.rental_script import (
@@ -139,7 +139,7 @@ class EmulatedFleet:
         for number, directory in enumerate(directories):
             clock = EmulatedClock(monotonic, wall)
             rng = seeded(plan.seed, "car", number)
-            car = load_car(data / directory.name / CAR_FILE, rng) or random_car(rng)
+            car = load_car(data / directory.name / CAR_FILE, rng) or mixed_car(rng)
             self.vehicles.append(
                 EmulatedVehicle.on_broker(
                     directory,

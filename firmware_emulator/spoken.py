@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from firmware_emulator.car import Leaf
+from firmware_emulator.car import Leaf, Window
 from firmware_emulator.customer import Customer
 from firmware_emulator.errors import ScriptError, StepError
 from firmware_emulator.saying import (
@@ -163,14 +163,16 @@ def _read_pin(rest: list[str]) -> Deed:
 
 
 def _read_door(rest: list[str]) -> Deed:
-    word = among(rest or ["open"], ("open", "close"))
+    named = rest[0].lower() if len(rest) > 1 else "driver"
+    leaf = _DOORS[among([named], tuple(_DOORS))]
+    word = among(rest[-1:] or ["open"], ("open", "close"))
 
     async def deed(stage: Stage) -> None:
         with stage.vehicle.devices.world.hands() as car:
             if word == "open":
-                car.open_door(inside=car.seated)
+                car.open_door(leaf, inside=car.seated)
             else:
-                car.close_door()
+                car.close_door(leaf)
 
     return deed
 
@@ -226,14 +228,21 @@ def _read_key(rest: list[str]) -> Deed:
     return deed
 
 
-def _read_windows(rest: list[str]) -> Deed:
-    word = among(rest, ("open", "close"))
+def _read_window(rest: list[str]) -> Deed:
+    which = among(rest[:1], tuple(_WINDOWS))
+    word = among(rest[1:], ("open", "close"))
 
     async def deed(stage: Stage) -> None:
         with stage.vehicle.devices.world.hands() as car:
-            car.move_windows(is_open=word == "open")
+            car.move_window(_WINDOWS[which], is_open=word == "open")
 
     return deed
+
+
+_WINDOWS: Final = {each.name.lower().replace("_", "-"): each for each in Window}
+_DOORS: Final = {
+    each.name.lower().replace("_", "-"): each for each in Leaf if each is not Leaf.BOOT
+}
 
 
 def _read_pump(rest: list[str]) -> Deed:
@@ -309,7 +318,7 @@ VERBS: Final[dict[str, Verb]] = {
         Verb("back", "leave the form of a damage", _chooses(Choice.BACK)),
         Verb("in", "open the driver's door, sit, close", _hands(Customer.get_in)),
         Verb("out", "open the driver's door, get out, close", _hands(Customer.get_out)),
-        Verb("door open|close", "only the driver's door", _read_door),
+        Verb("door [WHICH] open|close", "a door; the driver's, if none", _read_door),
         Verb("boot open|close", "the boot", _read_boot),
         Verb("start", "turn the key; the engine must run", _read_start),
         Verb("stop", "turn the key back", _hands(Customer.stop_engine)),
@@ -324,7 +333,7 @@ VERBS: Final[dict[str, Verb]] = {
         Verb("wash [TIMES]", "use washer fluid", _read_wash),
         Verb("fill LITRES", "fill in washer fluid", _read_fill),
         Verb("key take|return", "the key and its holder", _read_key),
-        Verb("windows open|close", "the windows", _read_windows),
+        Verb(f"window {'|'.join(_WINDOWS)} open|close", "a window", _read_window),
         Verb("wait SECONDS", "let time pass", _read_wait, "world"),
         *WORLD_VERBS,
         *FLEET_VERBS,

@@ -20,7 +20,7 @@ import aiohttp
 import click
 
 from firmware_emulator.car import Car
-from firmware_emulator.devices import random_car
+from firmware_emulator.devices import mixed_car, random_car
 from firmware_emulator.errors import StepError
 from firmware_emulator.rental_script import LOW_SOON_L
 from firmware_emulator.street import City
@@ -143,7 +143,7 @@ async def _run(stage: Stage, *, keep: bool) -> None:
         rig = await stack.enter_async_context(
             open_rig(
                 stage.directory / "system",
-                cars=[_first_car, _second_car, *[random_car] * (stage.cars - 2)],
+                cars=[_first_car, _second_car, *[mixed_car] * (stage.cars - 2)],
                 seed=stage.seed,
                 broker=stage.broker,
                 observer=story.observe,
