@@ -25,6 +25,7 @@ from firmware_emulator.link import LOOPBACK, CuttableLink
 from firmware_emulator.power import MainsStore
 from gateway.bootstrap import Gateway, build_gateway, signer_of
 from gateway.ports import RandomBytes, StoreError
+from gateway.runtime.parts import AgentRestartError
 from gateway.runtime.timekeeper import Timekeeper
 from gateway.storage.identity import Identity, load_identity
 from gateway.uplink.link import Link, LinkFactory
@@ -304,8 +305,17 @@ class EmulatedVehicle:
             backoff=self._backoff,
             observer=devices.witness.stepped,
         )
-        self._power = asyncio.create_task(self.gateway.run())
+        self._power = asyncio.create_task(self._live(self.gateway))
         self._power.add_done_callback(lambda _: devices.witness.notice())
+
+    async def _live(self, gateway: Gateway) -> None:
+        """Run the gateway; start it anew as a supervisor if the fleet wants it."""
+        try:
+            await gateway.run()
+        except AgentRestartError as error:
+            if error.of_machine:
+                self.devices.clock.reboot()
+            self._switch_on()
 
     async def _switch_off(self) -> None:
         if self._power is not None:

@@ -45,6 +45,7 @@ from gateway.uplink.link import LinkFactory
 from gateway.uplink.mqtt_uplink import MqttUplink
 from gateway.uplink.renewal import Renewal
 from protocol.codes import Code
+from protocol.rental_codes import Component
 from transport.backoff import Backoff
 
 _VERSION_PARTS: Final = 3
@@ -114,6 +115,7 @@ class Gateway:
         """Run until cancelled; then everything is closed, and all that counts is kept.
 
         Raises:
+            AgentRestartError: the fleet has agent or computer started anew (I-33).
             StoreError: the ledger cannot be opened, or failed. The process should end
                 and start anew (reliability.md L13).
         """
@@ -121,15 +123,25 @@ class Gateway:
             closing.callback(self._close)
             closing.push_async_callback(self._store.close)
             await self._start()
-            report = self._runtime.report
+            report, keep = self._runtime.report, self._runtime.parts.keep
             try:
                 async with asyncio.TaskGroup() as parts:
-                    parts.create_task(self._board.run(report))
-                    parts.create_task(self._reader.run(report))
+                    parts.create_task(
+                        keep(Component.BOARD, lambda: self._board.run(report))
+                    )
+                    parts.create_task(
+                        keep(Component.READER, lambda: self._reader.run(report))
+                    )
+                    parts.create_task(self._runtime.parts.until_restart())
                     parts.create_task(self._display.run(report))
                     parts.create_task(self._runtime.run())
                     if self._runtime.has_ledger:
-                        parts.create_task(self._uplink.run(self._runtime))
+                        parts.create_task(
+                            keep(
+                                Component.UPLINK,
+                                lambda: self._uplink.run(self._runtime),
+                            )
+                        )
                     if self._key_order is not None:
                         follow = self._key_order.follow(self.rotate_key, self._clock)
                         parts.create_task(follow)

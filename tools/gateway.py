@@ -24,6 +24,7 @@ from gateway.hardware.nfc_reader import NfcReader
 from gateway.hardware.nmea_positioning import NmeaPositioning, NoPositioning
 from gateway.hardware.serial_board import SerialBoard
 from gateway.hardware.terminal_display import TerminalDisplay
+from gateway.runtime.parts import AgentRestartError
 from gateway.runtime.system_clock import SystemClock, boot_mark
 from gateway.runtime.timekeeper import Timekeeper
 from gateway.settings import Settings, load_settings
@@ -49,6 +50,12 @@ from tools.errors import EXIT_FAILED, OperatorError
 from tools.gateway_inspection import Finding, inspect, tls_of
 from tools.gateway_look import config_option
 from tools.gateway_look import inspect as look
+
+EXIT_RESTART: Final = 85
+"""The fleet has the agent started anew; the supervisor does it (I-33)."""
+
+EXIT_REBOOT: Final = 86
+"""The fleet has the computer started anew; the supervisor does it (I-33)."""
 
 LOOK_S: Final = 0.2
 """Between two looks whether the agent has taken an order."""
@@ -128,7 +135,7 @@ def check(config: Path, as_json: bool) -> int:
     "or with an expired certificate. Without it, what is missing ends the command.",
 )
 @click.option("--verbose", "-v", is_flag=True, help="Log more.")
-def run(config: Path, unattended: bool, verbose: bool) -> None:
+def run(config: Path, unattended: bool, verbose: bool) -> int:
     """Run the agent until it is ended by SIGTERM or Ctrl-C.
 
     At a terminal, lines typed take the place of display and keypad: 'pin 1234', 'park',
@@ -148,7 +155,7 @@ def run(config: Path, unattended: bool, verbose: bool) -> None:
         else NmeaPositioning(settings.positioning.port, baud=settings.positioning.baud)
     )
     car = _compose(settings, identity, positioning)
-    asyncio.run(_serve(car, positioning))
+    return asyncio.run(_serve(car, positioning))
 
 
 @gateway.command(
@@ -323,7 +330,7 @@ def _renewal(
     )
 
 
-async def _serve(car: Gateway, positioning: NmeaPositioning | NoPositioning) -> None:
+async def _serve(car: Gateway, positioning: NmeaPositioning | NoPositioning) -> int:
     """Run until SIGTERM or Ctrl-C, either of which ends the car in order.
 
     Raises:
@@ -339,7 +346,11 @@ async def _serve(car: Gateway, positioning: NmeaPositioning | NoPositioning) -> 
     try:
         with suppress(asyncio.CancelledError):
             await task
+    except AgentRestartError as error:
+        logging.getLogger(__name__).warning("= %s", error)
+        return EXIT_REBOOT if error.of_machine else EXIT_RESTART
     finally:
         if listening is not None:
             listening.cancel()
             await asyncio.wait([listening])
+    return 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from gateway.core.prompts import Prompt
 from protocol.codes import Light
+from protocol.rental_codes import Component
 from protocol.result import Result
 
 
@@ -69,6 +70,19 @@ class CheckPin:
 
 
 @dataclass(frozen=True, slots=True)
+class RestartPart:
+    """Start one part of the gateway anew (I-33)."""
+
+    component: Component
+    """Which."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestartMachine:
+    """Start the computer anew (I-33)."""
+
+
+@dataclass(frozen=True, slots=True)
 class SendRefusal:
     """Sign and send a result that does not enter the ledger."""
 
@@ -83,5 +97,7 @@ Action = (
     | ShowPrompt
     | FlashHazards
     | CheckPin
+    | RestartPart
+    | RestartMachine
     | SendRefusal
 )

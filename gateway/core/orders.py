@@ -20,6 +20,7 @@ from gateway.core.actuation import (
 from gateway.core.appearance import is_rentable
 from gateway.core.events import CommandReceived
 from gateway.core.grants import change_grants, why_not_change
+from gateway.core.incident import restart, why_not_restart
 from gateway.core.key_rotation import UNPROVED
 from gateway.core.refuelling import begin_refuelling, finish_refuelling
 from gateway.core.repertoire import KnownCommand, UnknownCommand
@@ -66,6 +67,16 @@ _FOR_NO_RENTAL: Final = (orders.Ping, orders.Reserve, orders.RotateKey, Grant)
 """Commands that name no rental, or one that is not the car's yet."""
 
 
+_FOR_OPERATORS: Final = (
+    orders.FlashHazards,
+    orders.Restart,
+    orders.Reboot,
+    orders.RequestSnapshot,
+    Service,
+)
+"""Commands that may name no rental: an operator's."""
+
+
 class Refusal(Exception):  # noqa: N818 - an answer to the sender, not an error
     """The car's state does not allow the command; nothing changed."""
 
@@ -102,7 +113,7 @@ def _require_fitting(turn: Turn, command: KnownCommand) -> None:
     held = turn.state.rental_id
     if isinstance(command, _FOR_NO_RENTAL):
         pass
-    elif isinstance(command, orders.FlashHazards | Service):
+    elif isinstance(command, _FOR_OPERATORS):
         if command.rental_id not in {NO_RENTAL, held}:
             raise Refusal(Code.WRONG_RENTAL)
     elif isinstance(command, orders.CancelReservation) and held is None:
@@ -120,6 +131,10 @@ def _carry_out(  # noqa: C901, PLR0912 - one branch for each opcode
     match command:
         case orders.Ping():
             _done(turn, event, request, Code.OK)
+        case orders.RequestSnapshot():
+            _done(turn, event, request, Code.OK)
+        case orders.Restart() | orders.Reboot():
+            _restart(turn, event, request, command)
         case orders.RotateKey():
             _rotate_key(turn, event, request)
         case orders.FlashHazards(seconds=seconds):
@@ -165,6 +180,19 @@ def _rotate_key(turn: Turn, event: CommandReceived, request: Request) -> None:
     if not event.new_key:
         raise Refusal(Code.INTERNAL)
     turn.record(KeyRotated(event.new_key, UNPROVED))
+    _done(turn, event, request, Code.OK)
+
+
+def _restart(
+    turn: Turn,
+    event: CommandReceived,
+    request: Request,
+    command: orders.Restart | orders.Reboot,
+) -> None:
+    code = why_not_restart(turn, command)
+    if code is not None:
+        raise Refusal(code)
+    restart(turn, command)
     _done(turn, event, request, Code.OK)
 
 

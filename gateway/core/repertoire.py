@@ -21,6 +21,9 @@ KnownCommand = (
     | orders.FlashHazards
     | orders.Ping
     | orders.RotateKey
+    | orders.Restart
+    | orders.Reboot
+    | orders.RequestSnapshot
     | rental_command.SetDefaultMode
     | rental_command.Grant
     | rental_command.PaymentDecision
@@ -34,9 +37,6 @@ UnknownCommand = (
     | rental_command.HandoverOffer
     | rental_command.HandoverRequest
     | orders.ShowMessage
-    | orders.Restart
-    | orders.Reboot
-    | orders.RequestSnapshot
 )
 """Commands that the wire has and this car does not carry out."""
 

@@ -300,6 +300,8 @@ class State:
     """Whether it was told to blink."""
     shown_prompt: Prompt = NO_PROMPT
     """What the display was last told."""
+    restarted_ms: int | None = None
+    """Boot clock: when the fleet last had something started anew."""
     last: Moment = NEVER
     """When the state was last changed; bridges a power cut."""
 

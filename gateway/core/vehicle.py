@@ -260,7 +260,9 @@ def _start(turn: Turn, event: AgentStarted) -> None:
         )
     if event.same_boot:
         return
-    turn.change(refusal_told_ms=None)
+    # A reboot by command counts as just done, or a fleet could reboot in a loop (I-30).
+    restarted_ms = None if state.restarted_ms is None else now.boot_ms
+    turn.change(refusal_told_ms=None, restarted_ms=restarted_ms)
     if state.workshop is not None:
         turn.change(workshop=workshop_after_reboot(state.workshop, state.last, now))
     if state.reservation is not None:

@@ -14,6 +14,8 @@ from gateway.core.actions import (
     CheckPin,
     DriveLocks,
     FlashHazards,
+    RestartMachine,
+    RestartPart,
     SendRefusal,
     ShowLight,
     ShowPrompt,
@@ -22,6 +24,7 @@ from gateway.core.events import PinChecked
 from gateway.core.prompts import Prompt
 from gateway.core.screens import SCREENS
 from gateway.ports import Board, Display, Vault
+from gateway.runtime.parts import Parts
 from protocol.result import Result
 
 
@@ -32,6 +35,7 @@ class Performer:
         board: locks, lights, engine hold.
         display: screen.
         vault: PINs.
+        parts: what can be started anew.
         refuse: signs and sends a refusal.
         report: takes the answer of a PIN check.
     """
@@ -42,12 +46,14 @@ class Performer:
         board: Board,
         display: Display,
         vault: Vault,
+        parts: Parts,
         refuse: Callable[[Result], None],
         report: Callable[[PinChecked], None],
     ) -> None:
         self._board = board
         self._display = display
         self._vault = vault
+        self._parts = parts
         self._refuse = refuse
         self._report = report
         self._checks: set[asyncio.Task[None]] = set()
@@ -71,6 +77,10 @@ class Performer:
                 task = asyncio.create_task(self._check_pin(action))
                 self._checks.add(task)
                 task.add_done_callback(self._checks.discard)
+            case RestartPart(component=component):
+                self._parts.restart(component)
+            case RestartMachine():
+                self._parts.restart_machine()
             case SendRefusal(result=result):
                 self._refuse(result)
             case _:

@@ -68,6 +68,7 @@ from gateway.runtime.intake import Intake
 from gateway.runtime.journal import Journal
 from gateway.runtime.key_proofs import KeyProofs
 from gateway.runtime.mailbox import Mailbox
+from gateway.runtime.parts import Parts
 from gateway.runtime.performer import Performer
 from gateway.runtime.salvage import Salvage
 from gateway.runtime.session import Session
@@ -180,10 +181,13 @@ class Runtime:
             clock=clock,
             random_bytes=random_bytes,
         )
+        self.parts = Parts()
+        """What runs beside this and can be started anew."""
         self._performer = Performer(
             board=board,
             display=display,
             vault=vault,
+            parts=self.parts,
             refuse=self._herald.send_refusal,
             report=self._post,
         )

@@ -22,9 +22,6 @@ NOT_CARRIED_OUT: Final = [
     Opcode.HANDOVER_OFFER,
     Opcode.HANDOVER_REQUEST,
     Opcode.SHOW_MESSAGE,
-    Opcode.RESTART,
-    Opcode.REBOOT,
-    Opcode.SNAPSHOT,
 ]
 """Whoever teaches the car one of them takes it out here."""
 
