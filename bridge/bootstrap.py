@@ -27,8 +27,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from bridge.api.access import load_keys
 from bridge.api.application import make_application
+from bridge.api.keys import load_keys
 from bridge.clock_watch import ClockWatch
 from bridge.commands import Sendings
 from bridge.configurator import Configurator
@@ -247,7 +247,7 @@ async def open_bridge(
     connect = world.connect or _make_connect(settings, world)
     material = await asyncio.to_thread(open_material, settings, fleet, now=world.now)
     registry = material.registry
-    keys = load_keys(Path(settings.api.keys_file)) if settings.api.keys_file else ()
+    keys = load_keys(Path(settings.api.keys_file)) if settings.api.keys_file else {}
     store = Store(choose_database(settings), fleet_id=fleet.fleet_id)
     holder = f"{socket.gethostname()}-{os.getpid()}-{world.random_bytes(4).hex()}"[-64:]
     wire = Wire(observer)
@@ -375,7 +375,7 @@ async def open_bridge(
             readiness=bridge,
             now=world.now,
             random_bytes=world.random_bytes,
-            key_digests=keys,
+            keys=keys,
         )
         await stack.enter_async_context(serve(app, listener, most=API_CALLS))
         if scraped is not None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Final, Protocol
 
-from fastapi import Body, FastAPI, Header, Path, Query, Response
+from fastapi import Body, FastAPI, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp
 
@@ -18,7 +18,9 @@ from bridge.api.bodies import CommandBody
 from bridge.api.description import PROBLEMS, describe
 from bridge.api.documents import Document, of_command, of_rental, of_vehicle
 from bridge.api.evidence import add_evidence
+from bridge.api.keys import Keys
 from bridge.api.letters import Judge, add_letters
+from bridge.api.permits import caller_of, require_within_rental
 from bridge.api.problems import ProblemError
 from bridge.api.registered import Registered, VehicleText
 from bridge.api.sinks import add_sinks
@@ -101,7 +103,7 @@ def make_application(
     readiness: Readiness,
     now: WallClock,
     random_bytes: RandomBytes,
-    key_digests: tuple[bytes, ...],
+    keys: Keys,
 ) -> ASGIApp:
     """Return the API, behind its gate.
 
@@ -117,7 +119,7 @@ def make_application(
         readiness: answers ``/ready``.
         now: UTC ms.
         random_bytes: for pings.
-        key_digests: of the keys that open it; empty lets everybody in.
+        keys: that open it, and whose they are; empty lets everybody in.
     """
     app = FastAPI(
         title="freefloat bridge",
@@ -137,7 +139,7 @@ def make_application(
     add_sinks(app, store, relays, now)
     add_upkeep(app, store=store, registry=registry, trust=trust, upkeep=upkeep, now=now)
     describe(app, open_paths=OPEN_PATHS)
-    return Gate(app, key_digests, OPEN_PATHS)
+    return Gate(app, keys, OPEN_PATHS)
 
 
 def _add_status(app: FastAPI, readiness: Readiness) -> None:
@@ -198,6 +200,7 @@ def _add_commands(
 
     @app.post("/v1/vehicles/{vehicle_id}/commands")
     async def post_command(
+        request: Request,
         response: Response,
         vehicle_id: VehicleText,
         body: Annotated[CommandBody, Body()],
@@ -208,6 +211,7 @@ def _add_commands(
         defer_s: Defer = 0,
     ) -> Document:
         """Order something of a vehicle and wait for its signed outcome."""
+        require_within_rental(caller_of(request), body)
         vehicle = registered(vehicle_id)
         record, is_repeated = await dispatcher.submit(
             vehicle,

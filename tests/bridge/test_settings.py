@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.api.access import is_allowed, load_keys
+from bridge.api.keys import Principal, Role, load_keys, principal_of
 from bridge.bootstrap import Environment, open_bridge
 from bridge.errors import BridgeError, RegistryError, SettingsError
 from bridge.registry import RegistryDirectory
@@ -20,6 +20,7 @@ from protocol.keyfile import parse_signing_key
 from tests.bridge.conftest import make_fleet
 from tests.bridge.memory_broker import MemoryBroker
 from tests.bridge.world import NOW_MS
+from tools.api_key import read_api_key
 from tools.bridge_settings import local_settings, make_secret
 from transport.errors import TransportError
 
@@ -107,13 +108,38 @@ def test_keys_are_compared_whole(tmp_path: Path) -> None:
     make_secret(path, "# staff\n" + "k" * 40 + "\n\n" + "m" * 40)
     keys = load_keys(path)
 
-    assert is_allowed(b"k" * 40, keys)
-    assert is_allowed(b"m" * 40, keys)
+    assert principal_of(b"k" * 40, keys)
+    assert principal_of(b"m" * 40, keys)
     for wrong in (b"", b"k" * 39, b"k" * 41, b"# staff"):
-        assert not is_allowed(wrong, keys)
+        assert principal_of(wrong, keys) is None
 
 
-@pytest.mark.parametrize("text", ["", "# nothing\n", "short", "k" * 300, "k " * 20])
+def test_a_line_may_name_its_caller_and_role(tmp_path: Path) -> None:
+    # K28
+    path = tmp_path / "api.keys"
+    make_secret(path, f"billing:viewer:{'k' * 40}\n{'m' * 40}")
+    keys = load_keys(path)
+
+    assert principal_of(b"k" * 40, keys) == Principal("billing", Role.VIEWER)
+    bare = principal_of(b"m" * 40, keys)
+    assert bare is not None
+    assert bare.role is Role.OPERATOR
+    assert bare.name.startswith("key-")
+    assert principal_of(f"billing:viewer:{'k' * 40}".encode(), keys) is None
+    assert read_api_key(path) == "k" * 40
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "# nothing\n", "short", "k" * 300, "k " * 20),
+        f"billing:veiwer:{'k' * 40}",
+        f"billing:{'k' * 40}",
+        f"Billing!:viewer:{'k' * 40}",
+        "billing:viewer:short",
+        f"a:viewer:{'k' * 40}\nb:admin:{'k' * 40}",
+    ],
+)
 def test_a_key_file_without_a_good_key_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "api.keys"
     make_secret(path, text)
