@@ -133,7 +133,7 @@ def test_a_line_may_name_its_caller_and_role(tmp_path: Path) -> None:
     "text",
     [
         *("", "# nothing\n", "short", "k" * 300, "k " * 20),
-        f"billing:veiwer:{'k' * 40}",
+        f"billing:owner:{'k' * 40}",
         f"billing:{'k' * 40}",
         f"Billing!:viewer:{'k' * 40}",
         "billing:viewer:short",
