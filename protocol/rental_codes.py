@@ -65,6 +65,7 @@ class ServiceKind(CodeSpace):
     SEASONAL_TYRES = 4
     WASHER_FLUID = 5
     BATTERY = 6
+    TROUBLE_CODES = 7
 
 
 @unique

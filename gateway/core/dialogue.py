@@ -180,7 +180,13 @@ def _may_start(state: State, _: Rental) -> Prompt | None:
     if state.mode is not RentalMode.STOPPED:
         return None
     released = state.reading is not None and state.reading.engine_released
-    return Prompt(PromptKey.MAY_START if released else PromptKey.WAIT)
+    if not released:
+        return Prompt(PromptKey.WAIT)
+    due = tuple(
+        Line(LineKey.SERVICE_DUE, terms=(term_of(kind),))
+        for kind in sorted(state.needs)
+    )
+    return Prompt(PromptKey.MAY_START, lines=due)
 
 
 _ASKERS: Final[tuple[Asker, ...]] = (

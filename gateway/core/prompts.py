@@ -50,6 +50,7 @@ class PromptKey(Enum):
     CLOSE_DOORS = "close-doors"
     MISSING_TO_END = "missing-to-end"
     NOT_NOW = "not-now"
+    SERVICE_DUE = "service-due"
     PAYMENT_NOTED = "payment-noted"
     RENTAL_ENDED = "rental-ended"
 
@@ -95,6 +96,8 @@ class LineKey(Enum):
     MISSING_KEY = "missing-key"
     MISSING_FUEL_CARD = "missing-fuel-card"
     MISSING_AREA = "missing-area"
+    SERVICE_DUE = "service-due"
+    """Terms: which service."""
     SHORT_RANGE = "short-range"
     """Numbers: what is left and what must be more, km."""
     STATION = "station"

@@ -75,6 +75,7 @@ SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
         PromptKey.DAMAGE_NOTED: Screen(),
         PromptKey.REPORTS_FULL: Screen(),
         PromptKey.NOT_NOW: Screen(),
+        PromptKey.SERVICE_DUE: Screen(terms=1),
         PromptKey.PUMP_MALFORMED: Screen(numbers=1),
         PromptKey.PLUG_IN: Screen(),
         PromptKey.PAYMENT_UNAVAILABLE: Screen(),
@@ -95,6 +96,7 @@ LINES: Final[Mapping[LineKey, Screen]] = MappingProxyType(
         LineKey.MISSING_KEY: Screen(),
         LineKey.MISSING_FUEL_CARD: Screen(),
         LineKey.MISSING_AREA: Screen(),
+        LineKey.SERVICE_DUE: Screen(terms=1),
         LineKey.SHORT_RANGE: Screen(numbers=2),
         LineKey.STATION: Screen(numbers=1, words=1),
     }

@@ -19,7 +19,7 @@ from protocol.codes import (
     LockDefault,
     RentalMode,
 )
-from protocol.rental_codes import PaymentOutcome
+from protocol.rental_codes import PaymentOutcome, ServiceKind
 from protocol.rental_command import Grant
 
 
@@ -249,6 +249,16 @@ class Tap:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspect:
+    """A need for service that seems to have begun, or to be over."""
+
+    kind: ServiceKind
+    """Which."""
+    since_ms: int
+    """Boot clock: since when."""
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """All of it."""
 
@@ -282,6 +292,10 @@ class State:
     """What the fleet has told about the world."""
     online: bool = False
     """Whether the fleet can be reached, as far as the car knows."""
+    needs: frozenset[ServiceKind] = frozenset()
+    """Service that the car has found to need and told (C30)."""
+    suspects: tuple[Suspect, ...] = ()
+    """Needs that may have begun or ended, and since when."""
     faults: frozenset[FaultKind] = frozenset()
     """What does not work now."""
     tap: Tap | None = None
@@ -318,6 +332,7 @@ class State:
             position_at_ms=0,
             facts=NO_FACTS,
             online=False,
+            suspects=(),
             tap=None,
             walk_up=None,
             refusing_until_ms=None,
@@ -343,6 +358,7 @@ class State:
             position_at_ms=0,
             facts=NO_FACTS,
             online=False,
+            suspects=(),
         )
 
     @property

@@ -15,6 +15,7 @@ from gateway.core import (
     answers,
     driving,
     inspection,
+    maintenance,
     payment,
     pin,
     refuelling,
@@ -177,7 +178,7 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - o
         case BoardRefused(reason=reason, of_engine=of_engine):
             actuation.refuse_by_board(turn, reason, of_engine=of_engine)
         case BoardLost():
-            turn.change(reading=None)
+            turn.change(reading=None, suspects=())
             actuation.raise_fault(turn, FaultKind.BOARD_SILENT)
         case ReaderLost():
             actuation.raise_fault(turn, FaultKind.READER_GONE)
@@ -231,6 +232,7 @@ def _start(turn: Turn, event: AgentStarted) -> None:
         position_at_ms=0,
         facts=NO_FACTS,
         online=False,
+        suspects=(),
         tap=None,
         walk_up=None,
         updating=False,
@@ -300,6 +302,7 @@ def _read(turn: Turn, reading: Reading) -> None:
     if turn.state.rental is not None:
         driving.watch_level(turn, reading)
     refuelling.watch_plug(turn, reading)
+    maintenance.watch_upkeep(turn, reading)
     if first:
         _restore_engine(turn, reading)
         close_unrented(turn)

@@ -10,10 +10,12 @@ from gateway.catalogue.words import LANGUAGES, catalogue_of, words_of
 from gateway.core.prompts import Choice, Form, Line, LineKey, Prompt, PromptKey, term_of
 from gateway.core.screens import LINES, SCREENS, Screen
 from protocol.codes import LockDefault
-from protocol.rental_codes import DamageKind, DamagePlace
+from protocol.rental_codes import DamageKind, DamagePlace, ServiceKind
 
 TERMS = {
-    term_of(code) for space in (DamagePlace, DamageKind, LockDefault) for code in space
+    term_of(code)
+    for space in (DamagePlace, DamageKind, LockDefault, ServiceKind)
+    for code in space
 }
 SECTIONS = ("prompts", "lines", "choices", "forms", "terms")
 
