@@ -9,7 +9,7 @@ WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 SOURCES := protocol keystore transport gateway firmware_emulator bridge certs tools
 CODE := $(SOURCES) tests examples
 
-.PHONY: help demo test deep check bench fuzz format vectors docs lock clean
+.PHONY: help demo test deep check bench explore fuzz format vectors docs lock clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,9 @@ check: $(VENV)/.dev ## lint, format, types, architecture, spelling
 
 bench: $(VENV)/.dev ## figures and ratios, as a table and in var/bench.json
 	$(BIN)/python -m tests.bench --json var/bench.json
+
+explore: $(VENV)/.dev ## every reachable state of the car's mind, with the large alphabet
+	$(BIN)/python -m tests.gateway.core.exploration --deep
 
 FUZZ_S ?= 600
 fuzz: $(VENV)/.fuzz ## fuzz every reader of foreign bytes for FUZZ_S seconds each

@@ -1,10 +1,11 @@
-"""Write docs/states.md from the car's own table: ``python -m tools.states``.
+"""Write docs/states.md and docs/states.svg: ``python -m tools.states``.
 
 The document is what the code does, since it is made from `gateway.core.table.TABLE`; a
 test makes it again and compares. The theory of operation is the table's own docstring.
 """
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -12,14 +13,18 @@ import click
 
 from gateway.core import table
 from gateway.core.actuation import ACTUATION_MS
-from gateway.core.appearance import light_of
+from gateway.core.appearance import CONDITIONS, light_of
 from gateway.core.reading import Reading
-from gateway.core.state import State
+from gateway.core.state import Inspection, State, Workshop
 from gateway.core.table import TABLE, Trigger
-from protocol.codes import EnergyKind, RentalMode
+from protocol.codes import Condition, EnergyKind, FaultKind, RentalMode
+from tools.state_diagram import draw
 
 PATH: Final = Path(__file__).parent.parent / "docs" / "states.md"
 """The document."""
+
+DIAGRAM_PATH: Final = PATH.with_suffix(".svg")
+"""Its diagram."""
 
 _MEANINGS: Final = {
     RentalMode.AVAILABLE: "free",
@@ -69,14 +74,27 @@ def generate() -> str:
             "",
             "## Transitions",
             "",
-            "```mermaid",
-            *_diagram(),
-            "```",
+            "![Modes and what leads from one to the next](states.svg)",
             "",
             *_transitions(),
             "",
             "A cell with a dash cannot happen: such a trigger raises",
             "`IllegalTransitionError`, changes nothing and is logged.",
+            "",
+            "## Conditions",
+            "",
+            "The technical axis; the first row that holds counts. The indicator is a",
+            "function of both axes, and green only for AVAILABLE and OK (H15).",
+            "",
+            *_conditions(),
+            "",
+            "A refused card blinks red for 2 s before all of these.",
+            "",
+            "## Inside a rental",
+            "",
+            "STOPPED begins with the inspection; the right PIN ends it at the latest:",
+            "",
+            *(f"- {each.name}: {each.value};" for each in Inspection),
             "",
             "## From a wish to a transition",
             "",
@@ -111,14 +129,44 @@ def _modes() -> list[str]:
     return rows
 
 
-def _diagram() -> list[str]:
-    lines = ["stateDiagram-v2", f"    [*] --> {next(iter(TABLE)).name}"]
-    for mode, row in TABLE.items():
-        lines += [
-            f"    {mode.name} --> {target.name}: {trigger.value}"
-            for trigger, target in row.items()
+_EXAMPLES: Final = {
+    Condition.FAULT: State(),
+    Condition.UPDATE: State(reading=_HEALTHY, updating=True),
+    Condition.SERVICE: State(reading=_HEALTHY, workshop=Workshop(until_ms=1)),
+    Condition.DEGRADED: State(
+        reading=_HEALTHY, faults=frozenset({FaultKind.READER_GONE})
+    ),
+    Condition.OK: State(reading=_HEALTHY),
+}
+"""A state for each condition."""
+
+
+def _conditions() -> list[str]:
+    rows = [
+        "| Condition | When | Indicator, AVAILABLE | Indicator, in a rental |",
+        "|---|---|---|---|",
+    ]
+    for row in CONDITIONS:
+        lamps = [
+            _lamp(replace(_EXAMPLES[row.condition], mode=mode))
+            for mode in (RentalMode.AVAILABLE, RentalMode.STOPPED)
         ]
-    return lines
+        if row.condition in {Condition.UPDATE, Condition.SERVICE}:
+            lamps[1] = "does not begin"
+        rows.append(f"| {row.condition.name} | {row.words} | {' | '.join(lamps)} |")
+    return rows
+
+
+def _lamp(state: State) -> str:
+    light, blinking = light_of(state)
+    return light.name.lower() + (" (alternating)" if blinking else "")
+
+
+def generate_diagram() -> str:
+    """Return the text of docs/states.svg."""
+    return draw(
+        {mode: light_of(State(mode=mode, reading=_HEALTHY))[0] for mode in TABLE}
+    )
 
 
 def _transitions() -> list[str]:
@@ -137,13 +185,16 @@ def _transitions() -> list[str]:
 @click.command()
 @click.option("--check", is_flag=True, help="Write nothing; fail if the file differs.")
 def main(check: bool) -> None:
-    """Write docs/states.md from the table."""
-    text = generate()
-    if not check:
-        PATH.write_text(text, encoding="utf-8")
-        click.echo(f"wrote docs/{PATH.name}")
-    elif not PATH.exists() or PATH.read_text(encoding="utf-8") != text:
-        raise click.ClickException("docs/states.md is not up to date: run make docs")
+    """Write docs/states.md and docs/states.svg from the tables."""
+    texts = {PATH: generate(), DIAGRAM_PATH: generate_diagram()}
+    for path, text in texts.items():
+        if not check:
+            path.write_text(text, encoding="utf-8")
+            click.echo(f"wrote docs/{path.name}")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            raise click.ClickException(
+                f"docs/{path.name} is not up to date: run make docs"
+            )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ I-16); the display's part is `gateway.core.dialogue`. An indicator that is never
 when the car cannot be rented follows from the order of the rules below: faults first.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.core.state import State
@@ -36,17 +38,49 @@ _BLINDING: Final = frozenset({FaultKind.BOARD_SILENT})
 """Faults under which nobody knows the state of locks and engine."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """When a car is in a condition."""
+
+    condition: Condition
+    """Which."""
+    words: str
+    """When, for people."""
+    holds: Callable[[State], bool]
+    """The same, for the car."""
+
+
+CONDITIONS: Final = (
+    Reason(
+        Condition.FAULT,
+        "the board is silent or has not reported yet: nobody knows bolts and engine",
+        lambda state: state.reading is None or bool(state.faults & _BLINDING),
+    ),
+    Reason(
+        Condition.UPDATE,
+        "the car's own program is being exchanged",
+        lambda state: state.updating,
+    ),
+    Reason(
+        Condition.SERVICE,
+        "a technician has the car; or its disk takes nothing: then the fault pattern",
+        lambda state: (
+            state.workshop is not None or FaultKind.STORAGE_FAILED in state.faults
+        ),
+    ),
+    Reason(
+        Condition.DEGRADED,
+        "something does not work, such as the card reader",
+        lambda state: bool(state.faults),
+    ),
+    Reason(Condition.OK, "else", lambda _state: True),
+)
+"""The technical axis: the first row that holds is the car's condition."""
+
+
 def condition_of(state: State) -> Condition:
     """Return the technical axis."""
-    if state.reading is None or state.faults & _BLINDING:
-        return Condition.FAULT
-    if state.updating:
-        return Condition.UPDATE
-    if state.workshop is not None or FaultKind.STORAGE_FAILED in state.faults:
-        return Condition.SERVICE
-    if state.faults:
-        return Condition.DEGRADED
-    return Condition.OK
+    return next(row.condition for row in CONDITIONS if row.holds(state))
 
 
 def is_rentable(state: State) -> bool:

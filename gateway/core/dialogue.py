@@ -57,7 +57,8 @@ def screen_of(state: State) -> Prompt:
         return NO_PROMPT
     asked = (asker(state, rental) for asker in _ASKERS)
     prompt = next((each for each in asked if each is not None), NO_PROMPT)
-    return replace(prompt, language=language_of(state))
+    language = language_of(state)
+    return prompt if language == ENGLISH else replace(prompt, language=language)
 
 
 def is_offered(state: State, choice: Choice) -> bool:

@@ -20,8 +20,10 @@ refuel (REFUELLING, C17). Driving off ends a visit to the station by itself, sin
 customer who forgot to press "done" must not be held up. A parked rental can be ended
 without opening the car again.
 
-The technical axis (`protocol.codes.Condition`) is computed from faults and does not
-appear here: a dead reader makes a car degraded, it does not end a rental.
+The technical axis (`protocol.codes.Condition`) is a table of its own
+(`gateway.core.appearance.CONDITIONS`) and computed from what is so: a dead reader makes
+a car degraded, it does not end a rental. Service and update begin only while nobody has
+the car, and nobody gets it meanwhile (I-17).
 """
 
 from collections.abc import Mapping

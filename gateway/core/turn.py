@@ -143,15 +143,18 @@ class Turn:
 
     def close(self, illegal: str | None = None) -> Decision:
         """Settle indicator and display, and return the decision."""
-        self.change(last=self.now)
         light, blinking = light_of(self.state)
         if (light, blinking) != (self.state.shown_light, self.state.shown_blinking):
-            self.change(shown_light=light, shown_blinking=blinking)
             self.act(ShowLight(light, blinking))
         prompt = prompt_of(self.state)
         if prompt != self.state.shown_prompt:
-            self.change(shown_prompt=prompt)
             self.act(ShowPrompt(prompt))
+        self.change(
+            last=self.now,
+            shown_light=light,
+            shown_blinking=blinking,
+            shown_prompt=prompt,
+        )
         for request, code, executed in self._refusals:
             self.act(SendRefusal(self._result(request, code, executed)))
         results = [self._result(*answer) for answer in self._answers]

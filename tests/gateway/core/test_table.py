@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from gateway.core.appearance import CONDITIONS, Reason
 from gateway.core.moment import Moment
 from gateway.core.state import State
 from gateway.core.table import TABLE, IllegalTransitionError, Trigger, next_mode
 from gateway.core.turn import Turn
-from protocol.codes import ClockQuality, RentalMode
+from protocol.codes import ClockQuality, Condition, RentalMode
 from tools import states
 
 EXPECTED: dict[tuple[RentalMode, Trigger], RentalMode] = {
@@ -80,8 +81,35 @@ def test_the_document_is_what_the_table_says() -> None:
     text = states.PATH.read_text(encoding="utf-8")
 
     assert text == states.generate()
-    for (mode, trigger), target in EXPECTED.items():
-        assert f"    {mode.name} --> {target.name}: {trigger.value}\n" in text
+    modes = list(RentalMode)
+    for trigger in Trigger:
+        targets = (EXPECTED.get((mode, trigger)) for mode in modes)
+        cells = " | ".join("-" if each is None else each.name for each in targets)
+        assert f"| {trigger.value} | {cells} |\n" in text
+    assert "![Modes and what leads from one to the next](states.svg)" in text
+
+
+def test_the_diagram_has_an_arrow_for_every_transition() -> None:
+    drawing = states.DIAGRAM_PATH.read_text(encoding="utf-8")
+
+    assert drawing == states.generate_diagram()
+    assert drawing.count("<line ") == len({(m, to) for (m, _), to in EXPECTED.items()})
+    for _, trigger in EXPECTED:
+        assert f">{trigger.value}</text>" in drawing
+    for mode in RentalMode:
+        assert f">{mode.name}</text>" in drawing
+
+
+@pytest.mark.parametrize("row", CONDITIONS, ids=lambda row: row.condition.name)
+def test_the_document_tells_every_condition_and_green_is_free_and_ok_only(
+    row: Reason,
+) -> None:
+    # H15
+    text = states.PATH.read_text(encoding="utf-8")
+    [told] = [x for x in text.splitlines() if x.startswith(f"| {row.condition.name} ")]
+
+    assert row.words in told
+    assert ("green" in told) is (row.condition is Condition.OK)
 
 
 def test_an_outdated_document_is_noticed_and_made_anew(
@@ -89,6 +117,7 @@ def test_an_outdated_document_is_noticed_and_made_anew(
 ) -> None:
     path = tmp_path / "states.md"
     monkeypatch.setattr(states, "PATH", path)
+    monkeypatch.setattr(states, "DIAGRAM_PATH", tmp_path / "states.svg")
     run = CliRunner().invoke
 
     missing = run(states.main, ["--check"])

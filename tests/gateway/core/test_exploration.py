@@ -1,0 +1,82 @@
+"""No reachable state of the abstracted core violates a safety invariant."""
+
+from collections.abc import Callable
+
+import pytest
+
+from gateway.core.appearance import light_of
+from gateway.core.state import State
+from protocol.codes import Light, RentalMode
+from tests.gateway.core.alphabet import SHORT, STRANGERS_TAP
+from tests.gateway.core.exploration import explore
+
+
+def test_every_reachable_state_keeps_the_invariants(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # I-1, I-2, I-12, I-16, I-17: breadth first, all of it
+    findings = explore(SHORT)
+
+    with capsys.disabled():
+        print(f"\n{findings}")  # noqa: T201 - the figures are the finding
+    assert findings.violation is None, str(findings)
+    assert findings.is_complete
+    assert findings.modes >= set(RentalMode) - {RentalMode.REFUELLING}
+    assert findings.states > 1_000
+
+
+def _locks_whatever_stands_open(*_args: object) -> None:
+    """Plant: no look at doors and engine before the bolts close (I-1)."""
+
+
+def _holds_whatever_drives(*_args: object) -> None:
+    """Plant: no look at speed and engine before the engine is held (I-2)."""
+
+
+def _knows_no_refusal(_state: State) -> tuple[Light, bool]:
+    """Plant: a light that says free, whatever the state (I-16)."""
+    return Light.GREEN, False
+
+
+@pytest.mark.parametrize(
+    ("where", "plant", "last_step"),
+    [
+        ("access.why_not_lock", _locks_whatever_stands_open, "the customer's card"),
+        ("orders.why_not_lock", _locks_whatever_stands_open, "order: lock to end"),
+        ("orders.why_not_hold", _holds_whatever_drives, "order: hold the engine"),
+        ("turn.light_of", _knows_no_refusal, None),
+    ],
+)
+def test_a_planted_violation_is_found_with_a_shortest_way_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    plant: Callable[..., object],
+    last_step: str | None,
+) -> None:
+    # I-1, I-2, I-16: what the exploration is worth
+    monkeypatch.setattr(f"gateway.core.{where}", plant)
+
+    findings = explore(SHORT, limit=20_000)
+
+    assert findings.violation is not None, str(findings)
+    assert not findings.is_complete
+    assert 1 <= len(findings.violation.way) <= 8
+    if last_step is not None:
+        assert findings.violation.way[-1] == last_step
+    assert light_of(State())[0] is Light.FAULT_PATTERN
+
+
+def test_a_card_that_is_taken_for_another_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # I-12
+    monkeypatch.setattr("gateway.core.access._cards", lambda _state: (b"anything",))
+    monkeypatch.setattr(
+        "gateway.core.access.card_digest", lambda _rental_id, _uid: b"anything"
+    )
+
+    findings = explore((*SHORT, STRANGERS_TAP), limit=20_000)
+
+    assert findings.violation is not None
+    assert "I-12" in findings.violation.complaint
+    assert findings.violation.way[-1] == "a stranger's card"
