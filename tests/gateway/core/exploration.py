@@ -34,7 +34,7 @@ from gateway.core.events import (
 from gateway.core.moment import NEVER, Moment
 from gateway.core.prompts import NO_PROMPT
 from gateway.core.reading import STALE_MS
-from gateway.core.state import Rental, State
+from gateway.core.state import PaymentStage, Rental, State
 from gateway.core.table import TABLE
 from gateway.core.turn import Decision
 from gateway.core.vehicle import handle
@@ -179,6 +179,7 @@ def _plain_rental(rental: Rental, now_ms: int) -> Rental:
         refuel_gain_pct=0,
         reports=0,
         estimated=False,
+        payments=0,
     )
 
 
@@ -212,7 +213,10 @@ def _rental_key(rental: Rental, now_ms: int) -> Hashable:
         rental.reservation.rental_id,
         rental.reservation.lock_default,
         rental.parked_since_ms is not None,
-        None if rental.refuelling is None else rental.refuelling.paid,
+        None
+        if rental.refuelling is None
+        else (rental.refuelling.paid, rental.refuelling.asks_pump),
+        None if rental.payment is None else rental.payment.stage,
         rental.low_told,
         rental.parking_chosen,
         rental.driven,
@@ -227,6 +231,13 @@ def _rental_key(rental: Rental, now_ms: int) -> Hashable:
     )
 
 
+def _payment_due(state: State) -> int | None:
+    payment = None if state.rental is None else state.rental.payment
+    if payment is None or payment.stage is not PaymentStage.PENDING:
+        return None
+    return payment.until_ms
+
+
 def _order(state: State) -> Hashable:
     """Return in which order the deadlines of the state come."""
     instants = {
@@ -236,6 +247,7 @@ def _order(state: State) -> Hashable:
         "walk-up": None if state.walk_up is None else state.walk_up.until_ms,
         "service": None if state.workshop is None else state.workshop.until_ms,
         "pin": None if state.rental is None else state.rental.pin.blocked_until_ms,
+        "payment": _payment_due(state),
     }
     running = [(at_ms, name) for name, at_ms in instants.items() if at_ms is not None]
     return tuple(name for _, name in sorted(running))
