@@ -55,8 +55,10 @@ class StepSeen:
     """The lamp behind the windscreen."""
     light: str
     """The same, afterwards."""
+    display_before: str
+    """What a driver read before; no fuel card's PIN."""
     display: str
-    """What a driver reads afterwards; no fuel card's PIN."""
+    """The same, afterwards."""
     frames: tuple[str, ...]
     """What crossed the air: "< RESERVE", "> RentalStarted"."""
     checks: tuple[Check, ...]
@@ -128,6 +130,7 @@ def _steps(lines: Sequence[Line]) -> list[list[Line]]:
 async def _perform_step(group: Sequence[Line], stage: Stage) -> StepSeen:
     devices = stage.vehicle.devices
     at_ms, before = devices.clock.elapsed_ms, str(devices.world.firmware.indicator)
+    read_before = devices.display.public_words
     mark = 0 if stage.backend is None else len(stage.backend.frames)
     checks: list[Check] = []
     for line in group:
@@ -147,6 +150,7 @@ async def _perform_step(group: Sequence[Line], stage: Stage) -> StepSeen:
         line=first.text,
         light_before=before,
         light=str(devices.world.firmware.indicator),
+        display_before=read_before,
         display=devices.display.public_words,
         frames=_frames(stage, mark),
         checks=tuple(checks),

@@ -175,7 +175,7 @@ def _show(each: Scenario, seen: StepSeen | Verdict | None) -> None:
     click.echo(f"{time_s}  {seen.who.ljust(_WIDTH)}{seen.what}  [{light}]")
     for frame in seen.frames:
         click.echo(click.style(f"{'':24}{frame}", dim=True))
-    if seen.display:
+    if seen.display not in {"", seen.display_before}:
         words = " / ".join(seen.display.splitlines())
         click.echo(click.style(f"{'':24}display: {words}", dim=True))
     for check in seen.checks:

@@ -1,6 +1,7 @@
 """Every scenario by its name on the fast form, and verdicts that can fail."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from firmware_emulator.memory_stage import memory_stage
 from firmware_emulator.scenario import Scenario, parse_family, scenarios
 from firmware_emulator.scenario_run import StepSeen, Verdict, perform
 from tools.cli import run
+from tools.scenario_stage import broker_stage
+
+ROOT = Path(__file__).parents[2]
 
 
 def played(scenario: Scenario, directory: Path) -> list[StepSeen | Verdict]:
@@ -171,3 +175,42 @@ def test_an_unknown_name_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert code != 0
     assert "no scenario 'flying'" in errors
     assert "--list" in errors
+
+
+def test_the_run_in_the_manual_is_what_is_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """docs/test-engineers.md shows a real run, to the last letter."""
+    manual = (ROOT / "docs" / "test-engineers.md").read_text("utf-8")
+    (printed,) = re.findall(r"```text\n(boot-open:.*?)```", manual, flags=re.DOTALL)
+
+    run(["emulate", "scenario", "boot-open", "--fast"])
+
+    assert capsys.readouterr().out == printed
+
+
+@pytest.mark.broker
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", ["blink", "open-and-start"])
+async def test_a_scenario_comes_about_over_a_real_broker_and_bridge_too(
+    name: str, tmp_path: Path
+) -> None:
+    """F5, F6, C9, C11: the same story by TLS, MQTT and the bridge's API."""
+    scenario = scenarios()[name]
+
+    async with broker_stage(tmp_path / "rig", scenario.car, 1) as stage:
+        told = [seen async for seen in perform(scenario, stage)]
+
+    assert verdict_of(told).failed == ()
+    assert verdict_of(told).passed
+
+
+def test_what_the_bridge_cannot_order_yet_is_said_before_anything_starts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What to do next is said too."""
+    code = run(["emulate", "scenario", "offline-grant"])
+
+    errors = capsys.readouterr().err
+    assert code != 0
+    assert "offline-grant --fast" in errors
