@@ -21,11 +21,17 @@ GAP_LIMIT_MS: Final = 24 * 60 * 60 * 1_000
 not bill them, whatever quality it claims (assumed: a car is back on power in a day)."""
 
 
+TRUSTED_GAP_LIMIT_MS: Final = 30 * GAP_LIMIT_MS
+"""A longer gap is believed of nobody: satellites' time is not signed, so somebody with
+a transmitter could bill a customer as much as this allows (assumed: longer than any car
+is without power in a rental)."""
+
+
 def gap_ms(last: Moment, now: Moment) -> int | None:
     """Return how long the machine was off, None when no clock can tell."""
     if last.trusted_ms is not None and now.trusted_ms is not None:
         gap = now.trusted_ms - last.trusted_ms
-        return gap if gap >= 0 else None
+        return gap if 0 <= gap <= TRUSTED_GAP_LIMIT_MS else None
     labelled = ClockQuality.UNSET not in {last.quality, now.quality}
     gap = now.wall_ms - last.wall_ms
     return gap if labelled and 0 <= gap <= GAP_LIMIT_MS else None
@@ -85,7 +91,7 @@ def _outage(rental: Rental, last: Moment, now: Moment, gap: int) -> Outage | Non
 def put_right(turn: Turn) -> None:
     """Replace an assumed time off by the true one, once somebody has told the time.
 
-    A time that would lie before the power went is no time, and changes nothing.
+    A time that would lie before the power went, or a month after, changes nothing.
     """
     rental, trusted_ms = turn.state.rental, turn.now.trusted_ms
     outage = None if rental is None else rental.outage
@@ -93,7 +99,7 @@ def put_right(turn: Turn) -> None:
         return
     true_ms = trusted_ms - (turn.now.boot_ms - outage.began_ms) - outage.trusted_ms
     turn.change_rental(outage=None)
-    if true_ms < 0:
+    if not 0 <= true_ms <= TRUSTED_GAP_LIMIT_MS:
         return
     more_ms = true_ms - outage.assumed_ms
     turn.change_rental(carried_ms=rental.carried_ms + more_ms)

@@ -29,7 +29,7 @@ class Timekeeper:
 
     def trusted_ms(self, now: Moment) -> int | None:
         """Return the time of now in UTC ms, None when nobody who is trusted told it."""
-        return self.known.floor(now) if self.known.is_known else None
+        return self.known.time(now)
 
     def restore(self, stored: KnownTime, *, same_boot: bool) -> None:
         """Go on from what was stored.

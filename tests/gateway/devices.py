@@ -13,6 +13,7 @@ from gateway.core.events import (
     MenuChosen,
     PinEntered,
     PinVerdict,
+    PumpEntered,
 )
 from gateway.core.prompts import NO_PROMPT, Choice, Prompt
 from gateway.core.reading import Position
@@ -119,6 +120,10 @@ class FakeDisplay:
     def choose(self, choice: Choice) -> None:
         assert self._report is not None, "start the world first"
         self._report(MenuChosen(choice))
+
+    def type_pump(self, pump: int) -> None:
+        assert self._report is not None, "start the world first"
+        self._report(PumpEntered(pump))
 
 
 class FakePositioning:

@@ -14,12 +14,14 @@ SCRATCH = Damage(DamagePlace.LEFT, DamageKind.SCRATCH, "below the handle")
 KIND = ConfigKind.KNOWN_DAMAGE
 
 
-async def configure(world: World, body: bytes, *, version: int = 1) -> None:
+async def configure(
+    world: World, body: bytes, *, version: int = 1, kind: ConfigKind = KIND
+) -> None:
     digest = hashlib.sha256(body).digest()
-    world.fleet.ask(ConfigOffer(KIND, version, len(body), digest))
+    world.fleet.ask(ConfigOffer(kind, version, len(body), digest))
     for start in range(0, len(body), CHUNK_LIMIT):
         part = body[start : start + CHUNK_LIMIT]
-        world.fleet.ask(ConfigChunk(KIND, version, start, part))
+        world.fleet.ask(ConfigChunk(kind, version, start, part))
     await world.advance(1.0)
 
 

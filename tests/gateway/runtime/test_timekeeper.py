@@ -56,3 +56,20 @@ def test_a_bundle_newer_than_what_was_stored_raises_the_floor() -> None:
     time.note(RELEASED_MS + 700, now=clock.now())
 
     assert time.trusted_floor_ms() == RELEASED_MS + 700
+
+
+async def test_the_time_of_now_is_what_the_sky_tells_until_the_fleet_does() -> None:
+    # H14, I-28: the floor stands still while nobody has signed a time, and grants and
+    # a rental's time without power would be judged by a clock that stands.
+    clock = ManualClock()
+    time = Timekeeper(clock)
+    unknown = time.trusted_ms(clock.now())
+    sky_ms = RELEASED_MS + 10**9
+    time.learn(sky_ms, ClockQuality.GNSS, now=clock.now())
+    await clock.advance(60)
+    by_sky = time.trusted_ms(clock.now())
+
+    time.learn(sky_ms + 61_000, ClockQuality.SYNC, now=clock.now())
+    signed = time.trusted_ms(clock.now())
+
+    assert (unknown, by_sky, signed) == (None, sky_ms + 60_000, sky_ms + 61_000)
