@@ -25,12 +25,20 @@ from protocol.command import (
     FlashHazards,
     Lock,
     Ping,
+    Restart,
     SetMode,
     Unlock,
 )
 from protocol.identity import ID_SIZE, VehicleId, card_digest
-from protocol.rental_codes import GrantAction, Rights, ServiceRequest
-from protocol.rental_command import Grant, Service, SetDefaultMode
+from protocol.rental_codes import (
+    Component,
+    GrantAction,
+    PaymentOutcome,
+    Rights,
+    ServiceRequest,
+)
+from protocol.rental_command import Grant, PaymentDecision, Service, SetDefaultMode
+from protocol.rental_event import PaymentRequested
 
 NO_RENTAL: Final = bytes(ID_SIZE)
 """Of an order that belongs to no rental."""
@@ -125,7 +133,7 @@ class MemoryBackend:
         number = next(self._numbers)
         self._fleet.configure(self._vehicle_id, kind, number, body)
 
-    def _command(self, kind: str, fields: Fields) -> Command:  # noqa: C901, PLR0911 - one return for each kind
+    def _command(self, kind: str, fields: Fields) -> Command:  # noqa: C901, PLR0911, PLR0912 - one return for each kind
         rental, version = self._rental_id, ANY_VERSION
 
         def word(name: str, default: str) -> str:
@@ -159,8 +167,27 @@ class MemoryBackend:
                 request = ServiceRequest[word("request", "on")]
                 until_ms = self._fleet.clock_of(self._vehicle_id) + SERVICE_MS
                 return Service(NO_RENTAL, version, request, until_ms)
+            case "payment_decision":
+                return self._payment(fields)
+            case "restart":
+                part = Component[word("component", "reader")]
+                return Restart(NO_RENTAL, version, part)
             case _:
                 raise DemandError(f"a fleet in memory has no order {kind}")
+
+    def _payment(self, fields: Fields) -> PaymentDecision:
+        account = self._fleet.accounts[self._vehicle_id]
+        asked = account.of_kind(PaymentRequested)
+        if not asked:
+            raise DemandError("the car has asked for no payment")
+        return PaymentDecision(
+            rental_id=self._rental_id,
+            expected_version=ANY_VERSION,
+            payment_id=asked[-1].payment_id,  # type: ignore[union-attr] # of that kind
+            decision=PaymentOutcome[str(fields["decision"]).upper()],
+            currency=b"EUR",
+            amount_minor=int(fields["amount_minor"]),
+        )
 
     def _grant(self, fields: Fields) -> Grant:
         rental_id = next(self._numbers).to_bytes(ID_SIZE, "big")

@@ -28,7 +28,7 @@ from firmware_emulator.saying import (
 from firmware_emulator.spoken_expect import EXPECT_VERBS
 from firmware_emulator.spoken_fleet import FLEET_VERBS
 from firmware_emulator.spoken_world import WORLD_VERBS
-from gateway.core.events import DamageEntered, RatingEntered
+from gateway.core.events import DamageEntered, PumpEntered, RatingEntered
 from gateway.core.prompts import Choice
 from protocol.rental_codes import DamageKind, DamagePlace
 
@@ -245,6 +245,16 @@ _DOORS: Final = {
 }
 
 
+def _read_plug(rest: list[str]) -> Deed:
+    word = among(rest, ("in", "out"))
+
+    async def deed(stage: Stage) -> None:
+        with stage.vehicle.devices.world.hands() as car:
+            (car.plug_in if word == "in" else car.unplug)()
+
+    return deed
+
+
 def _read_pump(rest: list[str]) -> Deed:
     litres = number(rest, 0.1, 200)
 
@@ -299,7 +309,11 @@ def _read_damage(rest: list[str]) -> Deed:
     return _fills_in(form)
 
 
-def _fills_in(form: RatingEntered | DamageEntered) -> Deed:
+def _read_pump_number(rest: list[str]) -> Deed:
+    return _fills_in(PumpEntered(round(number(rest, 0, 1_000))))
+
+
+def _fills_in(form: RatingEntered | DamageEntered | PumpEntered) -> Deed:
     async def deed(stage: Stage) -> None:
         stage.customer.fill_in(form)
 
@@ -328,9 +342,12 @@ VERBS: Final[dict[str, Verb]] = {
         Verb("end", "choose to end", _chooses(Choice.END)),
         Verb("refuel", "choose to refuel", _chooses(Choice.REFUEL)),
         Verb("pump LITRES", "fill in fuel, at 38 l/min", _read_pump),
+        Verb("online", "choose to pay online", _chooses(Choice.PAY_ONLINE)),
+        Verb("pump-number NUMBER", "type the number of the pump", _read_pump_number),
         Verb("paid", "say: paid by fuel card", _chooses(Choice.PAID_BY_CARD)),
         Verb("done", "say: refuelled", _chooses(Choice.REFUEL_DONE)),
         Verb("wash [TIMES]", "use washer fluid", _read_wash),
+        Verb("plug in|out", "the charging cable", _read_plug),
         Verb("fill LITRES", "fill in washer fluid", _read_fill),
         Verb("key take|return", "the key and its holder", _read_key),
         Verb(f"window {'|'.join(_WINDOWS)} open|close", "a window", _read_window),

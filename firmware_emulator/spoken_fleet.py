@@ -151,6 +151,14 @@ def _grant(rest: list[str]) -> Deed:
     return deed
 
 
+def _payment(rest: list[str]) -> Fields:
+    return {"decision": among(rest, ("paid", "refused")), "amount_minor": 1_780}
+
+
+def _component(rest: list[str]) -> Fields:
+    return {"component": among(rest, ("reader", "board", "uplink", "agent"))}
+
+
 def _service(rest: list[str]) -> Fields:
     return {"request": among(rest, ("on", "off"))}
 
@@ -168,6 +176,8 @@ _ORDERS: Final[dict[str, Callable[[list[str]], Deed]]] = {
     "release": _orders("engine_release", _reason),
     "grant": _grant,
     "service": _orders("service", _service),
+    "payment": _orders("payment_decision", _payment),
+    "restart": _orders("restart", _component),
     "area": _area,
     "station": _station,
     "damage": _damage,
