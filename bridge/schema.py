@@ -273,3 +273,19 @@ leases: Final = Table(
     # UTC ms of the database's own clock.
     Column("until_ms", BigInteger, nullable=False),
 )
+
+# Who ordered or changed what; each row is chained to the one before (`bridge.audit`).
+audit: Final = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("who", String(64), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("what", String(512), nullable=False),
+    Column("outcome", String(512), nullable=False),
+    # The row that this one answers, or 0.
+    Column("asked", BigInteger, nullable=False),
+    Column("prev_hash", LargeBinary(32), nullable=False),
+    Column("row_hash", LargeBinary(32), nullable=False),
+)

@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 from sqlalchemy import Connection, select
 
 from bridge import schema
+from bridge.audit import AuditEntry, AuditHead, AuditRow
 from bridge.commands import CommandRecord
 from bridge.credit import CREDIT_MOST
 from bridge.database import Database, Signal
@@ -29,6 +30,7 @@ from bridge.ledger import Ledger, gaps_of
 from bridge.ports import RandomBytes
 from bridge.projection import absorb, note_published
 from bridge.rows import (
+    audit,
     batches,
     commands,
     configurations,
@@ -486,6 +488,16 @@ class Store:
     async def dead_letter(self, letter_id: int) -> StoredLetter | None:
         """Return a dead letter, or None."""
         return await self._read(lambda c: letters.find_letter(c, letter_id))
+
+    async def append_audit(self, entry: AuditEntry) -> int:
+        """Write down who did what; return the row's id."""
+        return await self._write(lambda c: audit.append_audit(c, [entry]))
+
+    async def audit_after(
+        self, after: int, limit: int
+    ) -> tuple[list[AuditRow], AuditHead]:
+        """Return the next rows of the audit trail behind an id, and its head."""
+        return await self._read(lambda c: audit.audit_after(c, after, limit))
 
     async def is_writable(self) -> bool:
         """Return whether a transaction commits now."""

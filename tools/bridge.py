@@ -16,6 +16,7 @@ import click
 from bridge.bootstrap import open_bridge
 from bridge.settings import Settings, load_settings
 from tools.address import DEFAULT_PORT, BrokerAddress, ListenAddress
+from tools.audit import audit
 from tools.bridge_settings import DEFAULT_API, local_settings
 from tools.console import examples, facts, json_option, print_json, step
 from tools.sinks import replay, sinks
@@ -139,6 +140,7 @@ def run(
     asyncio.run(_run(settings, as_json=as_json))
 
 
+bridge.add_command(audit)
 bridge.add_command(letters)
 bridge.add_command(sinks)
 bridge.add_command(replay)

@@ -7,7 +7,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.api.keys import ANYBODY, Keys, Principal, principal_of
-from bridge.api.permits import forbidden, role_for
+from bridge.api.permits import forbidden, principal_in, role_for
 from bridge.api.problems import ProblemError, respond
 
 BODY_LIMIT: Final = 16_384
@@ -20,7 +20,7 @@ _LARGE: Final = re.compile(r"/v1/vehicles/[A-Z2-7]{26}/configurations/[a-z_]+")
 
 
 class Gate:
-    """Stands before the application: size first, then the key, then its role.
+    """Stands before the application: size first, then the key.
 
     Args:
         app: what stands behind; finds who calls as ``principal`` in its scope.
@@ -51,7 +51,7 @@ class Gate:
         """Return who calls.
 
         Raises:
-            ProblemError: nobody that we know, or somebody who may not.
+            ProblemError: nobody that we know.
         """
         path: str = scope["path"]
         if not self._keys or path in self._open_paths:
@@ -65,10 +65,25 @@ class Gate:
                 "send a key of this bridge in the header X-Api-Key",
                 headers={"WWW-Authenticate": "ApiKey"},
             )
-        needed = role_for(scope["method"], path)
-        if not principal.role.includes(needed):
-            raise forbidden(principal, f"it takes the role {needed}")
         return principal
+
+
+class RoleCheck:
+    """Stands before the routes: lets through whose role may call them."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] == "http":
+            principal = principal_in(scope)
+            needed = role_for(scope["method"], scope["path"])
+            if not principal.role.includes(needed):
+                problem = forbidden(principal, f"it takes the role {needed}")
+                await respond(problem)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 def _require_size(scope: Scope) -> None:

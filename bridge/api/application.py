@@ -13,14 +13,15 @@ from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from bridge.api import forms, problems
-from bridge.api.access import Gate
+from bridge.api.access import Gate, RoleCheck
+from bridge.api.auditing import Auditor, add_audit
 from bridge.api.bodies import CommandBody
 from bridge.api.description import PROBLEMS, describe
 from bridge.api.documents import Document, of_command, of_rental, of_vehicle
 from bridge.api.evidence import add_evidence
 from bridge.api.keys import Keys
 from bridge.api.letters import Judge, add_letters
-from bridge.api.permits import caller_of, require_within_rental
+from bridge.api.permits import principal_in, require_within_rental
 from bridge.api.problems import ProblemError
 from bridge.api.registered import Registered, VehicleText
 from bridge.api.sinks import add_sinks
@@ -138,8 +139,9 @@ def make_application(
     add_evidence(app, store, archive)
     add_sinks(app, store, relays, now)
     add_upkeep(app, store=store, registry=registry, trust=trust, upkeep=upkeep, now=now)
+    add_audit(app, store)
     describe(app, open_paths=OPEN_PATHS)
-    return Gate(app, keys, OPEN_PATHS)
+    return Gate(Auditor(RoleCheck(app), store, now), keys, OPEN_PATHS)
 
 
 def _add_status(app: FastAPI, readiness: Readiness) -> None:
@@ -211,7 +213,7 @@ def _add_commands(
         defer_s: Defer = 0,
     ) -> Document:
         """Order something of a vehicle and wait for its signed outcome."""
-        require_within_rental(caller_of(request), body)
+        require_within_rental(principal_in(request.scope), body)
         vehicle = registered(vehicle_id)
         record, is_repeated = await dispatcher.submit(
             vehicle,

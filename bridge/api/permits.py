@@ -4,7 +4,7 @@ import re
 from http import HTTPStatus
 from typing import Final
 
-from fastapi import Request
+from starlette.types import Scope
 
 from bridge.api.bodies import (
     CommandBody,
@@ -35,9 +35,9 @@ def role_for(method: str, path: str) -> Role:
     return Role.SERVICE if _OF_SERVICES.fullmatch(path) else Role.OPERATOR
 
 
-def caller_of(request: Request) -> Principal:
+def principal_in(scope: Scope) -> Principal:
     """Return who calls; the gate has looked at the key."""
-    found: Principal = request.scope["principal"]
+    found: Principal = scope["principal"]
     return found
 
 

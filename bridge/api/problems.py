@@ -95,6 +95,16 @@ class ProblemError(Exception):
         self.headers = headers
 
 
+def store_unavailable() -> ProblemError:
+    """Return the problem of a bridge that cannot store."""
+    return ProblemError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "store-unavailable",
+        "the bridge cannot store now; nothing was sent, try again",
+        headers={"Retry-After": "1"},
+    )
+
+
 def respond(problem: ProblemError) -> Response:
     """Return the response of a problem."""
     document: dict[str, object] = {
@@ -167,14 +177,7 @@ async def _on_invalid(_request: Request, error: Exception) -> Response:
 
 async def _on_store(_request: Request, error: Exception) -> Response:
     LOG.warning("= API: %s", error)
-    return respond(
-        ProblemError(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "store-unavailable",
-            "the bridge cannot store now; nothing was sent, try again",
-            headers={"Retry-After": "1"},
-        )
-    )
+    return respond(store_unavailable())
 
 
 async def _on_http(_request: Request, error: Exception) -> Response:

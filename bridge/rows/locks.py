@@ -21,6 +21,9 @@ _LOCK_EACH: Final = text(
 _OUTBOX_LOCK: Final = int.from_bytes(b"ffoutbox", signed=True)
 """Held from the first event of a transaction to its commit."""
 
+_AUDIT_LOCK: Final = int.from_bytes(b"ffaudit!", signed=True)
+"""Held alone, from reading the head of the trail to its commit."""
+
 
 def lock_vehicles(connection: Connection, vehicle_ids: Iterable[VehicleId]) -> None:
     """Wait until no other bridge has these cars in a transaction; until the commit.
@@ -41,6 +44,12 @@ def lock_outbox(connection: Connection) -> None:
     """
     if connection.dialect.name == "postgresql":
         connection.execute(_LOCK_EACH, {"numbers": [_OUTBOX_LOCK]})
+
+
+def lock_audit(connection: Connection) -> None:
+    """Wait until no other bridge appends to the audit trail; until the commit."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_LOCK_EACH, {"numbers": [_AUDIT_LOCK]})
 
 
 def _number(vehicle_id: VehicleId) -> int:

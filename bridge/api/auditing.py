@@ -1,0 +1,176 @@
+"""Writes down every call that orders or changes something (K28).
+
+Twice: before anything is done, so that nothing is done that is not written down, and
+with what was answered. A row that nothing answers is a call whose outcome is not known.
+"""
+
+import hashlib
+import json
+import re
+from typing import Annotated, Final
+
+from fastapi import FastAPI, Query
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bridge.api.documents import Document
+from bridge.api.permits import AUDIT_PATH, READING, principal_in
+from bridge.api.problems import ProblemError, respond, store_unavailable
+from bridge.audit import ASKED, TEXT_LIMIT, AuditEntry
+from bridge.errors import StoreError
+from bridge.instants import rfc3339
+from bridge.ports import WallClock
+from bridge.store import Store
+from bridge.wire import LOG
+
+PAGE_LIMIT: Final = 200
+"""Rows on one page."""
+
+_TOLD: Final = (
+    *("kind", "rental_id", "reason", "mode", "first", "last", "position", "since"),
+)
+"""Fields of bodies that are written down: none of them can hold a secret."""
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_:.+-]{1,40}")
+_PATH_LIMIT: Final = 200
+
+
+class Auditor:
+    """Stands between the gate, which knows who calls, and the application."""
+
+    def __init__(self, app: ASGIApp, store: Store, now: WallClock) -> None:
+        self._app = app
+        self._store = store
+        self._now = now
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http" or scope["method"] in READING:
+            await self._app(scope, receive, send)
+            return
+        try:
+            body = await _read(receive)
+            if body is None:
+                return
+            what = _what(scope, body)
+            asked = await self._store.append_audit(self._entry(scope, what, ASKED))
+        except ProblemError as problem:
+            await respond(problem)(scope, receive, send)
+            return
+        except StoreError as error:
+            LOG.warning("= API: %s", error)
+            await respond(store_unavailable())(scope, receive, send)
+            return
+        outcome = "not answered"
+
+        async def seen(message: Message) -> None:
+            nonlocal outcome
+            if message["type"] == "http.response.start":
+                outcome = _outcome(message)
+            await send(message)
+
+        try:
+            await self._app(scope, _again(body, receive), seen)
+        finally:
+            entry = self._entry(scope, what, outcome, asked)
+            try:
+                await self._store.append_audit(entry)
+            except StoreError as error:
+                LOG.warning("= audit: the outcome of row %d is lost: %s", asked, error)
+
+    def _entry(
+        self, scope: Scope, what: str, outcome: str, asked: int = 0
+    ) -> AuditEntry:
+        who = principal_in(scope)
+        return AuditEntry(self._now(), who.name, str(who.role), what, outcome, asked)
+
+
+def add_audit(app: FastAPI, store: Store) -> None:
+    """Add the route that reads the trail."""
+
+    @app.get(AUDIT_PATH)
+    async def list_audit(
+        after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0,
+        limit: Annotated[int, Query(ge=1, le=PAGE_LIMIT)] = 100,
+    ) -> Document:
+        """List who ordered or changed what, the oldest first, with its chain."""
+        rows, head = await store.audit_after(after, limit)
+        return {
+            "rows": [
+                {
+                    "id": row.row_id,
+                    "at": rfc3339(row.entry.at_ms),
+                    "at_ms": row.entry.at_ms,
+                    "who": row.entry.who,
+                    "role": row.entry.role,
+                    "what": row.entry.what,
+                    "outcome": row.entry.outcome,
+                    "asked": row.entry.asked,
+                    "prev_hash": row.prev_hash.hex(),
+                    "row_hash": row.row_hash.hex(),
+                }
+                for row in rows
+            ],
+            "next": rows[-1].row_id if len(rows) == limit else None,
+            "head": {"id": head.row_id, "row_hash": head.row_hash.hex()},
+        }
+
+
+async def _read(receive: Receive) -> bytes | None:
+    """Read a body; None if the caller went away before its end.
+
+    Raises:
+        ProblemError: it is too large.
+    """
+    parts = []
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    is_given = False
+
+    async def again() -> Message:
+        nonlocal is_given
+        if is_given:
+            return await receive()
+        is_given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def _what(scope: Scope, body: bytes) -> str:
+    path = scope["path"][:_PATH_LIMIT]
+    parts = [scope["method"][:16], path]
+    if "/configurations/" in path:
+        parts.append(f"sha256={hashlib.sha256(body).hexdigest()}")
+    else:
+        parts += _fields(body)
+    text = " ".join(parts)
+    return "".join(c if " " <= c <= "~" else "?" for c in text)[:TEXT_LIMIT]
+
+
+def _fields(body: bytes) -> list[str]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return []
+    if not isinstance(found, dict):
+        return []
+    told = []
+    for name in _TOLD:
+        text = str(found[name]) if isinstance(found.get(name), str | int) else ""
+        if _PLAIN.fullmatch(text):
+            told.append(f"{name}={text}")
+    return told
+
+
+def _outcome(start: Message) -> str:
+    location = dict(start.get("headers", ())).get(b"location", b"").decode("ascii")
+    return f"{start['status']} {location}".strip()[:TEXT_LIMIT]
