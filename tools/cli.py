@@ -74,6 +74,11 @@ SUBCOMMANDS: Final = {
         "tools.conformance.command:conformance",
         "Test somebody's gateway or bridge, clause by clause.",
     ),
+    "smoke": Subcommand(
+        "tools.smoke:smoke",
+        "Drive a canary car over the real path, and try what must fail.",
+        "emulator",
+    ),
     "send": Subcommand(
         "tools.send:send", "Send a command to a car and show its outcome."
     ),

@@ -101,6 +101,14 @@ class Wire:
         """
         await self._link.publish(topic, data, retain=retain)
 
+    async def listen(self, *topic_filters: str) -> None:
+        """Subscribe to more.
+
+        Raises:
+            LinkError, SubscriptionRefusedError: it is not allowed, or the link is lost.
+        """
+        await self._link.subscribe(*topic_filters)
+
     async def first(
         self, wanted: Callable[[Seen], bool], *, since: int, within_s: float
     ) -> Seen | None:
