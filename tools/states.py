@@ -15,7 +15,7 @@ from gateway.core import table
 from gateway.core.actuation import ACTUATION_MS
 from gateway.core.appearance import CONDITIONS, light_of
 from gateway.core.reading import Reading
-from gateway.core.state import Inspection, State, Workshop
+from gateway.core.state import Inspection, PaymentStage, State, Workshop
 from gateway.core.table import TABLE, Trigger
 from protocol.codes import Condition, EnergyKind, FaultKind, RentalMode
 from tools.state_diagram import draw
@@ -95,6 +95,11 @@ def generate() -> str:
             "STOPPED begins with the inspection; the right PIN ends it at the latest:",
             "",
             *(f"- {each.name}: {each.value};" for each in Inspection),
+            "",
+            "Paying at the pump stands beside the mode, which is REFUELLING or what",
+            "follows it:",
+            "",
+            *(f"- {each.name}: {each.value};" for each in PaymentStage),
             "",
             "## From a wish to a transition",
             "",

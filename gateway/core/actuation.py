@@ -122,8 +122,11 @@ def complete(turn: Turn, pending: Pending) -> None:  # noqa: C901 - one for each
             turn.record(Parked(turn.rental_id, pending.means, known(turn).odometer_m))
         case Purpose.END:
             turn.transit(Trigger.LOCKED_TO_END)
-            # In the language of the customer, who is nobody's after the end.
-            turn.notify(Prompt(PromptKey.RENTAL_ENDED))
+            # In the language of the customer, who is nobody's after the end; and told
+            # as ended only if the disk takes the report (H21).
+            stored = FaultKind.STORAGE_FAILED not in turn.state.faults
+            key = PromptKey.RENTAL_ENDED if stored else PromptKey.END_NOT_STORED
+            turn.notify(Prompt(key))
             end(turn, pending)
         case Purpose.RELEASE:
             turn.record(EngineReleased(turn.rental_id, pending.means))

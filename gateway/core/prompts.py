@@ -53,6 +53,7 @@ class PromptKey(Enum):
     SERVICE_DUE = "service-due"
     PAYMENT_NOTED = "payment-noted"
     RENTAL_ENDED = "rental-ended"
+    END_NOT_STORED = "end-not-stored"
 
 
 @unique

@@ -83,6 +83,7 @@ SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
         PromptKey.PAYMENT_UNANSWERED: Screen(),
         PromptKey.PAYMENT_NOTED: Screen(),
         PromptKey.RENTAL_ENDED: Screen(),
+        PromptKey.END_NOT_STORED: Screen(),
     }
 )
 """Every prompt's row."""

@@ -2,8 +2,10 @@
 
 import pytest
 
+from gateway.core.actions import ShowPrompt
 from gateway.core.appearance import condition_of
 from gateway.core.events import DiskFailed, DiskRecovered
+from gateway.core.prompts import PromptKey
 from protocol.codes import (
     CardRefusal,
     Code,
@@ -98,6 +100,19 @@ def test_a_rental_ends_by_card_in_service_mode() -> None:
     assert scene.mode is RentalMode.AVAILABLE
     assert len(scene.told(RentalEnded)) == 1
     assert scene.light == "blinking fault_pattern"
+
+
+def test_a_driver_is_not_told_of_an_end_that_the_disk_has_not_taken() -> None:
+    # H21
+    scene = Scene()
+    scene.rent_and_release()
+    scene.happen(DiskFailed())
+
+    scene.tap_later()
+
+    assert scene.told(RentalEnded)
+    assert scene.prompt is PromptKey.END_NOT_STORED
+    assert PromptKey.RENTAL_ENDED not in {p.prompt.key for p in scene.done(ShowPrompt)}
 
 
 def test_a_rental_ends_by_command_in_service_mode() -> None:
