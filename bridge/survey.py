@@ -6,6 +6,7 @@ What cannot be looked up is left out, and never told as it was some time before.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -25,6 +26,11 @@ from bridge.workspace import LetterKind
 
 FRESH_S: Final = 1.0
 """How old a look may be: a scraper in a loop must not busy the store's readers."""
+
+
+LOOK_S: Final = 5.0
+"""Longest look: a database that hangs must not hang its own alarm. Prometheus waits for
+10 s unless told otherwise."""
 
 
 class Surroundings(Protocol):
@@ -95,20 +101,19 @@ class Survey(Collector):
         async with self._looking:
             if self._looked_s is not None and clock() - self._looked_s < FRESH_S:
                 return
-            self._is_writable = await self._store.is_writable()
-            try:
-                self._look = Look(
-                    await self._store.counts(),
-                    tuple(
-                        [
-                            SinkState(relay, await self._store.progress(relay.name))
-                            for relay in self._relays
-                        ]
-                    ),
-                )
-            except StoreError:
-                self._look = None
+            self._is_writable, self._look = False, None
+            with contextlib.suppress(TimeoutError, StoreError):
+                async with asyncio.timeout(LOOK_S):
+                    self._is_writable = await self._store.is_writable()
+                    self._look = await self._look_into_store()
             self._looked_s = clock()
+
+    async def _look_into_store(self) -> Look:
+        counts, sinks = await self._store.counts(), []
+        for relay in self._relays:
+            progress = await self._store.progress(relay.name)
+            sinks.append(SinkState(relay, progress))
+        return Look(counts, tuple(sinks))
 
     def collect(self) -> Iterator[Metric]:
         """Yield what the last look found, and what needs no look."""

@@ -202,7 +202,20 @@ async def test_without_a_key_nothing_is_told(running: Running) -> None:
                 assert problem["type"] == "urn:freefloat:problem:api-key-required"
 
 
-async def test_readiness_looks_at_store_and_broker(running: Running) -> None:
+async def test_readiness_looks_at_the_store(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bridge whose transactions do not commit takes nothing (I-23)."""
+    monkeypatch.setattr(running.bridge.store, "_is_open", False)
+    status, answer = await running.get("/ready")
+    monkeypatch.undo()
+
+    assert status == 503
+    assert answer["waiting_for"] == {"store": "does not commit"}
+    assert (await running.get("/ready"))[0] == 200
+
+
+async def test_readiness_looks_at_the_broker(running: Running) -> None:
     status, answer = await running.get("/ready")
     assert status == 200
     assert answer["ready"]

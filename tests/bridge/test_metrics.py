@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from bridge.errors import SigningError, StoreError
 from bridge.settings import (
     JsonLinesSettings,
     MetricsSettings,
@@ -17,9 +18,11 @@ from bridge.settings import (
     SinkSettings,
     parse_settings,
 )
+from bridge.signer import InProcessReceiptSigner
 from bridge.survey import FRESH_S
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
+from protocol.event import AgentStarted
 from tests.bridge.running import Running, running_bridge, until
 from tests.bridge.stream import TYPES, entries_of
 from tools.bridge_settings import local_settings
@@ -193,6 +196,58 @@ async def test_a_store_that_fails_is_told_and_nothing_of_it_is_made_up(
     assert at("freefloat_outbox_waiting", sink="lines") not in found
     assert found[at("freefloat_frames_received_total")] == 1
     monkeypatch.undo()
+
+
+async def test_a_database_that_hangs_does_not_hang_its_own_alarm(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else Prometheus would say that the bridge is down, and not why."""
+
+    async def hang() -> bool:
+        await asyncio.Event().wait()
+        return True
+
+    monkeypatch.setattr("bridge.survey.LOOK_S", 0.2)
+    monkeypatch.setattr(running.bridge.store, "is_writable", hang)
+
+    _, found = await scraped(running)
+
+    assert found[at("freefloat_store_up")] == 0
+    assert found[at("freefloat_link_up")] == 1
+    assert at("freefloat_cars_online") not in found
+
+
+async def test_a_commit_and_a_receipt_that_fail_are_counted(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I-23: what is not committed comes again, and an alert tells why cars collect."""
+    car = running.car
+    await running.say(FrameClass.HELLO, car.hello())
+    real = running.bridge.store.commit_batch
+
+    async def full_disk(*_: object, **__: object) -> object:
+        raise StoreError("the store did not commit: disk I/O error")
+
+    def refuse(*_: object) -> bytes:
+        raise SigningError("not in the bundle")
+
+    monkeypatch.setattr(running.bridge.store, "commit_batch", full_disk)
+    monkeypatch.setattr(InProcessReceiptSigner, "sign", refuse)
+    running.broker.subscribed.clear()
+    message = running.broker.deliver(
+        car.topic(FrameClass.EVENT), car.event(AgentStarted(1, bytes(4)))
+    )
+    await running.broker.subscribed.wait()
+    monkeypatch.setattr(running.bridge.store, "commit_batch", real)
+    running.broker.cut()
+    await message.is_done.wait()
+    await running.say(FrameClass.HELLO, car.hello())
+
+    _, found = await scraped(running)
+
+    assert found[at("freefloat_commit_failures_total")] >= 1
+    assert found[at("freefloat_receipts_refused_total")] >= 1
+    assert found[at("freefloat_store_up")] == 1
 
 
 async def test_metrics_are_not_at_the_apis_port(running: Running) -> None:
