@@ -43,6 +43,13 @@ def test_each_scenario_comes_about_by_its_name(name: str, tmp_path: Path) -> Non
     assert verdict.checks > 0
 
 
+def test_each_sequence_that_concerns_the_car_has_a_scenario() -> None:
+    """F3 to F13; the handovers F14 to F16 follow with their orders."""
+    shown = {what for each in scenarios().values() for what in each.shows}
+
+    assert {f"F{number}" for number in range(3, 14)} <= shown
+
+
 PLANTED = """
 [planted]
 title = "A card that nobody knows is said to open the car"
