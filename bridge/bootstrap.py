@@ -25,10 +25,11 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from bridge.api.application import make_application
 from bridge.api.keys import load_keys
+from bridge.api.streams import EventStreams
 from bridge.clock_watch import ClockWatch
 from bridge.commands import Sendings
 from bridge.configurator import Configurator
@@ -121,6 +122,7 @@ class Bridge:
         store: Store,
         intake: Intake,
         relays: tuple[Relay, ...],
+        streams: EventStreams,
         registry: RegistryDirectory,
         expiry: ExpiryWatch,
         clock_watch: ClockWatch,
@@ -133,6 +135,8 @@ class Bridge:
         """Whose cars."""
         self.store = store
         """What is known; for tests and the demo, read only."""
+        self.streams = streams
+        """Who listens to events."""
         self._wire = wire
         self._intake = intake
         self._relays = relays
@@ -253,6 +257,7 @@ async def open_bridge(
     wire = Wire(observer)
     sendings = Sendings()
     figures = Figures()
+    streams = EventStreams(store)
     relays = tuple(
         Relay(sink, store, now=world.now, random=world.random, holder=holder)
         for sink in make_sinks(settings, now=world.now)
@@ -308,7 +313,7 @@ async def open_bridge(
         random=world.random,
         sendings=sendings,
         on_commands=dispatcher.changed,
-        on_events=lambda: _wake(relays),
+        on_events=lambda: _wake((*relays, streams)),
         on_greeted=steward.greeted,
         on_receipt=steward.receipted,
         clock_watch=clock_watch,
@@ -339,6 +344,7 @@ async def open_bridge(
             store=store,
             intake=intake,
             relays=relays,
+            streams=streams,
             registry=registry,
             expiry=expiry,
             clock_watch=clock_watch,
@@ -355,10 +361,10 @@ async def open_bridge(
             ("clock", _keep_time(clock_watch, world)),
             ("steward", steward.run()),
             ("retention", retention.run()),
-            ("signals", _hear(store, intake, dispatcher, relays)),
+            ("signals", _hear(store, intake, dispatcher, (*relays, streams))),
             (
                 "housekeeping",
-                _keep_house(material, intake, store, relays, world),
+                _keep_house(material, intake, store, (*relays, streams), world),
             ),
             *((f"sink {relay.name}", relay.run()) for relay in relays),
         ):
@@ -372,12 +378,14 @@ async def open_bridge(
             trust=lambda: material.trust.current,
             archive=open_archive(settings, fleet),
             relays=relays,
+            streams=streams,
             readiness=bridge,
             now=world.now,
             random_bytes=world.random_bytes,
             keys=keys,
         )
         await stack.enter_async_context(serve(app, listener, most=API_CALLS))
+        stack.callback(streams.stop)
         if scraped is not None:
             survey = Survey(store, relays, bridge, now=world.now)
             metrics = make_metrics_application(figures, survey)
@@ -393,19 +401,27 @@ async def open_bridge(
         LOG.info("= stopping")
 
 
-def _wake(relays: Iterable[Relay]) -> None:
-    for relay in relays:
-        relay.wake()
+class _Listener(Protocol):
+    def wake(self) -> None:
+        """Look for new events."""
+
+
+def _wake(listeners: Iterable[_Listener]) -> None:
+    for listener in listeners:
+        listener.wake()
 
 
 async def _hear(
-    store: Store, intake: Intake, dispatcher: Dispatcher, relays: tuple[Relay, ...]
+    store: Store,
+    intake: Intake,
+    dispatcher: Dispatcher,
+    listeners: tuple[_Listener, ...],
 ) -> None:
     """Act on what other bridges on the same database say."""
     async for signal in store.signals():
         match signal.topic:
             case Topic.OUTBOX:
-                _wake(relays)
+                _wake(listeners)
             case Topic.COMMANDS:
                 dispatcher.stirred(bytes.fromhex(signal.word))
             case Topic.KEYS:
@@ -421,7 +437,7 @@ async def _keep_house(
     material: Material,
     intake: Intake,
     store: Store,
-    relays: tuple[Relay, ...],
+    listeners: tuple[_Listener, ...],
     world: Environment,
 ) -> None:
     while True:
@@ -435,7 +451,7 @@ async def _keep_house(
             await intake.flush()
             has_gaps = await store.tell_gaps(now=world.now())
             if await store.tell_silence(now=world.now()) or has_gaps:
-                _wake(relays)
+                _wake(listeners)
         except (SettingsError, StoreError) as error:
             LOG.warning("= %s", error)
 

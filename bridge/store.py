@@ -406,6 +406,10 @@ class Store:
         """Return the next events behind a position."""
         return await self._read(lambda c: outbox.outbox_after(c, position, limit))
 
+    async def outbox_span(self) -> tuple[int, int]:
+        """Return the oldest and the newest position that are kept; 0 for none."""
+        return await self._read(outbox.outbox_span)
+
     async def cursor(self, sink: str) -> int:
         """Return up to where a sink took everything."""
         return await self._read(lambda c: outbox.cursor_of(c, sink))

@@ -25,6 +25,7 @@ from bridge.api.permits import principal_in, require_within_rental
 from bridge.api.problems import ProblemError
 from bridge.api.registered import Registered, VehicleText
 from bridge.api.sinks import add_sinks
+from bridge.api.streams import EventStreams, add_streams
 from bridge.api.upkeep import Upkeep, add_upkeep
 from bridge.dispatch import Dispatcher
 from bridge.evidence import Archive
@@ -101,6 +102,7 @@ def make_application(
     trust: HeldTrust,
     archive: Archive,
     relays: Sequence[Relay],
+    streams: EventStreams,
     readiness: Readiness,
     now: WallClock,
     random_bytes: RandomBytes,
@@ -117,6 +119,7 @@ def make_application(
         trust: says which bundle is the newest.
         archive: makes proofs.
         relays: one for each sink.
+        streams: who listens to events.
         readiness: answers ``/ready``.
         now: UTC ms.
         random_bytes: for pings.
@@ -140,6 +143,7 @@ def make_application(
     add_sinks(app, store, relays, now)
     add_upkeep(app, store=store, registry=registry, trust=trust, upkeep=upkeep, now=now)
     add_audit(app, store)
+    add_streams(app, store, streams)
     describe(app, open_paths=OPEN_PATHS)
     return Gate(Auditor(RoleCheck(app), store, now), keys, OPEN_PATHS)
 

@@ -105,6 +105,8 @@ def set_cursor(
         )
 
 
-def outbox_head(connection: Connection) -> int:
-    """Return the newest position, 0 for an empty outbox."""
-    return connection.execute(select(func.max(_OUTBOX.c.position))).scalar_one() or 0
+def outbox_span(connection: Connection) -> tuple[int, int]:
+    """Return the oldest and the newest position that are kept; 0 for none."""
+    query = select(func.min(_OUTBOX.c.position), func.max(_OUTBOX.c.position))
+    oldest, newest = connection.execute(query).one()
+    return oldest or 0, newest or 0

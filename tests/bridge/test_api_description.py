@@ -72,6 +72,7 @@ async def try_every_route(
         *("--config-file", config, "run", f"{running.bridge.api_url}/openapi.json"),
         *("--header", f"X-Api-Key: {key}", "--checks", CHECKS),
         *("--phases", "examples,coverage,fuzzing", "--seed", "1", "--no-color"),
+        *("--exclude-path", "/v1/events"),  # has no end; test_event_stream tries it
         *("--max-examples", str(EXAMPLES), "--request-timeout", "60"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -106,7 +107,7 @@ async def test_what_schemathesis_makes_of_the_description_ends_in_no_server_erro
         said = await try_every_route(running, tmp_path, known if has_known_ids else {})
 
     routes = sum(len(methods) for methods in document["paths"].values())
-    assert re.search(rf"Tested: {routes}$", said, re.MULTILINE), said
+    assert re.search(rf"Tested: {routes - 1}$", said, re.MULTILINE), said
 
 
 async def test_bodies_that_no_description_allows_end_in_no_server_error(

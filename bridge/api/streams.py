@@ -1,0 +1,145 @@
+"""Events as a stream over HTTP: server-sent events, from any point that is kept.
+
+A stream has no cursor in the store: whoever listens remembers the last ``id``. A consumer
+that must miss nothing while it is away for long is better served by a sink.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Annotated, Final
+
+from fastapi import FastAPI, Header, Query
+from fastapi.responses import StreamingResponse
+
+from bridge.api.problems import ProblemError
+from bridge.errors import StoreError
+from bridge.rows.outbox import OutboxRow
+from bridge.store import Store
+
+STREAMS_LIMIT: Final = 32
+"""Streams at one time: each holds a connection and reads the store by itself."""
+
+PAGE: Final = 128
+"""Events read at once; a listener who is slow holds no more than these."""
+
+KEEP_ALIVE_S: Final = 15.0
+"""Between two signs of life: proxies cut what is silent for 60 s."""
+
+LIFE_S: Final = 3_600.0
+"""A stream ends after an hour; the listener comes back with its last id. So a key that
+was taken away hears no more than an hour longer."""
+
+RETRY_MS: Final = 3_000
+"""After what time a listener that lost the stream comes back."""
+
+POSITION_LIMIT: Final = 2**63 - 1
+
+
+class EventStreams:
+    """Everybody who listens now."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: set[asyncio.Event] = set()
+        self._is_stopping = False
+
+    @property
+    def count(self) -> int:
+        """How many listen."""
+        return len(self._waiting)
+
+    def wake(self) -> None:
+        """Say that there may be new events."""
+        for stirred in self._waiting:
+            stirred.set()
+
+    def stop(self) -> None:
+        """End every stream after what it sends now."""
+        self._is_stopping = True
+        self.wake()
+
+    async def follow(self, after: int) -> AsyncIterator[bytes]:
+        """Yield events behind a position, and signs of life, until stopped."""
+        clock = asyncio.get_running_loop().time
+        until_s = clock() + LIFE_S
+        stirred = asyncio.Event()
+        self._waiting.add(stirred)
+        try:
+            yield f"retry: {RETRY_MS}\n\n".encode()
+            while not self._is_stopping and clock() < until_s:
+                stirred.clear()
+                rows = await self._store.outbox_after(after, PAGE)
+                if rows:
+                    after = rows[-1].position
+                    yield b"".join(map(_of_row, rows))
+                    continue
+                try:
+                    async with asyncio.timeout(KEEP_ALIVE_S):
+                        await stirred.wait()
+                except TimeoutError:
+                    yield b": still here\n\n"
+        except StoreError:
+            # The listener comes back with its last id.
+            return
+        finally:
+            self._waiting.discard(stirred)
+
+
+def add_streams(app: FastAPI, store: Store, streams: EventStreams) -> None:
+    """Add the route to the application."""
+
+    @app.get(
+        "/v1/events",
+        response_class=StreamingResponse,
+        responses={200: {"content": {"text/event-stream": {}}}},
+    )
+    async def stream_events(
+        after: Annotated[int | None, Query(ge=0, le=POSITION_LIMIT)] = None,
+        last_event_id: Annotated[
+            str | None,
+            Header(
+                pattern=r"^[0-9]{1,18}$",
+                description="As an EventSource sends it; counts before `after`.",
+            ),
+        ] = None,
+    ) -> StreamingResponse:
+        """Stream events behind a position; without one, what happens from now on."""
+        if streams.count >= STREAMS_LIMIT:
+            raise ProblemError(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "too-many-streams",
+                f"{STREAMS_LIMIT} streams are open; end one, or come back later",
+                headers={"Retry-After": "60"},
+            )
+        oldest, newest = await store.outbox_span()
+        position = after if last_event_id is None else int(last_event_id)
+        if position is None:
+            position = newest
+        if position > newest:
+            raise ProblemError(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "bad-value",
+                f"the newest event has position {newest}",
+            )
+        if 0 < position < oldest - 1:
+            raise ProblemError(
+                HTTPStatus.GONE,
+                "events-gone",
+                f"events before position {oldest} are not kept any more, so some "
+                f"would be missed; begin at 0 for all that are kept",
+            )
+        return StreamingResponse(
+            streams.follow(position),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+
+
+def _of_row(row: OutboxRow) -> bytes:
+    # A CloudEvent in JSON has no line break of its own.
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (
+        row.position,
+        row.type.encode(),
+        row.body,
+    )
