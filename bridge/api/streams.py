@@ -1,7 +1,7 @@
 """Events as a stream over HTTP: server-sent events, from any point that is kept.
 
-A stream has no cursor in the store: whoever listens remembers the last ``id``. A consumer
-that must miss nothing while it is away for long is better served by a sink.
+A stream has no cursor in the store: whoever listens remembers the last ``id``. A
+consumer that must miss nothing while it is away for long is better served by a sink.
 """
 
 import asyncio
