@@ -438,6 +438,7 @@ class EndReason(CodeSpace):
 
     CARD = 1
     COMMAND = 2
+    HANDOVER = 3
 
 
 @unique

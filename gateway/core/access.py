@@ -18,6 +18,7 @@ from gateway.core.actuation import CLOSING, begin_actuation, why_not_lock
 from gateway.core.appearance import is_rentable
 from gateway.core.ending import missing_prompt, missing_to_end
 from gateway.core.grants import find_grant
+from gateway.core.handover import present_second_card
 from gateway.core.prompts import Prompt, PromptKey
 from gateway.core.service import is_in_service
 from gateway.core.state import Purpose, Rental, Reservation, State, Tap, WalkUp
@@ -84,6 +85,8 @@ def present_card(turn: Turn, uid: bytes) -> None:
         return
     if rental_id is None:
         _tap_when_free(turn, uid)
+        return
+    if present_second_card(turn, uid):
         return
     digest = card_digest(rental_id, uid)
     if digest not in _cards(state):

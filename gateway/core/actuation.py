@@ -19,7 +19,7 @@ from gateway.core.state import Pending, Purpose, Request, State
 from gateway.core.table import Trigger
 from gateway.core.turn import Turn
 from gateway.core.workshop import CARD_SERVICE_MS, begin_workshop, end_workshop
-from protocol.codes import AccessMeans, Code, Executed, FaultKind
+from protocol.codes import AccessMeans, Code, EndReason, Executed, FaultKind
 from protocol.event import (
     EngineReleased,
     FaultCleared,
@@ -127,7 +127,9 @@ def complete(turn: Turn, pending: Pending) -> None:  # noqa: C901 - one for each
             stored = FaultKind.STORAGE_FAILED not in turn.state.faults
             key = PromptKey.RENTAL_ENDED if stored else PromptKey.END_NOT_STORED
             turn.notify(Prompt(key))
-            end(turn, pending)
+            by_card = pending.means is AccessMeans.CARD
+            reason = EndReason.CARD if by_card else EndReason.COMMAND
+            end(turn, reason, pending.authority)
         case Purpose.RELEASE:
             turn.record(EngineReleased(turn.rental_id, pending.means))
         case Purpose.PLAIN_UNLOCK:
@@ -153,7 +155,7 @@ def _start(turn: Turn, pending: Pending) -> None:
     if reservation is None:
         raise LookupError("a rental starts from a reservation only")
     turn.transit(Trigger.DOORS_OPENED)
-    begin(turn, reservation, pending)
+    begin(turn, reservation, pending.means)
     spend_grants(turn, reservation.rental_id)
 
 

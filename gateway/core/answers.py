@@ -10,7 +10,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
-from gateway.core import inspection, payment, refuelling
+from gateway.core import handover, inspection, payment, refuelling
 from gateway.core.dialogue import is_offered
 from gateway.core.prompts import Choice
 from gateway.core.table import Trigger
@@ -65,6 +65,9 @@ _ANSWERS: Final[Mapping[Choice, Callable[[Turn], None]]] = MappingProxyType(
         Choice.CONTINUE: inspection.go_on,
         Choice.REPORT_DAMAGE: inspection.begin_report,
         Choice.BACK: _back,
+        Choice.OFFER_HANDOVER: handover.offer,
+        Choice.ACCEPT_HANDOVER: handover.accept,
+        Choice.DECLINE_HANDOVER: handover.decline,
     }
 )
 """Every choice's handler."""

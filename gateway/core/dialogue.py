@@ -97,6 +97,25 @@ def _visit(state: State, rental: Rental) -> Prompt | None:
     )
 
 
+def _second_driver(state: State, rental: Rental) -> Prompt | None:
+    handover = rental.handover
+    if handover is None or handover.asks_pin_until_ms is None:
+        return None
+    if state.mode is not RentalMode.STOPPED:
+        return None
+    return Prompt(PromptKey.HANDOVER_PIN, (PIN_ATTEMPTS - handover.wrong,))
+
+
+def _search(state: State, rental: Rental) -> Prompt | None:
+    search = rental.search
+    shown = state.mode in {RentalMode.DRIVING, RentalMode.STOPPED}
+    if search is None or not shown:
+        return None
+    return Prompt(
+        PromptKey.HANDOVER_REQUEST, (search.distance_m,), words=(search.name,)
+    )
+
+
 def _low_energy(state: State, _: Rental) -> Prompt | None:
     level = None if state.reading is None else state.reading.energy_pct
     if state.mode is not RentalMode.DRIVING or level is None:
@@ -191,6 +210,8 @@ def _may_start(state: State, _: Rental) -> Prompt | None:
 
 
 _ASKERS: Final[tuple[Asker, ...]] = (
+    _second_driver,
+    _search,
     _visit,
     _low_energy,
     _reporting,

@@ -8,7 +8,7 @@ causes, and answered exactly once (I-5, I-10).
 
 from typing import Final, assert_never
 
-from gateway.core import payment
+from gateway.core import handover, payment
 from gateway.core.access import lock_purpose, open_for_walk_up
 from gateway.core.actions import FlashHazards
 from gateway.core.actuation import (
@@ -26,6 +26,7 @@ from gateway.core.refuelling import begin_refuelling, finish_refuelling
 from gateway.core.repertoire import KnownCommand, UnknownCommand
 from gateway.core.service import is_barred
 from gateway.core.state import (
+    Handover,
     PaymentStage,
     PinGuard,
     Purpose,
@@ -53,6 +54,8 @@ from protocol.event import (
 from protocol.rental_codes import ServiceModeReason, ServiceRequest
 from protocol.rental_command import (
     Grant,
+    HandoverOffer,
+    HandoverRequest,
     PaymentDecision,
     Service,
     SetDefaultMode,
@@ -116,7 +119,10 @@ def _require_fitting(turn: Turn, command: KnownCommand) -> None:
     elif isinstance(command, _FOR_OPERATORS):
         if command.rental_id not in {NO_RENTAL, held}:
             raise Refusal(Code.WRONG_RENTAL)
-    elif isinstance(command, orders.CancelReservation) and held is None:
+    elif (isinstance(command, orders.CancelReservation) and held is None) or (
+        isinstance(command, orders.Unlock)
+        and handover.named_by(turn.state, command.rental_id) is not None
+    ):
         pass
     elif command.rental_id != held:
         raise Refusal(Code.WRONG_RENTAL)
@@ -157,8 +163,16 @@ def _carry_out(  # noqa: C901, PLR0912 - one branch for each opcode
             _change_grants(turn, event, request, command)
         case Service():
             _set_service(turn, event, request, command)
+        case HandoverOffer():
+            _answer(turn, event, request, handover.take_offer(turn, command))
+        case HandoverRequest():
+            _answer(turn, event, request, handover.take_request(turn, command))
         case orders.Unlock():
-            _unlock(turn, event, request)
+            second = handover.named_by(turn.state, command.rental_id)
+            if second is None:
+                _unlock(turn, event, request)
+            else:
+                _let_second_in(turn, event, request, second)
         case orders.Lock():
             _lock(turn, event, request, command.lock_mode)
         case orders.EngineRelease():
@@ -180,6 +194,26 @@ def _rotate_key(turn: Turn, event: CommandReceived, request: Request) -> None:
     if not event.new_key:
         raise Refusal(Code.INTERNAL)
     turn.record(KeyRotated(event.new_key, UNPROVED))
+    _done(turn, event, request, Code.OK)
+
+
+def _answer(turn: Turn, event: CommandReceived, request: Request, code: Code) -> None:
+    """Accept with a code of success, or refuse."""
+    if not code.succeeded:
+        raise Refusal(code)
+    _done(turn, event, request, code)
+
+
+def _let_second_in(
+    turn: Turn, event: CommandReceived, request: Request, second: Handover
+) -> None:
+    """Let the second driver's app stand for the card (H11)."""
+    code = handover.why_not_authorise(turn)
+    if code is not None:
+        raise Refusal(code)
+    handover.authorise(
+        turn, second, AccessMeans.COMMAND, event.msg_id, event.request_hash
+    )
     _done(turn, event, request, Code.OK)
 
 

@@ -9,11 +9,13 @@ the state and survives restarts, so that pulling the plug wins no attempts.
 from dataclasses import replace
 from typing import Final, assert_never
 
+from gateway.core import handover
 from gateway.core.actions import CheckPin
 from gateway.core.actuation import begin_actuation
 from gateway.core.appearance import PIN_ATTEMPTS, PIN_BLOCKS
 from gateway.core.dialogue import is_asked
 from gateway.core.events import PinChecked, PinEntered, PinVerdict
+from gateway.core.handover import check_pin, second_at_wheel
 from gateway.core.inspection import finish_inspection
 from gateway.core.prompts import Form, Prompt, PromptKey
 from gateway.core.state import PinGuard, Purpose
@@ -32,12 +34,16 @@ def enter_pin(turn: Turn, event: PinEntered) -> None:
     What cannot be a PIN, letters for instance, is refused and costs no attempt: it says
     nothing about knowing the PIN.
     """
-    if not _asked_for(turn):
+    second = second_at_wheel(turn.state)
+    if second is None and not _asked_for(turn):
         return
     pin = event.pin
     if len(pin) not in PIN_LENGTHS or not (pin.isascii() and pin.isdigit()):
         bounds = (PIN_LENGTHS.start, PIN_LENGTHS.stop - 1)
         turn.notify(Prompt(PromptKey.PIN_MALFORMED, bounds))
+        return
+    if second is not None:
+        check_pin(turn, second, pin)
         return
     reservation = turn.rental.reservation
     turn.act(CheckPin(reservation.rental_id, reservation.sealed, pin))
@@ -57,6 +63,10 @@ def take_verdict(turn: Turn, event: PinChecked) -> None:
     A verdict that is no longer asked for, because the rental ended or the engine was
     released meanwhile, changes nothing.
     """
+    second = second_at_wheel(turn.state)
+    if second is not None and second.offer_id == event.rental_id:
+        handover.take_verdict(turn, second, event.verdict)
+        return
     if not _asked_for(turn) or event.rental_id != turn.rental_id:
         return
     match event.verdict:

@@ -54,6 +54,11 @@ class PromptKey(Enum):
     PAYMENT_NOTED = "payment-noted"
     RENTAL_ENDED = "rental-ended"
     END_NOT_STORED = "end-not-stored"
+    HANDOVER_REQUEST = "handover-request"
+    HANDOVER_PIN = "handover-pin"
+    HANDOVER_OFFERED = "handover-offered"
+    HANDOVER_AGREED = "handover-agreed"
+    HANDOVER_OVER = "handover-over"
 
 
 @unique
@@ -69,6 +74,9 @@ class Choice(Enum):
     CONTINUE = "continue"
     REPORT_DAMAGE = "report damage"
     BACK = "back"
+    OFFER_HANDOVER = "offer handover"
+    ACCEPT_HANDOVER = "accept handover"
+    DECLINE_HANDOVER = "decline handover"
 
 
 @unique

@@ -9,7 +9,7 @@ from typing import Final
 
 from gateway.core.moment import Moment
 from gateway.core.reading import Reading
-from gateway.core.state import Inspection, Pending, PinGuard, Rental, Reservation
+from gateway.core.state import Inspection, PinGuard, Rental, Reservation
 from gateway.core.turn import Turn
 from protocol.codes import AccessMeans, EndReason
 from protocol.event import RentalEnded, RentalStarted, billed_minutes
@@ -18,14 +18,14 @@ GAIN_LIMIT_PCT: Final = 255
 """The report holds the gain in one byte."""
 
 
-def begin(turn: Turn, reservation: Reservation, pending: Pending) -> None:
-    """Start the rental: the bolts have been read back open (C12)."""
+def begin(turn: Turn, reservation: Reservation, means: AccessMeans) -> None:
+    """Start the rental: bolts read back open (C12), or a second driver's PIN (H11)."""
     reading = known(turn)
     turn.change(
         reservation=None,
         rental=Rental(
             reservation=reservation,
-            means=pending.means,
+            means=means,
             started=turn.now,
             running_since_ms=turn.now.boot_ms,
             carried_ms=0,
@@ -50,7 +50,7 @@ def begin(turn: Turn, reservation: Reservation, pending: Pending) -> None:
     turn.record(
         RentalStarted(
             rental_id=reservation.rental_id,
-            means=pending.means,
+            means=means,
             odometer_m=reading.odometer_m,
             energy_pct=reading.energy_pct,
             washer_pct=reading.washer_pct,
@@ -59,7 +59,7 @@ def begin(turn: Turn, reservation: Reservation, pending: Pending) -> None:
     )
 
 
-def end(turn: Turn, pending: Pending) -> None:
+def end(turn: Turn, reason: EndReason, authority: bytes) -> None:
     """End the rental: report what happened, and forget the customer's secrets (C27)."""
     rental, reading, now = turn.rental, known(turn), turn.now
     total_ms = rental.carried_ms + now.boot_ms - rental.running_since_ms
@@ -67,12 +67,8 @@ def end(turn: Turn, pending: Pending) -> None:
     turn.record(
         RentalEnded(
             rental_id=rental.reservation.rental_id,
-            reason=(
-                EndReason.CARD
-                if pending.means is AccessMeans.CARD
-                else EndReason.COMMAND
-            ),
-            authority=pending.authority,
+            reason=reason,
+            authority=authority,
             started_wall_ms=rental.started.wall_ms,
             ended_wall_ms=now.wall_ms,
             started_quality=rental.started.quality,

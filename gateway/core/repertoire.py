@@ -25,19 +25,15 @@ KnownCommand = (
     | orders.Reboot
     | orders.RequestSnapshot
     | rental_command.SetDefaultMode
+    | rental_command.HandoverOffer
+    | rental_command.HandoverRequest
     | rental_command.Grant
     | rental_command.PaymentDecision
     | rental_command.Service
 )
 """Commands that this car carries out."""
 
-UnknownCommand = (
-    orders.UnlockAndEnable
-    | orders.LockAndDisable
-    | rental_command.HandoverOffer
-    | rental_command.HandoverRequest
-    | orders.ShowMessage
-)
+UnknownCommand = orders.UnlockAndEnable | orders.LockAndDisable | orders.ShowMessage
 """Commands that the wire has and this car does not carry out."""
 
 REPERTOIRE: Final = tuple(orders.OPCODE_OF[record] for record in get_args(KnownCommand))

@@ -34,14 +34,27 @@ class Screen:
     """Whether the fuel card's PIN stands in it."""
 
 
-_MENU: Final = (Choice.END, Choice.PARK, Choice.REFUEL, Choice.REPORT_DAMAGE)
+_MENU: Final = (
+    Choice.END,
+    Choice.PARK,
+    Choice.REFUEL,
+    Choice.REPORT_DAMAGE,
+    Choice.OFFER_HANDOVER,
+)
 _AT_STATION: Final = (Choice.REFUEL, Choice.END, Choice.PARK, Choice.REPORT_DAMAGE)
 _BOARDING: Final = (Choice.CONTINUE, Choice.REPORT_DAMAGE, Choice.END, Choice.PARK)
 
 SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
     {
         # Screens: they stand as long as the state is so.
-        PromptKey.NONE: Screen(),
+        # Also of a car that drives: who looks for a place to park may offer it (C32).
+        PromptKey.NONE: Screen((Choice.OFFER_HANDOVER,)),
+        PromptKey.HANDOVER_REQUEST: Screen(
+            (Choice.ACCEPT_HANDOVER, Choice.DECLINE_HANDOVER), numbers=1, words=1
+        ),
+        PromptKey.HANDOVER_PIN: Screen(
+            (Choice.DECLINE_HANDOVER,), (Form.PIN,), numbers=1
+        ),
         PromptKey.KNOWN_DAMAGE: Screen(_BOARDING, (Form.PIN,), numbers=1),
         PromptKey.NO_KNOWN_DAMAGE: Screen(_BOARDING, (Form.PIN,)),
         PromptKey.RATE_CLEANLINESS: Screen(_BOARDING, (Form.RATING, Form.PIN)),
@@ -56,7 +69,7 @@ SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
         PromptKey.OFFER_REFUEL: Screen(_AT_STATION, words=1),
         PromptKey.LOCK_TO_PARK: Screen(_MENU, (Form.PIN,)),
         PromptKey.LOCK_TO_END: Screen(_MENU, (Form.PIN,)),
-        PromptKey.ENERGY_LOW: Screen(numbers=1),
+        PromptKey.ENERGY_LOW: Screen((Choice.OFFER_HANDOVER,), numbers=1),
         PromptKey.FUEL_CARD_PIN: Screen(
             (Choice.PAID_BY_CARD, Choice.PAY_ONLINE, Choice.REFUEL_DONE),
             has_secret=True,
@@ -84,6 +97,9 @@ SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
         PromptKey.PAYMENT_NOTED: Screen(),
         PromptKey.RENTAL_ENDED: Screen(),
         PromptKey.END_NOT_STORED: Screen(),
+        PromptKey.HANDOVER_OFFERED: Screen(),
+        PromptKey.HANDOVER_AGREED: Screen(),
+        PromptKey.HANDOVER_OVER: Screen(),
     }
 )
 """Every prompt's row."""

@@ -119,6 +119,46 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True)
+class Handover:
+    """Somebody to whom the fleet lets the car be handed over (H11)."""
+
+    offer_id: bytes
+    """16 bytes: the rental that would begin."""
+    until_ms: int
+    """Boot clock: afterwards it is over."""
+    latitude_e7: int
+    """Where they meet: degrees times 10^7, WGS 84."""
+    longitude_e7: int
+    """Degrees times 10^7, WGS 84."""
+    cards: tuple[bytes, ...]
+    """Digests of the second driver's cards."""
+    sealed: bytes
+    """The second driver's secrets."""
+    asks_pin_until_ms: int | None = None
+    """Boot clock: until then the PIN is asked for; None before card or app."""
+    wrong: int = 0
+    """Wrong PINs."""
+    means: AccessMeans = AccessMeans.CARD
+    """By what the second driver came."""
+    authority: bytes = b""
+    """32 bytes of that, for the report."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """Somebody near who would take the car over (C33)."""
+
+    request_id: bytes
+    """16 bytes."""
+    until_ms: int
+    """Boot clock: afterwards it is over."""
+    distance_m: int
+    """How far they are."""
+    name: str
+    """What they want to be called."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rental:
     """A running rental and what its report will say."""
 
@@ -168,6 +208,12 @@ class Rental:
     """Whether the form of a damage stands (C10)."""
     reports: int = 0
     """Damages reported."""
+    handover: Handover | None = None
+    """Who may take the car over."""
+    search: SearchRequest | None = None
+    """Who asks for it."""
+    offers: int = 0
+    """Offers to hand over that the driver made."""
     station: int | None = None
     """The station at whose geofence the engine was stopped (C18)."""
     payment: Payment | None = None

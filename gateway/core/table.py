@@ -49,6 +49,7 @@ class Trigger(Enum):
     LOCKED_TO_END = "the bolts were read back closed, to end"
     REFUEL_CHOSEN = "the driver chose to refuel"
     REFUEL_FINISHED = "the driver has refuelled"
+    HANDED_OVER = "the second driver's card or app and PIN were right"
 
 
 def _row(*cells: tuple[Trigger, RentalMode]) -> Mapping[Trigger, RentalMode]:
@@ -71,6 +72,7 @@ TABLE: Final[Mapping[RentalMode, Mapping[Trigger, RentalMode]]] = MappingProxyTy
             (Trigger.LOCKED_TO_PARK, RentalMode.PARKED),
             (Trigger.LOCKED_TO_END, RentalMode.AVAILABLE),
             (Trigger.REFUEL_CHOSEN, RentalMode.REFUELLING),
+            (Trigger.HANDED_OVER, RentalMode.STOPPED),
         ),
         RentalMode.DRIVING: _row(
             (Trigger.ENGINE_STOPPED, RentalMode.STOPPED),

@@ -14,6 +14,7 @@ from gateway.core import (
     actuation,
     answers,
     driving,
+    handover,
     inspection,
     maintenance,
     payment,
@@ -110,6 +111,7 @@ def _deadlines(state: State) -> tuple[int | None, ...]:
         None if state.pending is None else state.pending.deadline_ms,
         None if reservation is None else reservation.until_ms,
         None if state.rental is None else state.rental.pin.blocked_until_ms,
+        handover.next_due_ms(state),
         None if unanswered is None else unanswered.until_ms,
     )
 
@@ -151,6 +153,8 @@ def _pass_deadlines(turn: Turn) -> None:
     rental = turn.state.rental
     if rental is not None and _is_due(rental.pin.blocked_until_ms, now_ms):
         pin.lift_block(turn)
+    if _is_due(handover.next_due_ms(turn.state), now_ms):
+        handover.pass_time(turn)
     unanswered = payment.pending_of(rental)
     if unanswered is not None and unanswered.until_ms <= now_ms:
         payment.give_up(turn, unanswered)
@@ -273,6 +277,8 @@ def _start(turn: Turn, event: AgentStarted) -> None:
         )
     if state.rental is not None:
         turn.change(rental=after_reboot(state.rental, state.last, now))
+        # Their ends were instants of the old boot; the fleet tells what still holds.
+        turn.change_rental(handover=None, search=None)
         if state.rental.pin.blocked_until_ms is not None:
             guard_until_ms = now.boot_ms + pin.PIN_BLOCK_MS
             turn.change_rental(pin=_blocked(turn, guard_until_ms))

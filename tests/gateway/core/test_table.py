@@ -23,6 +23,7 @@ EXPECTED: dict[tuple[RentalMode, Trigger], RentalMode] = {
     (RentalMode.STOPPED, Trigger.LOCKED_TO_PARK): RentalMode.PARKED,
     (RentalMode.STOPPED, Trigger.LOCKED_TO_END): RentalMode.AVAILABLE,
     (RentalMode.STOPPED, Trigger.REFUEL_CHOSEN): RentalMode.REFUELLING,
+    (RentalMode.STOPPED, Trigger.HANDED_OVER): RentalMode.STOPPED,
     (RentalMode.DRIVING, Trigger.ENGINE_STOPPED): RentalMode.STOPPED,
     (RentalMode.PARKED, Trigger.DOORS_OPENED): RentalMode.STOPPED,
     (RentalMode.PARKED, Trigger.LOCKED_TO_END): RentalMode.AVAILABLE,
