@@ -80,6 +80,9 @@ def draw(lights: dict[RentalMode, Light]) -> str:
         (mode, target): tuple(t.value for t, to in row.items() if to is target)
         for mode, row in TABLE.items()
         for target in row.values()
+        # A handover leads back to where it began: it has no arrow, and a cell in the
+        # table of docs/states.md.
+        if target is not mode
     }
     arrows = [_arrow(*pair, labels, pairs) for pair, labels in pairs.items()]
     return "\n".join(
