@@ -24,6 +24,7 @@ from gateway.core.appearance import PIN_ATTEMPTS
 from gateway.core.events import PinVerdict
 from gateway.core.prompts import Prompt, PromptKey
 from gateway.core.rental import begin, end
+from gateway.core.service import is_in_service
 from gateway.core.state import Handover, Purpose, Reservation, SearchRequest, State
 from gateway.core.table import Trigger
 from gateway.core.turn import Turn
@@ -151,6 +152,8 @@ def why_not_authorise(turn: Turn) -> Code | None:
         return Code.WRONG_MODE
     if turn.state.pending is not None:
         return Code.BUSY
+    if is_in_service(turn.state):
+        return Code.STORAGE_CORRUPT  # nothing new begins while the disk takes nothing
     return why_not_hold(turn.state, turn.now.boot_ms)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.core.events import PinVerdict
+from gateway.core.events import DiskFailed, PinVerdict
 from gateway.core.handover import OFFERS_LIMIT, accept, offer_id_of
 from gateway.core.prompts import Choice, PromptKey
 from gateway.core.turn import Turn
@@ -545,3 +545,14 @@ def test_nobody_is_accepted_where_nobody_asked() -> None:
 
     with pytest.raises(LookupError):
         accept(Turn(scene.state, scene.now))
+
+
+def test_while_the_disk_takes_nothing_no_rental_begins_by_handover() -> None:
+    # L13, H21
+    scene = agreed()
+    scene.happen(DiskFailed())
+
+    scene.tap(BOB)
+
+    assert scene.prompt is PromptKey.NOT_NOW
+    assert scene.state.rental_id == RENTAL

@@ -94,8 +94,10 @@ def test_the_diagram_has_an_arrow_for_every_transition() -> None:
     drawing = states.DIAGRAM_PATH.read_text(encoding="utf-8")
 
     assert drawing == states.generate_diagram()
-    assert drawing.count("<line ") == len({(m, to) for (m, _), to in EXPECTED.items()})
-    for _, trigger in EXPECTED:
+    # A handover leads back to where it began and is not drawn.
+    moves = {key: to for key, to in EXPECTED.items() if to is not key[0]}
+    assert drawing.count("<line ") == len({(m, to) for (m, _), to in moves.items()})
+    for _, trigger in moves:
         assert f">{trigger.value}</text>" in drawing
     for mode in RentalMode:
         assert f">{mode.name}</text>" in drawing
