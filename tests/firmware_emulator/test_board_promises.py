@@ -191,7 +191,7 @@ class BoardInACar(RuleBasedStateMachine):
     def a_silent_agent_shows_no_green(self) -> None:
         """H15: never green when nobody is in command."""
         heard = self.heard_ms
-        if heard is None or self.now_ms - heard >= AGENT_SILENT_MS:
+        if heard is None or self.now_ms - heard > AGENT_SILENT_MS:
             assert self.firmware.indicator.light is not Light.GREEN
 
 
