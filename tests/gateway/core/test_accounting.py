@@ -17,7 +17,7 @@ from gateway.core.prompts import Choice, Line, LineKey, Prompt, PromptKey
 from gateway.core.turn import Decision
 from protocol.board.message import Plug
 from protocol.codes import ClockQuality, EnergyKind, RentalMode
-from protocol.event import RentalEnded, RentalStarted
+from protocol.event import RentalEnded, RentalStarted, Resumed
 from tests.gateway.core.scene import RENTAL, RESTING, START_WALL_MS, Scene
 
 YEAR_MS: Final = 365 * 86_400_000
@@ -357,3 +357,18 @@ def test_who_ends_with_too_little_range_is_warned(
     assert scene.state.shown_prompt == Prompt(PromptKey.LOCK_TO_END, lines=lines)
     scene.choose(Choice.PARK)
     assert scene.state.shown_prompt == Prompt(PromptKey.LOCK_TO_PARK)
+
+
+def test_a_stay_that_is_over_before_anybody_tells_the_time_is_put_right_too() -> None:
+    # C25, I-28: RESUMED told what was assumed, and the report tells what was so.
+    scene = TrueTime()
+    scene.be(RentalMode.PARKED)
+    scene.quality = ClockQuality.UNSET
+    scene.cut_power(500)
+    scene.tap_later()
+
+    scene.is_told = True
+    scene.tap_later()
+
+    assert scene.one(Resumed).parked_ms == 6_000
+    assert scene.one(RentalEnded).parking_ms == 506_000
