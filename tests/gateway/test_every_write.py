@@ -21,6 +21,7 @@ from protocol.codes import Code, ConfigKind, FrameClass
 from protocol.command import ANY_VERSION, FlashHazards, Ping, RotateKey
 from protocol.frame import parse_frame
 from protocol.snapshot import NO_RENTAL
+from protocol.station_list import Station, build_station_list
 from protocol.sync import ConfigChunk, ConfigOffer
 from protocol.vehicle_event import ConfigurationActivated, KeyRotated, TrustChanged
 from tests.depth import some
@@ -35,7 +36,9 @@ pytestmark = [
 ]
 
 PING: Final = Ping(NO_RENTAL, ANY_VERSION, bytes(16))
-STATIONS: Final = b"every fuel station of the town, " * 40
+STATIONS: Final = build_station_list(
+    tuple(Station(n, f"No {n}", 480_000_000 + n, 110_000_000) for n in range(16))
+)
 
 
 class Work(ABC):

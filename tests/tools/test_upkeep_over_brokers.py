@@ -10,12 +10,15 @@ import aiohttp
 import pytest
 
 from firmware_emulator.vehicle import EmulatedVehicle
+from protocol.station_list import Station, build_station_list
 from tests.tools.command_line import freefloat
 from tools.rig import Rig, open_rig
 
 Json = dict[str, Any]
 
-BODY = b"station 7, Leopoldstrasse 12\n" * 900
+BODY = build_station_list(
+    tuple(Station(n, f"No {n}", 480_000_000 + n, 110_000_000) for n in range(250))
+)
 """More than 30 chunks."""
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(150)]
