@@ -77,6 +77,7 @@ from protocol.rental_command import PaymentDecision, Service
 from protocol.result import RESULT, Result
 from protocol.snapshot import NO_RENTAL
 from protocol.station_list import build_station_list
+from tests.depth import times
 from tests.gateway.core.scene import (
     CARD,
     OTHER_RENTAL,
@@ -523,7 +524,7 @@ class CoreMachine(RuleBasedStateMachine):
 
 TestCore = CoreMachine.TestCase
 TestCore.settings = settings(
-    max_examples=200,
+    max_examples=times(100, deep=2_000),
     stateful_step_count=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
