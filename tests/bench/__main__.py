@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import frames, startup, unlock
+from tests.bench import frames, startup, tap, unlock
 from tests.bench.figure import Figure, print_table, write_json
 
 
@@ -17,6 +17,7 @@ def main() -> None:
     figures: list[Figure] = []
     parts: tuple[tuple[str, Callable[[], Iterator[Figure]]], ...] = (
         ("frames (median of 7 rounds)", frames.measure),
+        ("decision about a card (median of 7 rounds)", tap.measure),
         ("start of the command line", startup.measure),
     )
     for title, measure in parts:
