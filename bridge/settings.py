@@ -30,6 +30,7 @@ from typing import Annotated, Final
 import msgspec
 
 from bridge.errors import SettingsError
+from bridge.names import NAME
 from protocol.fleet import FleetPart, TlsPart
 from transport.link import MqttVersion
 
@@ -39,7 +40,6 @@ FILE_LIMIT: Final = 65_536
 SUBJECT: Final = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"
 """What the subjects of a sink begin with: NATS' tokens, no wildcards."""
 
-NAME: Final = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
 ListenPort = Annotated[int, msgspec.Meta(ge=0, le=65_535)]

@@ -22,7 +22,6 @@ from firmware_emulator.scenario import Scenario, scenarios
 from firmware_emulator.scenario_run import Check, StepSeen, Verdict, perform
 from tools.console import examples, heading, json_option, print_json, table
 from tools.errors import OperatorError
-from tools.scenario_stage import broker_stage
 
 EVERYTHING = "all"
 """In place of a name: every scenario, one after another."""
@@ -103,6 +102,9 @@ def _play(each: Scenario, *, fast: bool, seed: int, show: Show) -> Verdict:
             return virtual_time.run(
                 _perform(each, memory_stage(path, each.car, seed=seed), show)
             )
+        # A car in memory needs neither broker nor bridge, nor what they install.
+        from tools.scenario_stage import broker_stage  # noqa: PLC0415
+
         return asyncio.run(_guarded(each, broker_stage(path, each.car, seed), show))
 
 

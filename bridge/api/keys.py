@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from bridge.errors import SettingsError
-from bridge.settings import NAME
+from bridge.names import NAME
 
 KEY_LENGTHS: Final = range(24, 257)
 """Characters of a key: 24 of base64url hold 144 bits."""

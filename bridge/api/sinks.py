@@ -10,10 +10,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 from bridge.api.documents import Document
 from bridge.api.problems import ProblemError
 from bridge.instants import rfc3339
+from bridge.names import NAME
 from bridge.ports import WallClock
 from bridge.relay import Relay
 from bridge.rows.deliveries import GivenUp, Progress
-from bridge.settings import NAME
 from bridge.store import Store
 
 PAGE_LIMIT: Final = 200
