@@ -9,7 +9,6 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from bridge.api.keys import key_of_line
 from tools.errors import OperatorError
 
 FILE_LIMIT: Final = 32_768
@@ -40,7 +39,8 @@ def read_api_key(path: Path) -> str:
         )
     for line in data.decode("ascii", "replace").splitlines():
         if line.strip() and not line.startswith("#"):
-            return key_of_line(line)
+            # A line may be name:role:key.
+            return line.strip().rpartition(":")[2]
     raise OperatorError(
         f"API key file {path} holds no key", "see the bridge's api.keys_file"
     )

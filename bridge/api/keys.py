@@ -100,11 +100,6 @@ def load_keys(path: Path) -> Keys:
     return keys
 
 
-def key_of_line(line: str) -> str:
-    """Return the key of a line of a key file, without name and role."""
-    return line.strip().rpartition(":")[2]
-
-
 def principal_of(given: bytes, keys: Keys) -> Principal | None:
     """Compare a key with all that are allowed, in a time that tells nothing."""
     digest = _digest(given)
@@ -117,7 +112,7 @@ def principal_of(given: bytes, keys: Keys) -> Principal | None:
 
 def _of_line(line: str, what: str) -> tuple[bytes, Principal]:
     parts = line.split(":")
-    key = key_of_line(line)
+    key = parts[-1]
     if len(key) not in KEY_LENGTHS or not key.isprintable() or " " in key:
         raise SettingsError(
             f"{what} is not {KEY_LENGTHS.start} to {KEY_LENGTHS.stop - 1} printable "

@@ -17,7 +17,7 @@ from tests.bridge.test_sinks_api import with_lines
 
 pytestmark = pytest.mark.broker
 
-EXAMPLES = 10
+EXAMPLES = 5
 """For each route, beside those at every bound."""
 
 CHECKS = "not_a_server_error,content_type_conformance"
@@ -67,11 +67,13 @@ async def try_every_route(
     lines = [f"{name} = {json.dumps(value)}" for name, value in known.items()]
     config.write_text("\n".join(["[parameters]", *lines]))
     key = (folder / "api.keys").read_text().strip()
+    # Ids that nobody has end at the same few lines: the bounds are enough there.
+    phases = "examples,coverage,fuzzing" if known else "coverage"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", "from schemathesis.cli import schemathesis as s; s()"),
         *("--config-file", config, "run", f"{running.bridge.api_url}/openapi.json"),
         *("--header", f"X-Api-Key: {key}", "--checks", CHECKS),
-        *("--phases", "examples,coverage,fuzzing", "--seed", "1", "--no-color"),
+        *("--phases", phases, "--seed", "1", "--no-color"),
         *("--exclude-path", "/v1/events"),  # has no end; test_event_stream tries it
         *("--max-examples", str(EXAMPLES), "--request-timeout", "60"),
         stdout=asyncio.subprocess.PIPE,
