@@ -7,6 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, delete, insert, select
 
 from bridge import schema
+from bridge.rows.statements import storable
 from bridge.workspace import DeadLetter, LetterKind
 
 LETTERS_LIMIT: Final = 10_000
@@ -48,13 +49,9 @@ def write_letters(
             insert(_TABLE)
             .values(
                 kind=letter.kind.value,
-                # A topic is any text that a client chose; what cannot be stored as
-                # text is shown escaped.
-                topic=letter.topic.encode("ascii", "backslashreplace").decode()[
-                    :TOPIC_LIMIT
-                ],
+                topic=storable(letter.topic)[:TOPIC_LIMIT],
                 data=letter.data,
-                reason=letter.reason[:REASON_LIMIT],
+                reason=storable(letter.reason)[:REASON_LIMIT],
                 received_ms=now,
             )
             .returning(_TABLE.c.id)

@@ -10,7 +10,7 @@ from bridge.cloud_event import OutboxEvent
 from bridge.database import Topic
 from bridge.rows.locks import lock_outbox
 from bridge.rows.signals import tell_bridges
-from bridge.rows.statements import insert_new, upsert
+from bridge.rows.statements import insert_new, storable, upsert
 from protocol.identity import VehicleId
 
 _OUTBOX = schema.outbox
@@ -100,7 +100,7 @@ def set_cursor(
     for lost, reason in given_up.items():
         connection.execute(
             upsert(connection, schema.undelivered).values(
-                sink=sink, position=lost, reason=reason[:512], given_up_ms=now
+                sink=sink, position=lost, reason=storable(reason)[:512], given_up_ms=now
             )
         )
 

@@ -22,6 +22,15 @@ def chunks(items: Iterable[T]) -> Iterator[list[T]]:
         yield chunk
 
 
+def storable(text: str) -> str:
+    """Return text that both engines take, with what they do not take escaped.
+
+    Some texts quote what a stranger chose, such as a topic. PostgreSQL refuses a NUL,
+    neither takes half a surrogate pair, and the batch would be refused with it.
+    """
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+
+
 def upsert(
     connection: Connection, table: Table, *, rising: str | None = None
 ) -> Insert:

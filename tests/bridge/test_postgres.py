@@ -62,6 +62,21 @@ async def test_a_rental_is_stored_told_and_receipted(
         assert (last.upto, last.head_hash) == (len(TYPES), world.car.head)
 
 
+async def test_a_topic_that_postgres_cannot_store_stops_nobody_s_frames(
+    fleet: FleetDirectory, tmp_path: Path, server: Server
+) -> None:
+    # I-31: PostgreSQL refuses a NUL in a text, and a batch with it.
+    database = PostgresDatabase(server.make_database())
+    async with World(fleet, tmp_path / "unused", database=database) as world:
+        odd = world.broker.deliver("ff/v1/\0\ud800/up/event", b"no frame")
+        await world.say(FrameClass.EVENT, *entries_of(world.car))
+        await odd.is_done.wait()
+
+        assert await world.events() == TYPES
+        [letter] = await world.store.dead_letters()
+        assert letter.topic == "ff/v1/\\x00\\ud800/up/event"
+
+
 async def test_a_commit_waits_for_the_disk_even_on_a_server_that_is_set_not_to(
     server: Server,
 ) -> None:
