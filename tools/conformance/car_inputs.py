@@ -5,12 +5,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from protocol.codes import Lane, Opcode, Role, SyncType
+from protocol.command import COMMANDS
 from protocol.identity import VehicleId
 from protocol.keys import SigningKey, VerifyKey
 from protocol.trust import SIGNED_BUNDLE, TrustBundle, TrustedKey, read_body
 
 NEEDED: Final = frozenset({*map(int, Opcode), *map(int, SyncType)})
 """What a key may sign that the kit uses for everything that shall be accepted."""
+
+LONGEST_MS: Final = max(rule.ttl_limit_ms for rule in COMMANDS.values())
+"""The longest life of a command: a key that may sign for less is a limited one."""
 
 WantedGrant = Callable[[TrustedKey], bool]
 """Chooses a key by what the bundle says of it."""
@@ -85,6 +89,7 @@ class Inputs:
             and grant.group in {0, group}
             and set(grant.opcodes) >= NEEDED
             and set(grant.lanes) == set(Lane)
+            and grant.max_ttl_ms >= LONGEST_MS
             and self.is_current(grant)
             and one.key_id not in self.bundle.revoked
         )
