@@ -128,7 +128,7 @@ def test_a_script_that_does_not_come_about_fails_with_what_was_missing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("firmware_emulator.spoken.STEP_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("firmware_emulator.spoken_expect.STEP_TIMEOUT_S", 0.3)
     lines = script(tmp_path, "tap", "expect unlocked")
 
     code = run(
