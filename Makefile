@@ -55,6 +55,7 @@ docs: $(VENV)/.dev ## make generated documents anew
 	$(BIN)/python -m tools.worked_examples
 	$(BIN)/python -m tools.clauses
 	$(BIN)/python -m tools.requirements
+	$(BIN)/python -m tools.invariants
 
 clean: ## remove the environment and everything that was made
 	rm -rf $(VENV) var .pytest_cache .mypy_cache .ruff_cache .hypothesis \

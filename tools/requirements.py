@@ -79,9 +79,7 @@ def cited_by_tests(source: str, file: str) -> list[tuple[str, Citation]]:
 def tests() -> Mapping[str, list[Citation]]:
     """Return the tests of each requirement."""
     found: dict[str, set[Citation]] = defaultdict(set)
-    for file, text in _modules(("tests",)):
-        if file.startswith(_OF_DOCUMENTS):
-            continue
+    for file, text in modules_of_tests():
         for number, where in cited_by_tests(text, file):
             found[number].add(where)
     return {number: sorted(places) for number, places in found.items()}
@@ -95,6 +93,13 @@ def code() -> Mapping[str, list[str]]:
             for number in numbers_in(prose):
                 found[number].add(file)
     return {number: sorted(files) for number, files in found.items()}
+
+
+def modules_of_tests() -> Iterator[tuple[str, str]]:
+    """Yield name and text of each module whose tests can show something."""
+    for file, text in _modules(("tests",)):
+        if not file.startswith(_OF_DOCUMENTS):
+            yield file, text
 
 
 def _modules(roots: tuple[str, ...]) -> Iterator[tuple[str, str]]:
