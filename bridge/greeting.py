@@ -8,6 +8,7 @@ from bridge import cloud_event, commands
 from bridge.doubt import Doubt
 from bridge.ingest import NUMBER_LIMIT, VerifiedHello
 from bridge.ledger import Ledger, contradicts
+from bridge.mds.standing import greeted
 from bridge.twin import rental_of, values_of_snapshot
 from bridge.vehicle import HelloJudgement, VehicleState
 from bridge.workspace import (
@@ -16,6 +17,7 @@ from bridge.workspace import (
     LetterKind,
     Workspace,
     change,
+    note_steps,
     raise_alarm,
     set_alert,
 )
@@ -61,10 +63,20 @@ def absorb_hello(space: Workspace, record: VerifiedHello, now: int) -> str:
         return judgement.value
     after = before.greeted(header, hello, digest, now=now).heard(header, now=now)
     values = values_of_snapshot(hello.snapshot)
-    space.vehicles[vehicle_id] = after.observed(header, values, now=now)
+    after = after.observed(header, values, now=now)
+    key = (vehicle_id, hello.ledger_id)
+    told = greeted(
+        after.standing,
+        hello.snapshot.mode,
+        hello.snapshot.rental_id,
+        head_seq=hello.head_seq,
+        upto=space.ledgers.get(key, Ledger()).upto,
+        at_ms=now,
+        is_fit=not after.faults,
+    )
+    space.vehicles[vehicle_id] = note_steps(space, vehicle_id, after, told)
     _settle_commands(space, record, now)
     _set_alerts(space, record, now)
-    key = (vehicle_id, hello.ledger_id)
     if before.ledger_id and before.ledger_id != hello.ledger_id:
         _alarm_replaced(space, before, key, now)
     # The receipt tells the car at once how far it need not send again.

@@ -27,6 +27,7 @@ from bridge.ingest import (
     read,
 )
 from bridge.ledger import Ledger, Place, Placement, place
+from bridge.mds.standing import happened
 from bridge.presence import LinkState
 from bridge.twin import values_of_event, values_of_sample, values_of_snapshot
 from bridge.vehicle import VehicleState
@@ -40,6 +41,7 @@ from bridge.workspace import (
     Workspace,
     change,
     hear,
+    note_steps,
     raise_alarm,
     tell_presence,
 )
@@ -305,6 +307,9 @@ def _tell(
     )
     body = entry.body
     if body is None or isinstance(body, Result):
+        if vehicle.standing.backlog_seq:
+            vehicle = _stand(space, vehicle, entry, observed_ms, now)
+            space.vehicles[header.vehicle_id] = vehicle
         return
     vehicle = vehicle.observed(header, values_of_event(body), now=now)
     match body:
@@ -325,6 +330,7 @@ def _tell(
         vehicle = vehicle.with_fault(
             body.kind.name.lower(), is_raised=isinstance(body, FaultRaised)
         )
+    vehicle = _stand(space, vehicle, entry, observed_ms, now)
     space.vehicles[header.vehicle_id] = vehicle
     state = _RENTAL_STATES.get(type(body))
     rental_id: bytes = getattr(body, "rental_id", NO_RENTAL)
@@ -338,3 +344,30 @@ def _tell(
             entry.link.ledger_id,
             report,
         )
+
+
+def _stand(
+    space: Workspace,
+    vehicle: VehicleState,
+    entry: VerifiedEntry,
+    observed_ms: int | None,
+    now: int,
+) -> VehicleState:
+    """Note what an entry means to a city; return the vehicle as it stands then."""
+    header = entry.frame.header
+    told = happened(
+        vehicle.standing,
+        None if isinstance(entry.body, Result) else entry.body,
+        seq=header.seq,
+        at_ms=now if observed_ms is None else min(observed_ms, now),
+        is_fit=not vehicle.faults,
+        is_electric=vehicle.is_electric,
+    )
+    return note_steps(
+        space,
+        header.vehicle_id,
+        vehicle,
+        told,
+        ledger_id=entry.link.ledger_id,
+        seq=header.seq,
+    )

@@ -162,6 +162,31 @@ Index(
     postgresql_where=places.c.state == 1,
 )
 
+# What a city is told of the fleet (`bridge.mds`); no position stands in it.
+mds_steps: Final = Table(
+    "mds_steps",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("event_id", LargeBinary(16), nullable=False),
+    Column("vehicle_id", String(VEHICLE_TEXT), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("type", String(32), nullable=False),
+    # When it happened, which never falls within one vehicle, and when it was stored.
+    Column("at_ms", BigInteger, nullable=False),
+    Column("stored_ms", BigInteger, nullable=False),
+    Column("rental_id", LargeBinary(16), nullable=False),
+    # The entry that says so, whose place it has; zeros and 0 for none.
+    Column("ledger_id", LargeBinary(8), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("is_inferred", Boolean, nullable=False),
+    Column("energy_pct", SmallInteger),
+    Column("is_electric", Boolean, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("mds_steps_at", mds_steps.c.at_ms, mds_steps.c.id)
+Index("mds_steps_of_vehicle", mds_steps.c.vehicle_id, mds_steps.c.id)
+Index("mds_steps_of_rental", mds_steps.c.rental_id)
+
 outbox: Final = Table(
     "outbox",
     metadata,

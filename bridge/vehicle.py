@@ -17,6 +17,7 @@ import msgspec
 
 from bridge.clock import ClockEstimate
 from bridge.doubt import Doubt
+from bridge.mds.standing import Standing
 from bridge.ports import Addressee
 from bridge.presence import LinkState, Presence
 from bridge.twin import Stamp, Twin, Values, advance
@@ -82,6 +83,8 @@ class VehicleState(msgspec.Struct, frozen=True):
     """What is known of the car."""
     faults: tuple[str, ...] = ()
     """Faults raised and not cleared."""
+    standing: Standing = Standing()
+    """Where a city was told that it is."""
 
     def judge(self, header: Header, hello: Hello, frame_hash: bytes) -> HelloJudgement:
         """Say what a verified HELLO is worth (rule 1)."""
@@ -205,6 +208,12 @@ class VehicleState(msgspec.Struct, frozen=True):
     def is_online(self, *, now: int) -> bool:
         """Return whether a command has a chance to be received."""
         return self.presence.state(now=now) is LinkState.ONLINE
+
+    @property
+    def is_electric(self) -> bool:
+        """Whether it is charged and not fuelled."""
+        kind = self.twin.get("energy_kind")
+        return kind is not None and kind.value == "electric"
 
     def understands(self, opcode: int, schema: int) -> bool:
         """Return whether the car said that it knows this opcode."""

@@ -17,7 +17,9 @@ from bridge.commands import CommandRecord
 from bridge.ingest import Verified, VerifiedEntry, VerifiedTelemetry
 from bridge.key_book import Rotation
 from bridge.ledger import Ledger
+from bridge.mds.standing import MdsStep, Told, heard, lost
 from bridge.places import PlaceRecord
+from bridge.presence import LinkState
 from bridge.vehicle import VehicleState
 from protocol.frame import Frame
 from protocol.identity import VehicleId
@@ -100,6 +102,24 @@ class RentalRow:
     """The report, once it has ended."""
 
 
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """What a city is told of a vehicle, to be stored."""
+
+    vehicle_id: VehicleId
+    """Which one."""
+    step: MdsStep
+    """What."""
+    ledger_id: bytes
+    """8 bytes: the ledger of the entry that says so; zeros for none."""
+    seq: int
+    """The entry's sequence, or 0."""
+    energy_pct: int | None
+    """Fuel or charge as it was known then, 0 to 100."""
+    is_electric: bool
+    """Whether that is charge."""
+
+
 @dataclass(slots=True)
 class Workspace:
     """What a batch found, and what it leaves behind."""
@@ -148,6 +168,8 @@ class Workspace:
         default_factory=list
     )
     """What cars signed about configurations: kind, version, and why not."""
+    steps: list[StepRow] = field(default_factory=list)
+    """What a city is told of the fleet, in this order."""
     greeted: set[VehicleId] = field(default_factory=set)
     """Vehicles that said HELLO, doubtful ones included."""
     receipts: dict[LedgerKey, list[Reject]] = field(default_factory=dict)
@@ -228,5 +250,56 @@ def tell_presence(space: Workspace, vehicle_id: VehicleId, now: int) -> None:
         return
     event = cloud_event.presence(vehicle_id, vehicle, fleet_id=space.fleet_id, now=now)
     space.outbox.append(event)
+    vehicle = note_steps(space, vehicle_id, vehicle, stand(vehicle, now=now))
     told = vehicle.presence.told(is_online=is_online)
     space.vehicles[vehicle_id] = msgspec.structs.replace(vehicle, presence=told)
+
+
+def stand(vehicle: VehicleState, *, now: int) -> Told:
+    """Return where a vehicle stands for a city now that its link came or went."""
+    known = vehicle.presence
+    match known.state(now=now):
+        case LinkState.ONLINE:
+            is_fit = not vehicle.faults
+            return heard(vehicle.standing, at_ms=now, is_fit=is_fit)
+        case LinkState.LOST | LinkState.STOPPED:
+            return lost(vehicle.standing, at_ms=known.death_ms)
+        case LinkState.SILENT | LinkState.UNKNOWN:
+            # Since then nobody knows of it; that it is silent was clear later.
+            return lost(vehicle.standing, at_ms=known.heard_ms)
+
+
+def rows_of(
+    vehicle_id: VehicleId,
+    vehicle: VehicleState,
+    told: Told,
+    *,
+    ledger_id: bytes = bytes(8),
+    seq: int = 0,
+) -> tuple[VehicleState, list[StepRow]]:
+    """Return the vehicle as it stands then, and what is to be stored of it."""
+    standing, steps = told
+    energy = vehicle.twin.get("energy_pct")
+    energy_pct = energy.value if energy and isinstance(energy.value, int) else None
+    rows = [
+        StepRow(vehicle_id, step, ledger_id, seq, energy_pct, vehicle.is_electric)
+        for step in steps
+    ]
+    if standing == vehicle.standing:
+        return vehicle, rows
+    return msgspec.structs.replace(vehicle, standing=standing), rows
+
+
+def note_steps(
+    space: Workspace,
+    vehicle_id: VehicleId,
+    vehicle: VehicleState,
+    told: Told,
+    *,
+    ledger_id: bytes = bytes(8),
+    seq: int = 0,
+) -> VehicleState:
+    """Note what a city is told; return the vehicle as it stands then."""
+    vehicle, rows = rows_of(vehicle_id, vehicle, told, ledger_id=ledger_id, seq=seq)
+    space.steps += rows
+    return vehicle

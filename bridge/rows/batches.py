@@ -31,6 +31,7 @@ from bridge.rows.receipts import OpenGap
 from bridge.rows.rentals import flag_lost
 from bridge.rows.rotations import write_rotations
 from bridge.rows.statements import chunks, upsert
+from bridge.rows.steps import write_steps
 from bridge.rows.vehicles import load_vehicles, write_vehicles
 from bridge.vehicle import VehicleState
 from bridge.workspace import EntryKey, LedgerKey, Workspace
@@ -209,6 +210,7 @@ def write(
     write_rotations(connection, space.rotations)
     _write_telemetry(connection, space, now)
     write_places(connection, space.changed_places)
+    write_steps(connection, space.steps, now=now)
     write_letters(connection, space.dead, now=now)
     for record in space.changed_commands.values():
         write_command(connection, record)

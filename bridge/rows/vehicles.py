@@ -10,7 +10,9 @@ from bridge.presence import SILENCE_MS
 from bridge.rows.locks import lock_vehicles
 from bridge.rows.outbox import write_outbox
 from bridge.rows.statements import chunks, upsert
+from bridge.rows.steps import write_steps
 from bridge.vehicle import VehicleState
+from bridge.workspace import StepRow, rows_of, stand
 from protocol.identity import VehicleId
 
 _TABLE = schema.vehicles
@@ -68,13 +70,13 @@ def tell_silence(connection: Connection, fleet_id: bytes, now: int) -> bool:
         for vehicle_id, state in states.items()
     ]
     write_outbox(connection, events, now=now)
-    write_vehicles(
-        connection,
-        {
-            vehicle_id: msgspec.structs.replace(
-                state, presence=state.presence.told(is_online=False)
-            )
-            for vehicle_id, state in states.items()
-        },
-    )
+    changed: dict[VehicleId, VehicleState] = {}
+    steps: list[StepRow] = []
+    for vehicle_id, state in states.items():
+        after, rows = rows_of(vehicle_id, state, stand(state, now=now))
+        steps += rows
+        presence = after.presence.told(is_online=False)
+        changed[vehicle_id] = msgspec.structs.replace(after, presence=presence)
+    write_vehicles(connection, changed)
+    write_steps(connection, steps, now=now)
     return bool(events)

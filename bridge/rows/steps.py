@@ -1,0 +1,155 @@
+"""Rows of what a city is told of the fleet."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, func, insert, select, tuple_
+
+from bridge import schema
+from bridge.mds.machine import MdsEventType, MdsState
+from bridge.rows.statements import chunks
+from bridge.workspace import StepRow
+from protocol.identity import VehicleId
+
+_TABLE: Final = schema.mds_steps
+
+
+@dataclass(frozen=True, slots=True)
+class StoredStep:
+    """A step as it is stored."""
+
+    position: int
+    """Rises in the order in which steps were told, ledger order within a vehicle."""
+    event_id: bytes
+    """16 bytes; stays the same for ever."""
+    vehicle_id: VehicleId
+    """Which vehicle."""
+    state: MdsState
+    """Where it is after it."""
+    type: MdsEventType
+    """Why."""
+    at_ms: int
+    """UTC ms when it happened."""
+    stored_ms: int
+    """UTC ms when it became known."""
+    rental_id: bytes
+    """16 bytes; zeros for none."""
+    ledger_id: bytes
+    """8 bytes; zeros for none."""
+    seq: int
+    """The entry that says so, or 0."""
+    energy_pct: int | None
+    """0 to 100."""
+    is_electric: bool
+    """Whether that is charge."""
+
+
+def write_steps(connection: Connection, rows: Sequence[StepRow], *, now: int) -> None:
+    """Put steps behind those that are there."""
+    values = [
+        {
+            "event_id": _event_id(row, now, number),
+            "vehicle_id": str(row.vehicle_id),
+            "state": row.step.state.value,
+            "type": row.step.type.value,
+            "at_ms": row.step.at_ms,
+            "stored_ms": now,
+            "rental_id": row.step.rental_id,
+            "ledger_id": row.ledger_id,
+            "seq": row.seq,
+            "is_inferred": row.step.is_inferred,
+            "energy_pct": row.energy_pct,
+            "is_electric": row.is_electric,
+        }
+        for number, row in enumerate(rows)
+    ]
+    if values:
+        connection.execute(insert(_TABLE), values)
+
+
+def steps_between(
+    connection: Connection,
+    since_ms: int,
+    until_ms: int,
+    *,
+    after: tuple[int, int] = (-1, 0),
+    limit: int,
+) -> list[StoredStep]:
+    """Return steps that happened in a span, by time and then by position.
+
+    Args:
+        connection: inside a transaction.
+        since_ms: UTC ms, included.
+        until_ms: UTC ms, not included.
+        after: time and position of the last one that is known.
+        limit: most rows.
+    """
+    query = (
+        select(_TABLE)
+        .where(
+            _TABLE.c.at_ms >= since_ms,
+            _TABLE.c.at_ms < until_ms,
+            tuple_(_TABLE.c.at_ms, _TABLE.c.id) > after,
+        )
+        .order_by(_TABLE.c.at_ms, _TABLE.c.id)
+        .limit(limit)
+    )
+    return [_step(row) for row in connection.execute(query)]
+
+
+def steps_of_rentals(
+    connection: Connection, rental_ids: Iterable[bytes]
+) -> list[StoredStep]:
+    """Return the steps of these rentals, in the order in which they were told."""
+    found: list[StoredStep] = []
+    for chunk in chunks(rental_ids):
+        query = (
+            select(_TABLE).where(_TABLE.c.rental_id.in_(chunk)).order_by(_TABLE.c.id)
+        )
+        found += [_step(row) for row in connection.execute(query)]
+    return found
+
+
+def last_steps(
+    connection: Connection, vehicle_ids: Iterable[VehicleId]
+) -> dict[VehicleId, StoredStep]:
+    """Return the last step of each of these vehicles; of some there is none."""
+    found: dict[VehicleId, StoredStep] = {}
+    for chunk in chunks(str(vehicle_id) for vehicle_id in vehicle_ids):
+        newest = (
+            select(func.max(_TABLE.c.id))
+            .where(_TABLE.c.vehicle_id.in_(chunk))
+            .group_by(_TABLE.c.vehicle_id)
+        )
+        query = select(_TABLE).where(_TABLE.c.id.in_(newest))
+        steps = [_step(row) for row in connection.execute(query)]
+        found |= {step.vehicle_id: step for step in steps}
+    return found
+
+
+def _event_id(row: StepRow, now: int, number: int) -> bytes:
+    what = (
+        f"{row.vehicle_id} {row.ledger_id.hex()} {row.seq} {row.step.type} "
+        f"{row.step.state} {row.step.at_ms} {now} {number}"
+    )
+    digest = hashlib.sha256(b"ff-mds-event-v1\0" + what.encode())
+    return digest.digest()[:16]
+
+
+def _step(row: Row[Any]) -> StoredStep:
+    return StoredStep(
+        row.id,
+        row.event_id,
+        VehicleId.from_text(row.vehicle_id),
+        MdsState(row.state),
+        MdsEventType(row.type),
+        row.at_ms,
+        row.stored_ms,
+        row.rental_id,
+        row.ledger_id,
+        row.seq,
+        row.energy_pct,
+        row.is_electric,
+    )
