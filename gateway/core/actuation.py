@@ -33,6 +33,11 @@ ACTUATION_MS: Final = 3_000
 """Longest wait for a read-back: central locking takes under one second, and the board
 repeats a lost order within two (docs/board-protocol.md)."""
 
+SUPPLY_BACK_MV: Final = 11_000
+"""From here up a motor that was refused is tried again: well above the 9.5 V at which
+boards refuse, so that a battery which sags under the motor raises no fault twice
+(assumed)."""
+
 OPENING: Final = frozenset(
     {Purpose.START, Purpose.RESUME, Purpose.PLAIN_UNLOCK, Purpose.SERVICE_OPEN}
 )
@@ -104,6 +109,7 @@ def complete(turn: Turn, pending: Pending) -> None:  # noqa: C901 - one for each
     """Let what was asked for count, now that it was read back."""
     turn.change(pending=None)
     clear_fault(turn, _fault_of(pending))
+    clear_fault(turn, _refusal_of(pending))
     match pending.purpose:
         case Purpose.START:
             _start(turn, pending)
@@ -191,6 +197,8 @@ def fail(turn: Turn, code: Code, executed: Executed) -> None:
         turn.act(AllowEngine(released=True))
     if code in {Code.ACTUATOR_TIMEOUT, Code.ACTUATOR_FAULT}:
         raise_fault(turn, _fault_of(pending))
+    elif code is Code.LOW_VOLTAGE:
+        raise_fault(turn, _refusal_of(pending))
     if pending.request is None:
         turn.blink_refusal()
         closing_refused = code is Code.DOOR_OPEN
@@ -252,6 +260,22 @@ def _fault_of(pending: Pending) -> FaultKind:
     return FaultKind.LOCK_NO_READBACK
 
 
+def _refusal_of(pending: Pending) -> FaultKind:
+    if pending.purpose in _OF_ENGINE:
+        return FaultKind.ENGINE_REFUSED
+    return FaultKind.LOCK_REFUSED
+
+
+def watch_supply(turn: Turn, reading: Reading) -> None:
+    """Let refusals for want of voltage be over when it has come back.
+
+    A car that nobody can reserve would not be tried, and stay out of use for ever.
+    """
+    if reading.supply_mv is not None and reading.supply_mv >= SUPPLY_BACK_MV:
+        clear_fault(turn, FaultKind.LOCK_REFUSED)
+        clear_fault(turn, FaultKind.ENGINE_REFUSED)
+
+
 def why_not_lock(state: State, purpose: Purpose, now_ms: int) -> Code | None:
     """Return why the car must not be locked now, None when it may (I-1, H20).
 
@@ -278,6 +302,6 @@ def why_not_hold(state: State, now_ms: int) -> Code | None:
     reading = state.reading
     if reading is None or now_ms - state.reading_at_ms > STALE_MS:
         return Code.BUS_ERROR
-    if reading.engine_running or reading.moving:
+    if reading.moving:
         return Code.VEHICLE_MOVING
-    return None
+    return Code.IGNITION_ON if reading.engine_running else None

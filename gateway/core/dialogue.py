@@ -35,7 +35,7 @@ from gateway.core.state import (
     State,
 )
 from gateway.core.stations import known_station, nearest
-from protocol.codes import RentalMode
+from protocol.codes import LockDefault, RentalMode
 from protocol.damage_list import Damage
 
 Asker = Callable[[State, Rental], Prompt | None]
@@ -72,9 +72,26 @@ def is_asked(state: State, form: Form) -> bool:
 
 
 def language_of(state: State) -> bytes:
-    """Return the language of the car's customer, two letters."""
+    """Return the language of who is at the wheel, two letters."""
     held = state.reservation if state.rental is None else state.rental.reservation
-    return ENGLISH if held is None else held.language
+    if held is None:
+        return ENGLISH
+    handover = None if state.rental is None else state.rental.handover
+    if handover is not None and handover.asks_pin_until_ms is not None:
+        return terms_of(state, handover.offer_id)[1]
+    return held.language
+
+
+def terms_of(state: State, rental_id: bytes) -> tuple[LockDefault, bytes]:
+    """Return lock default and language of a rental that has not begun (C28).
+
+    They come with its grant; without one nobody has said what the customer speaks.
+    """
+    grants = (each for each in state.grants if each.rental_id == rental_id)
+    grant = next(grants, None)
+    if grant is None:
+        return LockDefault.END, ENGLISH
+    return grant.lock_default, grant.language
 
 
 def _visit(state: State, rental: Rental) -> Prompt | None:
@@ -165,6 +182,13 @@ def _damage(known: Damage) -> Line:
     return Line(LineKey.DAMAGE, words=(known.note,), terms=terms)
 
 
+def _blocked(state: State, rental: Rental) -> Prompt | None:
+    """Say that no PIN counts now, before questions under which it could be typed."""
+    entry = _pin_entry(rental.pin)
+    asked = state.mode is RentalMode.STOPPED and not rental.pin_accepted
+    return entry if asked and entry.key is not PromptKey.ENTER_PIN else None
+
+
 def _pin(state: State, rental: Rental) -> Prompt | None:
     if state.mode is not RentalMode.STOPPED:
         return None
@@ -216,6 +240,7 @@ _ASKERS: Final[tuple[Asker, ...]] = (
     _low_energy,
     _reporting,
     _chosen,
+    _blocked,
     _inspection,
     _pin,
     _at_station,

@@ -11,7 +11,8 @@ The second driver's card, or app, and PIN count together, with the car standing 
 engine off. At that instant the first rental ends with its report and the second begins;
 until then the first driver is liable, and nothing of the car has changed. The id of the
 offer is the id of the second rental: the cards are digests under it, the secrets are
-sealed to it.
+sealed to it. What the second driver speaks and what locking shall mean comes as for any
+rental that a card begins: in a GRANT for that id, which is spent with the handover.
 """
 
 import hashlib
@@ -21,14 +22,16 @@ from typing import Final, assert_never
 from gateway.core.actions import CheckPin
 from gateway.core.actuation import begin_actuation, why_not_hold
 from gateway.core.appearance import PIN_ATTEMPTS
+from gateway.core.dialogue import terms_of
 from gateway.core.events import PinVerdict
+from gateway.core.grants import spend_grants
 from gateway.core.prompts import Prompt, PromptKey
 from gateway.core.rental import begin, end
 from gateway.core.service import is_in_service
 from gateway.core.state import Handover, Purpose, Reservation, SearchRequest, State
 from gateway.core.table import Trigger
 from gateway.core.turn import Turn
-from protocol.codes import AccessMeans, Code, EndReason, LockDefault, RentalMode
+from protocol.codes import AccessMeans, Code, EndReason, RentalMode
 from protocol.event import AccessGranted, PinAccepted
 from protocol.identity import ID_SIZE, card_digest
 from protocol.rental_command import HandoverOffer, HandoverRequest
@@ -224,20 +227,21 @@ def take_verdict(turn: Turn, handover: Handover, verdict: PinVerdict) -> None:
 
 def _hand_over(turn: Turn, handover: Handover) -> None:
     """End one rental and begin the next at this instant (H11)."""
-    first = turn.rental.reservation
+    first_id = turn.rental_id
+    lock_default, language = terms_of(turn.state, handover.offer_id)
     turn.transit(Trigger.HANDED_OVER)
-    turn.record(HandoverDone(first.rental_id, handover.offer_id))
+    turn.record(HandoverDone(first_id, handover.offer_id))
     end(turn, EndReason.HANDOVER, handover.authority)
     second = Reservation(
         rental_id=handover.offer_id,
         until_ms=turn.now.boot_ms,
-        # The fleet changes both by commands of their own if it knows better.
-        lock_default=LockDefault.END,
-        language=first.language,
+        lock_default=lock_default,
+        language=language,
         cards=handover.cards,
         sealed=handover.sealed,
     )
     begin(turn, second, handover.means)
+    spend_grants(turn, handover.offer_id)
     turn.hush()
     turn.record(PinAccepted(turn.rental_id))
     turn.change_rental(pin_accepted=True)

@@ -7,8 +7,9 @@ starter that pulls the voltage down, or a bend in the road tells nothing to the 
 What is not measured is not judged. What the fleet makes of a need is the fleet's (H9);
 the driver reads it before the drive.
 
-Seasons need the date and the hemisphere: both must be known, and the date from somebody
-who is trusted (I-29). In April and October either kind of tyre is right.
+Seasons need the date and the hemisphere, and the date from somebody who is trusted
+(I-29). In April and October either kind of tyre is right, wherever the car is; within
+the tropics, whatever the date. Who knows one of both knows the season only then.
 """
 
 from collections.abc import Callable, Mapping
@@ -166,13 +167,19 @@ def _tyres(state: State, reading: Reading, now: Moment) -> bool | None:
 def _season(state: State, now: Moment) -> frozenset[int] | None:
     """Return the months of the season here and now; empty for none, None if unknown."""
     position = state.position
-    if position is None or now.trusted_ms is None:
+    if position is not None and abs(position.latitude_e7) < TROPIC_E7:
+        return frozenset()
+    if now.trusted_ms is None:
         return None
     month = datetime.fromtimestamp(now.trusted_ms / 1000, UTC).month
-    if position.latitude_e7 < 0:
-        month = (month + 5) % 12 + 1
-    if abs(position.latitude_e7) < TROPIC_E7:
-        return frozenset()
+    south = (month + 5) % 12 + 1
+    if position is None:
+        here = {_months_around(month), _months_around(south)}
+        return here.pop() if len(here) == 1 else None
+    return _months_around(south if position.latitude_e7 < 0 else month)
+
+
+def _months_around(month: int) -> frozenset[int]:
     return next((each for each in _WRONG if month in each), frozenset())
 
 

@@ -105,6 +105,10 @@ def _count_wrong(turn: Turn) -> None:
     turn.hush()
     turn.change_rental(pin=PinGuard(0, blocks, until_ms))
     turn.record(PinBlocked(turn.rental_id, blocks))
+    if turn.rental.parking_chosen is not None:
+        # What was chosen keeps the display; that no PIN counts now is said in passing.
+        key = PromptKey.PIN_BLOCKED_FOR_GOOD if for_good else PromptKey.PIN_BLOCKED
+        turn.notify(Prompt(key))
 
 
 def lift_block(turn: Turn) -> None:

@@ -288,6 +288,8 @@ _FORGIVEN_AT_START: Final = (
     FaultKind.READER_GONE,
     FaultKind.LOCK_NO_READBACK,
     FaultKind.ENGINE_NO_READBACK,
+    FaultKind.LOCK_REFUSED,
+    FaultKind.ENGINE_REFUSED,
 )
 
 
@@ -301,6 +303,7 @@ def _read(turn: Turn, reading: Reading) -> None:
     first = turn.state.reading is None
     turn.change(reading=reading, reading_at_ms=turn.now.boot_ms)
     actuation.clear_fault(turn, FaultKind.BOARD_SILENT)
+    actuation.watch_supply(turn, reading)
     pending = turn.state.pending
     if pending is not None and actuation.reads_back(pending, reading):
         actuation.complete(turn, pending)

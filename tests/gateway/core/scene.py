@@ -135,6 +135,7 @@ class Scene:
         self.boot_ms = START_BOOT_MS
         self.wall_ms = START_WALL_MS
         self.quality = quality
+        self.is_told_the_time = True
         self.reading = reading
         self.mood = BoardMood.OBEYS
         self.refusal = BoardRefusal.FAULT
@@ -150,7 +151,8 @@ class Scene:
 
     @property
     def now(self) -> Moment:
-        trusted_ms = self.wall_ms if self.quality.trusted else None
+        is_trusted = self.quality.trusted and self.is_told_the_time
+        trusted_ms = self.wall_ms if is_trusted else None
         return Moment(self.boot_ms, self.wall_ms, self.quality, trusted_ms)
 
     @property

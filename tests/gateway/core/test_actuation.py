@@ -3,6 +3,7 @@
 import pytest
 
 from gateway.core.actions import AllowEngine, DriveLocks
+from gateway.core.actuation import SUPPLY_BACK_MV
 from gateway.core.events import BoardRefusal
 from gateway.core.prompts import PromptKey
 from protocol.codes import Code, Condition, Executed, FaultKind, RentalMode, Retry
@@ -175,19 +176,65 @@ def test_a_fault_is_told_once_and_cleared_once() -> None:
     assert scene.told(Result)[-1].snapshot.condition is Condition.OK
 
 
-def test_a_failing_actuator_is_a_fault_and_low_voltage_is_none() -> None:
+def test_a_failing_actuator_is_a_fault() -> None:
     scene = Scene()
     scene.reserve()
     scene.mood = BoardMood.REFUSES
 
-    scene.refusal = BoardRefusal.LOW_VOLTAGE
-    scene.order(unlock())
-    none = scene.told(FaultRaised)
     scene.refusal = BoardRefusal.FAULT
     scene.order(unlock())
 
-    assert none == []
     assert scene.one(FaultRaised).kind is FaultKind.LOCK_NO_READBACK
+
+
+def test_a_lock_without_voltage_is_refused_in_red_and_told_once() -> None:
+    # H15, row 11: at 9 V the motor would stop half-way
+    scene = Scene()
+    scene.reserve()
+    scene.board(supply_mv=9_000)
+    scene.mood, scene.refusal = BoardMood.REFUSES, BoardRefusal.LOW_VOLTAGE
+
+    scene.tap()
+    light, prompt = scene.light, scene.prompt
+    scene.tap_later()
+
+    assert (light, prompt) == ("blinking red", PromptKey.NOT_NOW)
+    assert scene.one(FaultRaised).kind is FaultKind.LOCK_REFUSED
+    assert scene.mode is RentalMode.RESERVED
+
+
+def test_a_lock_is_believed_again_when_the_voltage_is_back() -> None:
+    # I-13, row 11; a car that nobody can reserve is tried by nobody
+    scene = Scene()
+    scene.reserve(seconds=60)
+    scene.board(supply_mv=9_000)
+    scene.mood, scene.refusal = BoardMood.REFUSES, BoardRefusal.LOW_VOLTAGE
+    scene.tap()
+    scene.advance(60)
+    dark = scene.light
+
+    scene.board(supply_mv=SUPPLY_BACK_MV - 1)
+    still = scene.light
+    scene.board(supply_mv=SUPPLY_BACK_MV)
+
+    assert (dark, still) == ("blinking fault_pattern", "blinking fault_pattern")
+    assert scene.light == "green"
+    assert scene.one(FaultCleared).kind is FaultKind.LOCK_REFUSED
+
+
+def test_an_engine_without_voltage_is_a_fault_of_its_own_that_a_release_ends() -> None:
+    # row 11
+    scene = Scene()
+    scene.rent()
+    scene.board(supply_mv=None)
+    scene.mood, scene.refusal = BoardMood.REFUSES, BoardRefusal.LOW_VOLTAGE
+    scene.order(release())
+
+    scene.mood = BoardMood.OBEYS
+    scene.order(release())
+
+    assert scene.one(FaultRaised).kind is FaultKind.ENGINE_REFUSED
+    assert scene.one(FaultCleared).kind is FaultKind.ENGINE_REFUSED
 
 
 def test_an_engine_that_is_not_released_is_a_fault_of_its_own() -> None:
@@ -334,7 +381,7 @@ def test_an_engine_that_runs_is_never_held() -> None:
     scene.drive_off()
     scene.board(speed_dkmh=0)
 
-    assert scene.answer(hold()).code is Code.VEHICLE_MOVING
+    assert scene.answer(hold()).code is Code.IGNITION_ON
 
 
 def test_a_stale_reading_holds_no_engine() -> None:

@@ -15,7 +15,6 @@ from protocol.codes import (
     ModeRequest,
     RentalMode,
 )
-from protocol.command import ANY_VERSION
 from protocol.event import (
     AccessGranted,
     CardRefused,
@@ -24,11 +23,9 @@ from protocol.event import (
     RentalStarted,
 )
 from protocol.identity import card_digest
-from protocol.rental_command import HandoverOffer, HandoverRequest
 from protocol.rental_event import HandoverAccepted, HandoverDone, HandoverOffered
 from protocol.snapshot import NO_RENTAL
 from tests.gateway.core.scene import (
-    OTHER_RENTAL,
     PIN,
     RENTAL,
     STRANGER,
@@ -40,51 +37,14 @@ from tests.gateway.core.scene import (
     set_mode,
     unlock,
 )
-
-SECOND = OTHER_RENTAL
-BOB = bytes.fromhex("04b0b0b0b0b0b0")
-"""The second driver's card."""
-REQUEST = bytes.fromhex("44" * 16)
-
-
-def offer_of(
-    scene: Scene, *, seconds: float = 900, offer_id: bytes = SECOND
-) -> HandoverOffer:
-    """The fleet's word who the second driver is."""
-    return HandoverOffer(
-        rental_id=RENTAL,
-        expected_version=ANY_VERSION,
-        offer_id=offer_id,
-        until_ms=scene.boot_ms + int(seconds * 1000),
-        latitude_e7=480_000_000,
-        longitude_e7=100_000_000,
-        cards=(card_digest(offer_id, BOB),),
-        sealed=b"sealed for the second driver",
-    )
-
-
-def request_of(scene: Scene, *, seconds: float = 60) -> HandoverRequest:
-    """Somebody near would have the car."""
-    return HandoverRequest(
-        rental_id=RENTAL,
-        expected_version=ANY_VERSION,
-        request_id=REQUEST,
-        until_ms=scene.boot_ms + int(seconds * 1000),
-        latitude_e7=480_000_000,
-        longitude_e7=100_000_000,
-        distance_m=350,
-        name="Bob",
-    )
-
-
-def agreed() -> Scene:
-    """Two drivers have met: the car stands, and knows both."""
-    scene = Scene()
-    scene.rent_and_release()
-    scene.answer(offer_of(scene))
-    scene.drive()
-    scene.advance(10)
-    return scene
+from tests.gateway.core.two_drivers import (
+    BOB,
+    REQUEST,
+    SECOND,
+    agreed,
+    offer_of,
+    request_of,
+)
 
 
 def test_a_planned_handover_is_told_by_the_fleet_and_shown() -> None:

@@ -226,6 +226,34 @@ def test_who_does_not_know_the_season_clears_nothing(forgets: str) -> None:
     assert cleared(scene) == []
 
 
+@pytest.mark.parametrize(
+    ("month", "latitude_e7", "is_known"),
+    [
+        (4, None, True),  # either tyre is right in both hemispheres
+        (10, None, True),
+        (1, None, False),
+        (7, None, False),
+        (None, 0, True),  # the tropics have no season
+        (None, NORTH, False),
+        (None, None, False),
+    ],
+)
+def test_who_knows_place_or_date_only_knows_the_season_sometimes(
+    month: int | None, latitude_e7: int | None, *, is_known: bool
+) -> None:
+    """C30: a need is cleared by what is known to be no season, and by nothing else."""
+    scene = in_month(1)
+    stay(scene, tyres=Tyres.SUMMER, tread_dmm=70)
+    later = in_month(month or 1, NORTH if latitude_e7 is None else latitude_e7)
+    scene.wall_ms, scene.is_told_the_time = later.wall_ms, month is not None
+    place = None if latitude_e7 is None else later.state.position
+    scene.state = replace(scene.state, position=place)
+
+    stay(scene, tyres=Tyres.SUMMER, tread_dmm=70)
+
+    assert cleared(scene) == ([ServiceKind.SEASONAL_TYRES] if is_known else [])
+
+
 def test_a_driver_reads_before_the_drive_what_is_due() -> None:
     # C29: a message, and no hindrance
     scene = Scene()

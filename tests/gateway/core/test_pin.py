@@ -53,6 +53,40 @@ def test_the_engine_is_not_promised_before_it_is_read_back_released() -> None:
     assert scene.told(EngineReleased) == []
 
 
+@pytest.mark.parametrize("passed_by", [0, 1])
+def test_three_wrong_pins_under_a_question_show_the_block(passed_by: int) -> None:
+    # H6, C9: a PIN typed there would be taken and not compared
+    scene = Scene()
+    scene.reserve()
+    scene.tap()
+    for _ in range(passed_by):
+        scene.choose(Choice.CONTINUE)
+    question = scene.prompt
+
+    for _ in range(3):
+        scene.type_pin(WRONG_PIN)
+    blocked = scene.prompt
+    scene.advance(60)
+
+    assert blocked is PromptKey.PIN_BLOCKED
+    assert scene.prompt is question
+
+
+def test_three_wrong_pins_say_so_also_to_who_has_chosen_to_park() -> None:
+    # H6
+    scene = Scene()
+    scene.rent()
+    scene.choose(Choice.PARK)
+
+    for _ in range(3):
+        scene.type_pin(WRONG_PIN)
+    blocked = scene.prompt
+    scene.advance(6)
+
+    assert blocked is PromptKey.PIN_BLOCKED
+    assert scene.prompt is PromptKey.LOCK_TO_PARK
+
+
 def test_a_wrong_pin_says_how_many_are_left() -> None:
     scene = Scene()
     scene.rent()

@@ -212,6 +212,17 @@ def test_a_reservation_ends_when_no_clock_tells_how_long_it_was_dark(
     assert scene.mode is RentalMode.AVAILABLE
 
 
+def test_a_time_server_alone_carries_no_reservation() -> None:
+    # H1, I-29: whoever can set a clock could keep a car; only fleet and satellites tell
+    scene = Scene(quality=ClockQuality.NTP)
+    scene.reserve()
+    scene.is_told_the_time = False
+
+    scene.restart(off_s=5)
+
+    assert scene.mode is RentalMode.AVAILABLE
+
+
 def test_a_reservation_survives_a_restart_of_the_agent() -> None:
     scene = Scene()
     scene.reserve()
