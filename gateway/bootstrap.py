@@ -28,9 +28,11 @@ from gateway.ports import (
     Vault,
     Worker,
 )
+from gateway.recorder.flight_recorder import FlightRecorder
+from gateway.recorder.tape import Tape
 from gateway.runtime.runtime import Runtime
 from gateway.runtime.standing import Persona
-from gateway.runtime.step import Observer, ignore
+from gateway.runtime.step import Observer, Step, ignore
 from gateway.runtime.timekeeper import Timekeeper
 from gateway.storage.failure_note import FailureNote
 from gateway.storage.files import SystemFiles
@@ -50,6 +52,9 @@ from transport.backoff import Backoff
 
 _VERSION_PARTS: Final = 3
 
+RECORDER_KEY_SIZE: Final = 32
+"""Bytes of what hides cards in a recording; drawn anew at each start."""
+
 
 class Gateway:
     """A gateway ready to run; made by `build_gateway`, run once."""
@@ -68,6 +73,7 @@ class Gateway:
         clock: Clock,
         failures: FailureNote,
         key_order: KeyOrder | None,
+        recorder: FlightRecorder | None,
         close: Callable[[], None],
     ) -> None:
         self._runtime = runtime
@@ -81,6 +87,7 @@ class Gateway:
         self._clock = clock
         self._failures = failures
         self._key_order = key_order
+        self._recorder = recorder
         self._close = close
 
     @property
@@ -142,6 +149,8 @@ class Gateway:
                                 lambda: self._uplink.run(self._runtime),
                             )
                         )
+                    if self._recorder is not None:
+                        parts.create_task(self._recorder.run())
                     if self._key_order is not None:
                         follow = self._key_order.follow(self.rotate_key, self._clock)
                         parts.create_task(follow)
@@ -196,6 +205,7 @@ def build_gateway(
     observer: Observer = ignore,
     failures: FailureNote | None = None,
     key_order: KeyOrder | None = None,
+    recordings: Path | None = None,
 ) -> Gateway:
     """Put a gateway together; nothing is opened before it runs.
 
@@ -221,6 +231,7 @@ def build_gateway(
             does, and so no service mode.
         key_order: where somebody at the car orders a new signing key; None where
             nobody can.
+        recordings: directory of the flight recorder; None for none.
     """
     failures = FailureNote() if failures is None else failures
     workers: list[Worker] = []
@@ -268,6 +279,19 @@ def build_gateway(
         )
     if time is None:
         time = Timekeeper(clock, identity.trust.bundle.issued_ms)
+    recorder = None
+    if recordings is not None:
+        recorder = FlightRecorder(
+            recordings,
+            tape=Tape(
+                vehicle=str(identity.vehicle_id),
+                version=firmware_text(),
+                key=random_bytes(RECORDER_KEY_SIZE),
+            ),
+            worker=worker("recorder"),
+            clock=clock,
+        )
+        observer = _both(recorder.take, observer)
     runtime = Runtime(
         Persona(
             vehicle_id=identity.vehicle_id,
@@ -302,8 +326,17 @@ def build_gateway(
         clock=clock,
         failures=failures,
         key_order=key_order,
+        recorder=recorder,
         close=close,
     )
+
+
+def _both(first: Observer, second: Observer) -> Observer:
+    def watch(step: Step) -> None:
+        first(step)
+        second(step)
+
+    return watch
 
 
 def signer_of(identity: Identity) -> Signer:
@@ -313,11 +346,16 @@ def signer_of(identity: Identity) -> Signer:
     )
 
 
+def firmware_text() -> str:
+    """Return the installed version as people write it."""
+    try:
+        return version("freefloat")
+    except PackageNotFoundError:
+        return "0.0.0"
+
+
 def firmware_version() -> bytes:
     """Return the installed version as on the wire: major, minor, patch, 0."""
-    try:
-        text = version("freefloat")
-    except PackageNotFoundError:
-        return bytes(_VERSION_PARTS + 1)
+    text = firmware_text()
     parts = [int(part) for part in text.split(".")[:_VERSION_PARTS] if part.isdigit()]
     return bytes(min(part, 255) for part in parts).ljust(_VERSION_PARTS + 1, b"\0")

@@ -124,6 +124,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.data / "ledger.db"
 
     @property
+    def recordings(self) -> Path:
+        """Where the flight recorder's files lie."""
+        return self.data / "recorder"
+
+    @property
     def tls(self) -> Path:
         """Where renewed TLS identities lie."""
         return self.data / "tls"

@@ -50,6 +50,7 @@ from tools.errors import EXIT_FAILED, OperatorError
 from tools.gateway_inspection import Finding, inspect, tls_of
 from tools.gateway_look import config_option
 from tools.gateway_look import inspect as look
+from tools.gateway_recorder import explain_command, recorder, replay_command
 
 EXIT_RESTART: Final = 85
 """The fleet has the agent started anew; the supervisor does it (I-33)."""
@@ -73,6 +74,7 @@ LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s %(message)s"
         "freefloat gateway run --config gateway.toml    # run the agent",
         "freefloat gateway inspect ledger               # what the car keeps",
         "freefloat gateway rotate-key                   # a new signing key",
+        "freefloat gateway explain tap                  # why did it not open?",
     )
 )
 def gateway() -> None:
@@ -80,6 +82,9 @@ def gateway() -> None:
 
 
 gateway.add_command(look)
+gateway.add_command(recorder)
+gateway.add_command(replay_command)
+gateway.add_command(explain_command)
 
 
 @gateway.command(
@@ -296,6 +301,7 @@ def _compose(
         renewal=_renewal(settings, identity, tls, clock=clock, time=known),
         failures=FailureNote(_memory_file()),
         key_order=KeyOrder(settings.ledger),
+        recordings=settings.recordings,
     )
 
 

@@ -88,18 +88,60 @@ def is_rentable(state: State) -> bool:
     return condition_of(state) is Condition.OK
 
 
+@dataclass(frozen=True, slots=True)
+class LampRule:
+    """When the indicator shows what."""
+
+    words: str
+    """When, for people."""
+    holds: Callable[[State], bool]
+    """The same, for the car."""
+    light: Light | None = None
+    """Which light; None for that of the mode."""
+    blinking: bool = False
+    """Whether it blinks."""
+
+
+LAMP: Final = (
+    LampRule(
+        "a card or an order was just refused",
+        lambda state: state.refusing_until_ms is not None,
+        Light.RED,
+        blinking=True,
+    ),
+    LampRule(
+        "the board is silent or has not reported yet",
+        lambda state: condition_of(state) is Condition.FAULT,
+        Light.FAULT_PATTERN,
+        blinking=True,
+    ),
+    LampRule(
+        "a technician has the car, or its program is being exchanged",
+        lambda state: state.workshop is not None or state.updating,
+        Light.BLUE,
+    ),
+    LampRule(
+        # It could not be opened or driven: not free (H15).
+        "the car is free and something does not work",
+        lambda state: state.mode is RentalMode.AVAILABLE and bool(state.faults),
+        Light.FAULT_PATTERN,
+        blinking=True,
+    ),
+    LampRule("else: the light of the mode", lambda _state: True),
+)
+"""The indicator: the first row that holds decides (H15)."""
+
+
+def lamp_rule_of(state: State) -> LampRule:
+    """Return the rule by which the indicator shows what it shows."""
+    return next(rule for rule in LAMP if rule.holds(state))
+
+
 def light_of(state: State) -> tuple[Light, bool]:
     """Return what the indicator shows and whether it blinks."""
-    if state.refusing_until_ms is not None:
-        return Light.RED, True
-    if condition_of(state) is Condition.FAULT:
-        return Light.FAULT_PATTERN, True
-    if state.workshop is not None or state.updating:
-        return Light.BLUE, False
-    if state.mode is RentalMode.AVAILABLE and state.faults:
-        # It could not be opened or driven: not free (H15).
-        return Light.FAULT_PATTERN, True
-    return _LIGHTS[state.mode], False
+    rule = lamp_rule_of(state)
+    light = _LIGHTS[state.mode] if rule.light is None else rule.light
+    return light, rule.blinking
 
 
 def snapshot_of(state: State) -> Snapshot:

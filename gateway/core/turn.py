@@ -44,6 +44,8 @@ class Decision:
     """A command to journal in the same transaction."""
     illegal: str | None
     """Why an event changed nothing although it should not have occurred."""
+    triggers: tuple[Trigger, ...] = ()
+    """By which cells of the table the mode changed, in order."""
 
 
 class Turn:
@@ -58,6 +60,7 @@ class Turn:
         self._answers: list[tuple[Request, Code, Executed]] = []
         self._actions: list[Action] = []
         self._refusals: list[tuple[Request, Code, Executed]] = []
+        self._triggers: list[Trigger] = []
 
     @property
     def rental(self) -> Rental:
@@ -107,6 +110,7 @@ class Turn:
             IllegalTransitionError: the table has no such cell; nothing changed.
         """
         mode = next_mode(self.state.mode, trigger)
+        self._triggers.append(trigger)
         self.change(mode=mode, version=(self.state.version + 1) % VERSION_LIMIT)
 
     def record(self, *events: EventBody) -> None:
@@ -164,6 +168,7 @@ class Turn:
             actions=tuple(self._actions),
             accepted=self.accepted,
             illegal=illegal,
+            triggers=tuple(self._triggers),
         )
 
     def _result(self, request: Request, code: Code, executed: Executed) -> Result:

@@ -515,7 +515,8 @@ class Runtime:
     ) -> Decision:
         trusted_ms = self._standing.time.trusted_ms(now)
         now = replace(now, trusted_ms=trusted_ms)
-        decision = handle(self._standing.state, event, now=now)
+        before = self._standing.state
+        decision = handle(before, event, now=now)
         if decision.illegal is not None:
             self._log.warning(
                 "= %s changes nothing: %s", type(event).__name__, decision.illegal
@@ -526,7 +527,7 @@ class Runtime:
         if successor is not None:
             await self._custodian.switch_key(successor)
             self.key_holder.note(entries)
-        self._observer(Step(event, decision, entries, now))
+        self._observer(Step(before, event, decision, entries, now))
         if entries:
             self._outlet.entries_grew()
         is_late = self._is_late(decision)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from gateway.core.events import Event
 from gateway.core.ledger import SealedEntry
 from gateway.core.moment import Moment
+from gateway.core.state import State
 from gateway.core.turn import Decision
 
 
@@ -13,6 +14,8 @@ from gateway.core.turn import Decision
 class Step:
     """One event and what the car made of it, durable when it is shown."""
 
+    before: State
+    """Where the car stood."""
     event: Event
     """What happened; it may hold a PIN, so show its text form and nothing else."""
     decision: Decision

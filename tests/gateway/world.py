@@ -120,6 +120,7 @@ class World:
         vault: PINs; None for one that knows `PIN`.
         seed: of all chance.
         is_online: whether the link can be made at the start.
+        recordings: directory of the flight recorder; None for none.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class World:
         vault: Vault | None = None,
         seed: int = 0,
         is_online: bool = True,
+        recordings: Path | None = None,
     ) -> None:
         self.identity = identity
         self.clock = ManualClock()
@@ -148,6 +150,7 @@ class World:
         self.failure: BaseException | None = None
         """Why the gateway ended by itself, if it did."""
         self._make_store = store
+        self._recordings = recordings
         self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose
         self._starts = itertools.count(1)
         self._boot_mark = "boot 1"
@@ -198,6 +201,7 @@ class World:
             backoff=Backoff(jitter=0.0),
             observer=self.steps.append,
             failures=self.failures,
+            recordings=self._recordings,
         )
         self._task = asyncio.create_task(self._run(self._gateway))
         await self.advance(1.0)

@@ -1,0 +1,1 @@
+"""The flight recorder: what the mind was told, kept so that it can be asked why."""
