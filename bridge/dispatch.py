@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from bridge import commands
+from bridge.bound_orders import KnownCar
 from bridge.commands import CommandRecord, CommandState, Sendings
 from bridge.errors import (
     NotConnectedError,
@@ -23,7 +24,7 @@ from bridge.errors import (
 )
 from bridge.figures import Figures
 from bridge.lease import Lease
-from bridge.orders import KINDS, Order, ReserveOrder, complete, digest_of, opcode_of
+from bridge.orders import KINDS, BoundOrder, Order, complete, digest_of, opcode_of
 from bridge.ports import CommandSigner, RandomBytes, SigningOrder, WallClock
 from bridge.registry import Registry, RegistryDirectory
 from bridge.store import Store
@@ -280,15 +281,14 @@ class Dispatcher:
         opcode = opcode_of(order)
         record, vehicle = await self._addressee(vehicle_id, opcode)
         # Deriving a PIN's verifier takes tens of milliseconds on purpose.
-        payload = await asyncio.to_thread(
-            complete,
-            order,
+        car = KnownCar(
             vehicle_id=vehicle_id,
             fleet_id=self._fleet_id,
             sealing_key=record.sealing_key,
             car_now_ms=self._car_now(vehicle),
             random_bytes=self._random_bytes,
         )
+        payload = await asyncio.to_thread(complete, order, car)
         requested = self._request(vehicle_id, order, idempotency_key, retry_of)
         return await self._bind(requested, vehicle, payload)
 
@@ -322,8 +322,8 @@ class Dispatcher:
         retry_of: bytes,
         defer_s: float,
     ) -> CommandRecord:
-        if isinstance(order, ReserveOrder):
-            raise TypeError("a reservation holds secrets, which are never stored")
+        if isinstance(order, BoundOrder):
+            raise TypeError("an order that holds secrets is never stored")
         requested = self._request(vehicle_id, order, idempotency_key, retry_of)
         now = self._now()
         deadline_ms = now + round(defer_s * 1000)

@@ -1,7 +1,11 @@
 """The backend port on a bridge's public HTTP API."""
 
+import asyncio
 import json
 import secrets
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from firmware_emulator.backend import Fields
@@ -13,15 +17,31 @@ from firmware_emulator.memory_backend import FUEL_CARD_PIN
 from protocol.codes import ConfigKind
 from protocol.identity import ID_SIZE, VehicleId
 
-_OF_NO_RENTAL: Final = frozenset({"flash_hazards", "ping"})
+_OF_NO_RENTAL: Final = frozenset({"flash_hazards", "ping", "service", "restart"})
 """Orders that name no rental."""
+
+GRANT_SPAN: Final = timedelta(hours=1)
+"""A grant counts for an hour, and did for the hour before."""
+
+PAYMENT_REQUESTED: Final = "freefloat.payment.requested"
+"""The event that names a payment."""
+
+_LOOK_S: Final = 0.1
+_LOOKS: Final = 100
+"""So often the events are looked at: ten seconds in all."""
 
 
 class ApiBackend:
     """Implements `firmware_emulator.backend.Backend` for one car."""
 
     def __init__(
-        self, bridge: Bridge, vehicle_id: VehicleId, frames: list[FrameNote]
+        self,
+        bridge: Bridge,
+        vehicle_id: VehicleId,
+        frames: list[FrameNote],
+        *,
+        events: Path,
+        now: Callable[[], datetime],
     ) -> None:
         """Order by an API.
 
@@ -29,10 +49,14 @@ class ApiBackend:
             bridge: where it is.
             vehicle_id: which car.
             frames: whoever observes the bridge adds what crosses the air.
+            events: where the bridge's sink of JSON lines writes.
+            now: the time in UTC, by which grants are given.
         """
         self._bridge = bridge
         self._path = f"/v1/vehicles/{vehicle_id}"
         self._rental_id = ""
+        self._events = events
+        self._now = now
         self.frames = frames
 
     async def reserve(self, customer: Customer, fields: Fields) -> str:
@@ -54,6 +78,10 @@ class ApiBackend:
 
     async def order(self, kind: str, fields: Fields) -> str:
         """Order; see the port."""
+        if kind == "grant":
+            return await self._command(self._grant(fields))
+        if kind == "payment_decision":
+            return await self._command(await self._payment(fields))
         of_rental: Fields = {"rental_id": self._rental_id}
         if kind in _OF_NO_RENTAL or not self._rental_id:
             of_rental = {}
@@ -63,6 +91,45 @@ class ApiBackend:
         """Bring a configuration; see the port."""
         path = f"{self._path}/configurations/{kind.name.lower()}"
         await self._bridge.call("PUT", path, json.loads(body))
+
+    def _grant(self, fields: Fields) -> dict[str, Any]:
+        now = self._now()
+        return {
+            "kind": "grant",
+            "rental_id": secrets.token_hex(ID_SIZE),
+            "grant_id": secrets.token_hex(ID_SIZE),
+            "card": fields["card"],
+            "pin": fields["pin"],
+            "fuel_card_pin": FUEL_CARD_PIN,
+            "rights": ["unlock", fields["rights"]],
+            "not_before": (now - GRANT_SPAN).isoformat(),
+            "not_after": (now + GRANT_SPAN).isoformat(),
+        }
+
+    async def _payment(self, fields: Fields) -> dict[str, Any]:
+        return {
+            "kind": "payment_decision",
+            "rental_id": self._rental_id,
+            "payment_id": await self._payment_asked(),
+            "currency": "EUR",
+            **fields,
+        }
+
+    async def _payment_asked(self) -> str:
+        """Return the id of the newest payment that the fleet was told of.
+
+        Raises:
+            DemandError: it was told of none.
+        """
+        for _ in range(_LOOKS):
+            text = await asyncio.to_thread(self._events.read_text, "utf-8")
+            whole, _, _ = text.rpartition("\n")
+            told = [json.loads(line) for line in whole.splitlines()]
+            asked = [each for each in told if each["type"] == PAYMENT_REQUESTED]
+            if asked:
+                return str(asked[-1]["data"]["payment_id"])
+            await asyncio.sleep(_LOOK_S)
+        raise DemandError("the car has asked for no payment")
 
     async def _command(self, document: dict[str, Any]) -> str:
         path = f"{self._path}/commands?wait_s={WAIT_S}"

@@ -158,7 +158,7 @@ class MemoryBackend:
                 return EngineHold(rental, version, HoldReason[word("reason", "rental")])
             case "set_mode":
                 return SetMode(rental, version, ModeRequest[word("mode", "end")])
-            case "default_mode":
+            case "set_default_mode":
                 default = LockDefault[word("lock_default", "end")]
                 return SetDefaultMode(rental, version, default)
             case "grant":

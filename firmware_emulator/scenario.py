@@ -58,7 +58,6 @@ class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shows: list[str]
     steps: str
     car: CarSettings = CarSettings()
-    fast_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +74,6 @@ class Scenario:
     """Sequences, requirements and invariants: F8, C21, I-13."""
     car: CarSettings
     """The car."""
-    fast_only: bool
-    """Whether only the fleet in memory can order what it needs."""
     steps: tuple[Line, ...]
     """What happens and what must be seen."""
 
@@ -112,7 +109,6 @@ def _scenario(family: str, name: str, table: _Table) -> Scenario:
         title=table.title,
         shows=tuple(table.shows),
         car=table.car,
-        fast_only=table.fast_only,
         steps=tuple(lines),
     )
 

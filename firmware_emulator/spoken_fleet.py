@@ -171,7 +171,7 @@ _ORDERS: Final[dict[str, Callable[[list[str]], Deed]]] = {
     "blink": _orders("flash_hazards", _seconds),
     "ping": _orders("ping", _nothing),
     "mode": _orders("set_mode", _mode),
-    "default": _orders("default_mode", _default),
+    "default": _orders("set_default_mode", _default),
     "hold": _orders("engine_hold", _reason),
     "release": _orders("engine_release", _reason),
     "grant": _grant,

@@ -64,7 +64,7 @@ def scenario(
     if as_list or not names:
         _print_list(as_json=as_json)
         return 0
-    chosen = _chosen(names, fast=fast)
+    chosen = _chosen(names)
     show: Show = _show_json if as_json else _show
     verdicts = [_play(each, fast=fast, seed=seed, show=show) for each in chosen]
     if len(verdicts) > 1 and not as_json:
@@ -73,23 +73,18 @@ def scenario(
     return 0 if all(verdict.passed for verdict in verdicts) else 1
 
 
-def _chosen(names: Iterable[str], *, fast: bool) -> list[Scenario]:
+def _chosen(names: Iterable[str]) -> list[Scenario]:
     known = scenarios()
     chosen: list[Scenario] = []
     for name in names:
         if name == EVERYTHING:
-            chosen += [each for each in known.values() if fast or not each.fast_only]
+            chosen += known.values()
             continue
         found = known.get(name)
         if found is None:
             raise OperatorError(
                 f"there is no scenario {name[:40]!r}",
                 "say one of those of 'freefloat emulate scenario --list', or 'all'",
-            )
-        if found.fast_only and not fast:
-            raise OperatorError(
-                f"{name} needs an order that the bridge's API does not have yet",
-                f"play it in memory: freefloat emulate scenario {name} --fast",
             )
         chosen.append(found)
     return chosen
@@ -147,7 +142,6 @@ def _print_list(*, as_json: bool) -> None:
                     "family": each.family,
                     "title": each.title,
                     "shows": each.shows,
-                    "fast_only": each.fast_only,
                 }
             )
         return

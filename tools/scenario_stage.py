@@ -15,6 +15,7 @@ from firmware_emulator.memory_stage import CARD, PIN, car_of
 from firmware_emulator.saying import Stage
 from firmware_emulator.scenario import CarSettings
 from firmware_emulator.street import City
+from tools.clock import wall_clock
 from tools.rig import open_rig
 
 
@@ -45,5 +46,11 @@ async def broker_stage(
         vehicle = rig.cars[0]
         bridge = Bridge(rig.bridge.api_url, rig.api_key)
         await bridge.wait_online(vehicle.vehicle_id)
-        backend = ApiBackend(bridge, vehicle.vehicle_id, frames)
+        backend = ApiBackend(
+            bridge,
+            vehicle.vehicle_id,
+            frames,
+            events=rig.events_file,
+            now=wall_clock,
+        )
         yield Stage(vehicle, Customer(vehicle.devices, CARD, PIN), backend)

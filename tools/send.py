@@ -4,31 +4,17 @@
 there is none yet (I-11).
 """
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
-from tools.bridge_api import API_VARIABLE, KEY_VARIABLE, BridgeApi
-from tools.console import (
-    examples,
-    facts,
-    heading,
-    json_option,
-    print_json,
-    table,
-)
-from tools.errors import EXIT_FAILED
-
-Deed = Callable[..., None]
-
-WAIT_S: Final = 15.0
-"""Longer than an unlock lives (10 s), so that its end is always seen."""
-
-EXIT_UNKNOWN: Final = 3
-"""No signed outcome came in time: neither done nor failed."""
+from tools.bridge_api import API_VARIABLE, KEY_VARIABLE
+from tools.console import examples, facts, heading, json_option, print_json, table
+from tools.ordering import api_of, for_vehicle, order, rental_option, text_of
+from tools.send_rental import RENTAL_VERBS
+from tools.send_upkeep import UPKEEP_VERBS
 
 
 @click.group(
@@ -67,30 +53,6 @@ def send(ctx: click.Context, api: str, api_key_file: Path | None) -> None:
     ctx.obj = (api, api_key_file)
 
 
-def _api(ctx: click.Context) -> BridgeApi:
-    return BridgeApi.at(*ctx.obj)
-
-
-def _for_vehicle(command: Deed) -> Deed:
-    wait = click.option(
-        "--wait",
-        "wait_s",
-        type=click.FloatRange(0, 30),
-        default=WAIT_S,
-        show_default=True,
-        help="Seconds to wait for the signed outcome.",
-    )
-    return wait(json_option(click.argument("vehicle")(click.pass_context(command))))
-
-
-def _rental_option(command: Deed) -> Deed:
-    return click.option(
-        "--rental",
-        metavar="HEX",
-        help="Rental id, 32 hex digits. Without it: the one that the car is in.",
-    )(command)
-
-
 @send.command(
     "list", epilog=examples("freefloat send list", "freefloat send list --json")
 )
@@ -98,7 +60,7 @@ def _rental_option(command: Deed) -> Deed:
 @click.pass_context
 def list_vehicles(ctx: click.Context, as_json: bool) -> None:
     """List the fleet's cars."""
-    vehicles = list(_api(ctx).vehicles())
+    vehicles = list(api_of(ctx).vehicles())
     if as_json:
         print_json(vehicles)
         return
@@ -127,28 +89,28 @@ def list_vehicles(ctx: click.Context, as_json: bool) -> None:
 @click.pass_context
 def show(ctx: click.Context, vehicle: str, as_json: bool) -> None:
     """Show a car's last known state, each field with the time it was observed."""
-    found = _api(ctx).find(vehicle)
+    found = api_of(ctx).find(vehicle)
     if as_json:
         print_json(found)
         return
     heading(f"{found['id']}, {'online' if found['online'] else 'offline'}")
     facts(
         {
-            name: f"{_text(field['value']):<24} observed {field['observed']}"
+            name: f"{text_of(field['value']):<24} observed {field['observed']}"
             for name, field in found["state"].items()
         }
     )
 
 
 @send.command(epilog=examples("freefloat send ping AB3X"))
-@_for_vehicle
+@for_vehicle
 def ping(ctx: click.Context, vehicle: str, wait_s: float, as_json: bool) -> None:
     """Ask for a signed sign of life."""
-    _order(ctx, vehicle, {"kind": "ping"}, wait_s, as_json)
+    order(ctx, vehicle, {"kind": "ping"}, wait_s, as_json)
 
 
 @send.command("rotate-key", epilog=examples("freefloat send rotate-key AB3X"))
-@_for_vehicle
+@for_vehicle
 def rotate_key(ctx: click.Context, vehicle: str, wait_s: float, as_json: bool) -> None:
     """Have a car make itself a new signing key.
 
@@ -156,17 +118,17 @@ def rotate_key(ctx: click.Context, vehicle: str, wait_s: float, as_json: bool) -
     stays proved. Nothing of the old key, on a disk image or a scrapped unit, counts
     afterwards.
     """
-    _order(ctx, vehicle, {"kind": "rotate_key"}, wait_s, as_json)
+    order(ctx, vehicle, {"kind": "rotate_key"}, wait_s, as_json)
 
 
 @send.command(epilog=examples("freefloat send unlock AB3X"))
-@_rental_option
-@_for_vehicle
+@rental_option
+@for_vehicle
 def unlock(
     ctx: click.Context, vehicle: str, rental: str | None, wait_s: float, as_json: bool
 ) -> None:
     """Open the doors; starts or resumes the rental."""
-    _order(ctx, vehicle, {"kind": "unlock"}, wait_s, as_json, rental=rental)
+    order(ctx, vehicle, {"kind": "unlock"}, wait_s, as_json, rental=rental)
 
 
 @send.command(epilog=examples("freefloat send lock AB3X --mode park"))
@@ -177,8 +139,8 @@ def unlock(
     show_default=True,
     help="What locking means for the rental.",
 )
-@_rental_option
-@_for_vehicle
+@rental_option
+@for_vehicle
 def lock(
     ctx: click.Context,
     vehicle: str,
@@ -189,7 +151,7 @@ def lock(
 ) -> None:
     """Close the doors; parks or ends the rental."""
     body = {"kind": "lock", "mode": mode}
-    _order(ctx, vehicle, body, wait_s, as_json, rental=rental)
+    order(ctx, vehicle, body, wait_s, as_json, rental=rental)
 
 
 @send.command("engine-release", epilog=examples("freefloat send engine-release AB3X"))
@@ -199,8 +161,8 @@ def lock(
     default="operator",
     show_default=True,
 )
-@_rental_option
-@_for_vehicle
+@rental_option
+@for_vehicle
 def engine_release(
     ctx: click.Context,
     vehicle: str,
@@ -211,18 +173,18 @@ def engine_release(
 ) -> None:
     """Let the engine start without a PIN; lifts a PIN block."""
     body = {"kind": "engine_release", "reason": reason}
-    _order(ctx, vehicle, body, wait_s, as_json, rental=rental)
+    order(ctx, vehicle, body, wait_s, as_json, rental=rental)
 
 
 @send.command("engine-hold", epilog=examples("freefloat send engine-hold AB3X"))
-@_rental_option
-@_for_vehicle
+@rental_option
+@for_vehicle
 def engine_hold(
     ctx: click.Context, vehicle: str, rental: str | None, wait_s: float, as_json: bool
 ) -> None:
     """Keep the engine from starting; a car that moves refuses."""
     body = {"kind": "engine_hold", "reason": "operator"}
-    _order(ctx, vehicle, body, wait_s, as_json, rental=rental)
+    order(ctx, vehicle, body, wait_s, as_json, rental=rental)
 
 
 @send.command(
@@ -254,7 +216,7 @@ def engine_hold(
     show_default=True,
     help="What locking means when nothing was chosen.",
 )
-@_for_vehicle
+@for_vehicle
 def reserve(
     ctx: click.Context,
     vehicle: str,
@@ -283,7 +245,7 @@ def reserve(
         body["pin"] = pin
     if fuel_card_pin is not None:
         body["fuel_card_pin"] = fuel_card_pin
-    _order(ctx, vehicle, body, wait_s, as_json)
+    order(ctx, vehicle, body, wait_s, as_json)
 
 
 @send.command(epilog=examples("freefloat send cancel AB3X --reason operator"))
@@ -293,8 +255,8 @@ def reserve(
     default="operator",
     show_default=True,
 )
-@_rental_option
-@_for_vehicle
+@rental_option
+@for_vehicle
 def cancel(
     ctx: click.Context,
     vehicle: str,
@@ -305,15 +267,15 @@ def cancel(
 ) -> None:
     """Take a reservation back; the light turns green."""
     body = {"kind": "cancel", "reason": reason}
-    _order(ctx, vehicle, body, wait_s, as_json, rental=rental)
+    order(ctx, vehicle, body, wait_s, as_json, rental=rental)
 
 
 @send.command("set-mode", epilog=examples("freefloat send set-mode AB3X park"))
 @click.argument(
     "mode", type=click.Choice(["park", "resume", "refuel", "refuel_done", "end"])
 )
-@_rental_option
-@_for_vehicle
+@rental_option
+@for_vehicle
 def set_mode(
     ctx: click.Context,
     vehicle: str,
@@ -324,18 +286,18 @@ def set_mode(
 ) -> None:
     """Choose what the driver could choose at the display."""
     body = {"kind": "set_mode", "mode": mode}
-    _order(ctx, vehicle, body, wait_s, as_json, rental=rental)
+    order(ctx, vehicle, body, wait_s, as_json, rental=rental)
 
 
 @send.command("flash-hazards", epilog=examples("freefloat send flash-hazards AB3X"))
 @click.option("--seconds", type=click.IntRange(1, 30), default=5, show_default=True)
-@_for_vehicle
+@for_vehicle
 def flash_hazards(
     ctx: click.Context, vehicle: str, seconds: int, wait_s: float, as_json: bool
 ) -> None:
     """Let the hazard lights blink, so that the car is found."""
     body = {"kind": "flash_hazards", "seconds": seconds}
-    _order(ctx, vehicle, body, wait_s, as_json)
+    order(ctx, vehicle, body, wait_s, as_json)
 
 
 @send.command(epilog=examples("freefloat send resend AB3X 17 19"))
@@ -361,7 +323,7 @@ def resend(
     The bridge closes gaps by itself; this is for who looks at one. The car sends what
     it still holds.
     """
-    api = _api(ctx)
+    api = api_of(ctx)
     name = api.find(vehicle)["id"]
     body: dict[str, object] = {"first": first, "last": last}
     if ledger is not None:
@@ -374,66 +336,12 @@ def resend(
         facts({"ledger": asked["ledger_id"], "sent": asked["sent"]})
 
 
-_NEEDS_RENTAL: Final = frozenset(
-    {"unlock", "lock", "engine_release", "engine_hold", "cancel", "set_mode"}
-)
-
-
-def _order(
-    ctx: click.Context,
-    vehicle: str,
-    body: Mapping[str, object],
-    wait_s: float,
-    as_json: bool,
-    *,
-    rental: str | None = None,
-) -> None:
-    api = _api(ctx)
-    found = api.find(vehicle)
-    order = dict(body)
-    if order["kind"] in _NEEDS_RENTAL:
-        order["rental_id"] = rental or found["state"].get("rental_id", {}).get("value")
-    outcome = api.post_command(found["id"], order, wait_s=wait_s)
-    if as_json:
-        print_json(outcome)
-    else:
-        _tell(found["id"], outcome)
-    if not outcome["is_final"]:
-        ctx.exit(EXIT_UNKNOWN)
-    if outcome["state"] != "succeeded":
-        ctx.exit(EXIT_FAILED)
-
-
-def _tell(vehicle: str, outcome: Mapping[str, Any]) -> None:
-    heading(f"{outcome['kind']} {vehicle}: {outcome['state']}")
-    shown = {
-        "meaning": outcome["meaning"],
-        "code": _text(outcome["code"]),
-        "executed": _text(outcome["executed"]),
-        "retry": _text(outcome["retry"]),
-        "command": outcome["id"],
-    }
-    if outcome["rental_id"]:
-        shown["rental"] = outcome["rental_id"]
-    snapshot = outcome["snapshot"] or {}
-    for name in ("mode", "light", "energy_pct"):
-        if name in snapshot:
-            shown[name] = _text(snapshot[name])
-    for hop in outcome["trail"]:
-        shown[f"  {hop['state']}"] = hop["at"]
-    facts(shown)
-
-
 def _value(vehicle: Mapping[str, Any], name: str, unit: str = "") -> str:
     field = vehicle["state"].get(name)
     if field is None or field["value"] is None:
         return "-"
-    return f"{_text(field['value'])}{unit}"
+    return f"{text_of(field['value'])}{unit}"
 
 
-def _text(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, list | dict):
-        return json.dumps(value)
-    return str(value)
+for verb in (*RENTAL_VERBS, *UPKEEP_VERBS):
+    send.add_command(verb)

@@ -27,6 +27,8 @@ PAGE_LIMIT: Final = 200
 
 _TOLD: Final = (
     *("kind", "rental_id", "reason", "mode", "first", "last", "position", "since"),
+    *("action", "grant_id", "offer_id", "request_id", "payment_id", "decision"),
+    *("request", "component", "lock_default", "amount_minor", "currency"),
 )
 """Fields of bodies that are written down: none of them can hold a secret."""
 

@@ -10,6 +10,8 @@ CARD_UID: Final = r"^([0-9a-f]{8}|[0-9a-f]{14}|[0-9a-f]{20})$"
 PIN: Final = r"^[0-9]{4,8}$"
 FUEL_CARD_PIN: Final = r"^[0-9]{1,8}$"
 LANGUAGE: Final = r"^[a-z]{2}$"
+CURRENCY: Final = r"^[A-Z]{3}$"
+PLAIN_TEXT: Final = r"^[^\u0000-\u001f\u007f-\u009f]*$"
 
 SENTENCES: Final = {
     HEX_ID: "must be 32 lower-case hexadecimal digits",
@@ -17,5 +19,23 @@ SENTENCES: Final = {
     PIN: "must be 4 to 8 digits",
     FUEL_CARD_PIN: "must be 1 to 8 digits",
     LANGUAGE: "must be two lower-case letters, such as en",
+    CURRENCY: "must be three capital letters of ISO 4217, such as EUR",
+    PLAIN_TEXT: "must have no control characters",
 }
 """What is said of a text that has not the form."""
+
+
+def require_utf8(text: str, limit: int, name: str) -> None:
+    """Refuse a text that the wire has no room for.
+
+    Args:
+        text: what came.
+        limit: bytes of UTF-8.
+        name: the field's.
+
+    Raises:
+        ValueError: it has more, or half a surrogate pair, which UTF-8 cannot write.
+    """
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > limit or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError(f"{name} has at most {limit} bytes of UTF-8")

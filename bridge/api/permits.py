@@ -10,18 +10,31 @@ from bridge.api.bodies import (
     CommandBody,
     EngineHoldBody,
     EngineReleaseBody,
-    FlashHazardsBody,
     PingBody,
-    RotateKeyBody,
 )
+from bridge.api.body import CarBody
 from bridge.api.keys import Principal, Role
 from bridge.api.problems import ProblemError
+from bridge.api.rental_bodies import GrantBody
+from bridge.api.upkeep_bodies import (
+    RebootBody,
+    RestartBody,
+    RotateKeyBody,
+    ServiceBody,
+    SnapshotBody,
+)
 
 READING: Final = frozenset({"GET", "HEAD"})
 """Methods that order and change nothing."""
 
 _OF_SERVICES: Final = re.compile(r"/v1/vehicles/[^/]*/commands|/v1/commands/[^/]*")
 """What of the rest a service may call; `require_within_rental` looks closer."""
+
+_MOVES_NOTHING: Final = (PingBody, SnapshotBody)
+"""Orders that every caller may give who may order at all."""
+
+_OF_OPERATORS: Final = (ServiceBody, RestartBody, RebootBody, RotateKeyBody)
+"""Orders about the car itself: no rental is a reason for them."""
 
 AUDIT_PATH: Final = "/v1/audit"
 
@@ -42,16 +55,16 @@ def principal_in(scope: Scope) -> Principal:
 
 
 def require_within_rental(principal: Principal, body: CommandBody) -> None:
-    """Let a service order what belongs to a rental, and a ping.
+    """Let a service order what belongs to a rental, and what moves nothing.
 
     Raises:
         ProblemError: it asked for something else.
     """
-    if principal.role.includes(Role.OPERATOR) or isinstance(body, PingBody):
+    if principal.role.includes(Role.OPERATOR) or isinstance(body, _MOVES_NOTHING):
         return
-    if isinstance(body, RotateKeyBody):
-        raise forbidden(principal, "rotate_key is an operator's", field="kind")
-    if body.rental_id is None and not isinstance(body, FlashHazardsBody):
+    if isinstance(body, _OF_OPERATORS):
+        raise forbidden(principal, f"{body.kind} is an operator's", field="kind")
+    if body.rental_id is None and not isinstance(body, CarBody):
         raise forbidden(
             principal, "orders without a rental are an operator's", field="rental_id"
         )
@@ -59,6 +72,8 @@ def require_within_rental(principal: Principal, body: CommandBody) -> None:
         body.reason == "operator"
     ):
         raise forbidden(principal, "this reason is an operator's", field="reason")
+    if isinstance(body, GrantBody) and "service" in body.rights:
+        raise forbidden(principal, "this right is an operator's", field="rights")
 
 
 def forbidden(principal: Principal, why: str, *, field: str = "") -> ProblemError:

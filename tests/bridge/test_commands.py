@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from bridge.bound_orders import Pins, ReserveOrder
 from bridge.commands import CommandState
 from bridge.errors import OrderRefusedError, Refusal
-from bridge.orders import ReserveOrder
 from certs.fleet import FleetDirectory
 from protocol.codes import (
     Code,
@@ -41,8 +41,7 @@ RESERVATION = ReserveOrder(
     cards=(bytes.fromhex("04a1b2c3"),),
     lock_default=LockDefault.PARK,
     language=b"de",
-    pin=PIN,
-    fuel_card_pin=FUEL_PIN,
+    pins=Pins(PIN, FUEL_PIN),
 )
 
 
@@ -479,15 +478,7 @@ async def test_pins_are_in_no_file_no_log_and_no_text(
     # H6, K2
     caplog.set_level("DEBUG")
     await world.greet()
-    order = ReserveOrder(
-        **{
-            name: getattr(RESERVATION, name)
-            for name in RESERVATION.__dataclass_fields__
-            if not name.endswith("pin")
-        },
-        pin="73919264",
-        fuel_card_pin="58203517",
-    )
+    order = replace(RESERVATION, pins=Pins("73919264", "58203517"))
 
     record = await world.order(order)
     await world.intake.flush()

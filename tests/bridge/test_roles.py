@@ -18,6 +18,14 @@ from tools.bridge_settings import local_settings
 pytestmark = pytest.mark.broker
 
 KEY = {role: str(role)[0] * 40 for role in Role}
+GRANT = {
+    "rental_id": RENTAL.hex(),
+    "grant_id": RENTAL.hex(),
+    "card": "04a1b2c3",
+    "not_before": "2027-01-15T08:00:00Z",
+    "not_after": "2027-01-16T08:00:00Z",
+    "rights": ["unlock", "drive"],
+}
 FORBIDDEN = "urn:freefloat:problem:role-forbids"
 
 
@@ -91,6 +99,13 @@ async def test_every_role_is_let_through_to_exactly_its_routes(
         ({"kind": "engine_hold", "rental_id": RENTAL.hex()}, None),
         ({"kind": "flash_hazards"}, None),
         ({"kind": "ping"}, None),
+        ({"kind": "snapshot"}, None),
+        ({"kind": "show_message", "text_key": 1}, None),
+        ({"kind": "grant", **GRANT}, None),
+        ({"kind": "grant", **GRANT, "rights": ["service"]}, "rights"),
+        ({"kind": "service", "request": "off"}, "kind"),
+        ({"kind": "restart", "component": "reader"}, "kind"),
+        ({"kind": "reboot"}, "kind"),
         ({"kind": "unlock", "rental_id": None}, "rental_id"),
         (
             {"kind": "engine_hold", "rental_id": RENTAL.hex(), "reason": "operator"},

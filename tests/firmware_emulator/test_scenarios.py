@@ -6,11 +6,22 @@ from pathlib import Path
 
 import pytest
 
+from bridge.orders import KINDS
 from firmware_emulator import virtual_time
+from firmware_emulator.backend import Backend, Fields
+from firmware_emulator.customer import Customer
 from firmware_emulator.errors import ScriptError
 from firmware_emulator.memory_stage import memory_stage
-from firmware_emulator.scenario import Scenario, parse_family, scenarios
+from firmware_emulator.saying import Stage
+from firmware_emulator.scenario import (
+    CarSettings,
+    Scenario,
+    parse_family,
+    scenarios,
+)
 from firmware_emulator.scenario_run import StepSeen, Verdict, perform
+from firmware_emulator.spoken import say
+from protocol.codes import ConfigKind
 from tools.cli import run
 from tools.scenario_stage import broker_stage
 
@@ -198,7 +209,7 @@ def test_the_run_in_the_manual_is_what_is_printed(
 
 @pytest.mark.broker
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("name", ["blink", "open-and-start"])
+@pytest.mark.parametrize("name", ["blink", "technician"])
 async def test_a_scenario_comes_about_over_a_real_broker_and_bridge_too(
     name: str, tmp_path: Path
 ) -> None:
@@ -212,12 +223,36 @@ async def test_a_scenario_comes_about_over_a_real_broker_and_bridge_too(
     assert verdict_of(told).passed
 
 
-def test_what_the_bridge_cannot_order_yet_is_said_before_anything_starts(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """What to do next is said too."""
-    code = run(["emulate", "scenario", "offline-grant"])
+class Listening(Backend):
+    """A backend that only notes what is ordered."""
 
-    errors = capsys.readouterr().err
-    assert code != 0
-    assert "offline-grant --fast" in errors
+    def __init__(self) -> None:
+        self.frames = []
+        self.kinds: set[str] = set()
+
+    async def reserve(self, _customer: Customer, _fields: Fields) -> str:
+        self.kinds.add("reserve")
+        return "ok"
+
+    async def order(self, kind: str, _fields: Fields) -> str:
+        self.kinds.add(kind)
+        return "ok"
+
+    async def configure(self, _kind: ConfigKind, _body: bytes) -> None:
+        pass
+
+
+async def test_what_scenarios_order_is_an_order_of_the_bridge_too(
+    tmp_path: Path,
+) -> None:
+    """Every story comes about over a real bridge, by its own name."""
+    listening = Listening()
+    async with memory_stage(tmp_path, CarSettings()) as stage:
+        heard = Stage(stage.vehicle, stage.customer, listening)
+        for scenario in scenarios().values():
+            for line in scenario.steps:
+                if line.who == "fleet":
+                    await say(line, heard)
+
+    assert {"grant", "payment_decision", "service"} <= listening.kinds
+    assert listening.kinds <= set(KINDS.values())
