@@ -1,4 +1,4 @@
-"""What the bodies of all orders have in common: strict, bounded, and discreet."""
+"""What the bodies of all orders have in common: strict, bounded, repeating nothing."""
 
 from typing import Annotated, Final
 
