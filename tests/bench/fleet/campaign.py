@@ -1,0 +1,356 @@
+"""One run of a fleet: a broker, a bridge, the load generator, and what was counted.
+
+    python -m tests.bench.fleet --cars 14000 --rate 10000 --seconds 30
+
+Everything is on this machine and on loopback; the run ends by itself.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from array import array
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bridge.broker.access import BrokerAccess
+from bridge.broker.embedded import EmbeddedBroker
+from bridge.broker.program import BrokerKind
+from protocol.fleet import FleetPart
+from tests.bench.figure import Figure, percentile
+from tests.bench.fleet.bridge_process import BARE_THREAD
+from tests.bench.fleet.cars import BenchCar, entries_of, make_cars, make_fleet
+from tests.bench.fleet.swarm import Swarm
+from tools.clock import wall_clock
+from transport.tls import TlsIdentity
+
+DRAIN_S: Final = 30.0
+"""How long the rest may take after the last publish."""
+
+CONNECT_S: Final = 300.0
+
+ENTRY_EACH: Final = 20
+"""One of so many frames is a ledger entry: a rental every few minutes and car."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How large a run is."""
+
+    cars: int
+    """Connections."""
+    rate: float
+    """Frames a second over all cars."""
+    seconds: float
+    """How long frames are published."""
+    warm_s: float = 2.0
+    """Seconds at the beginning whose latencies are not counted."""
+
+    @property
+    def frames(self) -> int:
+        """Frames in all."""
+        return int(self.rate * self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run showed."""
+
+    plan: Plan
+    connect_s: float
+    published_s: float
+    """Seconds from the first to the last publish."""
+    published: int
+    acknowledged: int
+    """PUBACKs that cars got."""
+    committed: int
+    """Different frames that the bridge committed."""
+    rejected: int
+    entries: int
+    receipted: int
+    """Ledger entries that a signed receipt named."""
+    commit_ms: tuple[float, float, float]
+    """p50, p99 and maximum from publish to commit."""
+    receipt_ms: tuple[float, float, float]
+    """The same to the signed receipt."""
+    late_ms: float
+    """By how much the generator was ever behind its own clock."""
+    bare_us: float
+    """CPU of one bare verification by libsodium, in the bridge while it worked."""
+    bridge_us: float
+    """CPU of the bridge's whole process for each frame, without those."""
+    parts_us: dict[str, float]
+    """The same by thread."""
+    broker_us: float
+    """CPU of mosquitto for each frame."""
+    generator_us: float
+    """CPU of the load generator for each frame."""
+    bridge_mb: float
+    """Most memory that the bridge ever had resident."""
+    load_average: float
+
+    @property
+    def ratio(self) -> float:
+        """Bridge work as a multiple of one bare verification."""
+        return self.bridge_us / self.bare_us
+
+    @property
+    def lost(self) -> int:
+        """Frames that were published and not committed, or entries without receipt."""
+        return self.published - self.committed + self.entries - self.receipted
+
+
+class BridgeProcess:
+    """The bridge beside us; see `tests.bench.fleet.bridge_process`."""
+
+    def __init__(self, fleet: Path, state: Path, port: int) -> None:
+        command = [sys.executable, "-m", "tests.bench.fleet.bridge_process"]
+        command += ["--fleet", str(fleet), "--state", str(state), "--port", str(port)]
+        self._errors = (state / "bridge.log").open("wb")
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+        self.api_url: str = self._answer()["api"]
+
+    def ask(self, word: str) -> dict[str, Any]:
+        """Return the answer to one word."""
+        stdin = self._process.stdin
+        if stdin is None:
+            raise RuntimeError("the bridge has no stdin")
+        stdin.write(f"{word}\n")
+        stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        stdout = self._process.stdout
+        line = stdout.readline() if stdout is not None else ""
+        if not line:
+            raise RuntimeError(f"the bridge ended; see {self._errors.name}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def stop(self) -> None:
+        """End it; it drains first."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._errors.close()
+
+
+def require_files(cars: int) -> None:
+    """Allow as many open files as the cars need.
+
+    Raises:
+        SystemExit: the hard limit is below it; it says what to do.
+    """
+    needed = cars + 200
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise SystemExit(
+            f"{cars} cars need {needed} open files, the hard limit is {hard}: raise it "
+            "(ulimit -Hn as root) or take fewer cars"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def run_campaign(
+    plan: Plan,
+    directory: Path,
+    *,
+    fleet_path: Path | None = None,
+    profile: Path | None = None,
+    tell: Callable[[str], None] = print,
+) -> Outcome:
+    """Run one fleet and count.
+
+    Args:
+        plan: how large.
+        directory: empty or absent; for the broker's and the bridge's files.
+        fleet_path: a fleet to use again, or None for a new one in `directory`.
+        profile: where to write a profile of the bridge's event loop.
+        tell: told of each step.
+
+    Raises:
+        RuntimeError: the bridge ended.
+        OSError, TimeoutError: connections failed.
+    """
+    require_files(plan.cars)
+    fleet_path = fleet_path or directory / "fleet"
+    fleet_path.parent.mkdir(parents=True, exist_ok=True)
+    state = directory / "state"
+    state.mkdir(parents=True)
+    fleet = make_fleet(fleet_path, plan.cars)
+    tell(f"{plan.cars} cars issued")
+    cars = make_cars(fleet, plan.cars, frames=plan.frames, entry_each=ENTRY_EACH)
+    tell(f"{plan.frames} frames signed")
+    identity = TlsIdentity.of_fleet(fleet.path, FleetPart.BROKER)
+    names = frozenset(car.name for car in cars)
+    async with EmbeddedBroker(
+        directory=directory / "broker",
+        identity=identity,
+        access=BrokerAccess(is_vehicle=names.__contains__),
+        clock=wall_clock,
+        kind=BrokerKind.MOSQUITTO,
+    ) as broker:
+        bridge = BridgeProcess(fleet.path, state, broker.port)
+        try:
+            anchors = fleet.path / FleetPart.TRUST_ANCHORS
+            swarm = Swarm(
+                cars, port=broker.port, trust_anchors=anchors, frames=plan.frames
+            )
+            try:
+                return _measure(
+                    plan, bridge, swarm, cars, broker.pid or 0, directory, profile, tell
+                )
+            finally:
+                swarm.close()
+        finally:
+            bridge.stop()
+
+
+def _measure(
+    plan: Plan,
+    bridge: BridgeProcess,
+    swarm: Swarm,
+    cars: list[BenchCar],
+    broker_pid: int,
+    directory: Path,
+    profile: Path | None,
+    tell: Callable[[str], None],
+) -> Outcome:
+    connect_s = swarm.connect(timeout_s=CONNECT_S)
+    swarm.settle(3.0)
+    tell(f"{plan.cars} cars connected in {connect_s:.1f} s")
+    if profile is not None:
+        bridge.ask("profile")
+    before, broker_before = bridge.ask("used"), _spent_s(broker_pid)
+    own_before = time.process_time()
+    asked_s = [0.0]
+
+    def is_committed() -> bool:
+        if time.monotonic() - asked_s[0] < 1.0:
+            return False
+        asked_s[0] = time.monotonic()
+        return bool(bridge.ask("count")["committed"] >= plan.frames)
+
+    took_s = swarm.run(rate=plan.rate, is_committed=is_committed, drain_s=DRAIN_S)
+    own_s = time.process_time() - own_before
+    after, broker_s = bridge.ask("used"), _spent_s(broker_pid) - broker_before
+    if profile is not None:
+        bridge.ask(f"profiled {profile}")
+    counted = bridge.ask("count")
+    resident_mb = bridge.ask(f"log {directory / 'commits'}")["resident_mb"]
+    latencies, committed = _latencies(plan, swarm, directory / "commits")
+    warm = int(len(swarm.receipt_ms) * plan.warm_s / plan.seconds)
+    threads = {
+        name: (spent - before["threads_s"].get(name, 0.0)) / plan.frames * 1e6
+        for name, spent in after["threads_s"].items()
+    }
+    bare_s = threads.pop(BARE_THREAD, 0.0) * plan.frames / 1e6
+    calls = after["bare_calls"] - before["bare_calls"]
+    bridge_s = after["process_s"] - before["process_s"] - bare_s
+    entries = entries_of(cars)
+    unreceipted = sum(len(one.entries) for one in swarm.connections)
+    return Outcome(
+        plan,
+        connect_s,
+        took_s,
+        plan.frames,
+        swarm.acknowledged - plan.cars,
+        committed,
+        counted["rejected"],
+        entries,
+        entries - unreceipted,
+        _summary(latencies),
+        _summary(swarm.receipt_ms[warm:]),
+        swarm.late_ms,
+        (after["bare_s"] - before["bare_s"]) / max(calls, 1) * 1e6,
+        bridge_s / plan.frames * 1e6,
+        threads,
+        broker_s / plan.frames * 1e6,
+        own_s / plan.frames * 1e6,
+        resident_mb,
+        os.getloadavg()[0],
+    )
+
+
+def _latencies(plan: Plan, swarm: Swarm, path: Path) -> tuple[list[float], int]:
+    """Return ms from publish to the first commit, and how many frames have one."""
+    numbers, times = array("Q"), array("d")
+    count = path.stat().st_size // 16
+    with path.open("rb") as file:
+        numbers.fromfile(file, count)
+        times.fromfile(file, count)
+    first: dict[int, float] = {}
+    for number, at_s in zip(numbers, times, strict=True):
+        first.setdefault(number, at_s)
+    cold = int(plan.rate * plan.warm_s)
+    found = [
+        (at_s - swarm.published_s[number]) * 1e3
+        for number, at_s in first.items()
+        if number >= cold
+    ]
+    return found, len(first)
+
+
+def _summary(samples: list[float]) -> tuple[float, float, float]:
+    if not samples:
+        return (0.0, 0.0, 0.0)
+    return percentile(samples, 0.5), percentile(samples, 0.99), max(samples)
+
+
+def _spent_s(pid: int) -> float:
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    spent = (int((t / "schedstat").read_text("ascii").split()[0]) for t in tasks)
+    return sum(spent) / 1e9
+
+
+def figures_of(outcome: Outcome) -> list[Figure]:
+    """Return an outcome as figures of the benchmark's table."""
+    plan = outcome.plan
+    name = f"{plan.cars} cars"
+    found = [
+        Figure(f"{name}: bare verification", outcome.bare_us, "µs", 0.0, "CPU, in the bridge while it works"),
+        Figure(f"{name}: bridge, all included", outcome.bridge_us, "µs", 0.0, "CPU for each frame"),
+        *(
+            Figure(f"{name}:   of it thread {thread}", spent, "µs", 0.0)
+            for thread, spent in sorted(outcome.parts_us.items(), key=lambda p: -p[1])
+            if spent > 0.05
+        ),
+        Figure(f"{name}: bridge / bare verification", outcome.ratio, "x", 0.0, "at most 2.5"),
+        Figure(f"{name}: mosquitto", outcome.broker_us, "µs", 0.0, "CPU for each frame"),
+        Figure(f"{name}: load generator", outcome.generator_us, "µs", 0.0, "CPU for each frame"),
+        Figure(f"{name}: published", outcome.published / outcome.published_s, "1/s", 0.0, f"of {plan.rate:.0f} wanted"),
+        Figure(f"{name}: publish to commit, p50", outcome.commit_ms[0], "ms", 0.0),
+        Figure(f"{name}: publish to commit, p99", outcome.commit_ms[1], "ms", 0.0, "at most 100"),
+        Figure(f"{name}: publish to receipt, p50", outcome.receipt_ms[0], "ms", 0.0),
+        Figure(f"{name}: publish to receipt, p99", outcome.receipt_ms[1], "ms", 0.0, "at most 150"),
+        Figure(f"{name}: lost", outcome.lost, "", 0.0, f"{outcome.published} published, {outcome.committed} committed; {outcome.entries} entries, {outcome.receipted} receipted"),
+    ]  # fmt: skip
+    return found
+
+
+def document_of(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome for a program."""
+    return {**asdict(outcome), "ratio": outcome.ratio, "lost": outcome.lost}
+
+
+def run_in_new_directory(plan: Plan) -> Outcome:
+    """Run a campaign in a directory that is removed afterwards."""
+    import asyncio
+
+    with tempfile.TemporaryDirectory() as directory:
+        return asyncio.run(run_campaign(plan, Path(directory) / "run"))

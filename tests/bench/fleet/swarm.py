@@ -1,0 +1,339 @@
+"""A lean load generator: thousands of MQTT 5 connections over mutual TLS, one thread.
+
+Traffic goes to loopback alone, sockets are bounded by the number of cars, and every
+phase has an end. Frames are published by a clock, whether or not earlier ones were
+acknowledged (open loop), so that a slow bridge shows as waiting and not as less load.
+"""
+
+import gc
+import select
+import socket
+import ssl
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from protocol.codes import FrameClass
+from protocol.frame import HEADER_SIZE
+from tests.bench.fleet.cars import BenchCar
+
+HANDSHAKES: Final = 32
+"""Connections that are being made at one time."""
+
+PER_ADDRESS: Final = 12_000
+"""Connections from one loopback address: ephemeral ports are 28,000."""
+
+SENDS_PER_TURN: Final = 64
+"""Frames published before sockets are looked at again."""
+
+KEEPALIVE_S: Final = 3_600
+
+_CONNACK, _PUBLISH, _PUBACK, _SUBACK = 2, 3, 4, 9
+
+_UPTO_AT: Final = HEADER_SIZE + 8
+"""A receipt's payload begins with the ledger id, then the last entry's sequence."""
+
+
+def _text(value: str) -> bytes:
+    raw = value.encode()
+    return len(raw).to_bytes(2, "big") + raw
+
+
+def _packet(kind: int, body: bytes) -> bytes:
+    size, length = len(body), bytearray()
+    while True:
+        size, low = divmod(size, 128)
+        length.append(low | (128 if size else 0))
+        if not size:
+            return bytes([kind]) + bytes(length) + body
+
+
+class Connection:
+    """One car's connection."""
+
+    __slots__ = (
+        "car",
+        "entries",
+        "is_shaken",
+        "mid",
+        "pending",
+        "read",
+        "receipted",
+        "sock",
+        "tail",
+        "unacknowledged",
+    )
+
+    def __init__(self, car: BenchCar, sock: ssl.SSLSocket) -> None:
+        self.car = car
+        self.sock = sock
+        self.is_shaken = False
+        self.mid = 1
+        self.tail = b""
+        self.pending: deque[bytes] = deque()
+        self.unacknowledged = 0
+        self.entries: deque[tuple[int, int]] = deque()
+        """Sequence and number of ledger entries that have no receipt yet."""
+        self.receipted = 0
+
+    def publish(self, topic: str, frame: bytes) -> None:
+        """Publish with QoS 1."""
+        self.mid = self.mid % 65_535 + 1
+        body = _text(topic) + self.mid.to_bytes(2, "big") + b"\0" + frame
+        self.unacknowledged += 1
+        self.write(_packet(0x32, body))
+
+    def write(self, data: bytes) -> None:
+        """Send now, or when the socket takes it."""
+        if self.pending:
+            self.pending.append(data)
+            return
+        try:
+            self.sock.send(data)
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            self.pending.append(data)
+
+    def flush(self) -> None:
+        """Send what waits."""
+        while self.pending:
+            try:
+                self.sock.send(self.pending[0])
+            except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                return
+            self.pending.popleft()
+
+
+class Swarm:
+    """All cars; connect, run, drain, close."""
+
+    def __init__(
+        self, cars: Sequence[BenchCar], *, port: int, trust_anchors: Path, frames: int
+    ) -> None:
+        self._cars = cars
+        self._port = port
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_3
+        self._context.load_verify_locations(trust_anchors)
+        self._epoll = select.epoll()
+        self._by_fd: dict[int, Connection] = {}
+        self.connections: list[Connection] = []
+        self.published_s = array("d", bytes(8 * frames))
+        """When each frame was handed to its socket, by number; monotonic seconds."""
+        self.receipt_ms: list[float] = []
+        """For each ledger entry: from publish to the signed receipt."""
+        self.late_ms = 0.0
+        """By how much the generator itself was ever behind its clock."""
+        self._quiet_s = 0.0
+        self.acknowledged = 0
+        """PUBACKs of the broker."""
+
+    # -- connecting ------------------------------------------------------------------
+
+    def connect(self, *, timeout_s: float) -> float:
+        """Connect, subscribe and say HELLO with every car; return the seconds it took.
+
+        Raises:
+            TimeoutError: it took too long.
+            OSError, ssl.SSLError: a connection was refused or ended.
+        """
+        begin = time.monotonic()
+        waiting = deque(enumerate(self._cars))
+        under_way: set[int] = set()
+        while waiting or under_way:
+            while waiting and len(under_way) < HANDSHAKES:
+                under_way.add(self._begin(*waiting.popleft()))
+            for fd, _events in self._epoll.poll(0.5):
+                connection = self._by_fd[fd]
+                if fd in under_way:
+                    self._advance(fd, connection, under_way)
+                else:
+                    self._read(connection)
+            if time.monotonic() - begin > timeout_s:
+                raise TimeoutError(f"{len(under_way) + len(waiting)} cars not connected")
+        return time.monotonic() - begin
+
+    def _begin(self, place: int, car: BenchCar) -> int:
+        raw = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        raw.bind((f"127.0.0.{1 + place // PER_ADDRESS}", 0))
+        raw.connect(("127.0.0.1", self._port))  # loopback answers at once
+        raw.setblocking(False)
+        self._context.load_cert_chain(car.certificate, car.key)
+        sock = self._context.wrap_socket(
+            raw, server_hostname="127.0.0.1", do_handshake_on_connect=False
+        )
+        connection = Connection(car, sock)
+        fd = sock.fileno()
+        self._by_fd[fd] = connection
+        self._epoll.register(fd, select.EPOLLIN)
+        self._shake(connection)
+        return fd
+
+    def _shake(self, connection: Connection) -> None:
+        try:
+            connection.sock.do_handshake()
+        except ssl.SSLWantReadError:
+            return
+        connection.is_shaken = True
+        body = _text("MQTT") + b"\5\2" + KEEPALIVE_S.to_bytes(2, "big") + b"\0"
+        connection.write(_packet(0x10, body + _text(connection.car.name)))
+
+    def _advance(self, fd: int, connection: Connection, under_way: set[int]) -> None:
+        if not connection.is_shaken:
+            self._shake(connection)
+            return
+        for kind, _flags, body in self._packets(connection):
+            if kind == _CONNACK:
+                if body[1]:
+                    raise ConnectionError(f"CONNACK {body[1]}")
+                subscribe = b"\0\1\0" + _text(connection.car.downlinks) + b"\1"
+                connection.write(_packet(0x82, subscribe))
+            elif kind == _SUBACK:
+                self.connections.append(connection)
+                hello = connection.car.hello
+                topic = f"ff/v1/{connection.car.name}/up/{FrameClass.HELLO.label}"
+                connection.publish(topic, hello)
+                under_way.discard(fd)
+
+    def settle(self, quiet_s: float) -> None:
+        """Answer what comes until nothing came for a while: receipts of the HELLOs."""
+        self._quiet_s = time.monotonic()
+        while time.monotonic() - self._quiet_s < quiet_s:
+            self._turn(0.05)
+
+    # -- running ---------------------------------------------------------------------
+
+    def run(
+        self, *, rate: float, is_committed: Callable[[], bool], drain_s: float
+    ) -> float:
+        """Publish every prepared frame at `rate` a second, then wait for the rest.
+
+        Args:
+            rate: frames a second over all cars.
+            is_committed: asked while draining whether the bridge has everything.
+            drain_s: how long to wait for acknowledgements and receipts at the end.
+
+        Returns:
+            Seconds from the first to the last publish.
+        """
+        by_name = {one.car.name: one for one in self.connections}
+        order = [by_name[car.name] for car in self._cars]
+        count = len(order)
+        total = len(self.published_s)
+        cursors = [0] * count
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        try:
+            took_s = self._publish_all(order, cursors, total, rate)
+            end = time.monotonic() + drain_s
+            while time.monotonic() < end:
+                self._turn(0.05)
+                is_owed = any(one.unacknowledged or one.entries for one in order)
+                if not is_owed and is_committed():
+                    break
+        finally:
+            gc.enable()
+        return took_s
+
+    def _publish_all(
+        self, order: Sequence[Connection], cursors: list[int], total: int, rate: float
+    ) -> float:
+        count, sent = len(order), 0
+        begin = time.monotonic()
+        while sent < total:
+            now = time.monotonic()
+            due = min(total, int((now - begin) * rate))
+            self.late_ms = max(self.late_ms, (due - sent) / rate * 1e3)
+            for number in range(sent, min(due, sent + SENDS_PER_TURN)):
+                place = number % count
+                connection = order[place]
+                topic, frame, own = connection.car.frames[cursors[place]]
+                cursors[place] += 1
+                if topic.endswith("event"):
+                    seq = int.from_bytes(frame[52:60], "big")
+                    connection.entries.append((seq, own))
+                self.published_s[own] = time.monotonic()
+                connection.publish(topic, frame)
+            is_behind = due > sent + SENDS_PER_TURN
+            sent = min(due, sent + SENDS_PER_TURN)
+            self._turn(0 if is_behind else 0.001)
+        return time.monotonic() - begin
+
+    def _turn(self, timeout_s: float) -> None:
+        for fd, events in self._epoll.poll(timeout_s, 256):
+            connection = self._by_fd[fd]
+            if connection.pending:
+                connection.flush()
+            if events & ~select.EPOLLOUT:
+                self._read(connection)
+
+    def _read(self, connection: Connection) -> None:
+        self._quiet_s = time.monotonic()
+        for kind, flags, body in self._packets(connection):
+            if kind == _PUBACK:
+                if len(body) > 2 and body[2] >= 0x80:
+                    raise ConnectionError(f"PUBACK {body[2]:#x}")
+                connection.unacknowledged -= 1
+                self.acknowledged += 1
+            elif kind == _PUBLISH:
+                self._receive(connection, flags, body)
+
+    def _receive(self, connection: Connection, flags: int, body: bytes) -> None:
+        now = time.monotonic()
+        topic_end = 2 + int.from_bytes(body[:2], "big")
+        topic = body[2:topic_end]
+        at = topic_end
+        if flags & 0x06:
+            connection.write(b"\x40\x02" + body[at : at + 2])
+            at += 2
+        at += 1 + body[at]  # properties shorter than 128 bytes
+        if not topic.endswith(b"/receipt"):
+            return
+        frame = body[at:]
+        upto = int.from_bytes(frame[_UPTO_AT : _UPTO_AT + 8], "big")
+        connection.receipted = max(connection.receipted, upto)
+        while connection.entries and connection.entries[0][0] <= upto:
+            _seq, number = connection.entries.popleft()
+            self.receipt_ms.append((now - self.published_s[number]) * 1e3)
+
+    def _packets(self, connection: Connection) -> list[tuple[int, int, bytes]]:
+        """Return the whole packets that have arrived: kind, flags, body."""
+        sock = connection.sock
+        try:
+            data = sock.recv(16_384)
+            while sock.pending():
+                data += sock.recv(16_384)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return []
+        if not data:
+            raise ConnectionError(f"the broker closed {connection.car.name}")
+        if connection.tail:
+            data = connection.tail + data
+        found, at, end = [], 0, len(data)
+        while end - at >= 2:
+            size, shift, body = 0, 0, at + 1
+            while body < end:
+                size |= (data[body] & 127) << shift
+                shift += 7
+                body += 1
+                if data[body - 1] < 128:
+                    break
+            else:
+                break
+            if body + size > end:
+                break
+            first = data[at]
+            found.append((first >> 4, first & 15, data[body : body + size]))
+            at = body + size
+        connection.tail = data[at:]
+        return found
+
+    def close(self) -> None:
+        """Close every socket."""
+        for connection in self._by_fd.values():
+            connection.sock.close()
+        self._epoll.close()
