@@ -9,10 +9,10 @@ WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 SOURCES := protocol keystore transport gateway firmware_emulator bridge certs tools
 CODE := $(SOURCES) tests examples
 
-.PHONY: help demo test deep check bench explore fuzz format vectors docs lock clean
+.PHONY: help demo test deep check bench bench-fleet explore fuzz format vectors docs lock clean
 
 help: ## what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/.demo ## a whole rental, end to end, on this machine
 	@$(BIN)/freefloat demo
@@ -34,6 +34,13 @@ check: $(VENV)/.dev ## lint, format, types, architecture, spelling
 
 bench: $(VENV)/.dev ## figures and ratios, as a table and in var/bench.json
 	$(BIN)/python -m tests.bench --json var/bench.json
+
+CARS ?= 14000
+RATE ?= 10000
+SECONDS ?= 30
+bench-fleet: $(VENV)/.dev ## a fleet's connections and frames on this machine: minutes
+	$(BIN)/python -m tests.bench.fleet --cars $(CARS) --rate $(RATE) --seconds $(SECONDS) \
+	  --json var/bench-fleet.json
 
 explore: $(VENV)/.dev ## every reachable state of the car's mind, with the large alphabet
 	$(BIN)/python -m tests.gateway.core.exploration --deep

@@ -30,7 +30,7 @@ MARGIN_MS: Final = 500
 (a step of the bridge's own clock that NTP slews) does not make it live too long."""
 
 
-class ClockEstimate(msgspec.Struct, frozen=True):
+class ClockEstimate(msgspec.Struct, frozen=True, gc=False):
     """Samples of the clock of one boot; a value.
 
     Sessions of one boot share the clock, so an estimate outlives a reconnect.

@@ -14,7 +14,7 @@ import msgspec
 from protocol.frame import Header
 
 
-class Doubt(msgspec.Struct, frozen=True):
+class Doubt(msgspec.Struct, frozen=True, gc=False):
     """What is doubted of one car; a value, stored with it."""
 
     nonce: bytes

@@ -185,15 +185,14 @@ def _require_fresh(*, retain: bool) -> None:
 
 def _require_route(frame: Frame, route: Route) -> None:
     header = frame.header
-    label = header.frame_class.label
-    if not (header.frame_class.from_vehicle and route.frame_class.from_vehicle):
+    said, routed = header.frame_class, route.frame_class
+    if not (said.from_vehicle and routed.from_vehicle):
         raise DecodeError(
-            Code.WRONG_DIRECTION,
-            f"a {label} frame on a {route.frame_class.label} topic",
+            Code.WRONG_DIRECTION, f"a {said.label} frame on a {routed.label} topic"
         )
-    if header.frame_class is not route.frame_class:
+    if said is not routed:
         raise DecodeError(
-            Code.BAD_CLASS, f"a {label} frame on a {route.frame_class.label} topic"
+            Code.BAD_CLASS, f"a {said.label} frame on a {routed.label} topic"
         )
     if header.vehicle_id != route.vehicle_id:
         raise DecodeError(

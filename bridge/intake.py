@@ -5,20 +5,21 @@ the signed receipt. If the commit fails, nothing is acknowledged and no receipt 
 signed; the link is dropped, because a broker sends again only after a reconnect
 (a negative PUBACK is not repeated: gmqtt #113).
 
-One batch is under way at a time, so what one car sent stays in order. Verification
-happens in worker threads, the commit in the store's; while a batch is being committed
-the next one gathers, which makes batches as large as the load demands.
+Batches go through three stages (`bridge.conveyor`): verified in a worker thread,
+committed in the store's and acknowledged, receipted. While a batch is in one stage the
+next one gathers, which makes batches as large as the load demands.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeGuard
 
 from bridge.clock_watch import ClockWatch
 from bridge.commands import CommandRecord, Sendings
+from bridge.conveyor import Conveyor
 from bridge.credit import credit_for
 from bridge.errors import (
     BridgeError,
@@ -54,8 +55,8 @@ BATCH_LIMIT: Final = 256
 full batch still comes in time."""
 
 GATHER_LIMIT: Final = 1024
-"""Messages taken from the link and not yet committed; then the link's own inbox fills
-and TCP makes the broker wait (reliability.md L4: waiting, never dropping)."""
+"""Messages that may wait for a batch: the link's inbox. Then reading stops, and TCP
+makes the broker wait (reliability.md L4: waiting, never dropping)."""
 
 VERIFIERS: Final = 2
 """Threads that verify: Ed25519 in OpenSSL runs outside the interpreter's lock."""
@@ -69,6 +70,16 @@ RECEIPT_EXPIRY_S: Final = 60
 RECEIPTS_KEPT: Final = 4096
 """Sent receipts that wait for the next transaction; more are not kept, since the next
 receipt of the same ledger says the same and more."""
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Messages on their way through the stages, and what each stage leaves."""
+
+    messages: Sequence[Incoming]
+    records: list[Verified | Rejection] = field(default_factory=list)
+    verify_s: float = 0.0
+    due: Sequence[ReceiptDue] = ()
 
 
 class Intake:
@@ -116,14 +127,16 @@ class Intake:
         self._committing = asyncio.Lock()
         self._keys = EMPTY
         self._has_keys = False
-        self._gathered: asyncio.Queue[Incoming] = asyncio.Queue(GATHER_LIMIT)
+        self._link: Link | None = None
+        self._rotated = asyncio.Event()
+        self._rotated.set()
         self.last_error: str | None = None
         """Why there is no link; None while there is one. For readiness."""
 
     @property
     def queued(self) -> int:
-        """Messages taken from the link that wait for a batch, up to `GATHER_LIMIT`."""
-        return self._gathered.qsize()
+        """Messages that have arrived and wait for a batch."""
+        return 0 if self._link is None else self._link.waiting
 
     async def run(self) -> None:
         """Connect, receive, and reconnect with back-off, until cancelled.
@@ -179,44 +192,60 @@ class Intake:
 
     async def _receive(self, link: Link) -> None:
         # What an earlier link left unacknowledged comes again on this one.
-        gathered = self._gathered = asyncio.Queue(GATHER_LIMIT)
-        gatherer = asyncio.create_task(_gather(link, gathered))
+        self._link = link
+        self._rotated.set()
+        conveyor = Conveyor(self._prove, self._settle, self._confirm)
         try:
             while True:
-                batch = await _next_batch(gathered, gatherer)
-                if not batch:
-                    break
-                # A batch that was begun is finished: half of one is never undone, but
-                # its acknowledgements would be missing and every car would resend.
-                await _finish(self._process(batch))
+                batch = _Batch(await conveyor.next(lambda: link.take(BATCH_LIMIT)))
+                conveyor.put(batch)
         finally:
-            gatherer.cancel()
-            with contextlib.suppress(asyncio.CancelledError, TransportError):
-                await gatherer
+            # A batch that was begun is finished: half of one is never undone, but its
+            # acknowledgements would be missing and every car would resend.
+            await conveyor.finish()
+            self._link = None
 
-    async def _process(self, batch: Sequence[Incoming]) -> None:
+    async def _prove(self, batch: _Batch) -> None:
+        """Verify a batch in a thread."""
+        # Keys that the batch before gives up or takes count once it is committed.
+        await self._rotated.wait()
         await self._load_keys()
         loop = asyncio.get_running_loop()
-        self._figures.received(len(batch))
+        self._figures.received(len(batch.messages))
         begun_s = loop.time()
-        records = await loop.run_in_executor(self._verifiers, self._verify, batch)
-        verified_s = loop.time()
+        batch.records = await loop.run_in_executor(
+            self._verifiers, self._verify, batch.messages
+        )
+        batch.verify_s = loop.time() - begun_s
+        if any(_rotates(record) for record in batch.records):
+            self._rotated.clear()
+
+    async def _settle(self, batch: _Batch) -> None:
+        """Commit a batch, then acknowledge it and tell of it."""
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
         try:
-            committed = await self._commit_kept(batch, records)
+            committed = await self._commit_kept(batch.messages, batch.records)
         except StoreError:
             self._figures.not_committed()
             raise
+        finally:
+            self._rotated.set()
         self._figures.committed(
-            records, verify_s=verified_s - begun_s, commit_s=loop.time() - verified_s
+            batch.records, verify_s=batch.verify_s, commit_s=loop.time() - begun_s
         )
-        for message in batch:
+        for message in batch.messages:
             message.done()
-        notes = zip(batch, committed.notes, strict=True)
-        for message, note in notes:
-            self._wire.watch(Direction.IN, message.topic, message.payload, note)
-        self._watch_clock(records, committed.notes)
+        if self._wire.is_watched:
+            for message, note in zip(batch.messages, committed.notes, strict=True):
+                self._wire.watch(Direction.IN, message.topic, message.payload, note)
+        self._watch_clock(batch.records, committed.notes)
         self._tell(committed)
-        await self._confirm(committed.receipts)
+        batch.due = committed.receipts
+
+    async def _confirm(self, batch: _Batch) -> None:
+        """Send the receipts of a batch."""
+        await self._send_receipts(batch.due)
 
     def _watch_clock(
         self, records: Sequence[Verified | Rejection], notes: Sequence[str]
@@ -235,7 +264,7 @@ class Intake:
         records = []
         for message in batch:
             record = self._verify_one(message, keys)
-            if isinstance(record, VerifiedEntry) and record.rotation is not None:
+            if _rotates(record) and record.rotation is not None:
                 # What follows in this batch is signed by the new key already. If the
                 # batch is not stored, neither is the rotation kept.
                 keys = keys.with_rotations([record.rotation])
@@ -330,7 +359,7 @@ class Intake:
                 [record], published={}, receipts=[], now=self._now(), judged=letter_id
             )
         self._tell(committed)
-        await self._confirm(committed.receipts)
+        await self._send_receipts(committed.receipts)
         [note] = committed.notes
         return note or "taken"
 
@@ -355,9 +384,11 @@ class Intake:
         if committed.greeted:
             self._on_greeted(committed.greeted)
 
-    async def _confirm(self, due: Iterable[ReceiptDue]) -> None:
+    async def _send_receipts(self, due: Sequence[ReceiptDue]) -> None:
+        if not due:
+            return
         now = self._now()
-        credit = credit_for(self._gathered.qsize(), GATHER_LIMIT)
+        credit = credit_for(self.queued, GATHER_LIMIT)
         sendings = []
         refused = 0
         for receipt in due:
@@ -399,46 +430,8 @@ class Intake:
             await self._wire.send(topic, data, expiry_s=RECEIPT_EXPIRY_S)
 
 
-async def _gather(link: Link, gathered: asyncio.Queue[Incoming]) -> None:
-    async for message in link.messages():
-        await gathered.put(message)
-
-
-async def _next_batch(
-    gathered: asyncio.Queue[Incoming], gatherer: asyncio.Task[None]
-) -> list[Incoming]:
-    """Return what has gathered, at least one message; empty when the link is closed.
-
-    Raises:
-        TransportError: the link was lost and nothing is left of it.
-    """
-    if gathered.empty():
-        getter = asyncio.create_task(gathered.get())
-        try:
-            await asyncio.wait({getter, gatherer}, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            getter.cancel()
-            raise
-        if not getter.done():
-            getter.cancel()
-            await gatherer
-            return []
-        batch = [getter.result()]
-    else:
-        batch = []
-    while len(batch) < BATCH_LIMIT and not gathered.empty():
-        batch.append(gathered.get_nowait())
-    return batch
-
-
-async def _finish(work: Coroutine[None, None, None]) -> None:
-    """Await something to its end even if we are cancelled meanwhile."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await task
-        raise
+def _rotates(record: Verified | Rejection) -> TypeGuard[VerifiedEntry]:
+    return isinstance(record, VerifiedEntry) and record.rotation is not None
 
 
 def _joined(parts: Sequence[Committed]) -> Committed:

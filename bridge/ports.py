@@ -4,7 +4,7 @@
 clock and counted randomness here.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from enum import StrEnum, unique
@@ -61,12 +61,16 @@ class Link(Protocol):
             TransportError: refused, or no link.
         """
 
-    def messages(self) -> AsyncIterator[Incoming]:
-        """Yield messages until the link is lost.
+    async def take(self, limit: int) -> Sequence[Incoming]:
+        """Return the next messages, at least one and at most `limit`.
 
         Raises:
-            TransportError: the link was lost.
+            TransportError: the link was lost and nothing is left of it.
         """
+
+    @property
+    def waiting(self) -> int:
+        """Messages that have arrived and were not taken yet."""
 
 
 Connect = Callable[[], AbstractAsyncContextManager[Link]]

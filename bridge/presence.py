@@ -34,7 +34,7 @@ class LinkState(StrEnum):
     """No DEATH, and nothing heard for `SILENCE_MS`."""
 
 
-class Presence(msgspec.Struct, frozen=True):
+class Presence(msgspec.Struct, frozen=True, gc=False):
     """What is known of a car's link; a value."""
 
     hello_ms: int = 0

@@ -10,11 +10,13 @@ What was not measured changes nothing: the field keeps its value and shows its a
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
-from protocol.codes import Bits, Light, RentalMode
+from protocol.codes import KNOWN_BITS, Bits, Light, RentalMode
 from protocol.event import (
     EngineReleased,
     EngineStarted,
@@ -38,10 +40,11 @@ Values = Mapping[str, Value]
 
 DEGREES_E7: Final = 10_000_000
 
-_BITS: Final = {bit: str(bit.name).lower() for bit in Bits}
+_BITS: Final = {int(bit): str(bit.name).lower() for bit in Bits}
+_MODES: Final = {mode: mode.name.lower() for mode in RentalMode}
 
 
-class Stamp(msgspec.Struct, frozen=True, array_like=True, order=True):
+class Stamp(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
     """When, by the car's own clock; later boots are later."""
 
     boot_counter: int
@@ -50,7 +53,7 @@ class Stamp(msgspec.Struct, frozen=True, array_like=True, order=True):
     """The car's boot clock."""
 
 
-class Field(msgspec.Struct, frozen=True, array_like=True):
+class Field(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One thing that is known of a car."""
 
     value: Value
@@ -76,17 +79,24 @@ def advance(
     received_ms: int,
 ) -> Twin:
     """Return the twin with newer values; what is older than its field is left out."""
-    newer = {
-        name: Field(value, observed_ms, received_ms, stamp)
-        for name, value in values.items()
-        if name not in twin or twin[name].stamp <= stamp
-    }
-    return {**twin, **newer} if newer else twin
+    at = (stamp.boot_counter, stamp.mono_ms)
+    after, is_newer = dict(twin), False
+    for name, value in values.items():
+        known = twin.get(name)
+        if known is not None:
+            old = known.stamp
+            if (old.boot_counter, old.mono_ms) > at:
+                continue
+        after[name] = Field(value, observed_ms, received_ms, stamp)
+        is_newer = True
+    return after if is_newer else twin
 
 
-def values_of_bits(bits: Bits) -> dict[str, Value]:
-    """Return each bit as a field."""
-    return {name: bool(bits & bit) for bit, name in _BITS.items()}
+@lru_cache(maxsize=KNOWN_BITS + 1)
+def values_of_bits(bits: int) -> Values:
+    """Return each bit as a field; the same mapping for the same bits."""
+    number = int(bits)
+    return MappingProxyType({name: bool(number & bit) for bit, name in _BITS.items()})
 
 
 def values_of_snapshot(snapshot: Snapshot) -> Values:
@@ -113,7 +123,7 @@ def values_of_snapshot(snapshot: Snapshot) -> Values:
 def values_of_sample(sample: Sample) -> Values:
     """Return what a telemetry sample tells."""
     values: dict[str, Value] = {
-        "mode": sample.mode.name.lower(),
+        "mode": _MODES[sample.mode],
         **values_of_bits(sample.bits),
     }
     measured: dict[str, Value] = {

@@ -42,7 +42,7 @@ class HelloJudgement(StrEnum):
     """It carries our nonce, but the ledger must not come back (FF-LED-23)."""
 
 
-class VehicleState(msgspec.Struct, frozen=True):
+class VehicleState(msgspec.Struct, frozen=True, gc=False):
     """One vehicle; a value, stored as JSON."""
 
     session_id: bytes = b""

@@ -63,11 +63,16 @@ class Wire:
             LOG.warning("= not acknowledged by the broker: %s", error)
             raise
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether `watch` tells anybody anything now."""
+        return self._observer is not None or LOG.isEnabledFor(logging.INFO)
+
     def watch(
         self, direction: Direction, topic: str, data: bytes, note: str = ""
     ) -> None:
         """Tell the log and the observer of one frame."""
-        if self._observer is None and not LOG.isEnabledFor(logging.INFO):
+        if not self.is_watched:
             return
         try:
             frame = parse_frame(data)

@@ -36,12 +36,12 @@ class FrameClass(CodeSpace):
     @property
     def label(self) -> str:
         """The class's name in topics and in the signed prefix."""
-        return self.name.lower()
+        return str(self._name_).lower()
 
     @property
     def from_vehicle(self) -> bool:
         """Whether a vehicle signs frames of this class."""
-        return bool(self.value & DIRECTION_UP)
+        return bool(self & DIRECTION_UP)
 
 
 @unique

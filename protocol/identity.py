@@ -9,6 +9,7 @@ import base64
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Self
 
 from protocol.codes import Code
@@ -22,6 +23,21 @@ KEY_ID_SIZE: Final = 8
 
 VEHICLE_TEXT: Final = re.compile(r"[A-Z2-7]{25}[AEIMQUY4]")
 """The canonical text only: 130 bits of base32 hold 128 bits of id, so three of four last characters would decode to an id that another text has too (reliability.md L7)."""  # noqa: E501 - one sentence
+
+
+NAMES_KEPT: Final = 65_536
+"""Ids whose text form is kept: writing one takes longer than checking a frame's layout,
+and a bridge meets the same cars again and again."""
+
+
+@lru_cache(maxsize=NAMES_KEPT)
+def _text_of(raw: bytes) -> str:
+    return base64.b32encode(raw).decode("ascii").rstrip("=")
+
+
+@lru_cache(maxsize=NAMES_KEPT)
+def _raw_of(text: str) -> bytes:
+    return base64.b32decode(text + "======")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -50,10 +66,13 @@ class VehicleId:
                 f"vehicle id {text[:40]!r} is not 26 characters of canonical base32 "
                 "(A-Z and 2-7)",
             )
-        return cls(base64.b32decode(text + "======"))
+        return cls(_raw_of(text))
 
     def __str__(self) -> str:
-        return base64.b32encode(self.raw).decode("ascii").rstrip("=")
+        return _text_of(self.raw)
+
+    def __hash__(self) -> int:
+        return hash(self.raw)
 
     def __repr__(self) -> str:
         return f"VehicleId({self})"
@@ -64,6 +83,7 @@ class VehicleId:
         return str(self)[:6]
 
 
+@lru_cache(maxsize=NAMES_KEPT)
 def key_id(public_key: bytes) -> bytes:
     """Return the 8-byte id of a public key, given its raw bytes.
 

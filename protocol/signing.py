@@ -21,6 +21,12 @@ from protocol.keys import SIGNATURE_SIZE, SigningKey, VerifyKey
 SIGNATURE_CONTEXT: Final = b"ff-sig-v1\0"
 """Separates frame signatures from everything else that the same key might sign."""
 
+_PREFIXES: Final = {
+    frame_class: SIGNATURE_CONTEXT + frame_class.label.encode() + b"\0"
+    for frame_class in FrameClass
+}
+"""What stands before the fleet id."""
+
 
 def to_be_signed(frame_class: FrameClass, fleet_id: bytes, unsigned: bytes) -> bytes:
     """Return the bytes that the signature covers.
@@ -32,7 +38,7 @@ def to_be_signed(frame_class: FrameClass, fleet_id: bytes, unsigned: bytes) -> b
     """
     if len(fleet_id) != ID_SIZE:
         raise EncodeError(f"a fleet id has {ID_SIZE} bytes, not {len(fleet_id)}")
-    return SIGNATURE_CONTEXT + frame_class.label.encode() + b"\0" + fleet_id + unsigned
+    return _PREFIXES[frame_class] + fleet_id + unsigned
 
 
 def sign_frame(

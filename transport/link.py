@@ -304,6 +304,22 @@ class MqttLink:
             raise self._connected.lost.result()
         return message
 
+    async def take(self, limit: int) -> list[IncomingMessage]:
+        """Return the next messages, at least one and at most `limit`.
+
+        Raises:
+            LinkError: the link was lost or closed, and nothing is left of it.
+        """
+        messages = await self._connected.inbox.take(limit)
+        if not messages:
+            raise self._connected.lost.result()
+        return messages
+
+    @property
+    def waiting(self) -> int:
+        """Messages that have arrived and were not taken yet."""
+        return len(self._connected.inbox)
+
     def acknowledge(self, message: IncomingMessage) -> None:
         """Do as `message.done()` does."""
         message.done()

@@ -29,7 +29,8 @@ class IncomingMessage:
     """Quality of service of this delivery, 0 or 1."""
     duplicate: bool
     """Whether the broker says that it has sent this message before."""
-    _send_acknowledgement: Callable[[], None] = field(repr=False)
+    _mid: int
+    _acknowledge: Callable[[int], None] = field(repr=False)
     _is_done: bool = False
 
     def done(self) -> None:
@@ -41,7 +42,8 @@ class IncomingMessage:
         """
         if not self._is_done:
             self._is_done = True
-            self._send_acknowledgement()
+            if self.qos:
+                self._acknowledge(self._mid)
 
 
 class Inbox:
@@ -76,14 +78,20 @@ class Inbox:
 
     async def get(self) -> IncomingMessage | None:
         """Take the oldest message; None when empty and closed."""
-        while not self._messages:
+        taken = await self.take(1)
+        return taken[0] if taken else None
+
+    async def take(self, limit: int) -> list[IncomingMessage]:
+        """Take the oldest messages, one at least; none when empty and closed."""
+        messages = self._messages
+        while not messages:
             if self._is_closed:
-                return None
+                return []
             self._changed.clear()
             await self._changed.wait()
-        message = self._messages.popleft()
+        taken = [messages.popleft() for _ in range(min(limit, len(messages)))]
         self._update()
-        return message
+        return taken
 
     def close(self) -> None:
         """Let consumers take what is left and then get None."""

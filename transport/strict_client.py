@@ -48,6 +48,7 @@ from transport.errors import (
     SubscriptionRefusedError,
 )
 from transport.message import Inbox, IncomingMessage
+from transport.receiver import Receiver
 
 _FAILURE_CODE: Final = 0x80
 """From here on, reason codes and SUBACK return codes mean failure (MQTT 5, 2.4)."""
@@ -106,6 +107,13 @@ class StrictClient(aiomqtt.Client):
             logger=logger,
         )
         self._client.manual_ack_set(True)
+        self._receiver = Receiver(
+            self._client,
+            is_v5=is_v5,
+            deliver=self._deliver,
+            is_paused=lambda: self._is_paused,
+            logger=logger,
+        )
         self._client.connect_timeout = options.connect_timeout_s
         # paho's own window would queue where nobody sees it; ours is the semaphore.
         self._client.max_inflight_messages = 0
@@ -230,13 +238,9 @@ class StrictClient(aiomqtt.Client):
 
     def _read(self) -> None:
         try:
-            while not self._is_paused:
-                self._client.loop_read()
-                pending = getattr(self._client.socket(), "pending", None)
-                # A TLS record may hold more packets than the one just read; the
-                # socket does not become readable again for those.
-                if pending is None or not pending():
-                    return
+            if self._receiver.read():
+                # TLS may have decrypted more; the socket is not readable for that.
+                self._loop.call_soon(self._read)
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends this link
             self._end(
                 LinkError(
@@ -296,28 +300,8 @@ class StrictClient(aiomqtt.Client):
 
     # -- receiving ----------------------------------------------------------------
 
-    def _on_message(
-        self,
-        client: paho.Client,  # noqa: ARG002 - paho's signature
-        userdata: Any,  # noqa: ARG002, ANN401 - paho's signature
-        message: paho.MQTTMessage,
-    ) -> None:
-        mid, qos = message.mid, message.qos
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            # MQTT-1.5.4-1: ill-formed UTF-8 is malformed; no topic of ours has any.
-            self._acknowledge(mid, qos)
-            return
-        incoming = IncomingMessage(
-            topic=topic,
-            payload=bytes(message.payload),
-            retain=bool(message.retain),
-            qos=qos,
-            duplicate=bool(message.dup),
-            _send_acknowledgement=lambda: self._acknowledge(mid, qos),
-        )
-        if not self.inbox.put(incoming):
+    def _deliver(self, message: IncomingMessage) -> None:
+        if not self.inbox.put(message):
             self._end(
                 LinkError(
                     f"{len(self.inbox)} messages wait and their consumer does not take "
@@ -326,10 +310,6 @@ class StrictClient(aiomqtt.Client):
                     failure=LinkFailure.OVERRUN,
                 )
             )
-
-    def _acknowledge(self, mid: int, qos: int) -> None:
-        if qos and not self._lost.done():
-            self._client.ack(mid, qos)
 
     # -- sending ------------------------------------------------------------------
 
@@ -516,6 +496,7 @@ class StrictClient(aiomqtt.Client):
         """Say DISCONNECT, so that no will is published, and close."""
         if not self._lost.done():
             self._is_closing = True
+            self._receiver.flush()
             self._client.disconnect()
             await asyncio.wait({self._lost}, timeout=_CLOSE_TIMEOUT_S)
         self._end(closed_by_us())

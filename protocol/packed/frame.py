@@ -1,6 +1,7 @@
 """`protocol.frame` again, by hand: the header in one call of `struct`."""
 
 import struct
+from functools import lru_cache
 from typing import Final
 
 from protocol.codes import Code, FrameClass, Suite
@@ -16,7 +17,7 @@ from protocol.frame import (
     Frame,
     Header,
 )
-from protocol.identity import ID_SIZE, KEY_ID_SIZE, VehicleId
+from protocol.identity import ID_SIZE, KEY_ID_SIZE, NAMES_KEPT, VehicleId
 from protocol.keys import SIGNATURE_SIZE
 
 _HEADER: Final = struct.Struct(">2sBBBBHBBH16s8s16sQQQ16s")
@@ -24,6 +25,11 @@ _HEADER: Final = struct.Struct(">2sBBBBHBBH16s8s16sQQQ16s")
 
 _SUITES: Final = {int(suite): suite for suite in Suite}
 _CLASSES: Final = {int(frame_class): frame_class for frame_class in FrameClass}
+
+
+@lru_cache(maxsize=NAMES_KEPT)
+def _vehicle(raw: bytes) -> VehicleId:
+    return VehicleId(raw)
 
 
 def parse_frame(data: bytes) -> Frame:
@@ -85,7 +91,7 @@ def parse_frame(data: bytes) -> Frame:
         frame_type,
         schema,
         lane,
-        VehicleId(vehicle_id),
+        _vehicle(vehicle_id),
         key_id,
         session_id,
         seq,

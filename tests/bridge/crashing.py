@@ -47,11 +47,13 @@ def arm(world: World, fuse: Fuse) -> None:
     """Put the fuse between the steps of the bridge's loop."""
     intake: Any = world.intake
     store: Any = world.store
-    process, verify, commit = intake._process, intake._verify, store.commit_batch
+    link_class: Any = MemoryLink
+    take, verify, commit = MemoryLink.take, intake._verify, store.commit_batch
 
-    async def receive(batch: Any) -> None:
+    async def receive(link: MemoryLink, limit: int) -> list[Message]:
+        messages = await take(link, limit)
         fuse.at("receive")
-        await process(batch)
+        return messages
 
     def checked(batch: Any) -> Any:
         found = verify(batch)
@@ -64,7 +66,7 @@ def arm(world: World, fuse: Fuse) -> None:
         fuse.at("after commit")
         return committed
 
-    intake._process, intake._verify = receive, checked
+    link_class.take, intake._verify = receive, checked
     store.commit_batch = committing
 
 

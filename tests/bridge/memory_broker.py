@@ -5,7 +5,6 @@ be cut. What the bridge publishes is kept in `sent` and waited for by `next_sent
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -61,10 +60,21 @@ class MemoryLink:
         for message in self._broker.unacknowledged:
             self.inbox.put_nowait(message)
 
-    async def messages(self) -> AsyncIterator[Message]:
-        while (message := await self.inbox.get()) is not None:
-            yield message
-        raise LinkError("cut", failure=LinkFailure.LOST)
+    async def take(self, limit: int) -> list[Message]:
+        taken: list[Message] = []
+        while len(taken) < limit and not (taken and self.inbox.empty()):
+            message = await self.inbox.get()
+            if message is None:
+                self.inbox.put_nowait(None)
+                break
+            taken.append(message)
+        if not taken:
+            raise LinkError("cut", failure=LinkFailure.LOST)
+        return taken
+
+    @property
+    def waiting(self) -> int:
+        return self.inbox.qsize()
 
 
 class MemoryBroker:

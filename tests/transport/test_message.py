@@ -14,7 +14,8 @@ def message(number: int = 0) -> IncomingMessage:
         retain=False,
         qos=1,
         duplicate=False,
-        _send_acknowledgement=lambda: None,
+        _mid=1,
+        _acknowledge=lambda _mid: None,
     )
 
 
@@ -102,7 +103,8 @@ def test_a_message_is_acknowledged_once_however_often_it_is_done(times: int) -> 
         retain=False,
         qos=1,
         duplicate=False,
-        _send_acknowledgement=lambda: sent.append(1),
+        _mid=1,
+        _acknowledge=sent.append,
     )
 
     for _ in range(times):

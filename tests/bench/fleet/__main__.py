@@ -31,7 +31,11 @@ def main() -> None:
             )
         )
     print_table(figures_of(outcome))
-    print(f"  load average {outcome.load_average:.1f}, connected in {outcome.connect_s:.1f} s, bridge {outcome.bridge_mb:.0f} MB, generator at most {outcome.late_ms:.0f} ms late, {outcome.rejected} rejected")
+    print(
+        f"  load average {outcome.load_average:.1f}, connected in "
+        f"{outcome.connect_s:.1f} s, bridge {outcome.bridge_mb:.0f} MB, generator at "
+        f"most {outcome.late_ms:.0f} ms late, {outcome.rejected} rejected"
+    )
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(document_of(outcome), indent=2) + "\n")

@@ -9,6 +9,7 @@ the end of stdin ends the bridge.
 
 import argparse
 import asyncio
+import cProfile
 import gc
 import json
 import sys
@@ -64,7 +65,7 @@ class CommitLog:
             self.batches.append((len(self.numbers), now))
             return committed
 
-        Store.commit_batch = commit_batch  # type: ignore[method-assign] # for measuring
+        Store.commit_batch = commit_batch  # type: ignore[method-assign, assignment] # for measuring
 
     def write(self, path: Path) -> None:
         """Write number and time of each frame: 8 bytes and a double each."""
@@ -139,7 +140,7 @@ async def _serve(options: argparse.Namespace) -> None:
         bare.start()
         gc.freeze()
         _say({"api": bridge.api_url})
-        profile = None
+        profile = cProfile.Profile()
         while line := await loop.run_in_executor(None, sys.stdin.readline):
             word, _, rest = line.strip().partition(" ")
             if word == "used":
@@ -150,12 +151,9 @@ async def _serve(options: argparse.Namespace) -> None:
                 log.write(Path(rest))
                 _say({"resident_mb": _resident_mb()})
             elif word == "profile":
-                import cProfile
-
-                profile = cProfile.Profile()
                 profile.enable()
                 _say({})
-            elif word == "profiled" and profile is not None:
+            elif word == "profiled":
                 profile.disable()
                 profile.dump_stats(rest)
                 _say({})

@@ -10,7 +10,6 @@ import os
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 from array import array
 from collections.abc import Callable
@@ -33,6 +32,19 @@ DRAIN_S: Final = 30.0
 """How long the rest may take after the last publish."""
 
 CONNECT_S: Final = 300.0
+
+RATIO_MOST: Final = 2.5
+"""Bridge work for a telemetry frame, in bare verifications (issue 5)."""
+
+PART_LEAST_US: Final = 0.05
+
+PARTS: Final = {
+    "MainThread": "MQTT, event loop, receipts",
+    "verify": "verify and decode",
+    "store-writer": "commit and outbox",
+    "store-reader": "sinks and API reads",
+}
+"""What each thread does, by its name."""
 
 ENTRY_EACH: Final = 20
 """One of so many frames is a ledger entry: a rental every few minutes and car."""
@@ -212,79 +224,90 @@ async def run_campaign(
                 cars, port=broker.port, trust_anchors=anchors, frames=plan.frames
             )
             try:
-                return _measure(
-                    plan, bridge, swarm, cars, broker.pid or 0, directory, profile, tell
-                )
+                run = _Run(plan, bridge, swarm, cars, broker.pid or 0, directory)
+                return run.measure(profile, tell)
             finally:
                 swarm.close()
         finally:
             bridge.stop()
 
 
-def _measure(
-    plan: Plan,
-    bridge: BridgeProcess,
-    swarm: Swarm,
-    cars: list[BenchCar],
-    broker_pid: int,
-    directory: Path,
-    profile: Path | None,
-    tell: Callable[[str], None],
-) -> Outcome:
-    connect_s = swarm.connect(timeout_s=CONNECT_S)
-    swarm.settle(3.0)
-    tell(f"{plan.cars} cars connected in {connect_s:.1f} s")
-    if profile is not None:
-        bridge.ask("profile")
-    before, broker_before = bridge.ask("used"), _spent_s(broker_pid)
-    own_before = time.process_time()
-    asked_s = [0.0]
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What runs while it is measured."""
 
-    def is_committed() -> bool:
-        if time.monotonic() - asked_s[0] < 1.0:
-            return False
-        asked_s[0] = time.monotonic()
-        return bool(bridge.ask("count")["committed"] >= plan.frames)
+    plan: Plan
+    bridge: BridgeProcess
+    swarm: Swarm
+    cars: list[BenchCar]
+    broker_pid: int
+    directory: Path
 
-    took_s = swarm.run(rate=plan.rate, is_committed=is_committed, drain_s=DRAIN_S)
-    own_s = time.process_time() - own_before
-    after, broker_s = bridge.ask("used"), _spent_s(broker_pid) - broker_before
-    if profile is not None:
-        bridge.ask(f"profiled {profile}")
-    counted = bridge.ask("count")
-    resident_mb = bridge.ask(f"log {directory / 'commits'}")["resident_mb"]
-    latencies, committed = _latencies(plan, swarm, directory / "commits")
-    warm = int(len(swarm.receipt_ms) * plan.warm_s / plan.seconds)
-    threads = {
-        name: (spent - before["threads_s"].get(name, 0.0)) / plan.frames * 1e6
-        for name, spent in after["threads_s"].items()
-    }
-    bare_s = threads.pop(BARE_THREAD, 0.0) * plan.frames / 1e6
-    calls = after["bare_calls"] - before["bare_calls"]
-    bridge_s = after["process_s"] - before["process_s"] - bare_s
-    entries = entries_of(cars)
-    unreceipted = sum(len(one.entries) for one in swarm.connections)
-    return Outcome(
-        plan,
-        connect_s,
-        took_s,
-        plan.frames,
-        swarm.acknowledged - plan.cars,
-        committed,
-        counted["rejected"],
-        entries,
-        entries - unreceipted,
-        _summary(latencies),
-        _summary(swarm.receipt_ms[warm:]),
-        swarm.late_ms,
-        (after["bare_s"] - before["bare_s"]) / max(calls, 1) * 1e6,
-        bridge_s / plan.frames * 1e6,
-        threads,
-        broker_s / plan.frames * 1e6,
-        own_s / plan.frames * 1e6,
-        resident_mb,
-        os.getloadavg()[0],
-    )
+    def measure(self, profile: Path | None, tell: Callable[[str], None]) -> Outcome:
+        """Connect, publish, wait for the rest, and count."""
+        connect_s = self.swarm.connect(timeout_s=CONNECT_S)
+        self.swarm.settle(3.0)
+        tell(f"{self.plan.cars} cars connected in {connect_s:.1f} s")
+        if profile is not None:
+            self.bridge.ask("profile")
+        before, broker_before = self.bridge.ask("used"), _spent_s(self.broker_pid)
+        own_before = time.process_time()
+        asked_s = [0.0]
+
+        def is_committed() -> bool:
+            if time.monotonic() - asked_s[0] < 1.0:
+                return False
+            asked_s[0] = time.monotonic()
+            return bool(self.bridge.ask("count")["committed"] >= self.plan.frames)
+
+        took_s = self.swarm.run(
+            rate=self.plan.rate, is_committed=is_committed, drain_s=DRAIN_S
+        )
+        own_s = time.process_time() - own_before
+        after, broker_s = (
+            self.bridge.ask("used"),
+            _spent_s(self.broker_pid) - broker_before,
+        )
+        if profile is not None:
+            self.bridge.ask(f"profiled {profile}")
+        counted = self.bridge.ask("count")
+        resident_mb = self.bridge.ask(f"log {self.directory / 'commits'}")[
+            "resident_mb"
+        ]
+        latencies, committed = _latencies(
+            self.plan, self.swarm, self.directory / "commits"
+        )
+        warm = int(len(self.swarm.receipt_ms) * self.plan.warm_s / self.plan.seconds)
+        threads = {
+            name: (spent - before["threads_s"].get(name, 0.0)) / self.plan.frames * 1e6
+            for name, spent in after["threads_s"].items()
+        }
+        bare_s = threads.pop(BARE_THREAD, 0.0) * self.plan.frames / 1e6
+        calls = after["bare_calls"] - before["bare_calls"]
+        bridge_s = after["process_s"] - before["process_s"] - bare_s
+        entries = entries_of(self.cars)
+        unreceipted = sum(len(one.entries) for one in self.swarm.connections)
+        return Outcome(
+            self.plan,
+            connect_s,
+            took_s,
+            self.plan.frames,
+            self.swarm.acknowledged - self.plan.cars,
+            committed,
+            counted["rejected"],
+            entries,
+            entries - unreceipted,
+            _summary(latencies),
+            _summary(self.swarm.receipt_ms[warm:]),
+            self.swarm.late_ms,
+            (after["bare_s"] - before["bare_s"]) / max(calls, 1) * 1e6,
+            bridge_s / self.plan.frames * 1e6,
+            threads,
+            broker_s / self.plan.frames * 1e6,
+            own_s / self.plan.frames * 1e6,
+            resident_mb,
+            os.getloadavg()[0],
+        )
 
 
 def _latencies(plan: Plan, swarm: Swarm, path: Path) -> tuple[list[float], int]:
@@ -321,36 +344,41 @@ def _spent_s(pid: int) -> float:
 def figures_of(outcome: Outcome) -> list[Figure]:
     """Return an outcome as figures of the benchmark's table."""
     plan = outcome.plan
-    name = f"{plan.cars} cars"
-    found = [
-        Figure(f"{name}: bare verification", outcome.bare_us, "µs", 0.0, "CPU, in the bridge while it works"),
-        Figure(f"{name}: bridge, all included", outcome.bridge_us, "µs", 0.0, "CPU for each frame"),
+    cpu = "CPU for each frame"
+    lost = (
+        f"{outcome.published} published, {outcome.committed} committed; "
+        f"{outcome.entries} entries, {outcome.receipted} receipted"
+    )
+    parts = sorted(outcome.parts_us.items(), key=lambda part: -part[1])
+    rows: list[tuple[str, float, str, str]] = [
+        ("bare verification", outcome.bare_us, "µs", "CPU, in the working bridge"),
+        ("bridge, all included", outcome.bridge_us, "µs", cpu),
         *(
-            Figure(f"{name}:   of it thread {thread}", spent, "µs", 0.0)
-            for thread, spent in sorted(outcome.parts_us.items(), key=lambda p: -p[1])
-            if spent > 0.05
+            (f"  of it {PARTS.get(name, name)}", spent, "µs", "")
+            for name, spent in parts
+            if spent > PART_LEAST_US
         ),
-        Figure(f"{name}: bridge / bare verification", outcome.ratio, "x", 0.0, "at most 2.5"),
-        Figure(f"{name}: mosquitto", outcome.broker_us, "µs", 0.0, "CPU for each frame"),
-        Figure(f"{name}: load generator", outcome.generator_us, "µs", 0.0, "CPU for each frame"),
-        Figure(f"{name}: published", outcome.published / outcome.published_s, "1/s", 0.0, f"of {plan.rate:.0f} wanted"),
-        Figure(f"{name}: publish to commit, p50", outcome.commit_ms[0], "ms", 0.0),
-        Figure(f"{name}: publish to commit, p99", outcome.commit_ms[1], "ms", 0.0, "at most 100"),
-        Figure(f"{name}: publish to receipt, p50", outcome.receipt_ms[0], "ms", 0.0),
-        Figure(f"{name}: publish to receipt, p99", outcome.receipt_ms[1], "ms", 0.0, "at most 150"),
-        Figure(f"{name}: lost", outcome.lost, "", 0.0, f"{outcome.published} published, {outcome.committed} committed; {outcome.entries} entries, {outcome.receipted} receipted"),
-    ]  # fmt: skip
-    return found
+        ("bridge / bare verification", outcome.ratio, "x", f"at most {RATIO_MOST}"),
+        ("mosquitto", outcome.broker_us, "µs", cpu),
+        ("load generator", outcome.generator_us, "µs", cpu),
+        (
+            "published",
+            outcome.published / outcome.published_s,
+            "1/s",
+            f"of {plan.rate:.0f} wanted",
+        ),
+        ("publish to commit, p50", outcome.commit_ms[0], "ms", ""),
+        ("publish to commit, p99", outcome.commit_ms[1], "ms", "at most 100"),
+        ("publish to receipt, p50", outcome.receipt_ms[0], "ms", ""),
+        ("publish to receipt, p99", outcome.receipt_ms[1], "ms", "at most 150"),
+        ("lost", float(outcome.lost), "", lost),
+    ]
+    return [
+        Figure(f"{plan.cars} cars: {name}", value, unit, 0.0, note)
+        for name, value, unit, note in rows
+    ]
 
 
 def document_of(outcome: Outcome) -> dict[str, Any]:
     """Return an outcome for a program."""
     return {**asdict(outcome), "ratio": outcome.ratio, "lost": outcome.lost}
-
-
-def run_in_new_directory(plan: Plan) -> Outcome:
-    """Run a campaign in a directory that is removed afterwards."""
-    import asyncio
-
-    with tempfile.TemporaryDirectory() as directory:
-        return asyncio.run(run_campaign(plan, Path(directory) / "run"))

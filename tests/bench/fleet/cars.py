@@ -20,7 +20,7 @@ from protocol.event import EngineStopped, build_event
 from protocol.fleet import FleetPart, TlsPart
 from protocol.frame import Header
 from protocol.identity import VehicleId
-from protocol.keys import SIGNATURE_SIZE
+from protocol.keys import SIGNATURE_SIZE, Ed25519SigningKey
 from protocol.packed.frame import build_unsigned
 from protocol.packed.telemetry import build_telemetry
 from protocol.signing import to_be_signed
@@ -123,7 +123,9 @@ class _Writer:
         self._count = phase
         self._batches = 0
         self._head = GENESIS
-        seed = car.key.handle.private_bytes_raw()  # type: ignore[union-attr] # issued cars have Ed25519 keys
+        if not isinstance(car.key, Ed25519SigningKey):
+            raise TypeError("the benchmark's cars sign with Ed25519")
+        seed = car.key.handle.private_bytes_raw()
         self._secret = crypto_sign_seed_keypair(seed)[1]
         self._key_id = car.key.key_id
         self._topics = {

@@ -152,7 +152,9 @@ class Swarm:
                 else:
                     self._read(connection)
             if time.monotonic() - begin > timeout_s:
-                raise TimeoutError(f"{len(under_way) + len(waiting)} cars not connected")
+                raise TimeoutError(
+                    f"{len(under_way) + len(waiting)} cars not connected"
+                )
         return time.monotonic() - begin
 
     def _begin(self, place: int, car: BenchCar) -> int:
