@@ -23,6 +23,9 @@ _OF_NO_RENTAL: Final = frozenset({"flash_hazards", "ping", "service", "restart"}
 GRANT_SPAN: Final = timedelta(hours=1)
 """A grant counts for an hour, and did for the hour before."""
 
+HANDOVER_OFFERED: Final = "freefloat.handover.offered"
+"""The event that names an offer of the driver."""
+
 PAYMENT_REQUESTED: Final = "freefloat.payment.requested"
 """The event that names a payment."""
 
@@ -82,6 +85,10 @@ class ApiBackend:
             return await self._command(self._grant(fields))
         if kind == "payment_decision":
             return await self._command(await self._payment(fields))
+        if kind == "handover_offer":
+            return await self._command(await self._handover(fields))
+        if kind == "handover_request":
+            fields = {"request_id": secrets.token_hex(ID_SIZE), **fields}
         of_rental: Fields = {"rental_id": self._rental_id}
         if kind in _OF_NO_RENTAL or not self._rental_id:
             of_rental = {}
@@ -122,14 +129,32 @@ class ApiBackend:
             DemandError: it was told of none.
         """
         for _ in range(_LOOKS):
-            text = await asyncio.to_thread(self._events.read_text, "utf-8")
-            whole, _, _ = text.rpartition("\n")
-            told = [json.loads(line) for line in whole.splitlines()]
-            asked = [each for each in told if each["type"] == PAYMENT_REQUESTED]
+            asked = await self._told(PAYMENT_REQUESTED)
             if asked:
-                return str(asked[-1]["data"]["payment_id"])
+                return str(asked[-1]["payment_id"])
             await asyncio.sleep(_LOOK_S)
         raise DemandError("the car has asked for no payment")
+
+    async def _handover(self, fields: Fields) -> dict[str, Any]:
+        """Name the second driver for the driver's newest offer, else for a new one."""
+        rest = {name: value for name, value in fields.items() if name != "card"}
+        offers = await self._told(HANDOVER_OFFERED)
+        own = [each for each in offers if each["rental_id"] == self._rental_id]
+        return {
+            "kind": "handover_offer",
+            "rental_id": self._rental_id,
+            "offer_id": own[-1]["offer_id"] if own else secrets.token_hex(ID_SIZE),
+            "cards": [fields["card"]],
+            "fuel_card_pin": FUEL_CARD_PIN,
+            **rest,
+        }
+
+    async def _told(self, event_type: str) -> list[dict[str, Any]]:
+        """Return what the fleet was told by all events of a type, oldest first."""
+        text = await asyncio.to_thread(self._events.read_text, "utf-8")
+        whole, _, _ = text.rpartition("\n")
+        events = [json.loads(line) for line in whole.splitlines()]
+        return [each["data"] for each in events if each["type"] == event_type]
 
     async def _command(self, document: dict[str, Any]) -> str:
         path = f"{self._path}/commands?wait_s={WAIT_S}"

@@ -10,7 +10,7 @@ from firmware_emulator.customer import Customer
 from firmware_emulator.frames_seen import FrameNote
 from protocol.codes import ConfigKind
 
-Fields = dict[str, str | int]
+Fields = dict[str, str | int | float]
 """What belongs to an order, as in the bridge's API."""
 
 

@@ -30,6 +30,7 @@ from protocol.command import (
     Unlock,
 )
 from protocol.identity import ID_SIZE, VehicleId, card_digest
+from protocol.place import E7
 from protocol.rental_codes import (
     Component,
     GrantAction,
@@ -37,8 +38,15 @@ from protocol.rental_codes import (
     Rights,
     ServiceRequest,
 )
-from protocol.rental_command import Grant, PaymentDecision, Service, SetDefaultMode
-from protocol.rental_event import PaymentRequested
+from protocol.rental_command import (
+    Grant,
+    HandoverOffer,
+    HandoverRequest,
+    PaymentDecision,
+    Service,
+    SetDefaultMode,
+)
+from protocol.rental_event import HandoverOffered, PaymentRequested
 
 NO_RENTAL: Final = bytes(ID_SIZE)
 """Of an order that belongs to no rental."""
@@ -169,6 +177,10 @@ class MemoryBackend:
                 return Service(NO_RENTAL, version, request, until_ms)
             case "payment_decision":
                 return self._payment(fields)
+            case "handover_offer":
+                return self._handover_offer(fields)
+            case "handover_request":
+                return self._handover_request(fields)
             case "restart":
                 part = Component[word("component", "reader")]
                 return Restart(NO_RENTAL, version, part)
@@ -188,6 +200,47 @@ class MemoryBackend:
             currency=b"EUR",
             amount_minor=int(fields["amount_minor"]),
         )
+
+    def _handover_offer(self, fields: Fields) -> HandoverOffer:
+        """Name the second driver for the driver's newest offer, else for a new one."""
+        account = self._fleet.accounts[self._vehicle_id]
+        offered = [
+            told.offer_id
+            for told in account.of_kind(HandoverOffered)
+            if isinstance(told, HandoverOffered) and told.rental_id == self._rental_id
+        ]
+        offer_id = offered[-1] if offered else next(self._numbers).to_bytes(ID_SIZE)
+        return HandoverOffer(
+            rental_id=self._rental_id,
+            expected_version=ANY_VERSION,
+            offer_id=offer_id,
+            until_ms=self._until_ms(fields),
+            latitude_e7=round(float(fields["latitude_deg"]) * E7),
+            longitude_e7=round(float(fields["longitude_deg"]) * E7),
+            cards=(card_digest(offer_id, bytes.fromhex(str(fields["card"]))),),
+            sealed=self._fleet.sealed_for(
+                self._vehicle_id,
+                rental_id=offer_id,
+                pin=str(fields["pin"]),
+                fuel_card_pin=FUEL_CARD_PIN,
+            ),
+        )
+
+    def _handover_request(self, fields: Fields) -> HandoverRequest:
+        return HandoverRequest(
+            rental_id=self._rental_id,
+            expected_version=ANY_VERSION,
+            request_id=next(self._numbers).to_bytes(ID_SIZE),
+            until_ms=self._until_ms(fields),
+            latitude_e7=round(float(fields["latitude_deg"]) * E7),
+            longitude_e7=round(float(fields["longitude_deg"]) * E7),
+            distance_m=int(fields["distance_m"]),
+            name=str(fields["name"]),
+        )
+
+    def _until_ms(self, fields: Fields) -> int:
+        for_ms = int(fields["for_s"]) * 1_000
+        return self._fleet.clock_of(self._vehicle_id) + for_ms
 
     def _grant(self, fields: Fields) -> Grant:
         rental_id = next(self._numbers).to_bytes(ID_SIZE, "big")

@@ -6,7 +6,14 @@ from typing import Final
 
 from firmware_emulator.backend import Backend
 from firmware_emulator.customer import Customer
+from firmware_emulator.reader import Card
 from firmware_emulator.vehicle import EmulatedVehicle
+
+SECOND_CARD: Final = Card(bytes.fromhex("04b0b0b0b0b0b0"))
+"""Of the second customer, who takes the car over."""
+
+SECOND_PIN: Final = "1357"
+"""Of the second customer."""
 
 SHOWN: Final = 40
 """Characters of a wrong word that a message repeats."""
@@ -28,6 +35,11 @@ class Stage:
     """Frames before the last deed: `expect sent` looks after them."""
     answer: str = ""
     """What the car answered to the backend's last order."""
+
+    @property
+    def second(self) -> Customer:
+        """Another customer, who may take the car over (H11)."""
+        return Customer(self.vehicle.devices, SECOND_CARD, SECOND_PIN, "The second")
 
 
 Deed = Callable[[Stage], Awaitable[None]]

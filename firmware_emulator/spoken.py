@@ -8,7 +8,7 @@ with an exit code.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from firmware_emulator.car import Leaf, Window
@@ -151,6 +151,17 @@ def _hands(act: Callable[[Customer], object]) -> Callable[[list[str]], Deed]:
 
 def _chooses(choice: Choice) -> Callable[[list[str]], Deed]:
     return _hands(lambda customer: customer.choose(choice))
+
+
+def _read_second(rest: list[str]) -> Deed:
+    line = parse_line(" ".join(rest))
+    if line is None or line.who != "customer":
+        raise ValueError("behind it comes what a customer does, as second tap")
+
+    async def deed(stage: Stage) -> None:
+        await line.deed(replace(stage, customer=stage.second))
+
+    return deed
 
 
 def _read_pin(rest: list[str]) -> Deed:
@@ -324,6 +335,7 @@ VERBS: Final[dict[str, Verb]] = {
     verb.usage.split()[0]: verb
     for verb in (
         Verb("tap", "hold the customer's card to the windscreen", _hands(Customer.tap)),
+        Verb("second DEED", "let a second customer do it", _read_second),
         Verb("pin [DIGITS]", "type a PIN; without digits the right one", _read_pin),
         Verb("continue", "pass by a question", _chooses(Choice.CONTINUE)),
         Verb("rate INSIDE OUTSIDE", "say how clean it is, 1 to 5", _read_rating),
@@ -346,6 +358,9 @@ VERBS: Final[dict[str, Verb]] = {
         Verb("pump-number NUMBER", "type the number of the pump", _read_pump_number),
         Verb("paid", "say: paid by fuel card", _chooses(Choice.PAID_BY_CARD)),
         Verb("done", "say: refuelled", _chooses(Choice.REFUEL_DONE)),
+        Verb("offer", "offer the car to others", _chooses(Choice.OFFER_HANDOVER)),
+        Verb("accept", "accept who asks", _chooses(Choice.ACCEPT_HANDOVER)),
+        Verb("decline", "decline who asks", _chooses(Choice.DECLINE_HANDOVER)),
         Verb("wash [TIMES]", "use washer fluid", _read_wash),
         Verb("plug in|out", "the charging cable", _read_plug),
         Verb("fill LITRES", "fill in washer fluid", _read_fill),

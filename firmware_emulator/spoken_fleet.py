@@ -15,6 +15,7 @@ from firmware_emulator.street import MM_PER_M, Place
 from protocol.business_area import AREA_FORMAT
 from protocol.codes import ConfigKind
 from protocol.damage_list import DAMAGE_LIST_FORMAT
+from protocol.place import E7
 from protocol.station_list import STATION_LIST_FORMAT
 
 RESERVED_S: Final = 900
@@ -22,6 +23,9 @@ RESERVED_S: Final = 900
 
 AREA_DEGREES: Final = 0.02
 """Half the side of a square business area; about 2 km."""
+
+SEARCH_S: Final = 60
+"""How long the driver has to answer somebody who searches."""
 
 AWAY_DEGREES: Final = 1.0
 """How far an area lies that the car is not in."""
@@ -151,6 +155,43 @@ def _grant(rest: list[str]) -> Deed:
     return deed
 
 
+def _handover(rest: list[str]) -> Deed:
+    for_s = round(number(rest or ["900"], 1, 3_600))
+
+    async def deed(stage: Stage) -> None:
+        fields: Fields = {
+            "for_s": for_s,
+            "card": stage.second.card.uid.hex(),
+            "pin": stage.second.pin,
+            **_here(stage),
+        }
+        stage.answer = await _backend(stage).order("handover_offer", fields)
+
+    return deed
+
+
+def _search(rest: list[str]) -> Deed:
+    distance_m = round(number(rest or ["300"], 0, 10_000))
+
+    async def deed(stage: Stage) -> None:
+        fields: Fields = {
+            "for_s": SEARCH_S,
+            "distance_m": distance_m,
+            "name": "Ben",
+            **_here(stage),
+        }
+        stage.answer = await _backend(stage).order("handover_request", fields)
+
+    return deed
+
+
+def _here(stage: Stage) -> Fields:
+    """Return where the car is, as the fleet says where two drivers meet."""
+    car = stage.vehicle.devices.car
+    latitude_e7, longitude_e7 = car.city.coordinates(car.place)
+    return {"latitude_deg": latitude_e7 / E7, "longitude_deg": longitude_e7 / E7}
+
+
 def _payment(rest: list[str]) -> Fields:
     return {"decision": among(rest, ("paid", "refused")), "amount_minor": 1_780}
 
@@ -177,6 +218,8 @@ _ORDERS: Final[dict[str, Callable[[list[str]], Deed]]] = {
     "grant": _grant,
     "service": _orders("service", _service),
     "payment": _orders("payment_decision", _payment),
+    "handover": _handover,
+    "search": _search,
     "restart": _orders("restart", _component),
     "area": _area,
     "station": _station,

@@ -46,7 +46,7 @@ def verdict_of(told: list[StepSeen | Verdict]) -> Verdict:
 
 @pytest.mark.parametrize("name", scenarios())
 def test_each_scenario_comes_about_by_its_name(name: str, tmp_path: Path) -> None:
-    """F3 to F16 as far as the car is concerned; each file names what it shows."""
+    """F1 to F16 as far as the car is concerned; each file names what it shows."""
     verdict = verdict_of(played(scenarios()[name], tmp_path))
 
     assert verdict.failed == ()
@@ -54,11 +54,19 @@ def test_each_scenario_comes_about_by_its_name(name: str, tmp_path: Path) -> Non
     assert verdict.checks > 0
 
 
-def test_each_sequence_that_concerns_the_car_has_a_scenario() -> None:
-    """F3 to F13; the handovers F14 to F16 follow with their orders."""
-    shown = {what for each in scenarios().values() for what in each.shows}
+def test_the_manual_says_which_scenarios_show_each_sequence() -> None:
+    """F1 to F16."""
+    manual = (ROOT / "docs" / "test-engineers.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (F\d+) \| [^|]+ \| ([^|]+) \|$", manual, re.MULTILINE)
+    told = {number: re.findall("`([^`]+)`", names) for number, names in rows}
 
-    assert {f"F{number}" for number in range(3, 14)} <= shown
+    assert told == {
+        f"F{number}": [
+            each.name for each in scenarios().values() if f"F{number}" in each.shows
+        ]
+        for number in range(1, 17)
+    }
+    assert all(told.values())
 
 
 PLANTED = """
