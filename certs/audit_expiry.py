@@ -9,7 +9,9 @@ from certs.finding import Finding, Material, Weight
 from certs.profiles import Kind
 from certs.renewal_rules import grace_end
 from certs.revocation import is_half_over, read_list
-from protocol.fleet import FleetPart
+from certs.services import services_of
+from protocol.codes import Role
+from protocol.fleet import FleetPart, TlsPart
 
 AHEAD: Final = {
     Kind.ROOT: timedelta(days=730),
@@ -25,7 +27,7 @@ ADVICE: Final = {
     Kind.ROOT: "freefloat certs roll-root prepare {fleet}",
     Kind.ISSUING: "freefloat certs renew {fleet} issuing --root-key ...",
     Kind.BROKER: "freefloat certs renew {fleet} broker, copy it and reload the broker",
-    Kind.BRIDGE: "freefloat certs renew {fleet} bridge, and copy it to the bridge",
+    Kind.BRIDGE: "freefloat certs renew {fleet} {service}, and copy it to the bridge",
     Kind.ENGINEER: "freefloat certs renew {fleet} engineer",
     Kind.ENROLMENT: "freefloat certs renew {fleet} enrolment",
 }
@@ -58,7 +60,9 @@ def _certificates(material: Material) -> Iterator[Finding]:
                 seen.subject,
                 f"the {seen.kind} certificate",
                 end,
-                ADVICE[seen.kind].format(fleet=material.fleet.path),
+                ADVICE[seen.kind].format(
+                    fleet=material.fleet.path, service=_service(material, seen.subject)
+                ),
                 now=material.now,
             )
 
@@ -114,15 +118,21 @@ def _bundle(material: Material) -> Iterator[Finding]:
             f"freefloat certs trust extend {material.fleet.path}",
             now=material.now,
         )
+    bridges = sum(
+        service.kind is Kind.BRIDGE
+        for service in services_of(material.fleet.path).values()
+    )
     for key in bundle.keys:
         end = _moment(key.not_after_ms)
-        replaced = any(
+        later = sum(
             other.role is key.role
             and other.group == key.group
             and other.not_after_ms > key.not_after_ms
             for other in bundle.keys
         )
-        if end - material.now < SIGNER_AHEAD and not replaced:
+        # The key of one bridge does not replace that of another one.
+        needed = bridges if key.role in (Role.RENTAL, Role.RECEIPT) else 1
+        if end - material.now < SIGNER_AHEAD and later < needed:
             yield _ends(
                 "signer_ends",
                 f"{key.role.name.lower()} key {key.key_id.hex()}",
@@ -154,6 +164,14 @@ def _list(material: Material) -> Iterator[Finding]:
         advice,
         days=(until - material.now).days,
     )
+
+
+def _service(material: Material, part: str) -> str:
+    """Return by which name a command calls the owner of a certificate's file."""
+    for name, service in services_of(material.fleet.path).items():
+        if part == f"{service.part}/{TlsPart.CERTIFICATE}":
+            return name
+    return ""
 
 
 def _ends(

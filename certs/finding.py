@@ -17,7 +17,7 @@ from cryptography import x509
 from certs.books import IssuedCertificate, Voucher
 from certs.fleet import FleetDirectory
 from certs.profiles import Kind
-from certs.renewing import SERVICES
+from certs.services import services_of
 from protocol.enrolment import RecordFile
 from protocol.fleet import FleetPart, TlsPart
 from protocol.identity import VehicleId
@@ -93,7 +93,7 @@ def certificates(fleet: FleetDirectory) -> Iterator[tuple[str, Kind, Path]]:
         (Kind.ISSUING, FleetPart.ISSUING_CERTIFICATE),
     ):
         yield part.value, kind, fleet.path / part
-    for kind, service, _name in SERVICES.values():
+    for kind, service, _name in services_of(fleet.path).values():
         part_name = f"{service}/{TlsPart.CERTIFICATE}"
         if (fleet.path / part_name).exists():
             yield part_name, kind, fleet.path / part_name

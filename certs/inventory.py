@@ -13,6 +13,7 @@ from certs.errors import FleetError
 from certs.files import OTHERS, PARTIAL
 from certs.fleet import FleetDirectory
 from certs.profiles import Kind
+from certs.services import services_of
 from protocol.errors import ProtocolError
 from protocol.fleet import FleetPart, TlsPart, VehiclePart
 from protocol.identity import VEHICLE_TEXT, VehicleId
@@ -87,10 +88,10 @@ def _items(fleet: FleetDirectory, problems: list[str]) -> list[Item]:
     for kind, part in (
         (Kind.ROOT, FleetPart.ROOT_CERTIFICATE.value),
         (Kind.ISSUING, FleetPart.ISSUING_CERTIFICATE.value),
-        (Kind.BROKER, f"{FleetPart.BROKER}/{TlsPart.CERTIFICATE}"),
-        (Kind.BRIDGE, f"{FleetPart.BRIDGE}/{TlsPart.CERTIFICATE}"),
-        (Kind.ENGINEER, f"{FleetPart.ENGINEER}/{TlsPart.CERTIFICATE}"),
-        (Kind.ENROLMENT, f"{FleetPart.ENROLMENT}/{TlsPart.CERTIFICATE}"),
+        *(
+            (service.kind, f"{service.part}/{TlsPart.CERTIFICATE}")
+            for service in services_of(fleet.path).values()
+        ),
     ):
         try:
             end = fleet.certificate(part).not_valid_after_utc

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -13,17 +12,10 @@ from certs.errors import FleetError, RequestError
 from certs.files import make_directory, replace_file
 from certs.fleet import LOCAL_HOSTS, FleetDirectory
 from certs.profiles import PROFILES, Kind
+from certs.services import services_of
 from keystore.private_key import PrivateKey
 from protocol.fleet import FleetPart, TlsPart
 from protocol.keyfile import build_key
-
-SERVICES: Final = {
-    "broker": (Kind.BROKER, FleetPart.BROKER, "ff-broker"),
-    "bridge": (Kind.BRIDGE, FleetPart.BRIDGE, "ff-bridge-1"),
-    "engineer": (Kind.ENGINEER, FleetPart.ENGINEER, "ff-engineer-1"),
-    "enrolment": (Kind.ENROLMENT, FleetPart.ENROLMENT, "ff-enrolment"),
-}
-"""What has a TLS identity in the fleet directory, by the name a command calls it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +40,7 @@ def renew_service(
 
     Args:
         fleet: whose.
-        service: a name of `SERVICES`.
+        service: a name of `certs.services.services_of`.
         hosts: names and addresses of a server; those of the present certificate if
             none are given, and always `LOCAL_HOSTS`.
         now: with a time zone.
@@ -58,12 +50,13 @@ def renew_service(
         FleetError: the CA cannot be used.
         OSError: a file could not be written.
     """
-    if service not in SERVICES:
+    known = services_of(fleet.path)
+    if service not in known:
         raise RequestError(
-            f"{service[:40]!r} is no service of a fleet directory",
-            f"choose one of {', '.join(SERVICES)}",
+            f"{service[:40]!r} is no service of {fleet.path}",
+            f"choose one of {', '.join(known)}",
         )
-    kind, part, name = SERVICES[service]
+    kind, part, name = known[service]
     directory = fleet.path / part
     given = list(hosts) or _present_hosts(fleet, part)
     names = (*LOCAL_HOSTS, *given) if PROFILES[kind].has_hosts else tuple(hosts)
@@ -142,14 +135,14 @@ def rewrite_chains(fleet: FleetDirectory) -> None:
         FleetError: a certificate is damaged.
         OSError: a file could not be written.
     """
-    for _kind, part, _name in SERVICES.values():
+    for _kind, part, _name in services_of(fleet.path).values():
         path = fleet.path / part / TlsPart.CERTIFICATE
         if path.exists():
             leaf = fleet.certificate(f"{part}/{TlsPart.CERTIFICATE}")
             replace_file(path, fleet.chain(leaf))
 
 
-def _present_hosts(fleet: FleetDirectory, part: FleetPart) -> list[str]:
+def _present_hosts(fleet: FleetDirectory, part: str) -> list[str]:
     try:
         leaf = fleet.certificate(f"{part}/{TlsPart.CERTIFICATE}")
         names = leaf.extensions.get_extension_for_class(

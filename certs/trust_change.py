@@ -64,24 +64,22 @@ def granted(
     )
 
 
-def add_signer(current: TrustBundle, key: TrustedKey, *, now: datetime) -> TrustBundle:
-    """Add a key: one for each role and replica, never two owners of one.
+def add_signer(current: TrustBundle, *keys: TrustedKey, now: datetime) -> TrustBundle:
+    """Add keys: one for each role and replica, never two owners of one.
 
     Raises:
-        RequestError: the key is named, revoked or a root, or there is no room.
+        RequestError: a key is named, revoked or a root, or there is no room.
     """
-    _require_new(current, key.public_key)
-    if len(current.keys) >= KEYS_LIMIT:
+    suites = current.suites
+    for key in keys:
+        _require_new(current, key.public_key)
+        suites = _with_suite(suites, key.public_key)
+    if len(current.keys) + len(keys) > KEYS_LIMIT:
         raise RequestError(
-            f"the bundle has {KEYS_LIMIT} keys already, its limit",
+            f"the bundle has {len(current.keys)} keys already, of {KEYS_LIMIT} at most",
             "remove one that has ended with 'freefloat certs trust revoke'",
         )
-    return _next(
-        current,
-        now,
-        keys=(*current.keys, key),
-        suites=_with_suite(current, key.public_key),
-    )
+    return _next(current, now, keys=(*current.keys, *keys), suites=suites)
 
 
 def rotate_signer(
@@ -125,7 +123,9 @@ def rotate_signer(
         for key in current.keys
         if key.not_after_ms > _ms(now)
     )
-    return _next(current, now, keys=(*kept, after), suites=_with_suite(current, new))
+    return _next(
+        current, now, keys=(*kept, after), suites=_with_suite(current.suites, new)
+    )
 
 
 def revoke_key(current: TrustBundle, wanted: bytes, *, now: datetime) -> TrustBundle:
@@ -221,11 +221,9 @@ def _require_new(current: TrustBundle, public_key: bytes) -> None:
         )
 
 
-def _with_suite(current: TrustBundle, public_key: bytes) -> tuple[Suite, ...]:
+def _with_suite(suites: tuple[Suite, ...], public_key: bytes) -> tuple[Suite, ...]:
     suite = suite_of(public_key)
-    if suite is None or suite in current.suites:
-        return current.suites
-    return (*current.suites, suite)
+    return suites if suite is None or suite in suites else (*suites, suite)
 
 
 def _require_lifetime(lifetime: timedelta) -> None:

@@ -152,12 +152,11 @@ class TrustFiles:
         """
         return self._fleet.open_trust_bundle()
 
-    def propose(self, bundle: TrustBundle, signers: tuple[SigningKey, ...]) -> Progress:
-        """Write a change, sign it with the keys at hand, and publish it if that is all.
+    def require_idle(self) -> None:
+        """Return if no change waits.
 
         Raises:
-            RequestError: another change waits.
-            DecodeError, AuthenticationError, EncodeError: no car would take it.
+            RequestError: one does.
         """
         if self.proposal_path.exists():
             raise RequestError(
@@ -165,6 +164,15 @@ class TrustFiles:
                 "finish it with 'freefloat certs trust merge', or drop it with "
                 "'freefloat certs trust discard'",
             )
+
+    def propose(self, bundle: TrustBundle, signers: tuple[SigningKey, ...]) -> Progress:
+        """Write a change, sign it with the keys at hand, and publish it if that is all.
+
+        Raises:
+            RequestError: another change waits.
+            DecodeError, AuthenticationError, EncodeError: no car would take it.
+        """
+        self.require_idle()
         data = unsigned(bundle)
         for key in signers:
             data = sign_proposal(data, key)

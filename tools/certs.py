@@ -23,6 +23,7 @@ from protocol.errors import DecodeError
 from protocol.fleet import FleetPart
 from protocol.identity import VehicleId
 from tools.certs_audit import audit
+from tools.certs_bridge import bridge
 from tools.certs_renew import renew
 from tools.certs_roll import new_key, roll_issuing, roll_root
 from tools.certs_serve import serve
@@ -294,6 +295,7 @@ for command in (
     recertify,
     crl,
     audit,
+    bridge,
     renew,
     roll_root,
     roll_issuing,

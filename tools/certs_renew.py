@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from certs.fleet import FleetDirectory
-from certs.renewing import SERVICES, renew_issuing, renew_service
+from certs.renewing import renew_issuing, renew_service
 from keystore.private_key import open_private_key
 from protocol.fleet import FleetPart
 from tools.certs_vehicles import fleet_argument
@@ -24,12 +24,13 @@ root_key_option = click.option(
 @click.command(
     epilog=examples(
         "freefloat certs renew fleet broker",
+        "freefloat certs renew fleet bridge-2",
         "freefloat certs renew fleet enrolment --host enrol.example.com",
         "freefloat certs renew fleet issuing --root-key /media/safe/root.key",
     )
 )
 @fleet_argument
-@click.argument("what", type=click.Choice([*SERVICES, "issuing"]))
+@click.argument("what", metavar="SERVICE|issuing")
 @click.option(
     "--host",
     "hosts",
@@ -44,6 +45,7 @@ def renew(
 ) -> None:
     """Give a service a new key and certificate, or the issuing CA another term.
 
+    Services are broker, bridge (the first), bridge-2 and so on, engineer, enrolment.
     Restart or reload the service afterwards. The issuing CA keeps name and key, so
     that everything below it goes on being valid; it needs the offline root key.
     """

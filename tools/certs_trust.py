@@ -170,7 +170,7 @@ def add_signer_command(
         lifetime=timedelta(days=days),
     )
     change = add_signer(files.current(), grant, now=now)
-    _told(fleet, files.propose(change, _roots(fleet, root_keys)))
+    _told(fleet, files.propose(change, roots_at_hand(fleet, root_keys)))
 
 
 @trust.command(
@@ -221,7 +221,7 @@ def rotate(
         now=now,
         overlap=timedelta(days=overlap_days),
     )
-    _told(fleet, files.propose(change, _roots(fleet, root_keys)))
+    _told(fleet, files.propose(change, roots_at_hand(fleet, root_keys)))
 
 
 @trust.command(epilog=examples("freefloat certs trust revoke fleet 3f9c0a5e11d2b748"))
@@ -249,11 +249,11 @@ def revoke(
     kept = directory / REVOKE_KEY
     signers: tuple[SigningKey, ...]
     if root_keys:
-        signers = _roots(fleet, root_keys)
+        signers = roots_at_hand(fleet, root_keys)
     elif revoker is not None or kept.exists():
         signers = (open_signing_key(revoker or kept),)
     else:
-        signers = _roots(fleet, root_keys)
+        signers = roots_at_hand(fleet, root_keys)
     _told(fleet, files.propose(change, signers))
 
 
@@ -272,7 +272,7 @@ def extend(directory: Path, days: int, root_keys: tuple[str, ...]) -> None:
     fleet, now = FleetDirectory.open(directory), read_clock()
     files = TrustFiles(fleet)
     change = extend_bundle(files.current(), now=now, lifetime=timedelta(days=days))
-    _told(fleet, files.propose(change, _roots(fleet, root_keys)))
+    _told(fleet, files.propose(change, roots_at_hand(fleet, root_keys)))
 
 
 @trust.command(
@@ -310,7 +310,7 @@ def roots(
             own.append(open_signing_key(reference))
             raws.append(own[-1].verify_key.raw)
     change = change_roots(files.current(), raws, threshold=threshold, now=now)
-    _told(fleet, files.propose(change, (*_roots(fleet, root_keys), *own)))
+    _told(fleet, files.propose(change, (*roots_at_hand(fleet, root_keys), *own)))
 
 
 @trust.command(
@@ -401,7 +401,7 @@ def _signer(fleet: FleetDirectory, role: str, reference: str | None) -> SigningK
     raise FleetError("there are 999 keys of this role", "remove those that have ended")
 
 
-def _roots(
+def roots_at_hand(
     fleet: FleetDirectory, references: tuple[str, ...]
 ) -> tuple[SigningKey, ...]:
     """Return the roots that are named, and else those that lie in the directory."""

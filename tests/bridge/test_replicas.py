@@ -24,12 +24,11 @@ from bridge.bootstrap import Bridge, open_bridge
 from bridge.broker.access import BrokerAccess
 from bridge.broker.embedded import EmbeddedBroker
 from bridge.settings import BrokerSettings, Settings, StoreSettings, TlsSettings
-from certs.authority import new_tls_key
+from certs.bridges import COMMAND_KEY, RECEIPT_KEY, issue_bridge
 from certs.fleet import FleetDirectory
-from certs.profiles import Kind
+from certs.services import bridge_service
 from protocol.codes import FrameClass
 from protocol.fleet import FleetPart, TlsPart, VehiclePart
-from protocol.keyfile import build_key
 from protocol.topic import downlinks_of, parse_topic
 from tests.bridge.car import RENTAL, Car, receipt_of
 from tests.bridge.conftest import make_fleet
@@ -37,6 +36,7 @@ from tests.bridge.running import until
 from tests.bridge.stream import BODIES, TYPES
 from tests.postgres import Server, running_server
 from tools.bridge_settings import local_settings
+from tools.certs_trust import roots_at_hand
 from transport.link import LinkSettings, MqttLink
 from transport.tls import TlsIdentity, client_context
 
@@ -110,27 +110,25 @@ class Site:
     drivers: list[Driver] = field(default_factory=list)
 
     def settings(self, number: int) -> Settings:
-        """Return the settings of one replica, with a certificate of its own."""
+        """Return the settings of one replica with an identity of its own."""
         address = (self.broker.host, self.broker.port)
         state = self.folder / f"state-{number}"
+        identity = self.fleet.path / bridge_service(number).part
         made = local_settings(
             self.fleet.path, state=state, broker=address, api=("127.0.0.1", 0)
         )
-        authority = self.fleet.issuing_authority()
-        key = new_tls_key()
-        leaf = authority.issue(
-            Kind.BRIDGE, f"ff-bridge-{number}", key.public_key(), now=clock(), hosts=()
-        )
-        (state / TlsPart.CERTIFICATE).write_bytes(self.fleet.chain(leaf))
-        (state / TlsPart.KEY).touch(mode=0o600)
-        (state / TlsPart.KEY).write_bytes(build_key(key))
         return msgspec.structs.replace(
             made,
             broker=BrokerSettings(host=address[0], port=address[1], share="bridges"),
             store=StoreSettings(url=self.url),
+            fleet=msgspec.structs.replace(
+                made.fleet,
+                command_key=str(self.fleet.path / COMMAND_KEY.format(number)),
+                receipt_key=str(self.fleet.path / RECEIPT_KEY.format(number)),
+            ),
             tls=TlsSettings(
-                certificate=str(state / TlsPart.CERTIFICATE),
-                key=str(state / TlsPart.KEY),
+                certificate=str(identity / TlsPart.CERTIFICATE),
+                key=str(identity / TlsPart.KEY),
             ),
         )
 
@@ -154,7 +152,9 @@ def server() -> Iterator[Server]:
 async def site(tmp_path: Path, server: Server) -> AsyncIterator[Site]:
     fleet = make_fleet(tmp_path / "fleet", CARS, now=clock())
     known = {str(vehicle_id) for vehicle_id in fleet.vehicle_ids()}
-    names = tuple(f"ff-bridge-{number}" for number in range(1, REPLICAS + 1))
+    roots = roots_at_hand(fleet, ())
+    further = [issue_bridge(fleet, roots, now=clock()) for _ in range(1, REPLICAS)]
+    names = ("ff-bridge-1", *(one.name for one in further))
     async with EmbeddedBroker(
         directory=tmp_path / "broker",
         identity=TlsIdentity.of_fleet(fleet.path, FleetPart.BROKER),
