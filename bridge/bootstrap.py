@@ -46,9 +46,11 @@ from bridge.fleet_files import (
     open_material,
     read_fleet,
 )
+from bridge.gbfs.publisher import Publisher
 from bridge.intake import Intake
 from bridge.lease import Lease
 from bridge.listener import listen, serve, url_of
+from bridge.mds.documents import Provider
 from bridge.metrics import make_metrics_application
 from bridge.ports import Connect, Link, Observer, RandomBytes, WallClock
 from bridge.registry import RegistryDirectory
@@ -383,6 +385,10 @@ async def open_bridge(
             now=world.now,
             random_bytes=world.random_bytes,
             keys=keys,
+            provider=Provider(settings.mds) if settings.mds else None,
+            publisher=Publisher(settings.gbfs, store, registry, now=world.now)
+            if settings.gbfs
+            else None,
         )
         await stack.enter_async_context(serve(app, listener, most=API_CALLS))
         stack.callback(streams.stop)

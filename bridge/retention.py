@@ -32,6 +32,7 @@ def ages_of(settings: RetentionSettings, *, now: int) -> Ages:
         telemetry_ms=now - settings.telemetry_hours * _HOUR_MS,
         events_ms=now - settings.events_days * _DAY_MS,
         letters_ms=now - settings.letters_days * _DAY_MS,
+        steps_ms=now - settings.mds_days * _DAY_MS,
     )
 
 
@@ -80,7 +81,7 @@ class Retention:
             if piece.is_nothing:
                 break
             places += piece.places
-            total += piece.places + piece.telemetry + piece.events + piece.letters
+            total += piece.rows
             await asyncio.sleep(PAUSE_S)
         if total:
             await self._store.forget()

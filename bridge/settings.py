@@ -31,6 +31,7 @@ import msgspec
 
 from bridge.errors import SettingsError
 from bridge.names import NAME
+from bridge.publication import GbfsSettings, MdsSettings
 from protocol.fleet import FleetPart, TlsPart
 from transport.link import MqttVersion
 
@@ -218,6 +219,9 @@ class RetentionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """Events that every sink has taken: how far back a replay can go."""
     letters_days: Days = 90
     """What was received and not believed."""
+    mds_days: Days = 730
+    """What a city was told of vehicles; no position stands in it. MDS asks for two
+    years."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -239,6 +243,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The consumers."""
     retention: RetentionSettings = RetentionSettings()
     """How long is kept what need not be."""
+    mds: MdsSettings | None = None
+    """What a city is given; nothing without it."""
+    gbfs: GbfsSettings | None = None
+    """What everybody is given; nothing without it."""
 
     def part(self, part: FleetPart, given: str | None = None) -> Path:
         """Return a path of the fleet directory, unless another one is set."""

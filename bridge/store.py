@@ -503,6 +503,22 @@ class Store:
         """Return the next rows of the audit trail behind an id, and its head."""
         return await self._read(lambda c: audit.audit_after(c, after, limit))
 
+    async def look(self, work: Callable[[Connection], T]) -> T:
+        """Return what `work` reads, in a transaction that writes nothing."""
+        return await self._read(work)
+
+    async def feed_secret(self) -> bytes:
+        """Return 32 bytes that passing names are made of; made once for the store."""
+        name, fresh = "feed_secret", self._random_bytes(32).hex()
+
+        def work(connection: Connection) -> bytes:
+            statement = insert_new(connection, schema.meta, unique=["name"])
+            connection.execute(statement.values(name=name, value=fresh))
+            query = select(schema.meta.c.value).where(schema.meta.c.name == name)
+            return bytes.fromhex(connection.execute(query).scalar_one())
+
+        return await self._write(work)
+
     async def is_writable(self) -> bool:
         """Return whether a transaction commits now."""
         try:

@@ -7,7 +7,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bridge.api.keys import ANYBODY, Keys, Principal, principal_of
-from bridge.api.permits import forbidden, principal_in, role_for
+from bridge.api.permits import CITY_PATHS, forbidden, principal_in, role_for
 from bridge.api.problems import ProblemError, respond
 
 BODY_LIMIT: Final = 16_384
@@ -56,7 +56,11 @@ class Gate:
         path: str = scope["path"]
         if not self._keys or path in self._open_paths:
             return ANYBODY
-        given = dict(scope["headers"]).get(b"x-api-key", b"")
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-api-key", b"")
+        if not given and path.startswith(CITY_PATHS):
+            # As MDS has it.
+            given = headers.get(b"authorization", b"").removeprefix(b"Bearer ")
         principal = principal_of(given, self._keys)
         if principal is None:
             raise ProblemError(

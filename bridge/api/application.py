@@ -19,8 +19,10 @@ from bridge.api.bodies import CommandBody
 from bridge.api.description import PROBLEMS, describe
 from bridge.api.documents import Document, of_command, of_rental, of_vehicle
 from bridge.api.evidence import add_evidence
+from bridge.api.gbfs import PATHS, add_gbfs
 from bridge.api.keys import Keys
 from bridge.api.letters import Judge, add_letters
+from bridge.api.mds import add_mds
 from bridge.api.permits import principal_in, require_within_rental
 from bridge.api.problems import ProblemError
 from bridge.api.registered import Registered, VehicleText
@@ -29,6 +31,8 @@ from bridge.api.streams import EventStreams, add_streams
 from bridge.api.upkeep import Upkeep, add_upkeep
 from bridge.dispatch import Dispatcher
 from bridge.evidence import Archive
+from bridge.gbfs.publisher import Publisher
+from bridge.mds.documents import Provider
 from bridge.ports import RandomBytes, WallClock
 from bridge.registry import RegistryDirectory
 from bridge.relay import Relay
@@ -107,6 +111,8 @@ def make_application(
     now: WallClock,
     random_bytes: RandomBytes,
     keys: Keys,
+    provider: Provider | None = None,
+    publisher: Publisher | None = None,
 ) -> ASGIApp:
     """Return the API, behind its gate.
 
@@ -124,7 +130,10 @@ def make_application(
         now: UTC ms.
         random_bytes: for pings.
         keys: that open it, and whose they are; empty lets everybody in.
+        provider: writes what a city is given; None for no city.
+        publisher: has what everybody is given; None for nothing.
     """
+    open_paths = OPEN_PATHS
     app = FastAPI(
         title="freefloat bridge",
         version="1",
@@ -144,8 +153,13 @@ def make_application(
     add_upkeep(app, store=store, registry=registry, trust=trust, upkeep=upkeep, now=now)
     add_audit(app, store)
     add_streams(app, store, streams)
-    describe(app, open_paths=OPEN_PATHS)
-    return Gate(Auditor(RoleCheck(app), store, now), keys, OPEN_PATHS)
+    if provider is not None:
+        add_mds(app, provider, store, registry, now)
+    if publisher is not None:
+        add_gbfs(app, publisher)
+        open_paths |= PATHS
+    describe(app, open_paths=open_paths)
+    return Gate(Auditor(RoleCheck(app), store, now), keys, open_paths)
 
 
 def _add_status(app: FastAPI, readiness: Readiness) -> None:

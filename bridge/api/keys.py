@@ -29,6 +29,8 @@ _OPEN_TO_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 class Role(StrEnum):
     """What a caller may do; each may also do what those before it may."""
 
+    AGENCY = "agency"
+    """Read what a city is given (MDS), and nothing else."""
     VIEWER = "viewer"
     """Look at everything but the audit trail."""
     SERVICE = "service"

@@ -38,13 +38,16 @@ _OF_OPERATORS: Final = (ServiceBody, RestartBody, RebootBody, RotateKeyBody)
 
 AUDIT_PATH: Final = "/v1/audit"
 
+CITY_PATHS: Final = "/mds/"
+"""What a city reads."""
+
 
 def role_for(method: str, path: str) -> Role:
     """Return the least role that may call a route; of an unknown one the strictest."""
     if path == AUDIT_PATH:
         return Role.ADMIN
     if method in READING:
-        return Role.VIEWER
+        return Role.AGENCY if path.startswith(CITY_PATHS) else Role.VIEWER
     return Role.SERVICE if _OF_SERVICES.fullmatch(path) else Role.OPERATOR
 
 

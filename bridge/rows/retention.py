@@ -8,7 +8,16 @@ pieces, so that no transaction holds up a batch for long.
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    delete,
+    func,
+    select,
+    update,
+)
 
 from bridge import schema
 from bridge.places import PlaceState
@@ -32,6 +41,8 @@ class Ages:
     """What every sink has taken, or given up."""
     letters_ms: int
     """What was received and not believed."""
+    steps_ms: int
+    """What a city was told of vehicles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +53,17 @@ class LetGo:
     telemetry: int
     events: int
     letters: int
+    steps: int
 
     @property
     def is_nothing(self) -> bool:
         """Whether there is no more to let go."""
-        return not (self.places or self.telemetry or self.events or self.letters)
+        return not self.rows
+
+    @property
+    def rows(self) -> int:
+        """How many rows."""
+        return sum((self.places, self.telemetry, self.events, self.letters, self.steps))
 
 
 def let_go(connection: Connection, ages: Ages, sinks: tuple[str, ...]) -> LetGo:
@@ -60,6 +77,7 @@ def let_go(connection: Connection, ages: Ages, sinks: tuple[str, ...]) -> LetGo:
     """
     telemetry = schema.telemetry
     letters = schema.dead_letters
+    steps = schema.mds_steps
     return LetGo(
         places=_erase_places(connection, ages.places_ms),
         telemetry=_delete(
@@ -67,7 +85,18 @@ def let_go(connection: Connection, ages: Ages, sinks: tuple[str, ...]) -> LetGo:
         ),
         events=_drop_events(connection, ages.events_ms, sinks),
         letters=_delete(connection, letters, letters.c.received_ms < ages.letters_ms),
+        # The last one of a vehicle stays: it says where it is.
+        steps=_delete(
+            connection,
+            steps,
+            (steps.c.at_ms < ages.steps_ms) & steps.c.id.not_in(_last_steps()),
+        ),
     )
+
+
+def _last_steps() -> Select[tuple[int]]:
+    table = schema.mds_steps
+    return select(func.max(table.c.id)).group_by(table.c.vehicle_id)
 
 
 def _erase_places(connection: Connection, before_ms: int) -> int:

@@ -76,7 +76,7 @@ async def running_bridge(
     made = settings or local_settings(
         fleet.path, state=state, broker=("127.0.0.1", 1), api=("127.0.0.1", 0)
     )
-    key = (state / "api.keys").read_text().strip()
+    key = (state / "api.keys").read_text().split()[0]
     seen: list[FrameSeen] = []
     environment = Environment(now=now, boot_ms=now, connect=broker.connect)
     car = Car(fleet.vehicle_directory(fleet.vehicle_ids()[0]), boot_ms=lambda: BOOT_MS)

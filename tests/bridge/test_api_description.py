@@ -6,12 +6,16 @@ import re
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from bridge.mds.documents import device_id
+from bridge.settings import Settings
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
 from tests.bridge.car import RENTAL, REPORT
+from tests.bridge.publishing import GBFS, MDS
 from tests.bridge.running import Running, running_bridge
 from tests.bridge.test_sinks_api import with_lines
 
@@ -48,10 +52,16 @@ CONTENT_TYPES = (
 )
 
 
+def with_everything(fleet: FleetDirectory, folder: Path) -> Settings:
+    """Return settings with a sink `lines` and all that can be published."""
+    return msgspec.structs.replace(with_lines(fleet, folder), mds=MDS, gbfs=GBFS)
+
+
 async def test_the_description_of_the_api_is_valid_openapi(
     fleet: FleetDirectory, tmp_path: Path
 ) -> None:
-    async with running_bridge(fleet, tmp_path) as running:
+    settings = with_everything(fleet, tmp_path)
+    async with running_bridge(fleet, tmp_path, settings=settings) as running:
         _status, document = await running.get("/openapi.json")
 
     errors = list(OpenAPIV31SpecValidator(document).iter_errors())
@@ -90,7 +100,7 @@ async def test_what_schemathesis_makes_of_the_description_ends_in_no_server_erro
     fleet: FleetDirectory, tmp_path: Path, has_known_ids: bool
 ) -> None:
     # K19
-    settings = with_lines(fleet, tmp_path)
+    settings = with_everything(fleet, tmp_path)
     async with running_bridge(fleet, tmp_path, settings=settings) as running:
         await running.say(FrameClass.HELLO, running.car.hello())
         await running.say(FrameClass.EVENT, running.car.event(REPORT))
@@ -103,6 +113,10 @@ async def test_what_schemathesis_makes_of_the_description_ends_in_no_server_erro
             "letter_id": 1,
             "name": "lines",
             "wait_s": 0,
+            "device_id": device_id(running.car.id),
+            "feed": "vehicle_status",
+            "end_time": "2027-01-15T07",
+            "event_time": "2027-01-15T07",
         }
         _status, document = await running.get("/openapi.json")
 
@@ -116,7 +130,7 @@ async def test_bodies_that_no_description_allows_end_in_no_server_error(
     fleet: FleetDirectory, tmp_path: Path
 ) -> None:
     # K19
-    settings = with_lines(fleet, tmp_path)
+    settings = with_everything(fleet, tmp_path)
     async with running_bridge(fleet, tmp_path, settings=settings) as running:
         await running.say(FrameClass.HELLO, running.car.hello())
         _status, document = await running.get("/openapi.json")
