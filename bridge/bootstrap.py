@@ -30,6 +30,7 @@ from typing import Final, Protocol
 from bridge.api.application import make_application
 from bridge.api.keys import load_keys
 from bridge.api.streams import EventStreams
+from bridge.approval_desk import ApprovalDesk
 from bridge.clock_watch import ClockWatch
 from bridge.commands import Sendings
 from bridge.configurator import Configurator
@@ -283,6 +284,15 @@ async def open_bridge(
         lease=Lease(store, "commands", holder=holder),
         figures=figures,
     )
+    desk = ApprovalDesk(
+        settings.approvals,
+        store=store,
+        dispatcher=dispatcher,
+        now=world.now,
+        random_bytes=world.random_bytes,
+        lease=Lease(store, "approvals", holder=holder),
+        on_events=lambda: _wake((*relays, streams)),
+    )
     retention = Retention(
         settings.retention,
         store,
@@ -359,6 +369,7 @@ async def open_bridge(
         for name, work in (
             ("intake", intake.run()),
             ("commands", dispatcher.run()),
+            ("approvals", desk.run()),
             ("expiry", _keep_watch(expiry)),
             ("clock", _keep_time(clock_watch, world)),
             ("steward", steward.run()),
@@ -375,6 +386,7 @@ async def open_bridge(
             store=store,
             registry=registry,
             dispatcher=dispatcher,
+            desk=desk,
             judge=intake,
             upkeep=steward,
             trust=lambda: material.trust.current,

@@ -20,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from bridge.approvals import Approval
 from bridge.ingest import VerifiedEntry
 from bridge.instants import rfc3339
 from bridge.presence import LinkState
@@ -119,6 +120,9 @@ CONTRADICTED_TYPE: Final = "freefloat.place.contradicted"
 
 GAP_TYPE: Final = "freefloat.ledger.gap"
 """Entries have been missing for too long."""
+
+APPROVAL_TYPE: Final = "freefloat.approval.changed"
+"""An order began to wait for a second person, or was decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +281,35 @@ def to_close(
         time_ms=now,
         sequence=0,
         ledger_id=ledger_id,
+    )
+
+
+def approval(found: Approval, *, fleet_id: bytes, now: int) -> OutboxEvent:
+    """Return the event that tells how far an approval is; once for each state.
+
+    It is an event of its first vehicle, for events are in order within one.
+    """
+    wanted = found.wanted
+    what = found.approval_id + found.state.encode()
+    data: dict[str, Json] = {
+        "approval_id": found.approval_id.hex(),
+        "state": found.state.value,
+        "cause": found.cause.value,
+        "kind": wanted.opcode.name.lower(),
+        "vehicle_ids": [str(vehicle_id) for vehicle_id in wanted.vehicle_ids],
+        "asked_by": found.asked_by,
+        "decided_by": found.decided_by,
+        "expires": rfc3339(found.expires_ms),
+    }
+    return _event(
+        _as_uuid8(hashlib.sha256(b"ff-approval-v1\0" + what).digest()),
+        wanted.vehicle_ids[0],
+        APPROVAL_TYPE,
+        data,
+        fleet_id=fleet_id,
+        time_ms=now,
+        sequence=0,
+        ledger_id=bytes(8),
     )
 
 

@@ -314,3 +314,33 @@ audit: Final = Table(
     Column("prev_hash", LargeBinary(32), nullable=False),
     Column("row_hash", LargeBinary(32), nullable=False),
 )
+
+# Orders that need a second person (`bridge.approvals`).
+approvals: Final = Table(
+    "approvals",
+    metadata,
+    Column("id", _ID, primary_key=True),
+    Column("approval_id", LargeBinary(16), nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("asked_by", String(64), nullable=False),
+    # Tells a repeated request from another one.
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    # Until when what was approved may be given; null once it is, and before.
+    Column("carry_out_ms", BigInteger),
+    # `bridge.approvals.Approval` in JSON; the columns above are for finding it.
+    Column("record", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("approvals_by_state", approvals.c.state, approvals.c.expires_ms)
+Index("approvals_by_request", approvals.c.digest)
+
+# When a caller last reached a vehicle with an order that counts (`bridge.approvals`).
+reached: Final = Table(
+    "reached",
+    metadata,
+    Column("caller", String(64), primary_key=True),
+    Column("vehicle_id", String(VEHICLE_TEXT), primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+)
+Index("reached_by_time", reached.c.at_ms)

@@ -224,6 +224,21 @@ class RetentionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     years."""
 
 
+class ApprovalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which orders of operators need a second person (docs/operations.md)."""
+
+    required: bool = True
+    """False: none do, and one key can stop the whole fleet."""
+    window_s: Annotated[int, msgspec.Meta(ge=60, le=86_400)] = 600
+    """How far back vehicles are counted."""
+    vehicles_per_caller: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 20
+    """Different vehicles that one operator may reach within it."""
+    vehicles: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 60
+    """Different vehicles that all operators together may reach within it."""
+    expire_s: Annotated[int, msgspec.Meta(ge=60, le=86_400)] = 900
+    """How long an order waits for its second person."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of it."""
 
@@ -247,6 +262,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a city is given; nothing without it."""
     gbfs: GbfsSettings | None = None
     """What everybody is given; nothing without it."""
+    approvals: ApprovalSettings = ApprovalSettings()
+    """Which orders need a second person."""
 
     def part(self, part: FleetPart, given: str | None = None) -> Path:
         """Return a path of the fleet directory, unless another one is set."""

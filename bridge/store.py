@@ -167,6 +167,11 @@ class Store:
         self._database.close()
 
     @property
+    def fleet_id(self) -> bytes:
+        """Whose store it is; 16 bytes."""
+        return self._fleet_id
+
+    @property
     def is_shared(self) -> bool:
         """Whether other bridges may write to the same database."""
         return self._database.is_shared
@@ -530,6 +535,22 @@ class Store:
         except StoreError:
             return False
         return True
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Do `work` in one transaction: for what has statements of its own.
+
+        Raises:
+            StoreError: it was undone whole.
+        """
+        return await self._write(work)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Do `work`, which writes nothing, in one transaction.
+
+        Raises:
+            StoreError: it could not be read.
+        """
+        return await self._read(work)
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
         return await self._run(self._writer, work, writes=True)

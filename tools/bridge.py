@@ -16,6 +16,7 @@ import click
 from bridge.bootstrap import open_bridge
 from bridge.settings import Settings, load_settings
 from tools.address import DEFAULT_PORT, BrokerAddress, ListenAddress
+from tools.approvals import approvals
 from tools.audit import audit
 from tools.bridge_settings import DEFAULT_API, local_settings
 from tools.console import examples, facts, json_option, print_json, step
@@ -140,6 +141,7 @@ def run(
     asyncio.run(_run(settings, as_json=as_json))
 
 
+bridge.add_command(approvals)
 bridge.add_command(audit)
 bridge.add_command(letters)
 bridge.add_command(sinks)

@@ -16,6 +16,7 @@ import msgspec
 from bridge.errors import SettingsError
 from bridge.settings import (
     ApiSettings,
+    ApprovalSettings,
     BrokerSettings,
     FleetSettings,
     JsonLinesSettings,
@@ -78,6 +79,8 @@ def local_settings(
         store=StoreSettings(path=str(state / "bridge.sqlite")),
         api=ApiSettings(host=api[0], port=api[1], keys_file=str(keys_file)),
         sinks=SinkSettings(json_lines=lines, webhook=webhooks),
+        # One person tries it on one machine: there is nobody to ask.
+        approvals=ApprovalSettings(required=False),
     )
     return _checked(made)
 

@@ -14,13 +14,14 @@ from starlette.types import ASGIApp
 
 from bridge.api import forms, problems
 from bridge.api.access import Gate, RoleCheck
+from bridge.api.approvals import add_approvals
 from bridge.api.auditing import Auditor, add_audit
 from bridge.api.bodies import CommandBody
 from bridge.api.description import PROBLEMS, describe
 from bridge.api.documents import Document, of_command, of_rental, of_vehicle
 from bridge.api.evidence import add_evidence
 from bridge.api.gbfs import PATHS, add_gbfs
-from bridge.api.keys import Keys
+from bridge.api.keys import Keys, Role
 from bridge.api.letters import Judge, add_letters
 from bridge.api.mds import add_mds
 from bridge.api.permits import principal_in, require_within_rental
@@ -29,6 +30,7 @@ from bridge.api.registered import Registered, VehicleText
 from bridge.api.sinks import add_sinks
 from bridge.api.streams import EventStreams, add_streams
 from bridge.api.upkeep import Upkeep, add_upkeep
+from bridge.approval_desk import ApprovalDesk
 from bridge.dispatch import Dispatcher
 from bridge.evidence import Archive
 from bridge.gbfs.publisher import Publisher
@@ -101,6 +103,7 @@ def make_application(
     store: Store,
     registry: RegistryDirectory,
     dispatcher: Dispatcher,
+    desk: ApprovalDesk,
     judge: Judge,
     upkeep: Upkeep,
     trust: HeldTrust,
@@ -120,6 +123,7 @@ def make_application(
         store: what is known.
         registry: which vehicles there are.
         dispatcher: takes orders.
+        desk: keeps those that need a second person.
         judge: judges dead letters.
         upkeep: looks after the cars.
         trust: says which bundle is the newest.
@@ -145,7 +149,8 @@ def make_application(
     problems.install(app)
     _add_status(app, readiness)
     _add_vehicles(app, store, registry, now)
-    _add_commands(app, registry, dispatcher, random_bytes)
+    _add_commands(app, registry, dispatcher, desk, random_bytes)
+    add_approvals(app, desk, registry, random_bytes)
     _add_rentals(app, store, now)
     add_letters(app, store, judge)
     add_evidence(app, store, archive)
@@ -214,6 +219,7 @@ def _add_commands(
     app: FastAPI,
     registry: RegistryDirectory,
     dispatcher: Dispatcher,
+    desk: ApprovalDesk,
     random_bytes: RandomBytes,
 ) -> None:
     registered = Registered(registry)
@@ -231,11 +237,20 @@ def _add_commands(
         defer_s: Defer = 0,
     ) -> Document:
         """Order something of a vehicle and wait for its signed outcome."""
-        require_within_rental(principal_in(request.scope), body)
-        vehicle = registered(vehicle_id)
+        caller = principal_in(request.scope)
+        require_within_rental(caller, body)
+        vehicle, order = registered(vehicle_id), body.to_order(random_bytes)
+        await desk.admit(
+            caller.name,
+            vehicle,
+            order,
+            is_counted=caller.role.includes(Role.OPERATOR),
+            idempotency_key=idempotency_key,
+            defer_s=defer_s,
+        )
         record, is_repeated = await dispatcher.submit(
             vehicle,
-            body.to_order(random_bytes),
+            order,
             idempotency_key=idempotency_key,
             wait_s=wait_s,
             retry_of=b"" if retry_of is None else bytes.fromhex(retry_of),

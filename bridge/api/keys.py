@@ -27,23 +27,36 @@ _OPEN_TO_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 @unique
 class Role(StrEnum):
-    """What a caller may do; each may also do what those before it may."""
+    """What a caller may do."""
 
     AGENCY = "agency"
     """Read what a city is given (MDS), and nothing else."""
     VIEWER = "viewer"
     """Look at everything but the audit trail."""
+    APPROVER = "approver"
+    """Look, and decide about orders that need a second person; order nothing."""
     SERVICE = "service"
     """Order what belongs to rentals."""
     OPERATOR = "operator"
     """Order everything of every car, and look after the bridge."""
     ADMIN = "admin"
-    """Read the audit trail."""
+    """Everything, and read the audit trail."""
 
     def includes(self, other: "Role") -> bool:
         """Return whether this role may do what the other one may."""
-        order = list(Role)
-        return order.index(self) >= order.index(other)
+        return other is self or other in _BENEATH[self]
+
+
+_BENEATH: Final = {
+    Role.AGENCY: frozenset[Role](),
+    Role.VIEWER: frozenset({Role.AGENCY}),
+    Role.APPROVER: frozenset({Role.AGENCY, Role.VIEWER}),
+    Role.SERVICE: frozenset({Role.AGENCY, Role.VIEWER}),
+    Role.OPERATOR: frozenset({Role.AGENCY, Role.VIEWER, Role.SERVICE}),
+    Role.ADMIN: frozenset(Role),
+}
+"""Whose rights each role has besides its own. Who orders does not approve: an operator
+has no part of an approver, nor the reverse."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,10 @@ AUDIT_PATH: Final = "/v1/audit"
 CITY_PATHS: Final = "/mds/"
 """What a city reads."""
 
+APPROVALS_PATH: Final = "/v1/approvals"
+
+_DECISION: Final = re.compile(r"/v1/approvals/[^/]*/(approve|reject)")
+
 
 def role_for(method: str, path: str) -> Role:
     """Return the least role that may call a route; of an unknown one the strictest."""
@@ -48,6 +52,8 @@ def role_for(method: str, path: str) -> Role:
         return Role.ADMIN
     if method in READING:
         return Role.AGENCY if path.startswith(CITY_PATHS) else Role.VIEWER
+    if _DECISION.fullmatch(path):
+        return Role.APPROVER
     return Role.SERVICE if _OF_SERVICES.fullmatch(path) else Role.OPERATOR
 
 

@@ -84,8 +84,9 @@ class ProblemError(Exception):
         title: str = "",
         errors: Sequence[Mapping[str, object]] = (),
         headers: Mapping[str, str] | None = None,
+        members: Mapping[str, object] | None = None,
     ) -> None:
-        """Keep what the document says."""
+        """Keep what the document says; `members` are those of its type alone."""
         super().__init__(detail)
         self.status = status
         self.kind = kind
@@ -93,6 +94,7 @@ class ProblemError(Exception):
         self.title = title or kind.replace("-", " ")
         self.errors = errors
         self.headers = headers
+        self.members = members or {}
 
 
 def store_unavailable() -> ProblemError:
@@ -115,6 +117,7 @@ def respond(problem: ProblemError) -> Response:
     }
     if problem.errors:
         document["errors"] = list(problem.errors)[:ERRORS_LIMIT]
+    document |= problem.members
     # ASCII only: the name of an unknown field may hold half a surrogate pair, which
     # UTF-8 cannot write.
     return Response(

@@ -24,6 +24,9 @@ _OUTBOX_LOCK: Final = int.from_bytes(b"ffoutbox", signed=True)
 _AUDIT_LOCK: Final = int.from_bytes(b"ffaudit!", signed=True)
 """Held alone, from reading the head of the trail to its commit."""
 
+_REACHED_LOCK: Final = int.from_bytes(b"ffreach!", signed=True)
+"""Held from counting the vehicles that callers reached to the commit."""
+
 
 def lock_vehicles(connection: Connection, vehicle_ids: Iterable[VehicleId]) -> None:
     """Wait until no other bridge has these cars in a transaction; until the commit.
@@ -50,6 +53,12 @@ def lock_audit(connection: Connection) -> None:
     """Wait until no other bridge appends to the audit trail; until the commit."""
     if connection.dialect.name == "postgresql":
         connection.execute(_LOCK_EACH, {"numbers": [_AUDIT_LOCK]})
+
+
+def lock_reached(connection: Connection) -> None:
+    """Wait until no other bridge counts reached vehicles; until the commit."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_LOCK_EACH, {"numbers": [_REACHED_LOCK]})
 
 
 def _number(vehicle_id: VehicleId) -> int:

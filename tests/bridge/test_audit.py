@@ -15,7 +15,7 @@ from bridge.audit import ASKED, AuditCheck, AuditEntry, AuditHead, AuditRow, cha
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
 from tests.bridge.car import RENTAL
-from tests.bridge.test_roles import ask, bridge_with_roles
+from tests.bridge.test_roles import KEY, ask, bridge_with_roles
 from tests.tools.command_line import freefloat
 
 
@@ -129,7 +129,7 @@ async def test_an_auditor_finds_on_the_command_line_which_row_was_edited(
     async with bridge_with_roles(fleet, tmp_path) as running:
         auditor = tmp_path / "auditor.key"
         auditor.touch(mode=0o600)
-        auditor.write_text(f"admin:admin:{'a' * 40}\n")
+        auditor.write_text(f"admin:admin:{KEY[Role.ADMIN]}\n")
         for _ in range(3):
             await ask(running, Role.OPERATOR, "post", "/v1/dead-letters/9/judge")
         words = (

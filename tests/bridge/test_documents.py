@@ -137,6 +137,7 @@ def test_every_type_of_event_is_told() -> None:
         cloud_event.OLD_KEY_TYPE,
         cloud_event.FOREIGN_TYPE,
         cloud_event.OFFLINE_TYPE,
+        cloud_event.APPROVAL_TYPE,
     }
 
 

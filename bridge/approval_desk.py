@@ -1,0 +1,397 @@
+"""Where orders wait for a second person, and are given once they were approved.
+
+Everything that decides is written in one transaction with its event; what an approved
+order becomes is found again by an idempotency key, so a bridge that stops in between
+loses nothing and does nothing twice, and another bridge may finish what it began.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from sqlalchemy import Connection
+
+from bridge import cloud_event
+from bridge.approvals import (
+    CARRY_OUT_MS,
+    Approval,
+    ApprovalImpossibleError,
+    ApprovalNeededError,
+    ApprovalState,
+    Cause,
+    DecisionRefusedError,
+    MassLimits,
+    Outcome,
+    Wanted,
+    counts,
+    immobilises,
+)
+from bridge.audit import AuditEntry
+from bridge.dispatch import DEFERRABLE, Dispatcher
+from bridge.errors import OrderRefusedError, Refusal, StoreError
+from bridge.lease import Lease
+from bridge.orders import BoundOrder, Order, digest_of, opcode_of
+from bridge.ports import RandomBytes, WallClock
+from bridge.rows import approvals as rows
+from bridge.rows.audit import append_audit
+from bridge.rows.outbox import write_outbox
+from bridge.settings import ApprovalSettings
+from bridge.store import Store
+from bridge.wire import LOG
+from protocol.command import COMMAND_SCHEMA, build_command, parse_command
+from protocol.identity import ID_SIZE, VehicleId
+
+SWEEP_S: Final = 1.0
+"""How often pending ones are looked at whose time is over."""
+
+SWEEP_LIMIT: Final = 64
+"""Approvals looked at in one sweep."""
+
+LEFT_MS: Final = 5_000
+"""What was approved so long ago and is not carried out was left by a bridge."""
+
+ANSWER_S: Final = 5.0
+"""How long who approves waits for the commands; the rest goes on without them."""
+
+NOTED_EVERY: Final = 32
+"""Vehicles after which is written down what became of them."""
+
+_BRIDGE: Final = "bridge"
+"""Who ends what nobody decided, in the audit trail."""
+
+
+class ApprovalDesk:
+    """Takes orders that need a second person, and decisions about them."""
+
+    def __init__(
+        self,
+        settings: ApprovalSettings,
+        *,
+        store: Store,
+        dispatcher: Dispatcher,
+        now: WallClock,
+        random_bytes: RandomBytes,
+        lease: Lease,
+        on_events: Callable[[], None],
+    ) -> None:
+        self._is_required = settings.required
+        self._life_ms = settings.expire_s * 1000
+        self._limits = MassLimits(
+            settings.window_s * 1000, settings.vehicles_per_caller, settings.vehicles
+        )
+        self._store = store
+        self._dispatcher = dispatcher
+        self._now = now
+        self._random_bytes = random_bytes
+        self._lease = lease
+        self._on_events = on_events
+        self._doing: dict[bytes, asyncio.Task[None]] = {}
+
+    async def admit(
+        self,
+        caller: str,
+        vehicle_id: VehicleId,
+        order: Order,
+        *,
+        is_counted: bool,
+        idempotency_key: str | None = None,
+        defer_s: int = 0,
+    ) -> None:
+        """Let an order pass, or keep it for a second person.
+
+        Args:
+            caller: who orders.
+            vehicle_id: of which vehicle.
+            order: what.
+            is_counted: whether the caller's orders count towards the limits.
+            idempotency_key: the caller's; the order's repetitions follow its approval.
+            defer_s: as `bridge.dispatch.Dispatcher.submit` takes it.
+
+        Raises:
+            ApprovalNeededError: it waits, or was decided; nothing is sent by this call.
+            ApprovalImpossibleError: it needs a second person and cannot wait.
+            StoreError: nothing was noted.
+        """
+        if not self._is_required:
+            return
+        digest = _digest(caller, [vehicle_id], order, idempotency_key)
+        if idempotency_key is not None:
+            if await self._store.command_by_key(vehicle_id, idempotency_key):
+                return
+            known = await self._store.read(lambda c: rows.find_by_request(c, digest))
+            if known is not None:
+                raise ApprovalNeededError(known)
+        cause = await self._cause(caller, vehicle_id, order, is_counted=is_counted)
+        if cause is None:
+            return
+        if isinstance(order, BoundOrder):
+            raise ApprovalImpossibleError(cause)
+        wanted = Wanted(
+            (vehicle_id,),
+            opcode_of(order),
+            build_command(order),
+            idempotency_key,
+            defer_s if opcode_of(order) in DEFERRABLE else 0,
+        )
+        raise ApprovalNeededError(await self._keep(caller, wanted, cause, digest, ""))
+
+    async def ask(
+        self,
+        caller: str,
+        vehicle_ids: Sequence[VehicleId],
+        order: Order,
+        *,
+        note: str,
+        defer_s: int,
+    ) -> Approval:
+        """Keep one order for many vehicles; return its approval.
+
+        Raises:
+            ApprovalImpossibleError: the order holds secrets.
+            OrderRefusedError: it may not wait for vehicles that are offline.
+            StoreError: nothing was kept.
+        """
+        if isinstance(order, BoundOrder):
+            raise ApprovalImpossibleError(Cause.MANY_VEHICLES)
+        opcode = opcode_of(order)
+        if defer_s and opcode not in DEFERRABLE:
+            raise OrderRefusedError(
+                Refusal.BAD_VALUE,
+                "only lock, engine_hold and cancel may wait for a vehicle",
+                field="defer_s",
+            )
+        unique = tuple(dict.fromkeys(vehicle_ids))
+        wanted = Wanted(unique, opcode, build_command(order), None, defer_s)
+        digest = _digest(caller, unique, order, None)
+        return await self._keep(caller, wanted, Cause.MANY_VEHICLES, digest, note)
+
+    async def find(self, approval_id: bytes) -> Approval | None:
+        """Return an approval, or None."""
+        return await self._store.read(lambda c: rows.find_approval(c, approval_id))
+
+    async def list(
+        self, state: ApprovalState | None, *, before: int, limit: int
+    ) -> list[Approval]:
+        """Return approvals before a row, the newest first."""
+        return await self._store.read(
+            lambda c: rows.list_approvals(c, state, before=before, limit=limit)
+        )
+
+    async def decide(
+        self, approval_id: bytes, *, by: str, is_approved: bool, reason: str
+    ) -> Approval | None:
+        """Approve or reject; the same decision of the same person again is no error.
+
+        Returns:
+            The approval, with what became of it if that took no longer than
+            `ANSWER_S`; None if there is none.
+
+        Raises:
+            DecisionRefusedError: by who asked, or it is decided otherwise, or over.
+            StoreError: nothing was decided.
+        """
+        found = await self.find(approval_id)
+        if found is None:
+            return None
+        wanted = ApprovalState.APPROVED if is_approved else ApprovalState.REJECTED
+        if found.asked_by == by:
+            raise DecisionRefusedError(found, is_own=True)
+        now = self._now()
+        if found.state is ApprovalState.PENDING:
+            if now >= found.expires_ms:
+                await self._expire(found, now)
+            else:
+                after = replace(
+                    found,
+                    state=wanted,
+                    decided_by=by,
+                    decided_ms=now,
+                    reason=reason,
+                    is_carried_out=not is_approved,
+                )
+                await self._write(found, after, now)
+            found = await self.find(approval_id) or found
+        if found.state is not wanted or found.decided_by != by:
+            raise DecisionRefusedError(found, is_own=False)
+        if found.state is ApprovalState.APPROVED and not found.is_carried_out:
+            await asyncio.wait({self._begin(found)}, timeout=ANSWER_S)
+            found = await self.find(approval_id) or found
+        return found
+
+    async def run(self) -> None:
+        """End what nobody decides and finish what was left, until cancelled."""
+        try:
+            await self._lease.hold(self._sweep_on)
+        finally:
+            for task in self._doing.values():
+                task.cancel()
+            await asyncio.gather(*self._doing.values(), return_exceptions=True)
+
+    async def _sweep_on(self, _epoch: int) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            with contextlib.suppress(StoreError):
+                await self.sweep()
+
+    async def sweep(self) -> None:
+        """Look once for what is over and for what a bridge left undone.
+
+        Raises:
+            StoreError: the next sweep tries again.
+        """
+        now = self._now()
+        over, left = await self._store.read(
+            lambda c: (
+                rows.overdue(c, now=now, limit=SWEEP_LIMIT),
+                rows.unfinished(c, limit=SWEEP_LIMIT),
+            )
+        )
+        for approval in over:
+            await self._expire(approval, now)
+        begun = [
+            self._begin(approval)
+            for approval in left
+            if now - (approval.decided_ms or 0) >= LEFT_MS
+        ]
+        if begun:
+            await asyncio.wait(begun)
+
+    async def _cause(
+        self, caller: str, vehicle_id: VehicleId, order: Order, *, is_counted: bool
+    ) -> Cause | None:
+        if immobilises(order):
+            return Cause.IMMOBILISES
+        if not is_counted or not counts(order):
+            return None
+        limits, now = self._limits, self._now()
+        return await self._store.write(
+            lambda c: rows.reach(c, caller, vehicle_id, limits, now=now)
+        )
+
+    async def _keep(
+        self, caller: str, wanted: Wanted, cause: Cause, digest: bytes, note: str
+    ) -> Approval:
+        now = self._now()
+        made = Approval(
+            row_id=0,
+            approval_id=self._random_bytes(ID_SIZE),
+            wanted=wanted,
+            cause=cause,
+            digest=digest,
+            asked_by=caller,
+            asked_ms=now,
+            expires_ms=now + self._life_ms,
+            note=note,
+        )
+
+        def work(connection: Connection) -> Approval:
+            kept = rows.add_approval(connection, made)
+            if kept.approval_id == made.approval_id:
+                self._tell(connection, kept, now)
+            return kept
+
+        kept = await self._store.write(work)
+        self._on_events()
+        return kept
+
+    async def _write(self, before: Approval, after: Approval, now: int) -> None:
+        def work(connection: Connection) -> None:
+            if not rows.decide(connection, before, after):
+                return
+            self._tell(connection, after, now)
+            if after.state is ApprovalState.EXPIRED:
+                what = f"approval {after.approval_id.hex()}"
+                entry = AuditEntry(now, _BRIDGE, "", what, after.state.value)
+                append_audit(connection, [entry])
+
+        await self._store.write(work)
+        self._on_events()
+
+    async def _expire(self, approval: Approval, now: int) -> None:
+        expired = replace(
+            approval,
+            state=ApprovalState.EXPIRED,
+            decided_ms=now,
+            is_carried_out=True,
+        )
+        await self._write(approval, expired, now)
+
+    def _tell(self, connection: Connection, approval: Approval, now: int) -> None:
+        fleet_id = self._store.fleet_id
+        event = cloud_event.approval(approval, fleet_id=fleet_id, now=now)
+        write_outbox(connection, [event], now=now)
+
+    def _begin(self, approval: Approval) -> asyncio.Task[None]:
+        name = approval.approval_id
+        task = self._doing.get(name)
+        if task is None:
+            task = asyncio.create_task(self._carry_out(approval))
+            self._doing[name] = task
+            task.add_done_callback(lambda _done: self._doing.pop(name, None))
+        return task
+
+    async def _carry_out(self, approval: Approval) -> None:
+        """Give the order to every vehicle that did not get it yet."""
+        done = list(approval.outcomes)
+        left = [
+            vehicle_id
+            for vehicle_id in approval.wanted.vehicle_ids
+            if vehicle_id not in {outcome.vehicle_id for outcome in done}
+        ]
+        until_ms = (approval.decided_ms or 0) + CARRY_OUT_MS
+        try:
+            for vehicle_id in left:
+                if self._now() > until_ms:
+                    problem = "not given in time after its approval"
+                    done.append(Outcome(vehicle_id, b"", problem))
+                    continue
+                done.append(await self._give(approval, vehicle_id))
+                if len(done) % NOTED_EVERY == 0:
+                    await self._note(replace(approval, outcomes=tuple(done)))
+            await self._note(
+                replace(approval, outcomes=tuple(done), is_carried_out=True)
+            )
+        except StoreError as error:
+            # The sweep finishes it.
+            LOG.warning("= approval %s: %s", approval.approval_id.hex()[:8], error)
+
+    async def _note(self, approval: Approval) -> None:
+        await self._store.write(lambda c: rows.note_outcomes(c, approval))
+
+    async def _give(self, approval: Approval, vehicle_id: VehicleId) -> Outcome:
+        wanted = approval.wanted
+        order = parse_command(wanted.opcode, COMMAND_SCHEMA, wanted.payload)
+        key = wanted.idempotency_key or f"approval-{approval.approval_id.hex()}"
+        try:
+            record, _ = await self._dispatcher.submit(
+                vehicle_id,
+                order,
+                idempotency_key=key,
+                wait_s=0,
+                defer_s=wanted.defer_s,
+            )
+        except OrderRefusedError as error:
+            return Outcome(vehicle_id, b"", str(error))
+        return Outcome(vehicle_id, record.command_id)
+
+
+def _digest(
+    caller: str,
+    vehicle_ids: Sequence[VehicleId],
+    order: Order,
+    idempotency_key: str | None,
+) -> bytes:
+    """Return 32 bytes that tell a repeated request from another one."""
+    parts = [
+        caller.encode(),
+        b"".join(vehicle_id.raw for vehicle_id in vehicle_ids),
+        digest_of(order),
+        (idempotency_key or "").encode(),
+    ]
+    hashed = hashlib.sha256(b"ff-approval-v1\0")
+    for part in parts:
+        hashed.update(len(part).to_bytes(4, "big") + part)
+    return hashed.digest()
