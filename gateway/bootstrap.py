@@ -30,6 +30,7 @@ from gateway.ports import (
 )
 from gateway.recorder.flight_recorder import FlightRecorder
 from gateway.recorder.tape import Tape
+from gateway.runtime.endurance import Endurance
 from gateway.runtime.runtime import Runtime
 from gateway.runtime.standing import Persona
 from gateway.runtime.step import Observer, Step, ignore
@@ -74,6 +75,7 @@ class Gateway:
         failures: FailureNote,
         key_order: KeyOrder | None,
         recorder: FlightRecorder | None,
+        endurance: Endurance | None,
         close: Callable[[], None],
     ) -> None:
         self._runtime = runtime
@@ -88,6 +90,7 @@ class Gateway:
         self._failures = failures
         self._key_order = key_order
         self._recorder = recorder
+        self._endurance = endurance
         self._close = close
 
     @property
@@ -122,7 +125,8 @@ class Gateway:
         """Run until cancelled; then everything is closed, and all that counts is kept.
 
         Raises:
-            AgentRestartError: the fleet has agent or computer started anew (I-33).
+            AgentRestartError: the fleet has agent or computer started anew (I-33), or
+                a reduced agent ends to be whole (I-30).
             StoreError: the ledger cannot be opened, or failed. The process should end
                 and start anew (reliability.md L13).
         """
@@ -130,40 +134,45 @@ class Gateway:
             closing.callback(self._close)
             closing.push_async_callback(self._store.close)
             await self._start()
-            report, keep = self._runtime.report, self._runtime.parts.keep
             try:
                 async with asyncio.TaskGroup() as parts:
-                    parts.create_task(
-                        keep(Component.BOARD, lambda: self._board.run(report))
-                    )
-                    parts.create_task(
-                        keep(Component.READER, lambda: self._reader.run(report))
-                    )
-                    parts.create_task(self._runtime.parts.until_restart())
-                    parts.create_task(self._display.run(report))
-                    parts.create_task(self._runtime.run())
-                    if self._runtime.has_ledger:
-                        parts.create_task(
-                            keep(
-                                Component.UPLINK,
-                                lambda: self._uplink.run(self._runtime),
-                            )
-                        )
-                    if self._recorder is not None:
-                        parts.create_task(self._recorder.run())
-                    if self._key_order is not None:
-                        follow = self._key_order.follow(self.rotate_key, self._clock)
-                        parts.create_task(follow)
-                    if self._renewal is not None:
-                        parts.create_task(
-                            self._renewal.run(
-                                self._runtime.key_holder, self._uplink.renew_link
-                            )
-                        )
+                    self._begin_needed(parts)
+                    if self._endurance is None or not self._endurance.start.reduced:
+                        self._begin_rest(parts)
             except BaseExceptionGroup as group:
                 # One part ended all; the others were cancelled and have nothing to say.
                 self._note_failure(group.exceptions[0])
                 raise group.exceptions[0] from None
+
+    def _begin_needed(self, parts: asyncio.TaskGroup) -> None:
+        """Begin what a customer at the car needs: it opens, locks and ends by card."""
+        runtime = self._runtime
+        report, keep = runtime.report, runtime.parts.keep
+        parts.create_task(keep(Component.BOARD, lambda: self._board.run(report)))
+        parts.create_task(keep(Component.READER, lambda: self._reader.run(report)))
+        parts.create_task(runtime.parts.until_restart())
+        parts.create_task(self._display.run(report))
+        parts.create_task(runtime.run())
+        if self._endurance is not None:
+            watched = self._endurance.run(self._clock, report, lambda: runtime.state)
+            parts.create_task(watched)
+
+    def _begin_rest(self, parts: asyncio.TaskGroup) -> None:
+        """Begin what a running rental can do without for a while (I-30)."""
+        runtime = self._runtime
+        if runtime.has_ledger:
+            parts.create_task(
+                runtime.parts.keep(Component.UPLINK, lambda: self._uplink.run(runtime))
+            )
+        if self._recorder is not None:
+            parts.create_task(self._recorder.run())
+        if self._key_order is not None:
+            follow = self._key_order.follow(self.rotate_key, self._clock)
+            parts.create_task(follow)
+        if self._renewal is not None:
+            parts.create_task(
+                self._renewal.run(runtime.key_holder, self._uplink.renew_link)
+            )
 
     async def _start(self) -> None:
         """Open the ledger, or begin in service mode if the disk failed again and again.
@@ -206,6 +215,7 @@ def build_gateway(
     failures: FailureNote | None = None,
     key_order: KeyOrder | None = None,
     recordings: Path | None = None,
+    endurance: Endurance | None = None,
 ) -> Gateway:
     """Put a gateway together; nothing is opened before it runs.
 
@@ -232,6 +242,7 @@ def build_gateway(
         key_order: where somebody at the car orders a new signing key; None where
             nobody can.
         recordings: directory of the flight recorder; None for none.
+        endurance: counts crashes over restarts; None where nobody starts it anew.
     """
     failures = FailureNote() if failures is None else failures
     workers: list[Worker] = []
@@ -327,6 +338,7 @@ def build_gateway(
         failures=failures,
         key_order=key_order,
         recorder=recorder,
+        endurance=endurance,
         close=close,
     )
 

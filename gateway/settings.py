@@ -24,6 +24,11 @@
     port = "/dev/ttyS2"
     baud = 9600
 
+    [restarts]                    # after crashes; these are the defaults
+    first_wait_s = 5
+    longest_wait_s = 900
+    stable_s = 600
+
 Relative paths are relative to the file. An unknown key is an error: a misspelt one
 would otherwise silently leave a default in force.
 """
@@ -35,6 +40,8 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from gateway.core.restart_storm import Patience
+
 FILE_LIMIT: Final = 64 * 1024
 """Bytes of the settings file; a mistaken path must not be read whole."""
 
@@ -44,6 +51,7 @@ _SHOWN_VALUE: Final = 60
 """Characters of a wrong value that a message repeats."""
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Baud = Annotated[int, msgspec.Meta(ge=1_200, le=921_600)]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1_024)]
 
@@ -98,6 +106,31 @@ class PositioningSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     """Its speed, bit/s; what such receivers start with."""
 
 
+class RestartSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How an agent that crashes again and again is started (I-30)."""
+
+    first_wait_s: Seconds = 5
+    """Before the start after the second crash in a row; doubles with each."""
+    longest_wait_s: Seconds = 900
+    """Before any start."""
+    stable_s: Seconds = 600
+    """A run as long as this ends the counting; a reduced one lasts as long at least."""
+
+    @property
+    def patience(self) -> Patience:
+        """The same for the mind."""
+        stable_ms = round(self.stable_s * 1_000)
+        usual = Patience()
+        return Patience(
+            first_wait_ms=round(self.first_wait_s * 1_000),
+            longest_wait_ms=round(self.longest_wait_s * 1_000),
+            settled_ms=min(usual.settled_ms, stable_ms),
+            stable_ms=stable_ms,
+            reduced_ms=stable_ms,
+            longest_reduced_ms=max(usual.longest_reduced_ms, stable_ms),
+        )
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that a gateway is told."""
 
@@ -115,6 +148,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who renews the TLS certificate; without one somebody must do it by hand."""
     positioning: PositioningSettings | None = None
     """Where the positioning receiver is; without one the car knows no position."""
+    restarts: RestartSettings = RestartSettings()
+    """What is done about crashes."""
     display: Literal["emulated"] = "emulated"
     """Screen and keypad: emulated until there is a real one."""
 

@@ -453,6 +453,7 @@ class FaultKind(CodeSpace):
     ENGINE_REFUSED = 6
     STORAGE_FAILED = 7
     TRUST_EXPIRED = 8
+    RESTART_STORM = 9
 
 
 @unique

@@ -24,13 +24,16 @@ from gateway.hardware.nfc_reader import NfcReader
 from gateway.hardware.nmea_positioning import NmeaPositioning, NoPositioning
 from gateway.hardware.serial_board import SerialBoard
 from gateway.hardware.terminal_display import TerminalDisplay
+from gateway.runtime.endurance import Endurance
 from gateway.runtime.parts import AgentRestartError
 from gateway.runtime.system_clock import SystemClock, boot_mark
 from gateway.runtime.timekeeper import Timekeeper
 from gateway.settings import Settings, load_settings
 from gateway.storage.failure_note import FailureNote
+from gateway.storage.files import SystemFiles
 from gateway.storage.identity import Identity, load_identity
 from gateway.storage.key_order import KeyOrder
+from gateway.storage.run_file import RunFile
 from gateway.storage.worker import ThreadWorker
 from gateway.uplink.https_enrolment import HttpsEnrolment
 from gateway.uplink.mqtt_links import mqtt_links
@@ -57,6 +60,12 @@ EXIT_RESTART: Final = 85
 
 EXIT_REBOOT: Final = 86
 """The fleet has the computer started anew; the supervisor does it (I-33)."""
+
+EXIT_INTERRUPTED: Final = 130
+"""Ended by Ctrl-C."""
+
+FAILPOINT: Final = "FREEFLOAT_FAILPOINT"
+"""Names where a test has the agent crash: `start` lets each whole agent crash."""
 
 LOOK_S: Final = 0.2
 """Between two looks whether the agent has taken an order."""
@@ -146,7 +155,9 @@ def run(config: Path, unattended: bool, verbose: bool) -> int:
     At a terminal, lines typed take the place of display and keypad: 'pin 1234', 'park',
     'refuel', 'end'. The log goes to stderr.
     """
-    settings, identity = _load(config)
+    settings = _load_settings(config)
+    endurance = _count_start(settings) if unattended else None
+    identity = load_identity(settings.identity)
     _quieten(logging.CRITICAL)
     if not unattended:
         _require_everything(settings, identity)
@@ -154,13 +165,41 @@ def run(config: Path, unattended: bool, verbose: bool) -> int:
         level=logging.DEBUG if verbose else logging.INFO, format=LOG_FORMAT
     )
     _quieten(logging.WARNING if verbose else logging.CRITICAL)
+    is_reduced = endurance is not None and endurance.start.reduced
     positioning = (
         NoPositioning()
-        if settings.positioning is None
+        if settings.positioning is None or is_reduced
         else NmeaPositioning(settings.positioning.port, baud=settings.positioning.baud)
     )
-    car = _compose(settings, identity, positioning)
-    return asyncio.run(_serve(car, positioning))
+    car = _compose(settings, identity, positioning, endurance)
+    try:
+        ended = asyncio.run(_serve(car, positioning))
+    except KeyboardInterrupt:
+        ended = EXIT_INTERRUPTED
+    if endurance is not None:
+        endurance.end()
+    return ended
+
+
+def _count_start(settings: Settings) -> Endurance:
+    """Count this start, and wait if those before ended by crashes (I-30).
+
+    Before anything that may fail, so that what fails is counted.
+    """
+    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    endurance = Endurance(
+        RunFile(settings.data, SystemFiles()),
+        patience=settings.restarts.patience,
+        boot_mark=boot_mark(),
+    )
+    wait_ms = endurance.start.wait_ms
+    if wait_ms:
+        warning(f"{endurance.crashes} crashes in a row: waits {wait_ms / 1000:g} s")
+        time.sleep(wait_ms / 1000)
+    endurance.begin()
+    if os.environ.get(FAILPOINT) == "start" and not endurance.start.reduced:
+        os.abort()
+    return endurance
 
 
 @gateway.command(
@@ -234,14 +273,18 @@ def _report_rotation(before: str, after: str | None, *, as_json: bool) -> None:
 
 def _load(config: Path) -> tuple[Settings, Identity]:
     """Read settings and identity; both say themselves what is wrong with them."""
+    settings = _load_settings(config)
+    return settings, load_identity(settings.identity)
+
+
+def _load_settings(config: Path) -> Settings:
     if not nfc_reader.is_installed():
         # nfcpy is imported late, so the command itself could be imported without it.
         raise OperatorError(
             "command 'gateway' needs nfc, which is not installed",
             "install the optional part: pip install 'freefloat[vehicle,nfc]'",
         )
-    settings = load_settings(config)
-    return settings, load_identity(settings.identity)
+    return load_settings(config)
 
 
 def _quieten(level: int) -> None:
@@ -275,6 +318,7 @@ def _compose(
     settings: Settings,
     identity: Identity,
     positioning: NmeaPositioning | NoPositioning,
+    endurance: Endurance | None,
 ) -> Gateway:
     clock = SystemClock()
     known = Timekeeper(clock, identity.trust.bundle.issued_ms)
@@ -302,6 +346,7 @@ def _compose(
         failures=FailureNote(_memory_file()),
         key_order=KeyOrder(settings.ledger),
         recordings=settings.recordings,
+        endurance=endurance,
     )
 
 

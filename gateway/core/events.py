@@ -209,6 +209,16 @@ class UpdateEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class StormBegan:
+    """The agent crashed again and again, and starts reduced or tries again (I-30)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StormEnded:
+    """All of the agent has run for long enough to be believed in."""
+
+
+@dataclass(frozen=True, slots=True)
 class Noted:
     """The shell learned something that belongs in the ledger and decides nothing.
 
@@ -264,6 +274,8 @@ Event = (
     | DiskRecovered
     | UpdateBegan
     | UpdateEnded
+    | StormBegan
+    | StormEnded
     | Noted
     | ConfigurationTold
     | PositionFixed

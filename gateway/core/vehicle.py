@@ -47,6 +47,8 @@ from gateway.core.events import (
     RatingEntered,
     ReaderLost,
     ReaderRecovered,
+    StormBegan,
+    StormEnded,
     UpdateBegan,
     UpdateEnded,
     UplinkConnected,
@@ -208,6 +210,10 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - o
             enter_service(turn)
         case DiskRecovered():
             leave_service(turn)
+        case StormBegan():
+            actuation.raise_fault(turn, FaultKind.RESTART_STORM)
+        case StormEnded():
+            actuation.clear_fault(turn, FaultKind.RESTART_STORM)
         case Noted(entries=entries):
             turn.record(*entries)
         case ConfigurationTold():

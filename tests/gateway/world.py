@@ -27,6 +27,7 @@ from gateway.core.ledger import SealedEntry
 from gateway.core.state import State
 from gateway.core.trust_renewal import TrustInUse
 from gateway.ports import Store, StoreError, Vault
+from gateway.runtime.endurance import Endurance
 from gateway.runtime.step import Step
 from gateway.storage.failure_note import FailureNote
 from gateway.storage.identity import Identity
@@ -121,6 +122,7 @@ class World:
         seed: of all chance.
         is_online: whether the link can be made at the start.
         recordings: directory of the flight recorder; None for none.
+        endurance: counts the starts, given the boot's mark; None for nobody.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class World:
         seed: int = 0,
         is_online: bool = True,
         recordings: Path | None = None,
+        endurance: Callable[[str], Endurance] | None = None,
     ) -> None:
         self.identity = identity
         self.clock = ManualClock()
@@ -151,6 +154,7 @@ class World:
         """Why the gateway ended by itself, if it did."""
         self._make_store = store
         self._recordings = recordings
+        self._endurance = endurance
         self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose
         self._starts = itertools.count(1)
         self._boot_mark = "boot 1"
@@ -180,6 +184,10 @@ class World:
         self._vfs = DiskVfs(self.disk)
         self.store = self._make_store(self._vfs)
         self.failure = None
+        endurance = None
+        if self._endurance is not None:
+            endurance = self._endurance(self._boot_mark)
+            endurance.begin()
         self._gateway = build_gateway(
             self.identity,
             store=self.store,
@@ -202,6 +210,7 @@ class World:
             observer=self.steps.append,
             failures=self.failures,
             recordings=self._recordings,
+            endurance=endurance,
         )
         self._task = asyncio.create_task(self._run(self._gateway))
         await self.advance(1.0)
