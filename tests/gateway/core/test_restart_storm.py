@@ -18,7 +18,7 @@ from gateway.core.restart_storm import (
     settle,
     stabilise,
 )
-from protocol.codes import FaultKind, Light, RentalMode
+from protocol.codes import FaultKind, RentalMode
 from protocol.event import FaultCleared, FaultRaised
 from tests.gateway.core.scene import Scene
 
@@ -174,13 +174,13 @@ def test_the_storm_is_told_once_and_cleared_once() -> None:
     scene.happen(StormBegan())
 
     assert scene.told(FaultRaised) == [FaultRaised(FaultKind.RESTART_STORM)]
-    assert scene.state.shown_light is Light.FAULT_PATTERN
+    assert scene.light == "blinking fault_pattern"
 
     scene.happen(StormEnded())
     scene.happen(StormEnded())
 
     assert scene.told(FaultCleared) == [FaultCleared(FaultKind.RESTART_STORM)]
-    assert scene.state.shown_light is Light.GREEN
+    assert scene.light == "green"
 
 
 def test_a_rental_goes_on_in_a_storm_and_ends_by_card() -> None:
