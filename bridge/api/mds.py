@@ -298,7 +298,7 @@ def _answer(
     """Return a page.
 
     MDS 2.0's text has the list in ``data``, its OpenAPI document beside it and wants
-    both; so both are there (docs/adr/0017).
+    both; so both are there (docs/adr/0019).
     """
     following = None
     if page.next is not None:

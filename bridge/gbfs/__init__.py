@@ -1,1 +1,1 @@
-"""What everybody is given: free cars by GBFS 3.0 (docs/adr/0018)."""
+"""What everybody is given: free cars by GBFS 3.0 (docs/adr/0019)."""

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
+import msgspec
 import pytest
 from standardwebhooks.webhooks import Webhook
 
@@ -27,7 +28,9 @@ from bridge.settings import (
 )
 from certs.fleet import FleetDirectory
 from protocol.fleet import FleetPart
+from tests.bridge.publishing import GBFS, MDS
 from tests.bridge.running import running_bridge
+from tools.bridge_settings import local_settings
 
 ROOT = Path(__file__).parents[2]
 API = (ROOT / "docs/api.md").read_text()
@@ -53,7 +56,11 @@ def rows(text: str) -> list[list[str]]:
 async def test_the_paths_of_the_document_are_those_of_the_application(
     fleet: FleetDirectory, tmp_path: Path
 ) -> None:
-    async with running_bridge(fleet, tmp_path) as running:
+    made = local_settings(
+        fleet.path, state=tmp_path, broker=("127.0.0.1", 1), api=("127.0.0.1", 0)
+    )
+    settings = msgspec.structs.replace(made, mds=MDS, gbfs=GBFS)
+    async with running_bridge(fleet, tmp_path, settings=settings) as running:
         _status, described = await running.get("/openapi.json")
 
     served = {
@@ -210,8 +217,9 @@ async def test_a_bridge_needs_no_more_of_the_fleet_than_the_manual_copies(
         r"^tar -C fleet -cf bridge-part.tar (.*)$", manual, re.MULTILINE
     )
     part = tmp_path / "fleet"
-    for name in copied.split():
-        for source in (fleet.path / name, *(fleet.path / name).rglob("*")):
+    named = [top for name in copied.split() for top in fleet.path.glob(name)]
+    for top in named:
+        for source in (top, *top.rglob("*")):
             if source.is_file():
                 copy = part / source.relative_to(fleet.path)
                 copy.parent.mkdir(parents=True, exist_ok=True)
