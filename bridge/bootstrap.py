@@ -29,6 +29,7 @@ from typing import Final, Protocol
 
 from bridge.api.application import make_application
 from bridge.api.keys import load_keys
+from bridge.api.rates import Rates
 from bridge.api.streams import EventStreams
 from bridge.approval_desk import ApprovalDesk
 from bridge.clock_watch import ClockWatch
@@ -397,6 +398,9 @@ async def open_bridge(
             now=world.now,
             random_bytes=world.random_bytes,
             keys=keys,
+            rates=Rates(
+                settings.rates, clock_s=lambda: world.boot_ms() / 1000, figures=figures
+            ),
             provider=Provider(settings.mds) if settings.mds else None,
             publisher=Publisher(settings.gbfs, store, registry, now=world.now)
             if settings.gbfs

@@ -102,6 +102,17 @@ class Figures:
             buckets=END_BUCKETS,
             registry=self.registry,
         )
+        self._limited = Counter(
+            "freefloat_api_limited",
+            "Calls of the API that were too many, by what there was too much of.",
+            ["rate"],
+            registry=self.registry,
+        )
+        self._strangers = Counter(
+            "freefloat_api_unauthenticated",
+            "Calls of the API without a key or token of this bridge.",
+            registry=self.registry,
+        )
         self._ended: OrderedDict[tuple[bytes, CommandState], None] = OrderedDict()
 
     def received(self, count: int) -> None:
@@ -139,6 +150,14 @@ class Figures:
         """Count receipts after a batch."""
         self._receipts.inc(signed)
         self._refused_receipts.inc(refused)
+
+    def limited(self, rate: str) -> None:
+        """Count a call that was one too many."""
+        self._limited.labels(rate).inc()
+
+    def not_admitted(self) -> None:
+        """Count a call of somebody whom the bridge does not know."""
+        self._strangers.inc()
 
     def changed(self, records: Iterable[CommandRecord]) -> None:
         """Count those commands that ended or became unknown by this change."""

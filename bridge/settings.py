@@ -239,6 +239,22 @@ class ApprovalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long an order waits for its second person."""
 
 
+PerMinute = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+
+
+class RateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How often each caller of the API may call in a minute, at each bridge."""
+
+    calls: PerMinute = 6_000
+    """Calls of any kind."""
+    orders: PerMinute = 6_000
+    """Calls of a service that order or change something."""
+    person_orders: PerMinute = 120
+    """The same of every other role."""
+    failures: PerMinute = 30
+    """Calls from one address with a wrong key or token, or without."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of it."""
 
@@ -262,6 +278,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a city is given; nothing without it."""
     gbfs: GbfsSettings | None = None
     """What everybody is given; nothing without it."""
+    rates: RateSettings = RateSettings()
+    """How often callers may call."""
     approvals: ApprovalSettings = ApprovalSettings()
     """Which orders need a second person."""
 

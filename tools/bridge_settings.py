@@ -20,6 +20,7 @@ from bridge.settings import (
     BrokerSettings,
     FleetSettings,
     JsonLinesSettings,
+    RateSettings,
     Settings,
     SinkSettings,
     StoreSettings,
@@ -79,6 +80,8 @@ def local_settings(
         store=StoreSettings(path=str(state / "bridge.sqlite")),
         api=ApiSettings(host=api[0], port=api[1], keys_file=str(keys_file)),
         sinks=SinkSettings(json_lines=lines, webhook=webhooks),
+        # Its only key drives demonstrations and measurements too.
+        rates=RateSettings(person_orders=60_000, calls=600_000, failures=600_000),
         # One person tries it on one machine: there is nobody to ask.
         approvals=ApprovalSettings(required=False),
     )

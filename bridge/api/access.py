@@ -10,11 +10,13 @@ from bridge.api.keys import ANYBODY, Keys, Principal, principal_of
 from bridge.api.permits import (
     APPROVALS_PATH,
     CITY_PATHS,
+    READING,
     forbidden,
     principal_in,
     role_for,
 )
 from bridge.api.problems import ProblemError, respond
+from bridge.api.rates import Rates
 
 BODY_LIMIT: Final = 16_384
 """Bytes of a request's body; the largest order has about 500."""
@@ -36,11 +38,15 @@ class Gate:
         keys: whose they are; empty lets everybody in, which `bridge.bootstrap` allows
             on loopback only.
         open_paths: paths that need no key.
+        rates: how often callers may call.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, open_paths: frozenset[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: Keys, open_paths: frozenset[str], rates: Rates
+    ) -> None:
         self._app = app
         self._keys = keys
+        self._rates = rates
         self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,12 +78,16 @@ class Gate:
             given = headers.get(b"authorization", b"").removeprefix(b"Bearer ")
         principal = principal_of(given, self._keys)
         if principal is None:
+            client = scope.get("client")
+            self._rates.require_attempt(client[0] if client else "")
             raise ProblemError(
                 HTTPStatus.UNAUTHORIZED,
                 "api-key-required",
                 "send a key of this bridge in the header X-Api-Key",
                 headers={"WWW-Authenticate": "ApiKey"},
             )
+        is_order = scope["method"] not in READING
+        self._rates.require_call(principal.name, principal.role, is_order=is_order)
         return principal
 
 

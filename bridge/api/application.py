@@ -26,6 +26,7 @@ from bridge.api.letters import Judge, add_letters
 from bridge.api.mds import add_mds
 from bridge.api.permits import principal_in, require_within_rental
 from bridge.api.problems import ProblemError
+from bridge.api.rates import Rates
 from bridge.api.registered import Registered, VehicleText
 from bridge.api.sinks import add_sinks
 from bridge.api.streams import EventStreams, add_streams
@@ -114,6 +115,7 @@ def make_application(
     now: WallClock,
     random_bytes: RandomBytes,
     keys: Keys,
+    rates: Rates,
     provider: Provider | None = None,
     publisher: Publisher | None = None,
 ) -> ASGIApp:
@@ -134,6 +136,7 @@ def make_application(
         now: UTC ms.
         random_bytes: for pings.
         keys: that open it, and whose they are; empty lets everybody in.
+        rates: how often callers may call.
         provider: writes what a city is given; None for no city.
         publisher: has what everybody is given; None for nothing.
     """
@@ -164,7 +167,7 @@ def make_application(
         add_gbfs(app, publisher)
         open_paths |= PATHS
     describe(app, open_paths=open_paths)
-    return Gate(Auditor(RoleCheck(app), store, now), keys, open_paths)
+    return Gate(Auditor(RoleCheck(app), store, now), keys, open_paths, rates)
 
 
 def _add_status(app: FastAPI, readiness: Readiness) -> None:
