@@ -284,6 +284,7 @@ async def open_bridge(
         random_bytes=world.random_bytes,
         lease=Lease(store, "commands", holder=holder),
         figures=figures,
+        on_events=lambda: _wake((*relays, streams)),
     )
     desk = ApprovalDesk(
         settings.approvals,

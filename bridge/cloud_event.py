@@ -21,12 +21,14 @@ from typing import Final
 import msgspec
 
 from bridge.approvals import Approval
+from bridge.commands import CommandRecord
 from bridge.ingest import VerifiedEntry
 from bridge.instants import rfc3339
+from bridge.orders import KINDS
 from bridge.presence import LinkState
 from bridge.twin import values_of_bits
 from bridge.vehicle import VehicleState
-from protocol.codes import Bits, EventType
+from protocol.codes import Bits, EventType, Opcode
 from protocol.entry import event_id
 from protocol.event import EventBody, RentalEnded
 from protocol.frame import Frame
@@ -111,6 +113,9 @@ TO_CLOSE_TYPE: Final = "freefloat.rental.to_close"
 
 FOREIGN_TYPE: Final = "freefloat.command.foreign_result"
 """A signed result for other bytes than were signed under that id."""
+
+COMPOUND_TYPE: Final = "freefloat.command.compound_ended"
+"""A compound order's end, which its parts gave it."""
 
 OLD_KEY_TYPE: Final = "freefloat.key.old_used"
 """A frame is signed by a key that its vehicle has given up."""
@@ -310,6 +315,49 @@ def approval(found: Approval, *, fleet_id: bytes, now: int) -> OutboxEvent:
         time_ms=now,
         sequence=0,
         ledger_id=bytes(8),
+    )
+
+
+def compound_ended(
+    compound: CommandRecord,
+    parts: Mapping[bytes, CommandRecord],
+    *,
+    fleet_id: bytes,
+    now: int,
+) -> OutboxEvent:
+    """Return the event that tells how a compound ended; once each.
+
+    The proofs are in the events of the parts' own results.
+    """
+    digest = hashlib.sha256(b"ff-compound-v1\0" + compound.command_id)
+    data: dict[str, Json] = {
+        "vehicle_id": str(compound.vehicle_id),
+        "command_id": compound.command_id.hex(),
+        "kind": compound.kind,
+        "rental_id": compound.rental_id.hex(),
+        "state": compound.state.value,
+        "code": _value(compound.code),
+        "executed": _value(compound.executed),
+        "parts": [
+            {
+                "command_id": part.command_id.hex(),
+                "kind": KINDS[Opcode(part.opcode)],
+                "state": None if known is None else known.state.value,
+                "code": None if known is None else _value(known.code),
+            }
+            for part in compound.parts
+            for known in [parts.get(part.command_id)]
+        ],
+    }
+    return _event(
+        _as_uuid8(digest.digest()),
+        compound.vehicle_id,
+        COMPOUND_TYPE,
+        data,
+        fleet_id=fleet_id,
+        time_ms=now,
+        sequence=0,
+        ledger_id=compound.ledger_id,
     )
 
 

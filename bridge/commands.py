@@ -10,6 +10,9 @@ Theory of operation (protocol-design.md 2)::
 An end is SUCCEEDED, FAILED, REJECTED, EXPIRED, SUPERSEDED, CANCELLED or INDETERMINATE.
 Every state may be skipped: words of the car arrive together, reversed or never.
 
+A compound (`bridge.compound`) is UNDER_WAY while its parts are, which are commands of
+their own, and then ends as they did; PARTIAL if one was done and another was not.
+
 A DEFERRED one is wanted of a car that is offline. It stays unsigned, has a deadline of
 its own, and is signed fresh when the car is there: no frame ever waits for a car.
 
@@ -51,6 +54,7 @@ class CommandState(StrEnum):
     RECEIVED = "received"
     ACCEPTED = "accepted"
     TIMED_OUT = "timed_out"
+    UNDER_WAY = "under_way"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     REJECTED = "rejected"
@@ -58,6 +62,7 @@ class CommandState(StrEnum):
     SUPERSEDED = "superseded"
     CANCELLED = "cancelled"
     INDETERMINATE = "indeterminate"
+    PARTIAL = "partial"
 
     @property
     def is_terminal(self) -> bool:
@@ -65,7 +70,7 @@ class CommandState(StrEnum):
         return self in _TERMINAL
 
 
-_TERMINAL: Final = frozenset(
+_ENDS_OF_ONE: Final = frozenset(
     {
         CommandState.SUCCEEDED,
         CommandState.FAILED,
@@ -77,6 +82,8 @@ _TERMINAL: Final = frozenset(
     }
 )
 
+_TERMINAL: Final = _ENDS_OF_ONE | {CommandState.PARTIAL}
+
 _SENT: Final = (
     CommandState.SIGNED,
     CommandState.PUBLISHED,
@@ -86,16 +93,19 @@ _SENT: Final = (
 """States that have a frame and wait for its answer, in their order."""
 
 TRANSITIONS: Final = {
-    CommandState.REQUESTED: frozenset({CommandState.SIGNED, CommandState.DEFERRED}),
+    CommandState.REQUESTED: frozenset(
+        {CommandState.SIGNED, CommandState.DEFERRED, CommandState.UNDER_WAY}
+    ),
     # Nothing was signed, so the fleet's own word may end it.
     CommandState.DEFERRED: frozenset(
         {CommandState.SIGNED, CommandState.EXPIRED, CommandState.CANCELLED}
     ),
     **{
-        state: frozenset({*_SENT[place + 1 :], CommandState.TIMED_OUT, *_TERMINAL})
+        state: frozenset({*_SENT[place + 1 :], CommandState.TIMED_OUT, *_ENDS_OF_ONE})
         for place, state in enumerate(_SENT)
     },
-    CommandState.TIMED_OUT: _TERMINAL,
+    CommandState.TIMED_OUT: _ENDS_OF_ONE,
+    CommandState.UNDER_WAY: _TERMINAL,
     **dict.fromkeys(_TERMINAL, frozenset[CommandState]()),
 }
 """Which state may follow which; everything else is an error of this program."""
@@ -122,6 +132,18 @@ _UNDER_WAY: Final = frozenset({Code.ACCEPTED, Code.IN_PROGRESS})
 
 class CommandStateError(BridgeError):
     """A transition that the table does not have; the command is unchanged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One command of a compound, which may not exist yet."""
+
+    command_id: bytes
+    """16 bytes: its id once it exists."""
+    opcode: int
+    """As the protocol numbers it."""
+    payload: bytes
+    """What is signed; holds no secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +199,18 @@ class CommandRecord:
     retry: Retry | None = None
     """What the caller may do next."""
     settled_by: str | None = None
-    """``result``, ``hello``, or ``fleet`` for one that was never signed."""
+    """``result``, ``hello``, ``parts`` for a compound, or ``fleet`` for one that was
+    never signed."""
     snapshot: Values | None = None
     """The car's state after it."""
     result_frame: bytes = b""
     """The signed answer."""
     retry_of: bytes = b""
     """16 bytes: the command in whose place this one stands; empty for none."""
+    parts: tuple[Part, ...] = ()
+    """Of a compound, in the order in which they are done; empty for one command."""
+    part_of: bytes = b""
+    """16 bytes: the compound that this one is a part of; empty for none."""
     trail: tuple[tuple[str, int], ...] = field(default_factory=tuple)
     """(state, UTC ms), the oldest first."""
 
@@ -206,7 +233,7 @@ def signed(
         not_after_ms=frame.not_after_ms,
         expires_ms=expires_ms,
     )
-    return _move(bound, CommandState.SIGNED, now)
+    return move(bound, CommandState.SIGNED, now)
 
 
 def deferred(
@@ -214,7 +241,7 @@ def deferred(
 ) -> CommandRecord:
     """Keep it unsigned until the car is there, at most until the deadline, UTC ms."""
     kept = replace(record, intent=payload, expires_ms=deadline_ms)
-    return _move(kept, CommandState.DEFERRED, now)
+    return move(kept, CommandState.DEFERRED, now)
 
 
 def given_up(record: CommandRecord, state: CommandState, *, now: int) -> CommandRecord:
@@ -222,20 +249,20 @@ def given_up(record: CommandRecord, state: CommandState, *, now: int) -> Command
     told = replace(
         record, executed=Executed.NO, retry=Retry.NEW_COMMAND, settled_by="fleet"
     )
-    return _move(told, state, now)
+    return move(told, state, now)
 
 
 def published(record: CommandRecord, *, now: int) -> CommandRecord:
     """Note that the broker took it; after an end that came first, only the sending."""
     counted = replace(record, sends=record.sends + 1, sent_ms=now)
     if record.state is CommandState.SIGNED:
-        return _move(counted, CommandState.PUBLISHED, now)
+        return move(counted, CommandState.PUBLISHED, now)
     return replace(counted, version=record.version + 1)
 
 
 def timed_out(record: CommandRecord, *, now: int) -> CommandRecord:
     """Note that nobody knows how it ended (rule 2)."""
-    return _move(record, CommandState.TIMED_OUT, now)
+    return move(record, CommandState.TIMED_OUT, now)
 
 
 def may_resend(record: CommandRecord, *, now: int) -> bool:
@@ -324,7 +351,7 @@ def answered(
     end = end_of(result.code)
     if end is None or (not in_ledger and result.executed is Executed.MAYBE):
         return _progressed(told, result.code, now)
-    return _move(replace(told, settled_by="result"), end, now)
+    return move(replace(told, settled_by="result"), end, now)
 
 
 def _progressed(record: CommandRecord, code: Code, now: int) -> CommandRecord:
@@ -332,7 +359,7 @@ def _progressed(record: CommandRecord, code: Code, now: int) -> CommandRecord:
     under_way = code in _UNDER_WAY
     state = CommandState.ACCEPTED if under_way else CommandState.RECEIVED
     if state in TRANSITIONS[record.state]:
-        return _move(record, state, now)
+        return move(record, state, now)
     return replace(record, version=record.version + 1)
 
 
@@ -365,7 +392,7 @@ def greeted(
             end = end_of(outcome.code)
             if end is None:
                 if CommandState.ACCEPTED in TRANSITIONS[record.state]:
-                    return _move(record, CommandState.ACCEPTED, now)
+                    return move(record, CommandState.ACCEPTED, now)
                 return record
             told = replace(
                 record,
@@ -373,7 +400,7 @@ def greeted(
                 retry=retry_of(outcome.code),
                 settled_by="hello",
             )
-            return _move(told, end, now)
+            return move(told, end, now)
     if not _proves_not_executed(record, hello, header, lists_older=lists_older):
         return record
     told = replace(
@@ -383,7 +410,7 @@ def greeted(
         retry=Retry.NEW_COMMAND,
         settled_by="hello",
     )
-    return _move(told, CommandState.EXPIRED, now)
+    return move(told, CommandState.EXPIRED, now)
 
 
 def _proves_not_executed(
@@ -415,7 +442,12 @@ def _proves_not_executed(
     return is_complete and hello.ledger_id == record.ledger_id
 
 
-def _move(record: CommandRecord, state: CommandState, now: int) -> CommandRecord:
+def move(record: CommandRecord, state: CommandState, now: int) -> CommandRecord:
+    """Return the record in another state, with its trail.
+
+    Raises:
+        CommandStateError: that state may not follow.
+    """
     if state not in TRANSITIONS[record.state]:
         raise CommandStateError(f"a command that is {record.state} cannot be {state}")
     return replace(

@@ -8,13 +8,15 @@ settles it. Nothing here decides an outcome; `bridge.commands` does.
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
 from bridge import commands
 from bridge.bound_orders import KnownCar
 from bridge.commands import CommandRecord, CommandState, Sendings
+from bridge.composer import Composer
+from bridge.compound import PARTS, CompoundOrder, composed, opcodes_for
 from bridge.errors import (
     NotConnectedError,
     OrderRefusedError,
@@ -64,6 +66,7 @@ class Dispatcher:
         random_bytes: RandomBytes,
         lease: Lease,
         figures: Figures,
+        on_events: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -75,7 +78,15 @@ class Dispatcher:
         self._random_bytes = random_bytes
         self._lease = lease
         self._figures = figures
+        self._on_events = on_events
         self._waiting: dict[bytes, set[asyncio.Event]] = {}
+        self._composer = Composer(
+            store=store,
+            sign=self._sign_part,
+            send=self._send,
+            ended=self._compound_ended,
+            now=now,
+        )
 
     async def submit(
         self,
@@ -112,26 +123,25 @@ class Dispatcher:
                 return await self._repeat(known, order, wait_s)
         if retry_of:
             await self._require_undone(retry_of, vehicle_id, order)
-        if defer_s and opcode_of(order) not in DEFERRABLE:
-            raise OrderRefusedError(
-                Refusal.BAD_VALUE,
-                "only lock, engine_hold and cancel may wait for the vehicle: what "
-                "opens or starts a car must not happen when nobody expects it",
-                field="defer_s",
-            )
+        if defer_s:
+            _require_deferrable(order)
         try:
-            record = await self._sign(vehicle_id, order, idempotency_key, retry_of)
+            record, *parts = await self._sign(
+                vehicle_id, order, idempotency_key, retry_of
+            )
         except OrderRefusedError as refused:
             if not defer_s or refused.refusal is not Refusal.OFFLINE:
                 raise
             record = self._defer(vehicle_id, order, idempotency_key, retry_of, defer_s)
+            parts = []
         with self._waiter(record.command_id) as changed:
-            stored = await self._store.add_command(record)
+            stored = await self._store.add_command(record, *parts)
             if stored.command_id != record.command_id:
                 # Two calls with one key at the same time: the other one was first.
                 return await self._repeat(stored, order, wait_s)
-            if record.frame:
-                await self._send(record)
+            for part in parts or (record,):
+                if part.frame:
+                    await self._send(part)
             return await self._wait(record, changed, wait_s), False
 
     async def cancel(self, command_id: bytes) -> CommandRecord | None:
@@ -168,6 +178,8 @@ class Dispatcher:
         for record in records:
             self.stirred(record.command_id)
             if record.state.is_terminal:
+                if record.part_of:
+                    self._composer.stir(record.part_of)
                 LOG.info(
                     "= command %s %s: %s",
                     record.command_id.hex()[:8],
@@ -182,7 +194,14 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Resend and time out, of all bridges in one at a time, until cancelled."""
-        await self._lease.hold(self._sweep_on)
+        try:
+            await self._lease.hold(self._sweep_on)
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Stop carrying compounds on; whoever sweeps next does it."""
+        await self._composer.close()
 
     async def _sweep_on(self, _epoch: int) -> None:
         while True:
@@ -199,7 +218,9 @@ class Dispatcher:
         now = self._now()
         for stored in await self._store.open_commands():
             record = self._sendings.apply(stored)
-            if stored.state is CommandState.DEFERRED:
+            if stored.parts:
+                await self._composer.carry_on(stored.command_id)
+            elif stored.state is CommandState.DEFERRED:
                 await self._sign_deferred(stored, now)
             elif commands.is_overdue(record, now=now):
                 await self._give_up(stored, record, now)
@@ -277,7 +298,10 @@ class Dispatcher:
         order: Order,
         idempotency_key: str | None,
         retry_of: bytes,
-    ) -> CommandRecord:
+    ) -> list[CommandRecord]:
+        """Return a signed command, or a compound and its first part, signed."""
+        if isinstance(order, CompoundOrder):
+            return await self._compose(vehicle_id, order, idempotency_key, retry_of)
         opcode = opcode_of(order)
         record, vehicle = await self._addressee(vehicle_id, opcode)
         # Deriving a PIN's verifier takes tens of milliseconds on purpose.
@@ -290,7 +314,39 @@ class Dispatcher:
         )
         payload = await asyncio.to_thread(complete, order, car)
         requested = self._request(vehicle_id, order, idempotency_key, retry_of)
-        return await self._bind(requested, vehicle, payload)
+        return [await self._bind(requested, vehicle, payload)]
+
+    async def _compose(
+        self,
+        vehicle_id: VehicleId,
+        order: CompoundOrder,
+        idempotency_key: str | None,
+        retry_of: bytes,
+    ) -> list[CommandRecord]:
+        await self._addressee(vehicle_id, opcode_of(order))
+        compound = composed(
+            self._request(vehicle_id, order, idempotency_key, retry_of),
+            order,
+            [self._random_bytes(ID_SIZE) for _ in range(PARTS)],
+            now=self._now(),
+        )
+        first = await self._composer.signed_part(compound, 0)
+        return [replace(compound, ledger_id=first.ledger_id), first]
+
+    async def _sign_part(self, record: CommandRecord, payload: bytes) -> CommandRecord:
+        _, vehicle = await self._addressee(record.vehicle_id, Opcode(record.opcode))
+        return await self._bind(record, vehicle, payload)
+
+    def _compound_ended(self, record: CommandRecord) -> None:
+        self.changed([record])
+        self._on_events()
+
+    async def parts_of(self, record: CommandRecord) -> dict[bytes, CommandRecord]:
+        """Return those parts of a compound that exist, by id."""
+        if not record.parts:
+            return {}
+        known = await self._composer.parts_of(record)
+        return {name: self._sendings.apply(part) for name, part in known.items()}
 
     def _request(
         self,
@@ -375,12 +431,15 @@ class Dispatcher:
                 f"nothing is signed for the vehicle: {vehicle.doubt.reason}; it was "
                 "asked to prove that it speaks now, try again",
             )
-        if not vehicle.understands(opcode, COMMAND_SCHEMA):
-            raise OrderRefusedError(
-                Refusal.UNSUPPORTED,
-                f"the vehicle did not say that it understands {KINDS[opcode]}",
-                field="kind",
-            )
+        for needed in opcodes_for(opcode):
+            if not vehicle.understands(needed, COMMAND_SCHEMA):
+                for_what = "" if needed is opcode else f", a part of {KINDS[opcode]}"
+                raise OrderRefusedError(
+                    Refusal.UNSUPPORTED,
+                    "the vehicle did not say that it understands "
+                    f"{KINDS[needed]}{for_what}",
+                    field="kind",
+                )
         return record, vehicle
 
     def _registered(self, vehicle_id: VehicleId) -> VehicleRecord:
@@ -443,3 +502,13 @@ class Dispatcher:
             waiting.discard(changed)
             if not waiting:
                 self._waiting.pop(command_id, None)
+
+
+def _require_deferrable(order: Order) -> None:
+    if opcode_of(order) not in DEFERRABLE:
+        raise OrderRefusedError(
+            Refusal.BAD_VALUE,
+            "only lock, engine_hold and cancel may wait for the vehicle: what opens or "
+            "starts a car must not happen when nobody expects it",
+            field="defer_s",
+        )

@@ -21,6 +21,8 @@ from protocol.command import OPCODE_OF, Command, build_command
 from protocol.errors import EncodeError
 
 KINDS: Final = {
+    Opcode.UNLOCK_AND_ENABLE: "unlock_and_enable",
+    Opcode.LOCK_AND_DISABLE: "lock_and_disable",
     Opcode.RESERVE: "reserve",
     Opcode.CANCEL_RESERVATION: "cancel",
     Opcode.UNLOCK: "unlock",

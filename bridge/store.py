@@ -268,9 +268,22 @@ class Store:
         """Return what is known of one vehicle, or None."""
         return (await self.vehicles([vehicle_id])).get(vehicle_id)
 
-    async def add_command(self, record: CommandRecord) -> CommandRecord:
-        """Store a new command; return it, or the one that has its idempotency key."""
-        return await self._write(lambda c: commands.add_command(c, record))
+    async def add_command(
+        self, record: CommandRecord, *parts: CommandRecord
+    ) -> CommandRecord:
+        """Store a new command; return it, or the one that has its idempotency key.
+
+        Parts of a compound are stored with it or not at all.
+        """
+
+        def work(connection: Connection) -> CommandRecord:
+            stored = commands.add_command(connection, record)
+            if stored is record:
+                for part in parts:
+                    commands.add_command(connection, part)
+            return stored
+
+        return await self._write(work)
 
     async def replace_command(
         self, before: CommandRecord, after: CommandRecord

@@ -53,6 +53,7 @@ def rental_option(command: Deed) -> Deed:
 _NEEDS_RENTAL: Final = frozenset(
     {
         *("unlock", "lock", "engine_release", "engine_hold", "cancel", "set_mode"),
+        *("unlock_and_enable", "lock_and_disable"),
         *("set_default_mode", "payment_decision", "handover_offer", "handover_request"),
     }
 )
@@ -109,6 +110,9 @@ def _tell(vehicle: str, outcome: Mapping[str, Any]) -> None:
     for name in ("mode", "light", "energy_pct"):
         if name in snapshot:
             shown[name] = text_of(snapshot[name])
+    for number, part in enumerate(outcome["parts"], 1):
+        state = part["state"] or "not sent"
+        shown[f"  part {number}, {part['kind']}"] = f"{state}: {part['meaning']}"
     for hop in outcome["trail"]:
         shown[f"  {hop['state']}"] = hop["at"]
     facts(shown)

@@ -13,6 +13,7 @@ import click
 from tools.bridge_api import API_VARIABLE, KEY_VARIABLE
 from tools.console import examples, facts, heading, json_option, print_json, table
 from tools.ordering import api_of, for_vehicle, order, rental_option, text_of
+from tools.send_compound import COMPOUND_VERBS
 from tools.send_rental import RENTAL_VERBS
 from tools.send_upkeep import UPKEEP_VERBS
 
@@ -343,5 +344,5 @@ def _value(vehicle: Mapping[str, Any], name: str, unit: str = "") -> str:
     return f"{text_of(field['value'])}{unit}"
 
 
-for verb in (*RENTAL_VERBS, *UPKEEP_VERBS):
+for verb in (*COMPOUND_VERBS, *RENTAL_VERBS, *UPKEEP_VERBS):
     send.add_command(verb)

@@ -265,7 +265,7 @@ def _add_commands(
         response.headers["Location"] = f"/v1/commands/{record.command_id.hex()}"
         if is_repeated:
             response.headers["Idempotency-Replayed"] = "true"
-        return of_command(record)
+        return of_command(record, await dispatcher.parts_of(record))
 
     @app.delete("/v1/commands/{command_id}")
     async def delete_command(command_id: HexId) -> Document:
@@ -275,7 +275,7 @@ def _add_commands(
             raise ProblemError(
                 HTTPStatus.NOT_FOUND, "unknown-command", "no command has this id"
             )
-        return of_command(record)
+        return of_command(record, await dispatcher.parts_of(record))
 
     @app.get("/v1/commands/{command_id}")
     async def get_command(command_id: HexId, wait_s: Wait = 0) -> Document:
@@ -285,7 +285,7 @@ def _add_commands(
             raise ProblemError(
                 HTTPStatus.NOT_FOUND, "unknown-command", "no command has this id"
             )
-        return of_command(record)
+        return of_command(record, await dispatcher.parts_of(record))
 
 
 def _add_rentals(app: FastAPI, store: Store, now: WallClock) -> None:

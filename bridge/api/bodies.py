@@ -51,9 +51,11 @@ from protocol.command import (
     EngineRelease,
     FlashHazards,
     Lock,
+    LockAndDisable,
     Ping,
     SetMode,
     Unlock,
+    UnlockAndEnable,
 )
 from protocol.identity import ID_SIZE
 from protocol.snapshot import NO_RENTAL
@@ -125,6 +127,29 @@ class LockBody(RentalBody):
         return Lock(self.rental, self.expected_version, LockMode[self.mode.upper()])
 
 
+class UnlockAndEnableBody(RentalBody):
+    """Open the doors, then let the engine start without a PIN."""
+
+    kind: Literal["unlock_and_enable"]
+
+    def to_order(self, _random_bytes: RandomBytes) -> Order:
+        """Return the order."""
+        return UnlockAndEnable(self.rental, self.expected_version)
+
+
+class LockAndDisableBody(RentalBody):
+    """Close the doors, then keep the engine from starting."""
+
+    kind: Literal["lock_and_disable"]
+    mode: Literal["default", "park", "end", "plain"] = "default"
+
+    def to_order(self, _random_bytes: RandomBytes) -> Order:
+        """Return the order."""
+        return LockAndDisable(
+            self.rental, self.expected_version, LockMode[self.mode.upper()]
+        )
+
+
 class EngineReleaseBody(RentalBody):
     """Let the engine start."""
 
@@ -192,6 +217,8 @@ CommandBody = Annotated[
     | LockBody
     | EngineReleaseBody
     | EngineHoldBody
+    | UnlockAndEnableBody
+    | LockAndDisableBody
     | SetModeBody
     | SetDefaultModeBody
     | PaymentDecisionBody

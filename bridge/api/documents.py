@@ -1,8 +1,10 @@
 """What callers get: vehicles, commands and rentals as JSON."""
 
 import base64
+from collections.abc import Mapping
 
-from bridge.commands import CommandRecord, CommandState
+from bridge.commands import CommandRecord, CommandState, Part
+from bridge.compound import STEPS, meaning_of_absent
 from bridge.instants import rfc3339
 from bridge.orders import KINDS
 from bridge.presence import LinkState
@@ -10,7 +12,8 @@ from bridge.rows.configurations import Configuration
 from bridge.rows.letters import StoredLetter
 from bridge.rows.rentals import Rental
 from bridge.vehicle import VehicleState
-from protocol.codes import Code, ConfigKind
+from protocol.codes import Code, ConfigKind, Opcode
+from protocol.command import COMMAND_SCHEMA
 from protocol.identity import VehicleId, boot_counter
 from protocol.snapshot import NO_RENTAL
 
@@ -24,6 +27,8 @@ _MEANINGS = {
     CommandState.RECEIVED: "the vehicle has it, as it signed; not known to be done",
     CommandState.ACCEPTED: "the vehicle is at it, as it signed; not known to be done",
     CommandState.TIMED_OUT: "unknown: no answer came; the next hello settles it",
+    CommandState.UNDER_WAY: "one part after the other: each says how far it is",
+    CommandState.PARTIAL: "one part was done and another was not, or is not known",
     CommandState.SUCCEEDED: "done: the vehicle read the state back and signed it",
     CommandState.FAILED: "tried and failed, as the vehicle signed",
     CommandState.REJECTED: "refused by the vehicle, signed",
@@ -82,9 +87,15 @@ def of_vehicle(
             },
         }
     kinds = {int(opcode): name for opcode, name in KINDS.items()}
-    document["capabilities"] = [
+    told = [
         kinds.get(opcode, f"0x{opcode:04x}") for opcode, _schema in state.capabilities
     ]
+    composed = [
+        KINDS[compound]
+        for compound, steps in STEPS.items()
+        if all(state.understands(step, COMMAND_SCHEMA) for step in steps)
+    ]
+    document["capabilities"] = [*dict.fromkeys((*told, *composed))]
     document["faults"] = list(state.faults)
     document["state"] = {
         name: {
@@ -97,8 +108,15 @@ def of_vehicle(
     return document
 
 
-def of_command(record: CommandRecord) -> Document:
-    """Return a command with its trail and its signed frames."""
+def of_command(
+    record: CommandRecord, parts: Mapping[bytes, CommandRecord] | None = None
+) -> Document:
+    """Return a command with its trail and its signed frames.
+
+    Args:
+        record: the command.
+        parts: those of a compound that exist, by id.
+    """
     return {
         "id": record.command_id.hex(),
         "vehicle_id": str(record.vehicle_id),
@@ -112,6 +130,7 @@ def of_command(record: CommandRecord) -> Document:
         "retry": _name(record.retry),
         "settled_by": record.settled_by,
         "retry_of": record.retry_of.hex() or None,
+        "part_of": record.part_of.hex() or None,
         "snapshot": record.snapshot,
         "requested": rfc3339(record.requested_ms),
         "expires": rfc3339(record.expires_ms),
@@ -120,10 +139,27 @@ def of_command(record: CommandRecord) -> Document:
         "trail": [
             {"state": state, "at": rfc3339(at_ms)} for state, at_ms in record.trail
         ],
+        "parts": [_of_part(record, part, parts or {}) for part in record.parts],
         "frames": {
             "command": _base64(record.frame),
             "result": _base64(record.result_frame),
         },
+    }
+
+
+def _of_part(
+    compound: CommandRecord, part: Part, known: Mapping[bytes, CommandRecord]
+) -> Document:
+    """Return a part: a command, or why there is none."""
+    record = known.get(part.command_id)
+    if record is not None:
+        return of_command(record)
+    return {
+        "id": part.command_id.hex(),
+        "kind": KINDS[Opcode(part.opcode)],
+        "state": None,
+        "is_final": compound.state.is_terminal,
+        "meaning": meaning_of_absent(compound, known),
     }
 
 

@@ -131,6 +131,7 @@ def test_every_type_of_event_is_told() -> None:
     assert told == {
         *cloud_event.TYPES.values(),
         cloud_event.RESULT_TYPE,
+        cloud_event.COMPOUND_TYPE,
         cloud_event.UNKNOWN_TYPE,
         cloud_event.REFUSED_TYPE,
         cloud_event.FORKED_TYPE,

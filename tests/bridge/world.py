@@ -125,6 +125,7 @@ class World:
             random_bytes=self.random_bytes,
             lease=Lease(self.store, "commands", holder=holder),
             figures=self.figures,
+            on_events=self._wake,
         )
         self.configurator = Configurator(
             store=self.store,
@@ -186,6 +187,7 @@ class World:
         for task in self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        await self.dispatcher.close()
         await self.configurator.close()
         for relay in self.relays:
             await relay.close()
