@@ -63,6 +63,7 @@ docs: $(VENV)/.dev ## make generated documents anew
 	$(BIN)/python -m tools.clauses
 	$(BIN)/python -m tools.requirements
 	$(BIN)/python -m tools.invariants
+	$(BIN)/python -m tools.asyncapi
 
 clean: ## remove the environment and everything that was made
 	rm -rf $(VENV) var .pytest_cache .mypy_cache .ruff_cache .hypothesis \
