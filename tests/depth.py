@@ -7,17 +7,22 @@ common with 8, so that each bit of a byte gets its turn. `FREEFLOAT_DEEP=1` take
 import os
 from collections.abc import Sequence
 from typing import Final, TypeVar
+from zlib import crc32
 
 DEEP: Final = os.environ.get("FREEFLOAT_DEEP") == "1"
 
 T = TypeVar("T")
 
 
-def some(cases: Sequence[T], *, one_in: int) -> Sequence[T]:
-    """Return every `one_in`-th case and the last one; all of them when deep."""
+def some(cases: Sequence[T], *, one_in: int, turn: str = "") -> Sequence[T]:
+    """Return every `one_in`-th case and the last one; all of them when deep.
+
+    Tests that share their cases give each a `turn` of its own, so that each begins
+    elsewhere and together they try more: the same ones each time.
+    """
     if DEEP or not cases:
         return cases
-    return [*cases[:-1:one_in], cases[-1]]
+    return [*cases[crc32(turn.encode()) % one_in : -1 : one_in], cases[-1]]
 
 
 def times(count: int, *, deep: int) -> int:

@@ -18,10 +18,11 @@ from tests.bridge.car import RENTAL, REPORT
 from tests.bridge.publishing import GBFS, MDS
 from tests.bridge.running import Running, running_bridge
 from tests.bridge.test_sinks_api import with_lines
+from tests.depth import times
 
 pytestmark = pytest.mark.broker
 
-EXAMPLES = 5
+EXAMPLES = times(3, deep=50)
 """For each route, beside those at every bound."""
 
 CHECKS = "not_a_server_error,content_type_conformance"

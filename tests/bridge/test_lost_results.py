@@ -21,6 +21,7 @@ from protocol.identity import VehicleId, session_id
 from protocol.result import Result, retry_of
 from protocol.signing import request_hash
 from tests.bridge.car import EMPTY_HELLO
+from tests.depth import times
 
 CAR: Final = VehicleId(bytes(16))
 LEDGER: Final = EMPTY_HELLO.ledger_id
@@ -200,7 +201,7 @@ def fresh() -> CommandRecord:
 
 
 @given(STEPS)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=times(150, deep=2_000), deadline=None)
 def test_whatever_is_lost_the_end_is_what_the_car_did(steps: list[str]) -> None:
     # FF-CMD-17, FF-CMD-19, FF-CMD-20.
     model = Model(fresh())

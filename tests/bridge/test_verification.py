@@ -20,6 +20,7 @@ from protocol.codes import Code, Suite
 from protocol.errors import AuthenticationError, DecodeError
 from protocol.frame import Frame, parse_frame
 from protocol.keys import Ed25519SigningKey, VerifyKey
+from tests import depth
 from tests.edge.plain_ed25519 import BASE, ORDER, TORSION, add, encode, times
 from tests.protocol.test_keys import SMALL_ORDER
 from tests.protocol.vector_file import FRAMES, VECTORS, frame_of
@@ -123,7 +124,7 @@ def test_no_key_of_small_order_reaches_either(raw: bytes) -> None:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=depth.times(100, deep=2_000), deadline=None)
 @given(signature=st.binary(max_size=70), message=st.binary(max_size=100))
 def test_arbitrary_bytes_do_not_hold(signature: bytes, message: bytes) -> None:
     assert not holds(signature, message, CAR_A_KEY.key.verify_key)

@@ -227,7 +227,8 @@ async def test_at_every_write_the_old_stands_or_the_new(
     # FF-LED-08, FF-TRU-14, FF-CFG-02, FF-ENR-13, FF-CMD-07, FF-CMD-08, FF-RCP-09.
     # I-5, I-10, I-20, I-22, I-27, I-28, L13; rows 1, 3 and 4.
     fates = set()
-    for at in some(range(await operations_of(work())), one_in=2):
+    operations = range(await operations_of(work()))
+    for at in some(operations, one_in=6, turn=failure):
         now = work()
         world = World(seed=at)
         await world.start()

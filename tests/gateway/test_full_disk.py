@@ -30,6 +30,7 @@ from gateway.storage.worker import InlineWorker
 from protocol.codes import RentalMode
 from protocol.command import ANY_VERSION, Ping
 from protocol.snapshot import NO_RENTAL
+from tests.depth import times
 from tests.gateway.oracle import require_order, require_sound, starts
 from tests.gateway.powerloss import DiskVfs
 from tests.gateway.world import (
@@ -231,8 +232,8 @@ def small_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_rental_ends_and_is_told_however_the_disk_fills() -> None:
     # FF-CMD-16, FF-LED-07, FF-LED-11.
     # I-20, row 3.
-    check(FillingDisk, examples=5)
-    check(SilentFleet, examples=3)
+    check(FillingDisk, examples=times(3, deep=60))
+    check(SilentFleet, examples=times(2, deep=60))
 
 
 async def fill(world: World) -> None:

@@ -20,7 +20,7 @@ from tests.gateway.fleet_end import (
 from tests.gateway.world import World
 
 PING = Ping(NO_RENTAL, ANY_VERSION, bytes(16))
-SECONDS = 20
+SECONDS = 8
 PER_S = 500
 """Far more than any fleet sends, and far less than a network carries."""
 

@@ -14,11 +14,12 @@ from protocol.event import EVENTS
 from protocol.frame import parse_frame
 from protocol.identity import VehicleId
 from protocol.place import EVENT_PLACE, NO_PLACE, PLACE, EventPlace, commitment_of
+from tests.depth import times
 from tests.protocol.strategies import records
 from tests.protocol.vector_file import ACCEPTED, VECTORS, frame_of
 from tools.published_keys import CAR_A
 
-MANY = settings(max_examples=300, deadline=None)
+MANY = settings(max_examples=times(100, deep=2_000), deadline=None)
 VEHICLES: Final = st.binary(min_size=16, max_size=16).map(VehicleId)
 TOLD: Final = records(EventPlace)
 PLACES: Final = [name for name in ACCEPTED if name.startswith("place_")]

@@ -52,7 +52,7 @@ from protocol.packed.record import ID, U8, Packed, bits_of
 from protocol.packed.varied import Varied
 from protocol.receipt import Gap, Receipt
 from protocol.telemetry import Telemetry
-from tests.depth import some
+from tests.depth import some, times
 from tests.protocol.codecs import (
     outcome_of,
     packed_content,
@@ -64,9 +64,9 @@ from tests.protocol.strategies import HEADERS, frames, records
 from tests.protocol.vector_file import ACCEPTED, FRAMES, frame_of
 
 RENTAL: Final = bytes(range(16))
-SOME = settings(max_examples=60, deadline=None)
+SOME = settings(max_examples=times(25, deep=200), deadline=None)
 """57 records share the examples; a busy machine may be slow."""
-MANY = settings(max_examples=400, deadline=None)
+MANY = settings(max_examples=times(200, deep=2_000), deadline=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ def test_both_judge_every_flipped_bit_of_a_header_alike(name: str) -> None:
     # K11. Neither decoder looks at a signature's 512 bits: one is enough to show it.
     data = frame_of(name)
     head, tail = data[: frame.HEADER_SIZE], data[frame.HEADER_SIZE :]
-    flipped = [other + tail for other in some(_flips(head), one_in=3)]
+    flipped = [other + tail for other in some(_flips(head), one_in=13, turn=name)]
     flipped.append(data[:-1] + bytes([data[-1] ^ 1]))
 
     assert _differences(flipped) == []
@@ -185,7 +185,7 @@ def test_both_judge_every_flipped_bit_of_a_payload_alike(name: str) -> None:
         # 30 samples in a row: the count, the first and the last two.
         flipped = flipped[: 60 * 8] + flipped[-31 * 8 :]
 
-    assert _payload_differences(read, some(flipped, one_in=5)) == []
+    assert _payload_differences(read, some(flipped, one_in=11, turn=name)) == []
 
 
 @pytest.mark.parametrize("name", FRAMES)
@@ -195,7 +195,7 @@ def test_both_judge_every_truncation_of_a_vector_alike(name: str) -> None:
 
     cut = [data[:size] for size in range(len(data))]
 
-    assert _differences(some(cut, one_in=3)) == []
+    assert _differences(some(cut, one_in=9, turn=name)) == []
 
 
 @pytest.mark.parametrize("name", WITH_PAYLOAD)
@@ -204,7 +204,7 @@ def test_both_judge_every_truncation_of_a_payload_alike(name: str) -> None:
     read = frame.parse_frame(frame_of(name))
     cut = [read.payload[:size] for size in range(len(read.payload))]
 
-    assert _payload_differences(read, some(cut, one_in=3)) == []
+    assert _payload_differences(read, some(cut, one_in=5, turn=name)) == []
 
 
 @pytest.mark.parametrize("name", WITH_PAYLOAD)
@@ -233,7 +233,7 @@ def test_both_judge_telling_values_of_every_payload_byte_alike(name: str) -> Non
         for value in TELLING
     ]
 
-    assert _payload_differences(read, some(altered, one_in=3)) == []
+    assert _payload_differences(read, some(altered, one_in=7, turn=name)) == []
 
 
 @MANY

@@ -28,6 +28,7 @@ from protocol.rendering import LINE_LIMIT, fields_of, render_bytes
 from protocol.sealing import unseal
 from protocol.topic import parse_topic, topic_of
 from protocol.trust import open_bundle
+from tests.depth import times
 from tests.protocol.strategies import HEADERS, LAYOUTS, frames, records
 from tests.protocol.vector_file import ACCEPTED, frame_of
 from tools.published_keys import (
@@ -42,9 +43,9 @@ EVERY_LAYOUT = pytest.mark.parametrize(
     "layout", LAYOUTS, ids=lambda layout: str(layout.record.__name__)
 )
 CAR: X25519PrivateKey = sealing_key()
-SOME = settings(max_examples=40, deadline=None)
+SOME = settings(max_examples=times(20, deep=400), deadline=None)
 """70 layouts share the examples; a busy machine may be slow."""
-MANY = settings(max_examples=300, deadline=None)
+MANY = settings(max_examples=times(150, deep=3_000), deadline=None)
 
 
 @EVERY_LAYOUT

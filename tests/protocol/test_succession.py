@@ -21,6 +21,7 @@ from protocol.trust import (
     TrustedKey,
     sign_bundle,
 )
+from tests.depth import times
 from tools.published_keys import (
     COMMAND_KEY,
     FLEET_ID,
@@ -33,8 +34,8 @@ from tools.published_keys import (
 )
 from tools.vector_trust import TRUST_BUNDLE
 
-MANY = settings(max_examples=300, deadline=None)
-FEW = settings(max_examples=60, deadline=None)
+MANY = settings(max_examples=times(100, deep=2_000), deadline=None)
+FEW = settings(max_examples=times(30, deep=500), deadline=None)
 
 POOL: Final = (*ROOT_KEYS, NEW_ROOT_KEY)
 NEXT: Final = replace(TRUST_BUNDLE, version=2)
