@@ -7,7 +7,8 @@ that knows every part. A caller needs three lines::
         print(bridge.api_url)
         await bridge.wait(stop)
 
-Leaving the block drains: the API takes no more orders, the batch under way is
+Leaving the block drains: ``/ready`` says 503 for ``api.drain_s``, who waits for a
+command is told its state, the API takes no more orders, the batch under way is
 committed, acknowledged and receipted, then the store closes (I-34).
 """
 
@@ -148,6 +149,7 @@ class Bridge:
         self._expiry = expiry
         self._clock_watch = clock_watch
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_stopping = False
 
     @property
     def is_connected(self) -> bool:
@@ -170,6 +172,9 @@ class Bridge:
 
     async def conditions(self) -> dict[str, str]:
         """Return what the bridge waits for; empty when it is ready."""
+        if self._is_stopping:
+            # Not the store: who distributes requests must hear it at once.
+            return {"bridge": "stops: ask another one"}
         wrong = {}
         if not await self.store.is_writable():
             wrong["store"] = "does not commit"
@@ -216,6 +221,12 @@ class Bridge:
             stopped.cancel()
         for task in done - {stopped}:
             task.result()
+
+    async def _drain(self, notice_s: float, dispatcher: Dispatcher) -> None:
+        """Be unready for a while, then let go of who waits."""
+        self._is_stopping = True
+        await asyncio.sleep(notice_s)
+        dispatcher.release()
 
     def _start(self, work: Coroutine[None, None, None], name: str) -> None:
         self._tasks.add(asyncio.create_task(work, name=name))
@@ -422,6 +433,7 @@ async def open_bridge(
         )
         yield bridge
         LOG.info("= stopping")
+        await bridge._drain(settings.api.drain_s, dispatcher)  # noqa: SLF001 - as above
 
 
 class _Listener(Protocol):

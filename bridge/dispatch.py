@@ -87,6 +87,7 @@ class Dispatcher:
             ended=self._compound_ended,
             now=now,
         )
+        self._is_released = False
 
     async def submit(
         self,
@@ -191,6 +192,16 @@ class Dispatcher:
         """Wake whoever waits for a command that another bridge may have changed."""
         for event in self._waiting.get(command_id, ()):
             event.set()
+
+    def release(self) -> None:
+        """Answer everybody who waits with the state of now, and let nobody wait again.
+
+        The bridge stops: what they wait for comes to another one, who is asked next.
+        """
+        self._is_released = True
+        for events in self._waiting.values():
+            for event in events:
+                event.set()
 
     async def run(self) -> None:
         """Resend and time out, of all bridges in one at a time, until cancelled."""
@@ -480,7 +491,7 @@ class Dispatcher:
         """Wait for an end that is committed; `changed` was registered beforehand."""
         deadline = asyncio.get_running_loop().time() + wait_s
         newest = record
-        while not newest.state.is_terminal:
+        while not newest.state.is_terminal and not self._is_released:
             left_s = deadline - asyncio.get_running_loop().time()
             try:
                 async with asyncio.timeout(max(left_s, 0)):

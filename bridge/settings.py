@@ -111,6 +111,9 @@ class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One key a line, mode 0600."""
     without_key: bool = False
     """Let everybody on this machine in; allowed on loopback only."""
+    drain_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 0.0
+    """How long the API answers after the order to stop, while ``/ready`` says 503: the
+    time in which whoever distributes requests notices."""
 
 
 class MetricsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

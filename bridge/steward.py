@@ -83,6 +83,8 @@ class _Chart:
     """Whether it said HELLO since it was last told the time."""
     is_urgent: bool = False
     """Whether its bundle is to go out at once."""
+    trouble: str = ""
+    """Why nothing can be signed for it, as the log has it already."""
 
 
 class Steward:
@@ -249,7 +251,10 @@ class Steward:
             try:
                 is_open = await self._send_what_is_due(vehicle_id, vehicle, gaps)
             except SigningError as error:
-                LOG.error("= vehicle %s is not kept in step: %s", vehicle_id, error)
+                chart = self._charts.setdefault(vehicle_id, _Chart())
+                if chart.trouble != str(error):
+                    LOG.error("= vehicle %s is not kept in step: %s", vehicle_id, error)
+                    chart.trouble = str(error)
                 is_open = False
             except (NotConnectedError, TransportError, StoreError):
                 # Told again by the next sweep.

@@ -223,6 +223,7 @@ class Store:
                 connection,
                 records,
                 published,
+                receipted=(receipt.vehicle_id for receipt in receipts),
                 fleet_id=self._fleet_id,
                 fresh_nonce=lambda: self._random_bytes(ID_SIZE),
             )

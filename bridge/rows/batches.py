@@ -68,6 +68,7 @@ def load(
     records: Sequence[Verified | Rejection],
     published: Iterable[bytes],
     *,
+    receipted: Iterable[VehicleId] = (),
     fleet_id: bytes,
     fresh_nonce: Callable[[], bytes],
 ) -> Workspace:
@@ -77,6 +78,8 @@ def load(
         connection: inside a transaction, whose isolation the workspace relies on.
         records: the batch.
         published: ids of commands whose sending is to be noted with it.
+        receipted: cars whose receipts are to be kept with it. They are locked as well:
+            two bridges that keep receipts of one another's cars would wait in a circle.
         fleet_id: 16 bytes.
         fresh_nonce: makes challenges.
     """
@@ -113,7 +116,7 @@ def load(
             ledgers.add((header.vehicle_id, hello.ledger_id))
             if hello.head_seq <= NUMBER_LIMIT:
                 entries.add((header.vehicle_id, hello.ledger_id, hello.head_seq))
-    lock_vehicles(connection, vehicles)
+    lock_vehicles(connection, vehicles.union(receipted))
     space = Workspace(fleet_id, fetch, fresh_nonce)
     space.vehicles = load_vehicles(connection, vehicles)
     space.ledgers = _load_ledgers(connection, ledgers)

@@ -18,13 +18,14 @@ from bridge.errors import LeaseLostError, SettingsError, StoreError
 from bridge.lease import Lease
 from bridge.postgres_database import PostgresDatabase
 from bridge.rows.locks import lock_outbox
+from bridge.rows.receipts import SignedReceipt
 from bridge.store import Store
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
 from protocol.identity import KEY_ID_SIZE
 from tests.bridge.car import receipt_of
 from tests.bridge.stream import TYPES, entries_of
-from tests.bridge.world import World
+from tests.bridge.world import NOW_MS, World
 from tests.postgres import Server, running_server
 
 pytestmark = pytest.mark.postgres
@@ -126,6 +127,26 @@ async def test_two_bridges_that_hold_parts_of_one_ledger_tell_it_once_and_in_ord
             for data in world.broker.sent_of(FrameClass.RECEIPT)
         ]
         assert max(receipt.upto for receipt in receipts) == len(entries)
+
+
+async def test_two_bridges_that_keep_receipts_of_one_another_s_cars_wait_in_no_circle(
+    fleet: FleetDirectory, server: Server
+) -> None:
+    """Row 26: found by `test_rolling_restart`; each failed batch cost a reconnect."""
+    receipts = [
+        SignedReceipt(vehicle_id, bytes(8), upto, b"receipt", NOW_MS)
+        for upto in range(1, 200)
+        for vehicle_id in fleet.vehicle_ids()
+    ]
+    url = server.make_database()
+    async with opened(url) as one, opened(url) as two:
+        await asyncio.gather(
+            *(
+                store.commit_batch([], published={}, receipts=kept, now=NOW_MS)
+                for _ in range(10)
+                for store, kept in ((one, receipts), (two, receipts[::-1]))
+            )
+        )
 
 
 async def test_no_number_is_given_to_two_bridges(server: Server) -> None:
