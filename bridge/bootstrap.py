@@ -60,10 +60,9 @@ from bridge.registry import RegistryDirectory
 from bridge.relay import Relay
 from bridge.retention import Retention
 from bridge.settings import Settings, check_settings
-from bridge.signer import (
-    InProcessReceiptSigner,
-    InProcessSigner,
-)
+from bridge.signer import InProcessReceiptSigner
+from bridge.signing.choice import choose_signer
+from bridge.signing.client import SocketSeal
 from bridge.steward import Steward
 from bridge.store import Store
 from bridge.survey import Survey
@@ -131,6 +130,7 @@ class Bridge:
         registry: RegistryDirectory,
         expiry: ExpiryWatch,
         clock_watch: ClockWatch,
+        seal: SocketSeal | None,
     ) -> None:
         self.api_url = api_url
         """Where the API answers, without a slash at the end."""
@@ -148,6 +148,7 @@ class Bridge:
         self._registry = registry
         self._expiry = expiry
         self._clock_watch = clock_watch
+        self._seal = seal
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_stopping = False
 
@@ -180,6 +181,8 @@ class Bridge:
             wrong["store"] = "does not commit"
         if not self._wire.is_connected:
             wrong["broker"] = self._intake.last_error or "not connected yet"
+        if self._seal is not None and self._seal.last_error:
+            wrong["signer"] = self._seal.last_error
         return wrong
 
     def warnings(self) -> dict[str, str]:
@@ -277,11 +280,14 @@ async def open_bridge(
         Relay(sink, store, now=world.now, random=world.random, holder=holder)
         for sink in make_sinks(settings, now=world.now)
     )
-    signer = InProcessSigner(
-        lambda: material.command_keys.keys,
-        lambda: material.trust.current,
+    signer, seal = choose_signer(
+        settings,
+        material,
+        store,
         fleet_id=fleet.fleet_id,
-        sequences=store,
+        holder=holder,
+        now=world.now,
+        random=world.random,
         random_bytes=world.random_bytes,
     )
     dispatcher = Dispatcher(
@@ -373,6 +379,7 @@ async def open_bridge(
             registry=registry,
             expiry=expiry,
             clock_watch=clock_watch,
+            seal=seal,
         )
         for relay in relays:
             await relay.open()
@@ -393,6 +400,7 @@ async def open_bridge(
                 _keep_house(material, intake, store, (*relays, streams), world),
             ),
             *((f"sink {relay.name}", relay.run()) for relay in relays),
+            *(() if seal is None else (("signer", seal.run()),)),
         ):
             bridge._start(work, name)  # noqa: SLF001 - its own composition
         app = make_application(

@@ -18,11 +18,13 @@ from bridge.commands import CommandRecord, CommandState, Sendings
 from bridge.composer import Composer
 from bridge.compound import PARTS, CompoundOrder, composed, opcodes_for
 from bridge.errors import (
+    NoSignerError,
     NotConnectedError,
     OrderRefusedError,
     Refusal,
     SigningError,
     StoreError,
+    refused_by_signer,
 )
 from bridge.figures import Figures
 from bridge.lease import Lease
@@ -409,8 +411,8 @@ class Dispatcher:
             signed = await self._signer.sign(
                 SigningOrder(to, opcode, payload, record.command_id)
             )
-        except SigningError as error:
-            raise OrderRefusedError(Refusal.FORBIDDEN, str(error)) from error
+        except (SigningError, NoSignerError) as error:
+            raise refused_by_signer(error) from error
         bound = replace(
             record, session_id=vehicle.session_id, ledger_id=vehicle.ledger_id
         )

@@ -9,7 +9,9 @@
     ├── StoreError           the medium's: the database did not commit
     │   └── LeaseLostError   another bridge does this now
     ├── SigningError         the caller's: this signer may not sign that
+    │   └── CapError         not now: a cap of the signer is reached
     ├── NotConnectedError    the medium's: there is no broker now
+    │   └── NoSignerError    there is no signer now, or it is too slow
     ├── OrderRefusedError    the caller's: the order cannot be given to this car now
     ├── EvidenceError        the operator's: a public part of a proof cannot be read
     └── SinkError            the consumer's: an event was not taken
@@ -64,10 +66,25 @@ class SigningError(BridgeError):
     """The signer's key may not sign this; nothing was signed and nothing is sent."""
 
 
+class CapError(SigningError):
+    """A cap of the signer is reached; nothing was signed, and it may be asked later."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        """Keep when there is room again."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class NotConnectedError(BridgeError):
     """There is no link to the broker; nothing was sent."""
 
     retryable = True
+
+
+class NoSignerError(NotConnectedError):
+    """The signer's process does not answer; what it signs later is never sent."""
 
 
 class EvidenceError(BridgeError):
@@ -103,13 +120,34 @@ class Refusal(StrEnum):
     KEY_REUSED = "idempotency-key-reused"
     BAD_VALUE = "bad-value"
     FORBIDDEN = "signer-refuses"
+    SIGNER_LIMIT = "signer-limit"
+    NO_SIGNER = "signer-unavailable"
 
 
 class OrderRefusedError(BridgeError):
     """An order that cannot be given now; nothing was signed and nothing is sent."""
 
-    def __init__(self, refusal: Refusal, message: str, *, field: str = "") -> None:
-        """Keep the reason, a sentence and, if one field is at fault, its name."""
+    def __init__(
+        self,
+        refusal: Refusal,
+        message: str,
+        *,
+        field: str = "",
+        retry_after_s: int = 0,
+    ) -> None:
+        """Keep the reason, a sentence, and the field at fault or when to come back."""
         super().__init__(message)
         self.refusal = refusal
         self.field = field
+        self.retry_after_s = retry_after_s
+
+
+def refused_by_signer(error: SigningError | NoSignerError) -> OrderRefusedError:
+    """Return the refusal of an order that nobody signed."""
+    if isinstance(error, NoSignerError):
+        return OrderRefusedError(Refusal.NO_SIGNER, str(error), retry_after_s=2)
+    if isinstance(error, CapError):
+        return OrderRefusedError(
+            Refusal.SIGNER_LIMIT, str(error), retry_after_s=error.retry_after_s
+        )
+    return OrderRefusedError(Refusal.FORBIDDEN, str(error))

@@ -42,10 +42,10 @@ class SignerKeys(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TokenKeys:
-    """One key that the settings name by a ``pkcs11:`` URI; it has no file to follow."""
+    """A key that the settings name by a ``pkcs11:`` URI; it has no file to follow."""
 
     keys: tuple[SigningKey, ...]
-    """It."""
+    """It, or nothing if this process has none."""
 
     def refresh(self) -> bool:
         """Do nothing: another key is another URI, and that is a change of settings."""
@@ -61,7 +61,7 @@ class Material:
     trust: TrustDirectory
     """Which keys cars believe."""
     command_keys: SignerKeys
-    """What this replica signs commands with."""
+    """What this replica signs commands with; none if a signer's process does."""
     receipt_keys: SignerKeys
     """What it signs receipts with."""
 
@@ -85,20 +85,13 @@ def open_material(settings: Settings, fleet: Fleet, *, now: WallClock) -> Materi
         SettingsError: a file is missing, open to others or not what it should be.
     """
     fleet_id = fleet.fleet_id
-    trust = TrustDirectory(
-        settings.part(FleetPart.TRUST_BUNDLE, settings.fleet.trust_bundle),
-        fleet_id=fleet_id,
-        refused=_complain,
+    trust = open_trust(settings, fleet)
+    command_keys = TokenKeys(()) if settings.signer else open_command_keys(settings)
+    receipt_keys = _signer_keys(
+        settings, FleetPart.RECEIPT_KEY, settings.fleet.receipt_key
     )
-    trust.refresh()
-    command_keys, receipt_keys = (
-        _signer_keys(settings, part, given)
-        for part, given in (
-            (FleetPart.COMMAND_KEY, settings.fleet.command_key),
-            (FleetPart.RECEIPT_KEY, settings.fleet.receipt_key),
-        )
-    )
-    require_use(command_keys.keys, trust.current, receipts=False)
+    if not settings.signer:
+        require_use(command_keys.keys, trust.current, receipts=False)
     require_use(receipt_keys.keys, trust.current, receipts=True)
     registry = RegistryDirectory(
         settings.part(FleetPart.REGISTRY, settings.fleet.registry),
@@ -109,6 +102,30 @@ def open_material(settings: Settings, fleet: Fleet, *, now: WallClock) -> Materi
     )
     registry.refresh()
     return Material(registry, trust, command_keys, receipt_keys)
+
+
+def open_command_keys(settings: Settings) -> SignerKeys:
+    """Open the keys that sign commands; blocks.
+
+    Raises:
+        SettingsError: the key in use cannot be used.
+    """
+    return _signer_keys(settings, FleetPart.COMMAND_KEY, settings.fleet.command_key)
+
+
+def open_trust(settings: Settings, fleet: Fleet) -> TrustDirectory:
+    """Read the trust bundles; blocks.
+
+    Raises:
+        SettingsError: there is no bundle of this fleet.
+    """
+    trust = TrustDirectory(
+        settings.part(FleetPart.TRUST_BUNDLE, settings.fleet.trust_bundle),
+        fleet_id=fleet.fleet_id,
+        refused=_complain,
+    )
+    trust.refresh()
+    return trust
 
 
 def open_archive(settings: Settings, fleet: Fleet) -> Archive:

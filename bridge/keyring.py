@@ -14,11 +14,11 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from bridge.errors import SettingsError, SigningError
 from bridge.trust import Trust
-from protocol.codes import Lane, Opcode, Role, SyncType
+from protocol.codes import Lane, Opcode, Role, Suite, SyncType
 from protocol.keys import SigningKey
 from protocol.trust import EVERY_GROUP, TrustedKey
 
@@ -42,9 +42,22 @@ class Use:
     """Now, UTC ms."""
 
 
-def choose(
-    keys: Sequence[SigningKey], trust: Trust, use: Use
-) -> tuple[SigningKey, TrustedKey]:
+class NamedKey(Protocol):
+    """A key of which it is known how frames name it; it may lie elsewhere."""
+
+    @property
+    def suite(self) -> Suite:
+        """How it signs."""
+
+    @property
+    def key_id(self) -> bytes:
+        """The 8 bytes that name it in frames."""
+
+
+K = TypeVar("K", bound=NamedKey)
+
+
+def choose(keys: Sequence[K], trust: Trust, use: Use) -> tuple[K, TrustedKey]:
     """Return the key that signs, and what it may.
 
     Args:
@@ -57,7 +70,7 @@ def choose(
     """
     faults: list[str] = []
     known = trust.of_car(use.bundle_version)
-    usable: list[tuple[SigningKey, TrustedKey]] = []
+    usable: list[tuple[K, TrustedKey]] = []
     for key in keys:
         found = trust.newest.find(key.key_id)
         fault = _fault(key, found, trust, use)
@@ -78,7 +91,7 @@ def choose(
 
 
 def _fault(
-    key: SigningKey, found: TrustedKey | None, trust: Trust, use: Use
+    key: NamedKey, found: TrustedKey | None, trust: Trust, use: Use
 ) -> str | None:
     version = trust.newest.version
     if key.key_id in trust.newest.revoked:

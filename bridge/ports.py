@@ -181,7 +181,7 @@ class SyncSigner(Protocol):
             StoreError: the sequence could not be stored.
         """
 
-    def carry(self, to: Addressee) -> bytes:
+    async def carry(self, to: Addressee) -> bytes:
         """Return a TRUST frame with the newest bundle.
 
         Raises:

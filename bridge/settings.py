@@ -242,6 +242,13 @@ class ApprovalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long an order waits for its second person."""
 
 
+class SignerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A signer in a process of its own; without it the bridge signs itself."""
+
+    socket: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    """The Unix socket of `freefloat signer run`."""
+
+
 PerMinute = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
 
@@ -281,6 +288,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a city is given; nothing without it."""
     gbfs: GbfsSettings | None = None
     """What everybody is given; nothing without it."""
+    signer: SignerSettings | None = None
+    """Who signs commands, if not the bridge itself."""
     rates: RateSettings = RateSettings()
     """How often callers may call."""
     approvals: ApprovalSettings = ApprovalSettings()
@@ -386,6 +395,9 @@ def anchored(settings: Settings, directory: Path) -> Settings:
             path=at(settings.store.path),
             password_file=perhaps(settings.store.password_file),
         ),
+        signer=None
+        if settings.signer is None
+        else replace(settings.signer, socket=at(settings.signer.socket)),
         api=replace(settings.api, keys_file=perhaps(settings.api.keys_file)),
         sinks=SinkSettings(
             tuple(replace(s, path=at(s.path)) for s in sinks.json_lines),
@@ -427,6 +439,11 @@ def check_settings(settings: Settings) -> None:
         raise SettingsError(
             "store.password_file is set and store.url is not",
             advice="set store.url, or leave the password out: a file needs none",
+        )
+    if settings.signer is not None and settings.fleet.command_key is not None:
+        raise SettingsError(
+            "fleet.command_key is set, and signer.socket too",
+            advice="leave fleet.command_key out: the key is the signer's",
         )
     api = settings.api
     if api.keys_file is None and not api.without_key:

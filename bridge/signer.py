@@ -1,4 +1,7 @@
-"""The signer in this process: the port's implementation for the embedded default.
+"""What is signed for cars: commands, SYNC, TRUST and receipts.
+
+The key may lie in this process, which is the embedded default, or behind a socket
+(`bridge.signing`); everything but the signature itself is the same.
 
 The attacker considered: a caller inside the bridge that orders what this key may not
 sign. The trust bundle, which offline roots signed and every car holds, says what the
@@ -15,11 +18,11 @@ Rule 2: commands and receipts have keys of their own; neither signs for the othe
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Generic, Protocol
 
 from bridge.clock import life_ms
 from bridge.errors import SettingsError, SigningError
-from bridge.keyring import Use, choose
+from bridge.keyring import K, NamedKey, Use, choose
 from bridge.ports import (
     Addressee,
     RandomBytes,
@@ -60,7 +63,7 @@ HeldTrust = Callable[[], Trust]
 """What is trusted now."""
 
 
-def require_use(keys: Sequence[SigningKey], trust: Trust, *, receipts: bool) -> None:
+def require_use(keys: Sequence[NamedKey], trust: Trust, *, receipts: bool) -> None:
     """Refuse at the start what could never sign.
 
     Raises:
@@ -101,21 +104,59 @@ class _Run:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class InProcessSigner:
+class Seal(Protocol[K]):
+    """Puts signatures under frames."""
+
+    def current_keys(self) -> Sequence[K]:
+        """Return the keys that sign now, the preferred one first.
+
+        Raises:
+            NoSignerError: nobody signs now.
+        """
+
+    async def sign(
+        self, header: Header, payload: bytes, *, key: K, car_now_ms: int
+    ) -> bytes:
+        """Return a signed frame.
+
+        Raises:
+            SigningError: it is not signed.
+            NoSignerError: nobody signs now.
+        """
+
+
+class OwnSeal:
+    """Signs with keys of this process."""
+
+    def __init__(self, keys: Keys, *, fleet_id: bytes) -> None:
+        self.current_keys = keys
+        """The keys that sign now, the preferred one first."""
+        self._fleet_id = fleet_id
+
+    async def sign(
+        self, header: Header, payload: bytes, *, key: SigningKey, car_now_ms: int
+    ) -> bytes:
+        """Return a signed frame."""
+        del car_now_ms  # whoever has the key believes itself
+        try:
+            return sign_frame(header, payload, fleet_id=self._fleet_id, key=key)
+        except (EncodeError, ProtocolError) as error:
+            raise SigningError(f"frame cannot be built: {error}") from error
+
+
+class FrameSigner(Generic[K]):
     """Signs commands, SYNC and TRUST with this replica's command key."""
 
     def __init__(
         self,
-        keys: Keys,
+        seal: Seal[K],
         trust: HeldTrust,
         *,
-        fleet_id: bytes,
         sequences: SequenceStore,
         random_bytes: RandomBytes,
     ) -> None:
-        self._keys = keys
+        self._seal = seal
         self._trust = trust
-        self._fleet_id = fleet_id
         self._sequences = sequences
         self._random_bytes = random_bytes
         self._runs: dict[tuple[bytes, bytes, Lane], _Run] = {}
@@ -124,7 +165,9 @@ class InProcessSigner:
         """Sign a command, with the next sequence stored before this returns."""
         rule = COMMANDS[order.opcode]
         key, grant = choose(
-            self._keys(), self._trust(), _use(order.to, order.opcode, rule.lane)
+            self._seal.current_keys(),
+            self._trust(),
+            _use(order.to, order.opcode, rule.lane),
         )
         ttl_ms = life_ms(min(rule.ttl_limit_ms, grant.max_ttl_ms))
         if ttl_ms <= 0:
@@ -142,14 +185,16 @@ class InProcessSigner:
             mono_ms=not_after_ms,
             msg_id=order.msg_id,
         )
-        data = self._sign(header, order.payload, key)
+        data = await self._seal.sign(
+            header, order.payload, key=key, car_now_ms=order.to.car_now_ms
+        )
         return SignedCommand(data, key.key_id, rule.lane, seq, not_after_ms)
 
     async def synchronise(self, to: Addressee, body: SyncBody) -> bytes:
         """Return a signed SYNC frame."""
         sync_type = SYNC_TYPE_OF[type(body)]
         key, grant = choose(
-            self._keys(), self._trust(), _use(to, sync_type, Lane.TRUST)
+            self._seal.current_keys(), self._trust(), _use(to, sync_type, Lane.TRUST)
         )
         ttl_ms = life_ms(min(SYNC_TTL_LIMIT_MS, grant.max_ttl_ms))
         if ttl_ms <= 0:
@@ -166,9 +211,11 @@ class InProcessSigner:
             mono_ms=to.car_now_ms + ttl_ms,
             msg_id=self._random_bytes(ID_SIZE),
         )
-        return self._sign(header, build_sync(body), key)
+        return await self._seal.sign(
+            header, build_sync(body), key=key, car_now_ms=to.car_now_ms
+        )
 
-    def carry(self, to: Addressee) -> bytes:
+    async def carry(self, to: Addressee) -> bytes:
         """Return a TRUST frame with the newest bundle.
 
         The frame is only its carrier: any key of the car's own bundle may sign it that
@@ -176,7 +223,7 @@ class InProcessSigner:
         """
         trust = self._trust()
         known = trust.of_car(to.bundle_version)
-        for key in self._keys():
+        for key in self._seal.current_keys():
             if known.find(key.key_id) is not None and key.key_id not in known.revoked:
                 header = self._header(
                     key,
@@ -190,7 +237,9 @@ class InProcessSigner:
                     mono_ms=to.car_now_ms,
                     msg_id=self._random_bytes(ID_SIZE),
                 )
-                return self._sign(header, trust.data, key)
+                return await self._seal.sign(
+                    header, trust.data, key=key, car_now_ms=to.car_now_ms
+                )
         raise SigningError(
             f"no key of this bridge is in trust bundle {known.version}, which the car "
             "has",
@@ -199,7 +248,7 @@ class InProcessSigner:
 
     def _header(
         self,
-        key: SigningKey,
+        key: K,
         to: Addressee,
         frame_class: FrameClass,
         number: int,
@@ -226,13 +275,7 @@ class InProcessSigner:
             msg_id=msg_id,
         )
 
-    def _sign(self, header: Header, payload: bytes, key: SigningKey) -> bytes:
-        try:
-            return sign_frame(header, payload, fleet_id=self._fleet_id, key=key)
-        except (EncodeError, ProtocolError) as error:
-            raise SigningError(f"frame cannot be built: {error}") from error
-
-    async def _next(self, key: SigningKey, session_id: bytes, lane: Lane) -> int:
+    async def _next(self, key: K, session_id: bytes, lane: Lane) -> int:
         name = (key.key_id, session_id, lane)
         if name not in self._runs and len(self._runs) > _RUNS_LIMIT:
             # Sessions die; what is forgotten here is skipped, not used again.

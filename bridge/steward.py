@@ -20,11 +20,14 @@ from typing import Final
 
 from bridge.configurator import Configurator
 from bridge.errors import (
+    CapError,
+    NoSignerError,
     NotConnectedError,
     OrderRefusedError,
     Refusal,
     SigningError,
     StoreError,
+    refused_by_signer,
 )
 from bridge.ports import SyncSigner, WallClock
 from bridge.rows.receipts import OpenGap
@@ -168,8 +171,8 @@ class Steward:
         wanted = ledger_id or vehicle.ledger_id
         try:
             await self._synchronise(vehicle_id, vehicle, Resend(wanted, first, last))
-        except SigningError as error:
-            raise OrderRefusedError(Refusal.FORBIDDEN, str(error)) from error
+        except (SigningError, NoSignerError) as error:
+            raise refused_by_signer(error) from error
         return wanted
 
     async def run(self) -> None:
@@ -250,6 +253,9 @@ class Steward:
         async with self._side_by_side:
             try:
                 is_open = await self._send_what_is_due(vehicle_id, vehicle, gaps)
+            except CapError:
+                # Told again by the next sweep, when the signer may have room.
+                is_open = True
             except SigningError as error:
                 chart = self._charts.setdefault(vehicle_id, _Chart())
                 if chart.trouble != str(error):
@@ -323,7 +329,8 @@ class Steward:
     async def _bring_trust(self, vehicle_id: VehicleId, vehicle: VehicleState) -> None:
         now = self._now()
         car_now_ms = vehicle.clock.car_now_ms(now=now) or 0
-        data = self._signer.carry(vehicle.addressee(vehicle_id, car_now_ms, now=now))
+        to = vehicle.addressee(vehicle_id, car_now_ms, now=now)
+        data = await self._signer.carry(to)
         await self._send(vehicle_id, FrameClass.TRUST, data)
 
     async def _synchronise(

@@ -58,6 +58,11 @@ SUBCOMMANDS: Final = {
     "bridge": Subcommand(
         "tools.bridge:bridge", "Connect cars to fleet services.", "bridge"
     ),
+    "signer": Subcommand(
+        "tools.signer:signer",
+        "Keep the command keys in a process of its own.",
+        "bridge",
+    ),
     "broker": Subcommand(
         "tools.broker:broker",
         "Run a broker for a trial, or guard a real one.",

@@ -39,6 +39,8 @@ STATUS_OF: Final = {
     Refusal.KEY_REUSED: HTTPStatus.UNPROCESSABLE_ENTITY,
     Refusal.BAD_VALUE: HTTPStatus.UNPROCESSABLE_ENTITY,
     Refusal.FORBIDDEN: HTTPStatus.FORBIDDEN,
+    Refusal.SIGNER_LIMIT: HTTPStatus.TOO_MANY_REQUESTS,
+    Refusal.NO_SIGNER: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 """The HTTP status of each refusal."""
 
@@ -53,6 +55,8 @@ _TITLES: Final = {
     Refusal.KEY_REUSED: "idempotency key reused",
     Refusal.BAD_VALUE: "value not allowed",
     Refusal.FORBIDDEN: "signer refuses",
+    Refusal.SIGNER_LIMIT: "signer's cap reached",
+    Refusal.NO_SIGNER: "no signer now",
 }
 
 _BOUNDS: Final = (
@@ -155,6 +159,9 @@ async def _on_refused(_request: Request, error: Exception) -> Response:
             str(error),
             title=_TITLES[error.refusal],
             errors=errors,
+            headers={"Retry-After": str(error.retry_after_s)}
+            if error.retry_after_s
+            else None,
         )
     )
 

@@ -10,7 +10,7 @@ from bridge.errors import SettingsError, SigningError
 from bridge.fleet_files import read_key
 from bridge.keyring import KeyFiles
 from bridge.ports import Addressee, SigningOrder
-from bridge.signer import InProcessReceiptSigner, InProcessSigner, require_use
+from bridge.signer import FrameSigner, InProcessReceiptSigner, OwnSeal, require_use
 from bridge.trust import Trust
 from protocol.codes import FrameClass, Lane, Opcode, Role, Suite
 from protocol.command import ANY_VERSION, Unlock, build_command
@@ -53,11 +53,13 @@ def trusting(world: World, *keys: TrustedKey, revoked: Sequence[bytes] = ()) -> 
 
 def signer_of(
     world: World, trust: Trust, keys: Sequence[SigningKey] | None = None
-) -> InProcessSigner:
-    return InProcessSigner(
-        lambda: (world.command_key,) if keys is None else keys,
+) -> FrameSigner[SigningKey]:
+    return FrameSigner(
+        OwnSeal(
+            lambda: (world.command_key,) if keys is None else keys,
+            fleet_id=world.fleet.fleet.fleet_id,
+        ),
         lambda: trust,
-        fleet_id=world.fleet.fleet.fleet_id,
         sequences=world.store,
         random_bytes=world.random_bytes,
     )
@@ -104,10 +106,9 @@ async def test_a_key_of_a_group_signs_for_its_vehicles(world: World) -> None:
 async def test_revoked_key_inflight(world: World) -> None:
     # The same signer, the next frame: nothing is restarted.
     trusts = [trusting(world, grant_of(world))]
-    signer = InProcessSigner(
-        lambda: (world.command_key,),
+    signer = FrameSigner(
+        OwnSeal(lambda: (world.command_key,), fleet_id=world.fleet.fleet.fleet_id),
         lambda: trusts[-1],
-        fleet_id=world.fleet.fleet.fleet_id,
         sequences=world.store,
         random_bytes=world.random_bytes,
     )
@@ -155,7 +156,7 @@ async def test_a_bundle_is_carried_by_any_key_that_the_car_has_not_revoked(
     trust = Trust({1: first, 2: second}, second, b"the newest bundle")
     signer = signer_of(world, trust)
 
-    frame = frame_of(signer.carry(addressee(world, version=1)))
+    frame = frame_of(await signer.carry(addressee(world, version=1)))
 
     assert frame.header.frame_class is FrameClass.TRUST
     assert frame.payload == b"the newest bundle"
@@ -165,7 +166,7 @@ async def test_a_bundle_is_carried_by_any_key_that_the_car_has_not_revoked(
         key=world.command_key.verify_key,
     )
     with pytest.raises(SigningError, match="no key of this bridge is in"):
-        signer.carry(addressee(world, version=2))
+        await signer.carry(addressee(world, version=2))
 
 
 async def test_a_p256_key_signs_in_its_own_suite(world: World) -> None:

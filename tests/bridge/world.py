@@ -25,7 +25,7 @@ from bridge.lease import Lease
 from bridge.orders import Order
 from bridge.registry import RegistryDirectory
 from bridge.relay import Relay
-from bridge.signer import InProcessReceiptSigner, InProcessSigner
+from bridge.signer import FrameSigner, InProcessReceiptSigner, OwnSeal
 from bridge.sinks.ports import Sink
 from bridge.sqlite_database import SqliteDatabase
 from bridge.steward import Steward
@@ -103,10 +103,9 @@ class World:
             (fleet.path / FleetPart.RECEIPT_KEY).read_bytes(), name="receipt"
         )
         self.command_keys: list[SigningKey] = [self.command_key]
-        self.signer = InProcessSigner(
-            lambda: self.command_keys,
+        self.signer = FrameSigner(
+            OwnSeal(lambda: self.command_keys, fleet_id=fleet_id),
             lambda: self.trust,
-            fleet_id=fleet_id,
             sequences=self.store,
             random_bytes=self.random_bytes,
         )
