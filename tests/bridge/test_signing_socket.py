@@ -319,6 +319,10 @@ def service_of(fleet: FleetDirectory, settings: ServiceSettings) -> SigningServi
     )
 
 
+def mode_of(settings: ServiceSettings) -> int:
+    return stat.S_IMODE(Path(settings.socket.path).stat().st_mode)
+
+
 def keyless(fleet: FleetDirectory, folder: Path) -> Path:
     """Return a fleet directory as a bridge with a signer has it: no command key."""
     copied = folder / "fleet"
@@ -363,7 +367,7 @@ async def test_a_bridge_without_a_command_key_has_its_commands_signed(
         service = service_of(fleet, settings)
         async with service.serve():
             await is_ready(running)
-            mode = stat.S_IMODE(Path(settings.socket.path).stat().st_mode)
+            mode = mode_of(settings)
             await running.say(FrameClass.HELLO, running.car.hello())
             status, command = await running.order(UNLOCK)
             frames = running.broker.sent_of(FrameClass.CMD)
