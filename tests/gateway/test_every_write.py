@@ -2,10 +2,11 @@
 
 Beside the rental (`test_power_cuts`), the ledger's reset and its quarantine, these are
 all that a car makes durable: a command with its result, a receipt, a trust bundle, a
-configuration, a signing key. Each write of each of them is the last one once: before a
-power cut that tears the sectors that were not synced, on a full disk, and on one that
-fails. Afterwards the old stands or the new, never half; what was told is kept; and the
-same work succeeds when it is asked for again.
+configuration, a signing key; and the two places where money changes hands, a payment
+that is asked for and a car that is handed over. Each write of each of them is the last
+one once: before a power cut that tears the sectors that were not synced, on a full
+disk, and on one that fails. Afterwards the old stands or the new, never half; what was
+told is kept; and the same work succeeds when it is asked for again.
 """
 
 import hashlib
@@ -19,7 +20,11 @@ import pytest
 
 from protocol.codes import Code, ConfigKind, FrameClass
 from protocol.command import ANY_VERSION, FlashHazards, Ping, RotateKey
+from protocol.event import RentalEnded, RentalStarted
 from protocol.frame import parse_frame
+from protocol.identity import card_digest
+from protocol.rental_command import HandoverOffer
+from protocol.rental_event import HandoverDone, PaymentRequested
 from protocol.snapshot import NO_RENTAL
 from protocol.station_list import Station, build_station_list
 from protocol.sync import ConfigChunk, ConfigOffer
@@ -27,7 +32,8 @@ from protocol.vehicle_event import ConfigurationActivated, KeyRotated, TrustChan
 from tests.depth import some
 from tests.gateway.fleet_end import BUNDLE
 from tests.gateway.oracle import require_sound
-from tests.gateway.world import World
+from tests.gateway.test_payment import come_to_the_pump
+from tests.gateway.world import PIN, World
 
 pytestmark = [
     pytest.mark.timeout(240),
@@ -36,6 +42,8 @@ pytestmark = [
 ]
 
 PING: Final = Ping(NO_RENTAL, ANY_VERSION, bytes(16))
+BOB: Final = bytes.fromhex("04b0b0b0b0b0b0")
+"""The second driver's card."""
 STATIONS: Final = build_station_list(
     tuple(Station(n, f"No {n}", 480_000_000 + n, 110_000_000) for n in range(16))
 )
@@ -43,6 +51,9 @@ STATIONS: Final = build_station_list(
 
 class Work(ABC):
     """Something that a car makes durable, and how it is seen whether it did."""
+
+    one_in = 6
+    """How many of its writes are tried each time."""
 
     async def prepare(self, world: World) -> None:
         """Bring the car to where the work begins."""
@@ -163,7 +174,91 @@ class AKey(Work):
         return bool(told)
 
 
-WORKS: Final = [ACommand, AReceipt, ABundle, AConfiguration, AKey]
+class APayment(Work):
+    """Holds the engine from the instant at which the fleet is asked to pay."""
+
+    one_in = 13
+
+    async def prepare(self, world: World) -> None:
+        await come_to_the_pump(world)
+
+    async def do(self, world: World) -> None:
+        world.display.type_pump(4)
+        await world.advance(1.0)
+
+    async def is_done(self, world: World) -> bool:
+        rental = world.state.rental
+        assert rental is not None
+        told = [e for e in world.fleet.events() if isinstance(e, PaymentRequested)]
+        # H3: one payment, always of the same id, and the ledger tells what stands.
+        assert len(told) == rental.payments <= 1, "half a payment"
+        if rental.payment is None:
+            assert world.board.car.engine_released, "held for no payment"
+            return False
+        assert told[0].payment_id == rental.payment.payment_id
+        assert not world.board.car.engine_released, "C21: it may drive off unpaid"
+        return True
+
+
+class AHandover(Work):
+    """Ends one rental and begins the next, both or none."""
+
+    one_in = 53
+
+    def __init__(self) -> None:
+        self.first = b""
+        self.offer = b"the second rental"[:16]
+
+    async def prepare(self, world: World) -> None:
+        self.first = await world.begin_rental()
+        world.display.type_pin(PIN)
+        await world.advance(1.0)
+
+    async def do(self, world: World) -> None:
+        if world.state.rental_id == self.offer:
+            return  # a tap would end the second rental
+        # A power cut forgets who was to come; the fleet tells it again.
+        world.fleet.send(
+            HandoverOffer(
+                rental_id=self.first,
+                expected_version=ANY_VERSION,
+                offer_id=self.offer,
+                until_ms=world.clock.now().boot_ms + 900_000,
+                latitude_e7=0,
+                longitude_e7=0,
+                cards=(card_digest(self.offer, BOB),),
+                sealed=b"sealed",
+            )
+        )
+        await world.advance(2.0)
+        if world.is_running:
+            world.present(BOB)
+            await world.advance(1.0)
+            world.display.type_pin(PIN)
+            await world.advance(1.0)
+
+    async def is_done(self, world: World) -> bool:
+        events = world.fleet.events()
+        done = [e for e in events if isinstance(e, HandoverDone)]
+        ended = [e.rental_id for e in events if isinstance(e, RentalEnded)]
+        begun = [e.rental_id for e in events if isinstance(e, RentalStarted)]
+        # H11: at one instant, so never one without the other.
+        assert ended == [self.first] * len(done), "ended and not handed over"
+        assert begun == [self.first, self.offer][: len(done) + 1], "half a handover"
+        held = self.offer if done else self.first
+        assert world.state.rental_id == held
+        return bool(done)
+
+
+WORKS: Final = [
+    ACommand,
+    AReceipt,
+    ABundle,
+    AConfiguration,
+    AKey,
+    APayment,
+    AHandover,
+]
 
 Failure = Callable[[World, int], Awaitable[None]]
 """Makes the work's n-th write fail."""
@@ -225,10 +320,10 @@ async def test_at_every_write_the_old_stands_or_the_new(
     work: type[Work], failure: str
 ) -> None:
     # FF-LED-08, FF-TRU-14, FF-CFG-02, FF-ENR-13, FF-CMD-07, FF-CMD-08, FF-RCP-09.
-    # I-5, I-10, I-20, I-22, I-27, I-28, L13; rows 1, 3 and 4.
+    # I-5 (S), I-10 (S), I-20, I-22 (S), I-27, I-28, H3, H11, L13; rows 1, 3 and 4.
     fates = set()
     operations = range(await operations_of(work()))
-    for at in some(operations, one_in=6, turn=failure):
+    for at in some(operations, one_in=work.one_in, turn=failure):
         now = work()
         world = World(seed=at)
         await world.start()

@@ -15,8 +15,8 @@ from tests.gateway.world import PIN, World
 STATION = Station(7, "Elm Street", 484_000_000, 99_900_000, pays_online=True)
 
 
-async def ask_fleet(world: World) -> bytes:
-    """Rent, stop at the station, and ask the fleet to pay; returns the rental's id."""
+async def come_to_the_pump(world: World) -> bytes:
+    """Rent, stop at the station, choose to pay online; returns the rental's id."""
     body = build_station_list((STATION,))
     await configure(world, body, kind=ConfigKind.STATIONS)
     rental_id = await world.begin_rental()
@@ -30,6 +30,12 @@ async def ask_fleet(world: World) -> bytes:
     for choice in (Choice.REFUEL, Choice.PAY_ONLINE):
         world.display.choose(choice)
         await world.advance(1.0)
+    return rental_id
+
+
+async def ask_fleet(world: World) -> bytes:
+    """Rent, stop at the station, and ask the fleet to pay; returns the rental's id."""
+    rental_id = await come_to_the_pump(world)
     world.display.type_pump(4)
     await world.advance(1.0)
     return rental_id

@@ -18,16 +18,13 @@ from hypothesis.stateful import (
     rule,
 )
 
-from gateway.core.actions import AllowEngine, CheckPin, DriveLocks
+from gateway.core.actions import CheckPin
 from gateway.core.events import (
     BoardLost,
     BoardRefusal,
-    CardPresented,
-    CommandReceived,
     ConfigurationTold,
     DamageEntered,
     Event,
-    PinChecked,
     PinVerdict,
     PositionFixed,
     PumpEntered,
@@ -39,9 +36,10 @@ from gateway.core.events import (
     UplinkConnected,
     UplinkLost,
 )
+from gateway.core.handover import offer_id_of
 from gateway.core.payment import payment_id_of
 from gateway.core.prompts import Choice
-from gateway.core.turn import Decision
+from gateway.core.state import Handover
 from gateway.core.vehicle import next_deadline
 from gateway.storage.state_codec import decode_state, encode_state
 from protocol.board.message import Plug
@@ -56,15 +54,9 @@ from protocol.codes import (
 from protocol.command import (
     ANY_VERSION,
     Command,
-    EngineRelease,
     FlashHazards,
-    Lock,
     Ping,
-    Reserve,
-    Unlock,
 )
-from protocol.event import Parked, RentalEnded, RentalStarted, build_event
-from protocol.identity import card_digest
 from protocol.rental_codes import (
     DamageKind,
     DamagePlace,
@@ -74,7 +66,6 @@ from protocol.rental_codes import (
     ServiceRequest,
 )
 from protocol.rental_command import PaymentDecision, Service
-from protocol.result import RESULT, Result
 from protocol.snapshot import NO_RENTAL
 from protocol.station_list import build_station_list
 from tests.depth import times
@@ -97,115 +88,25 @@ from tests.gateway.core.scene import (
     unlock,
 )
 from tests.gateway.core.test_payment import PLACE, STATION
+from tests.gateway.core.two_drivers import BOB, offer_of, request_of
+from tests.gateway.core.watched_scene import WatchedScene
 
 CARDS: Final = (CARD, SECOND_CARD, STRANGER, bytes(5))
 LEVELS: Final = st.none() | st.integers(0, 100)
 HOUR_S: Final = 3_600.0
 
 
-class WatchedScene(Scene):
-    """A scene that remembers who was allowed what."""
-
-    def __init__(self) -> None:
-        self.engine_allowed = False
-        self.reports: Counter[bytes] = Counter()
-        self.starts: Counter[bytes] = Counter()
-        super().__init__()
-
-    def happen(self, event: Event) -> Decision:
-        held = self.state.rental_id
-        cards = self._cards()
-        may_begin = self._may_begin(event)
-        parked = self.state.mode is RentalMode.PARKED
-        decision = super().happen(event)
-        self._require_authority(event, decision, held, cards, may_begin=may_begin)
-        for entry in decision.entries:
-            if isinstance(entry, Result):
-                assert RESULT.parse(RESULT.build(entry)) == entry
-                continue
-            build_event(entry)
-            if isinstance(entry, RentalStarted):
-                assert held == entry.rental_id
-                assert not parked
-                self.starts[entry.rental_id] += 1
-            elif isinstance(entry, RentalEnded):
-                assert held == entry.rental_id
-                self.reports[entry.rental_id] += 1
-        return decision
-
-    def _may_begin(self, event: Event) -> bool:
-        """Return whether a grant or the fleet's word lets this begin at a free car."""
-        if self.state.mode is not RentalMode.AVAILABLE:
-            return False
-        if isinstance(event, CardPresented) and self.quality.trusted:
-            return any(
-                grant.not_before_wall_ms <= self.wall_ms < grant.not_after_wall_ms
-                and grant.card == card_digest(grant.rental_id, event.uid)
-                and Rights.UNLOCK in grant.rights
-                and grant.rights & (Rights.DRIVE | Rights.SERVICE)
-                for grant in self.state.grants
-            )
-        waiting = self.state.walk_up
-        return (
-            waiting is not None
-            and isinstance(event, CommandReceived)
-            and isinstance(event.command, Reserve)
-            and card_digest(event.command.rental_id, waiting.uid) in event.command.cards
-            and self.boot_ms < waiting.until_ms
-        )
-
-    def _cards(self) -> tuple[bytes, ...]:
-        if self.state.rental is not None:
-            return self.state.rental.reservation.cards
-        return () if self.state.reservation is None else self.state.reservation.cards
-
-    def _require_authority(
-        self,
-        event: Event,
-        decision: Decision,
-        held: bytes | None,
-        cards: tuple[bytes, ...],
-        *,
-        may_begin: bool,
-    ) -> None:
-        """I-12, C11: nothing opens and nothing starts without a right to it."""
-        if _proves_pin(event, held) or _orders(event, EngineRelease, held):
-            self.engine_allowed = True
-        by_card = may_begin or (
-            isinstance(event, CardPresented)
-            and held is not None
-            and card_digest(held, event.uid) in cards
-        )
-        for action in decision.actions:
-            if isinstance(action, DriveLocks):
-                command = Lock if action.locked else Unlock
-                if action.locked and decision.state.rental is None:
-                    continue  # a free car that stands open may close itself
-                assert by_card or _orders(event, command, held), "nobody may move it"
-            elif isinstance(action, AllowEngine) and action.released:
-                assert self.engine_allowed, "nobody may start it"
-        if any(isinstance(e, Parked | RentalEnded) for e in decision.entries):
-            self.engine_allowed = False
-
-
-def _proves_pin(event: Event, held: bytes | None) -> bool:
-    return (
-        isinstance(event, PinChecked)
-        and event.verdict is PinVerdict.RIGHT
-        and event.rental_id == held
-    )
-
-
-def _orders(event: Event, kind: type[Command], held: bytes | None) -> bool:
-    return (
-        isinstance(event, CommandReceived)
-        and isinstance(event.command, kind)
-        and event.command.rental_id == held
-    )
+def handover_of(scene: Scene) -> Handover | None:
+    """Return who may take the car over, None for nobody."""
+    rental = scene.state.rental
+    return None if rental is None else rental.handover
 
 
 class CoreMachine(RuleBasedStateMachine):
-    """A car between customers, fleet, board, clock and power cuts."""
+    """A car between customers, fleet, board, clock and power cuts.
+
+    I-2, I-12, I-16, I-17: at each step, by `tests.gateway.core.invariants` too.
+    """
 
     @initialize(mode=st.sampled_from(RentalMode))
     def begin(self, mode: RentalMode) -> None:
@@ -430,6 +331,21 @@ class CoreMachine(RuleBasedStateMachine):
         self.scene.choose(Choice.PAY_ONLINE)
         self.scene.happen(PumpEntered(pump))
 
+    @precondition(lambda self: self.scene.mode is RentalMode.STOPPED)
+    @rule()
+    def a_visit_at_which_the_fleet_pays(self) -> None:
+        """A whole chapter too."""
+        self.scene.mood = BoardMood.OBEYS
+        self.scene.vault_answers = True
+        self.leave_it_in_order()
+        self.scene.advance(60)
+        self.scene.type_pin()
+        self.scene.board(engine_running=True, ignition_on=True, speed_dkmh=300)
+        self.come_to_a_station(is_near=True, online=True)
+        self.leave_it_in_order()
+        self.scene.choose(Choice.REFUEL)
+        self.pay_at_the_pump(4, Plug.OUT)
+
     @precondition(lambda self: self.scene.state.rental is not None)
     @rule(outcome=st.sampled_from(PaymentOutcome), number=st.integers(1, 2))
     def the_fleet_decides(self, outcome: PaymentOutcome, number: int) -> None:
@@ -439,6 +355,50 @@ class CoreMachine(RuleBasedStateMachine):
                 held, ANY_VERSION, payment_id_of(held, number), outcome, b"EUR", 1
             )
         )
+
+    # --- the next driver -------------------------------------------------------------
+
+    @precondition(lambda self: self.scene.state.rental is not None)
+    @rule(seconds=st.sampled_from([-5, 60, 900, 900]), is_answer=st.booleans())
+    def the_fleet_names_the_next_driver(self, seconds: int, is_answer: bool) -> None:
+        held, offers = self.scene.state.rental_id or b"", self.scene.rental.offers
+        self.rentals += 1
+        offer_id = b"offer\0" + self.rentals.to_bytes(10, "big")
+        if is_answer and offers:
+            offer_id = offer_id_of(held, offers)
+        command = offer_of(self.scene, seconds=seconds, offer_id=offer_id)
+        self.scene.order(replace(command, rental_id=held))
+
+    @precondition(lambda self: self.scene.state.rental is not None)
+    @rule(seconds=st.sampled_from([-5, 60]), choice=st.sampled_from(Choice))
+    def somebody_asks_for_the_car(self, seconds: int, choice: Choice) -> None:
+        command = request_of(self.scene, seconds=seconds)
+        held = self.scene.state.rental_id or b""
+        self.scene.order(replace(command, rental_id=held))
+        self.scene.choose(choice)
+
+    @precondition(lambda self: self.scene.mode is RentalMode.STOPPED)
+    @rule(by_app=st.booleans())
+    def the_car_is_handed_over(self, by_app: bool) -> None:
+        """A whole chapter, which chance alone would seldom write."""
+        self.scene.mood = BoardMood.OBEYS
+        self.scene.vault_answers = True
+        self.scene.advance(10)
+        self.leave_it_in_order()
+        self.the_fleet_names_the_next_driver(900, is_answer=False)
+        if handover_of(self.scene) is not None:
+            self.the_next_driver_comes(by_app, PIN)
+
+    @precondition(lambda self: handover_of(self.scene) is not None)
+    @rule(by_app=st.booleans(), pin=st.sampled_from([PIN, PIN, WRONG_PIN, ""]))
+    def the_next_driver_comes(self, by_app: bool, pin: str) -> None:
+        handover = handover_of(self.scene)
+        assert handover is not None
+        if by_app:
+            self.scene.order(unlock(handover.offer_id))
+        else:
+            self.scene.tap(BOB)
+        self.scene.type_pin(pin)
 
     @rule(event=st.sampled_from([BoardLost(), ReaderLost(), ReaderRecovered()]))
     def device_comes_or_goes(self, event: Event) -> None:
