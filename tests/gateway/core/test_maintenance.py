@@ -285,6 +285,19 @@ def test_a_need_that_arises_on_the_way_is_told_in_passing() -> None:
     assert scene.prompt is PromptKey.NONE
 
 
+def test_a_need_goes_to_the_fleet_and_to_nobody_else() -> None:
+    """H9, C30: an entry of the ledger; the car calls no workshop."""
+    scene = Scene()
+    scene.forget()
+
+    stay(scene, oil_pct=5)
+
+    told = [entry for decision in scene.decisions for entry in decision.entries]
+    done = [action for decision in scene.decisions for action in decision.actions]
+    assert [type(entry) for entry in told] == [ServiceNeeded]
+    assert done == []
+
+
 def test_a_need_survives_restarts_and_is_not_told_again() -> None:
     # C30, I-28
     scene = Scene()
