@@ -66,6 +66,7 @@ from bridge.signing.client import SocketSeal
 from bridge.steward import Steward
 from bridge.store import Store
 from bridge.survey import Survey
+from bridge.tracer import close_tracer, open_tracer
 from bridge.wire import LOG, Wire
 from protocol.fleet import Fleet
 from transport.link import LinkSettings, MqttLink, VersionMemory
@@ -276,8 +277,16 @@ async def open_bridge(
     sendings = Sendings()
     figures = Figures()
     streams = EventStreams(store)
+    tracer = open_tracer(settings.tracing, instance=holder)
     relays = tuple(
-        Relay(sink, store, now=world.now, random=world.random, holder=holder)
+        Relay(
+            sink,
+            store,
+            now=world.now,
+            random=world.random,
+            holder=holder,
+            tracer=tracer,
+        )
         for sink in make_sinks(settings, now=world.now)
     )
     signer, seal = choose_signer(
@@ -301,6 +310,7 @@ async def open_bridge(
         random_bytes=world.random_bytes,
         lease=Lease(store, "commands", holder=holder),
         figures=figures,
+        tracer=tracer,
         on_events=lambda: _wake((*relays, streams)),
     )
     desk = ApprovalDesk(
@@ -349,6 +359,7 @@ async def open_bridge(
         on_receipt=steward.receipted,
         clock_watch=clock_watch,
         figures=figures,
+        tracer=tracer,
         share=settings.broker.share,
     )
     expiry = watch_expiry(
@@ -365,6 +376,7 @@ async def open_bridge(
             scraped = stack.enter_context(
                 listen(host, port, name="metrics", what="metrics")
             )
+        stack.push_async_callback(close_tracer, tracer)
         await asyncio.to_thread(store.open)
         stack.push_async_callback(store.close)
         bridge = Bridge(
@@ -430,9 +442,7 @@ async def open_bridge(
         stack.callback(streams.stop)
         if scraped is not None:
             survey = Survey(store, relays, bridge, now=world.now)
-            metrics = make_metrics_application(figures, survey)
-            await stack.enter_async_context(serve(metrics, scraped, most=SCRAPES))
-            LOG.info("= metrics at %s", bridge.metrics_url)
+            await stack.enter_async_context(_serve_metrics(figures, survey, scraped))
         LOG.info(
             "= fleet %s, %d vehicles, API at %s",
             fleet.name,
@@ -442,6 +452,16 @@ async def open_bridge(
         yield bridge
         LOG.info("= stopping")
         await bridge._drain(settings.api.drain_s, dispatcher)  # noqa: SLF001 - as above
+
+
+@contextlib.asynccontextmanager
+async def _serve_metrics(
+    figures: Figures, survey: Survey, listener: socket.socket
+) -> AsyncIterator[None]:
+    metrics = make_metrics_application(figures, survey)
+    async with serve(metrics, listener, most=SCRAPES):
+        LOG.info("= metrics at %s/metrics", url_of(listener))
+        yield
 
 
 class _Listener(Protocol):

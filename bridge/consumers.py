@@ -14,6 +14,7 @@ from bridge.settings import KafkaSettings, Settings
 from bridge.sinks.json_lines import JsonLinesSink
 from bridge.sinks.ports import Sink
 from bridge.sinks.webhook import WebhookSink
+from bridge.traces import trace_parent
 
 SECRET_LIMIT: Final = 1_024
 """Bytes of a file of webhook secrets."""
@@ -33,21 +34,27 @@ def make_sinks(settings: Settings, *, now: WallClock) -> list[Sink]:
 
 def _sinks(settings: Settings, now: WallClock) -> Iterator[Sink]:
     sinks = settings.sinks
+    parent = None if settings.tracing is None else trace_parent
     for lines in sinks.json_lines:
         yield JsonLinesSink(lines.name, Path(lines.path))
     for hook in sinks.webhook:
         secrets = SecretFile(Path(hook.secret_file))
         yield WebhookSink(
-            hook.name, hook.url, secrets.lines, timeout_s=hook.timeout_s, now=now
+            hook.name,
+            hook.url,
+            secrets.lines,
+            timeout_s=hook.timeout_s,
+            now=now,
+            trace_parent=parent,
         )
     if sinks.jetstream:
         jetstream = _optional("bridge.sinks.jetstream", "jetstream")
         for stream in sinks.jetstream:
-            yield jetstream.JetStreamSink(stream)
+            yield jetstream.JetStreamSink(stream, parent)
     if sinks.kafka:
         kafka = _optional("bridge.sinks.kafka", "kafka")
         for topic in sinks.kafka:
-            yield kafka.KafkaSink(topic, _options(topic))
+            yield kafka.KafkaSink(topic, _options(topic), parent)
 
 
 class SecretFile:

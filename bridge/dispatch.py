@@ -32,6 +32,8 @@ from bridge.orders import KINDS, BoundOrder, Order, complete, digest_of, opcode_
 from bridge.ports import CommandSigner, RandomBytes, SigningOrder, WallClock
 from bridge.registry import Registry, RegistryDirectory
 from bridge.store import Store
+from bridge.tracer import Tracer
+from bridge.traces import accepted, ended
 from bridge.vehicle import VehicleState
 from bridge.wire import LOG, Wire
 from protocol.codes import FrameClass, Opcode
@@ -69,6 +71,7 @@ class Dispatcher:
         lease: Lease,
         figures: Figures,
         on_events: Callable[[], None] = lambda: None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -89,6 +92,7 @@ class Dispatcher:
             ended=self._compound_ended,
             now=now,
         )
+        self._tracer = tracer
         self._is_released = False
 
     async def submit(
@@ -120,6 +124,7 @@ class Dispatcher:
             OrderRefusedError: it cannot be given to this car now; nothing was sent.
             StoreError: nothing was sent.
         """
+        begun_ms = self._now()
         if idempotency_key is not None:
             known = await self._store.command_by_key(vehicle_id, idempotency_key)
             if known is not None:
@@ -139,6 +144,7 @@ class Dispatcher:
             parts = []
         with self._waiter(record.command_id) as changed:
             stored = await self._store.add_command(record, *parts)
+            self._trace_accepted(stored, begun_ms)
             if stored.command_id != record.command_id:
                 # Two calls with one key at the same time: the other one was first.
                 return await self._repeat(stored, order, wait_s)
@@ -146,6 +152,11 @@ class Dispatcher:
                 if part.frame:
                     await self._send(part)
             return await self._wait(record, changed, wait_s), False
+
+    def _trace_accepted(self, record: CommandRecord, begun_ms: int) -> None:
+        if self._tracer is not None:
+            now = self._now()
+            self._tracer.record([accepted(record, begun_ms=begun_ms, now=now)])
 
     async def cancel(self, command_id: bytes) -> CommandRecord | None:
         """Take back a command that waits unsigned; None if there is none with this id.
@@ -179,6 +190,8 @@ class Dispatcher:
         """Wake whoever waits for these commands; called after their commit."""
         self._figures.changed(records)
         for record in records:
+            if self._tracer is not None and record.state.is_terminal:
+                self._tracer.record(ended(record))
             self.stirred(record.command_id)
             if record.state.is_terminal:
                 if record.part_of:
@@ -188,6 +201,11 @@ class Dispatcher:
                     record.command_id.hex()[:8],
                     record.kind,
                     record.state,
+                    extra={
+                        "event": "command_ended",
+                        "car": str(record.vehicle_id),
+                        "msg_id": record.command_id.hex(),
+                    },
                 )
 
     def stirred(self, command_id: bytes) -> None:

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeGuard
 
+from bridge import traces
 from bridge.clock_watch import ClockWatch
 from bridge.commands import CommandRecord, Sendings
 from bridge.conveyor import Conveyor
@@ -42,6 +43,8 @@ from bridge.ports import (
 from bridge.registry import RegistryDirectory
 from bridge.rows.receipts import SignedReceipt
 from bridge.store import Committed, ReceiptDue, Store
+from bridge.tracer import Tracer
+from bridge.traces import Times
 from bridge.wire import LOG, Wire
 from bridge.workspace import LetterKind
 from protocol.codes import Code, FrameClass
@@ -80,6 +83,14 @@ class _Batch:
     records: list[Verified | Rejection] = field(default_factory=list)
     verify_s: float = 0.0
     due: Sequence[ReceiptDue] = ()
+    received_ms: int = 0
+    verified_ms: int = 0
+    stored_ms: int = 0
+
+    @property
+    def entries(self) -> list[VerifiedEntry]:
+        """Return the ledger entries and results in it."""
+        return [one for one in self.records if isinstance(one, VerifiedEntry)]
 
 
 class Intake:
@@ -104,8 +115,10 @@ class Intake:
         clock_watch: ClockWatch,
         figures: Figures,
         share: str | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         """Name the shared subscription, if other bridges take part in it."""
+        self._tracer = tracer
         self._connect = connect
         self._wire = wire
         self._store = store
@@ -212,18 +225,18 @@ class Intake:
         await self._load_keys()
         loop = asyncio.get_running_loop()
         self._figures.received(len(batch.messages))
-        begun_s = loop.time()
+        begun_s, batch.received_ms = loop.time(), self._now()
         batch.records = await loop.run_in_executor(
             self._verifiers, self._verify, batch.messages
         )
-        batch.verify_s = loop.time() - begun_s
+        batch.verify_s, batch.verified_ms = loop.time() - begun_s, self._now()
         if any(_rotates(record) for record in batch.records):
             self._rotated.clear()
 
     async def _settle(self, batch: _Batch) -> None:
         """Commit a batch, then acknowledge it and tell of it."""
         loop = asyncio.get_running_loop()
-        begun_s = loop.time()
+        begun_s, begun_ms = loop.time(), self._now()
         try:
             committed = await self._commit_kept(batch.messages, batch.records)
         except StoreError:
@@ -234,8 +247,10 @@ class Intake:
         self._figures.committed(
             batch.records, verify_s=batch.verify_s, commit_s=loop.time() - begun_s
         )
+        batch.stored_ms = self._now()
         for message in batch.messages:
             message.done()
+        self._trace_stored(batch, begun_ms)
         if self._wire.is_watched:
             for message, note in zip(batch.messages, committed.notes, strict=True):
                 self._wire.watch(Direction.IN, message.topic, message.payload, note)
@@ -246,6 +261,21 @@ class Intake:
     async def _confirm(self, batch: _Batch) -> None:
         """Send the receipts of a batch."""
         await self._send_receipts(batch.due)
+        if self._tracer is not None and batch.due:
+            now = self._now()
+            due = {(one.vehicle_id, one.receipt.ledger_id) for one in batch.due}
+            self._tracer.record(
+                traces.receipted(entry, stored_ms=batch.stored_ms, now=now)
+                for entry in batch.entries
+                if (entry.frame.header.vehicle_id, entry.link.ledger_id) in due
+            )
+
+    def _trace_stored(self, batch: _Batch, begun_ms: int) -> None:
+        if self._tracer is None:
+            return
+        times = Times(batch.received_ms, batch.verified_ms, begun_ms, batch.stored_ms)
+        for entry in batch.entries:
+            self._tracer.record(traces.stored(entry, times))
 
     def _watch_clock(
         self, records: Sequence[Verified | Rejection], notes: Sequence[str]

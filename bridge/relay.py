@@ -21,6 +21,8 @@ from bridge.ports import WallClock
 from bridge.rows.outbox import OutboxRow
 from bridge.sinks.ports import Sink
 from bridge.store import Store
+from bridge.tracer import Tracer
+from bridge.traces import delivered
 from bridge.wire import LOG
 from protocol.identity import VehicleId
 from transport.backoff import Backoff
@@ -74,8 +76,10 @@ class Relay:
         now: WallClock,
         random: Callable[[], float],
         holder: str,
+        tracer: Tracer | None = None,
     ) -> None:
         """Name who we are among the bridges that share the store."""
+        self._tracer = tracer
         self._sink = sink
         self._work = f"sink {sink.name}"
         self._lease = Lease(store, self._work, holder=holder)
@@ -224,6 +228,7 @@ class Relay:
         del self._queues[vehicle_id]
 
     async def _deliver_one(self, row: OutboxRow) -> str | None:
+        begun_ms = self._now()
         failures = permanent = 0
         while True:
             try:
@@ -244,6 +249,7 @@ class Relay:
                         error,
                     )
                     self.figures.set_aside += 1
+                    self._trace(row, begun_ms, failures, taken=False)
                     return str(error)
                 LOG.warning(
                     "= sink %s: %s; next try in %.1f s", self.name, error, delay_s
@@ -252,7 +258,22 @@ class Relay:
             else:
                 self.last_error = None
                 self.figures.taken += 1
+                self._trace(row, begun_ms, failures + 1, taken=True)
                 return None
+
+    def _trace(
+        self, row: OutboxRow, begun_ms: int, attempts: int, *, taken: bool
+    ) -> None:
+        if self._tracer is not None:
+            span = delivered(
+                row,
+                self.name,
+                begun_ms=begun_ms,
+                now=self._now(),
+                attempts=attempts,
+                taken=taken,
+            )
+            self._tracer.record([span])
 
     async def _attempt(self, row: OutboxRow, *, is_repeat: bool) -> None:
         """Try once, when it is our turn and the breaker lets us.

@@ -31,6 +31,7 @@ import msgspec
 
 from bridge.errors import SettingsError
 from bridge.names import NAME
+from bridge.observation import LogSettings, TracingSettings
 from bridge.publication import GbfsSettings, MdsSettings
 from protocol.fleet import FleetPart, TlsPart
 from transport.link import MqttVersion
@@ -290,6 +291,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What everybody is given; nothing without it."""
     signer: SignerSettings | None = None
     """Who signs commands, if not the bridge itself."""
+    tracing: TracingSettings | None = None
+    """Traces; none without it."""
+    log: LogSettings = LogSettings()
+    """The log."""
     rates: RateSettings = RateSettings()
     """How often callers may call."""
     approvals: ApprovalSettings = ApprovalSettings()

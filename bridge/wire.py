@@ -11,7 +11,7 @@ from typing import Final
 from bridge.errors import NotConnectedError
 from bridge.ports import Direction, FrameSeen, Link, Observer
 from protocol.errors import DecodeError
-from protocol.frame import parse_frame
+from protocol.frame import Frame, parse_frame
 from protocol.rendering import render_bytes, render_frame
 from transport.errors import TransportError
 
@@ -80,10 +80,19 @@ class Wire:
             frame = None
         if LOG.isEnabledFor(logging.INFO):
             told = render_bytes(data) if frame is None else render_frame(frame)
-            LOG.info("%s %s%s", direction, told, f"  [{note}]" if note else "")
+            about = {} if frame is None else _about(frame)
+            about["event"] = f"frame_{direction.name.lower()}"
+            said = f"  [{note}]" if note else ""
+            LOG.info("%s %s%s", direction, told, said, extra=about)
         if self._observer is None:
             return
         try:
             self._observer(FrameSeen(direction, topic, data, frame, note))
         except Exception:
             LOG.exception("= an observer failed; the frame is not affected")
+
+
+def _about(frame: Frame) -> dict[str, str]:
+    """Return the fields of a structured log line about a frame."""
+    header = frame.header
+    return {"car": str(header.vehicle_id), "msg_id": header.msg_id.hex()}

@@ -29,6 +29,9 @@
     longest_wait_s = 900
     stable_s = 600
 
+    [log]
+    format = "text"               # or json: one object a line
+
 Relative paths are relative to the file. An unknown key is an error: a misspelt one
 would otherwise silently leave a default in force.
 """
@@ -131,6 +134,14 @@ class RestartSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
+class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The log."""
+
+    format: Literal["text", "json"] = "text"
+    """For people, or one JSON object a line: time, level, logger, event, message, car,
+    and msg_id where there is one."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that a gateway is told."""
 
@@ -150,6 +161,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the positioning receiver is; without one the car knows no position."""
     restarts: RestartSettings = RestartSettings()
     """What is done about crashes."""
+    log: LogSettings = LogSettings()
+    """How it is written."""
     display: Literal["emulated"] = "emulated"
     """Screen and keypad: emulated until there is a real one."""
 

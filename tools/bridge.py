@@ -14,6 +14,7 @@ from typing import Final
 import click
 
 from bridge.bootstrap import open_bridge
+from bridge.observation import LogFormat
 from bridge.settings import Settings, load_settings
 from tools.address import DEFAULT_PORT, BrokerAddress, ListenAddress
 from tools.approvals import approvals
@@ -21,6 +22,7 @@ from tools.audit import audit
 from tools.bridge_settings import DEFAULT_API, local_settings
 from tools.console import examples, facts, json_option, print_json, step
 from tools.sinks import replay, sinks
+from tools.structured_log import configure_log
 from tools.upkeep import judge, letters, trust
 
 LOG_FORMAT: Final = "%(asctime)s %(message)s"
@@ -135,8 +137,10 @@ def run(
             webhook=webhook,
         )
     )
-    logging.basicConfig(
-        format=LOG_FORMAT, level=logging.WARNING if quiet else logging.INFO
+    configure_log(
+        level=logging.WARNING if quiet else logging.INFO,
+        text=LOG_FORMAT,
+        is_structured=settings.log.format is LogFormat.JSON,
     )
     asyncio.run(_run(settings, as_json=as_json))
 

@@ -54,6 +54,7 @@ from tools.gateway_inspection import Finding, inspect, tls_of
 from tools.gateway_look import config_option
 from tools.gateway_look import inspect as look
 from tools.gateway_recorder import explain_command, recorder, replay_command
+from tools.structured_log import configure_log
 
 EXIT_RESTART: Final = 85
 """The fleet has the agent started anew; the supervisor does it (I-33)."""
@@ -161,8 +162,10 @@ def run(config: Path, unattended: bool, verbose: bool) -> int:
     _quieten(logging.CRITICAL)
     if not unattended:
         _require_everything(settings, identity)
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO, format=LOG_FORMAT
+    configure_log(
+        level=logging.DEBUG if verbose else logging.INFO,
+        text=LOG_FORMAT,
+        is_structured=settings.log.format == "json",
     )
     _quieten(logging.WARNING if verbose else logging.CRITICAL)
     is_reduced = endurance is not None and endurance.start.reduced

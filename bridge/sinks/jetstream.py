@@ -23,6 +23,7 @@ from nats.js.errors import APIError
 from bridge.errors import SettingsError, SinkError
 from bridge.rows.outbox import OutboxRow
 from bridge.settings import JetStreamSettings
+from bridge.sinks.ports import TraceParent
 from bridge.wire import LOG
 
 PARALLEL: Final = 64
@@ -41,8 +42,11 @@ class JetStreamSink:
 
     parallel = PARALLEL
 
-    def __init__(self, settings: JetStreamSettings) -> None:
+    def __init__(
+        self, settings: JetStreamSettings, trace_parent: TraceParent | None = None
+    ) -> None:
         self._settings = settings
+        self._trace_parent = trace_parent
         self._client: Client | None = None
         self._stream: JetStreamContext | None = None
         self._connecting = asyncio.Lock()
@@ -64,16 +68,19 @@ class JetStreamSink:
         """Publish one event and wait until the stream has it."""
         stream = await self._connected()
         kind = row.type.replace(".", "-")
+        headers = {
+            Header.MSG_ID.value: row.event_id,
+            Header.EXPECTED_STREAM.value: self._settings.stream,
+            "Content-Type": CONTENT_TYPE,
+        }
+        if self._trace_parent is not None:
+            headers["traceparent"] = self._trace_parent(row, self.name)
         try:
             await stream.publish(
                 f"{self._settings.subject}.{row.vehicle_id}.{kind}",
                 row.body,
                 timeout=self._settings.timeout_s,
-                headers={
-                    Header.MSG_ID.value: row.event_id,
-                    Header.EXPECTED_STREAM.value: self._settings.stream,
-                    "Content-Type": CONTENT_TYPE,
-                },
+                headers=headers,
             )
         except (NatsError, APIError, OSError, TimeoutError) as error:
             raise SinkError(

@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from bridge.errors import SettingsError, SinkError
 from bridge.rows.outbox import OutboxRow
 from bridge.settings import KafkaSettings
+from bridge.sinks.ports import TraceParent
 from bridge.wire import LOG
 
 PARALLEL: Final = 256
@@ -46,7 +47,10 @@ class KafkaSink:
     parallel = PARALLEL
 
     def __init__(
-        self, settings: KafkaSettings, options: Mapping[str, str | int | bool]
+        self,
+        settings: KafkaSettings,
+        options: Mapping[str, str | int | bool],
+        trace_parent: TraceParent | None = None,
     ) -> None:
         """Take librdkafka's own settings beside ours.
 
@@ -60,6 +64,7 @@ class KafkaSink:
                 advice="leave it out: events would be lost or doubled",
             )
         self._settings = settings
+        self._trace_parent = trace_parent
         self._options: dict[str, str | int | bool] = {
             **options,
             **_OURS,
@@ -116,10 +121,7 @@ class KafkaSink:
                 self._settings.topic,
                 key=str(row.vehicle_id).encode(),
                 value=row.body,
-                headers=[
-                    ("content-type", b"application/cloudevents+json; charset=utf-8"),
-                    ("ce_id", row.event_id.encode()),
-                ],
+                headers=self._headers(row),
                 on_delivery=delivered,
             )
         except (KafkaException, BufferError) as error:
@@ -141,6 +143,16 @@ class KafkaSink:
         if self._polling is not None:
             await asyncio.to_thread(self._polling.join)
         self._producer = self._polling = None
+
+    def _headers(self, row: OutboxRow) -> list[tuple[str, str | bytes | None]]:
+        headers: list[tuple[str, str | bytes | None]] = [
+            ("content-type", b"application/cloudevents+json; charset=utf-8"),
+            ("ce_id", row.event_id.encode()),
+        ]
+        if self._trace_parent is not None:
+            parent = self._trace_parent(row, self.name)
+            headers.append(("traceparent", parent.encode()))
+        return headers
 
     def _make(self) -> Producer:
         return Producer(self._options, logger=LOG)

@@ -1,8 +1,12 @@
 """What a sink is."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from bridge.rows.outbox import OutboxRow
+
+TraceParent = Callable[[OutboxRow, str], str]
+"""Returns W3C's ``traceparent`` of an event's delivery to the sink of this name."""
 
 
 class Sink(Protocol):

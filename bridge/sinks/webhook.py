@@ -18,6 +18,7 @@ from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
 from bridge.errors import SettingsError, SinkError
 from bridge.ports import WallClock
 from bridge.rows.outbox import OutboxRow
+from bridge.sinks.ports import TraceParent
 from bridge.wire import LOG
 
 CONTENT_TYPE: Final = "application/cloudevents+json; charset=utf-8"
@@ -58,6 +59,7 @@ class WebhookSink:
         *,
         timeout_s: float,
         now: WallClock,
+        trace_parent: TraceParent | None = None,
     ) -> None:
         """Take the secrets by a call, since they are replaced while we run.
 
@@ -68,6 +70,7 @@ class WebhookSink:
         self._url = url
         self._timeout_s = timeout_s
         self._now = now
+        self._trace_parent = trace_parent
         self._secrets = secrets
         self._webhooks = self._read()
         self._session: aiohttp.ClientSession | None = None
@@ -102,6 +105,8 @@ class WebhookSink:
             "webhook-timestamp": str(at_s),
             "webhook-signature": signature,
         }
+        if self._trace_parent is not None:
+            headers["traceparent"] = self._trace_parent(row, self._name)
         try:
             async with self._session.post(
                 self._url, data=row.body, headers=headers, allow_redirects=False

@@ -27,6 +27,7 @@ from bridge.rows.outbox import OutboxRow
 from bridge.settings import JetStreamSettings, KafkaSettings, parse_settings
 from bridge.sinks.jetstream import JetStreamSink
 from bridge.sinks.kafka import KafkaSink
+from bridge.traces import trace_parent
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
 from tests.bridge.stream import entries_of
@@ -97,7 +98,9 @@ class NatsServer:
         found = []
         for _ in range(count):
             message = await reader.next_msg(timeout=5)
-            found.append(((message.headers or {})["Nats-Msg-Id"], message.subject))
+            headers = message.headers or {}
+            assert headers["traceparent"].startswith("00-"), "its trace goes with it"
+            found.append((headers["Nats-Msg-Id"], message.subject))
         await client.close()
         return found
 
@@ -125,7 +128,8 @@ async def everything_taken(world: World, sink: str) -> list[OutboxRow]:
 
 def stream_sink(server: NatsServer, stream: str = "EVENTS") -> JetStreamSink:
     return JetStreamSink(
-        JetStreamSettings(name="events", url=server.url, stream=stream, timeout_s=2)
+        JetStreamSettings(name="events", url=server.url, stream=stream, timeout_s=2),
+        trace_parent,
     )
 
 
@@ -236,6 +240,7 @@ def topic_sink(servers: str, timeout_s: float = 10) -> KafkaSink:
             name="topic", servers=servers, topic="events", timeout_s=timeout_s
         ),
         {},
+        trace_parent,
     )
 
 
@@ -259,6 +264,7 @@ def read_topic(servers: str, count: int) -> list[tuple[str, str, int]]:
         message = reader.poll(0.5)
         if message is not None and message.error() is None:
             headers = dict(message.headers() or [])
+            assert _text(headers["traceparent"]).startswith("00-")
             found.append(
                 (
                     _text(message.key()),

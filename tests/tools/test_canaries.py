@@ -3,6 +3,7 @@
 import ast
 import base64
 import hashlib
+import json
 import logging
 import secrets
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from firmware_emulator.customer import Customer
 from firmware_emulator.reader import Card
 from firmware_emulator.rental_script import rental_steps
 from firmware_emulator.script import play
+from firmware_emulator.vehicle import EmulatedVehicle
 from gateway.core.prompts import PromptKey
 from protocol.fleet import VehiclePart
 from tests.tools.test_rental_over_brokers import (
@@ -35,6 +37,7 @@ from tests.tools.test_rental_over_brokers import (
 )
 from tools import published_keys
 from tools.rig import Rig, open_rig
+from tools.structured_log import StructuredFormatter
 
 ROOT: Final = Path(__file__).parent.parent.parent
 PRODUCT: Final = [
@@ -100,7 +103,9 @@ def _leaks(rig: Rig, log: str) -> Iterator[str]:
     ]
     canaries.append(("the API key", {rig.api_key.encode()}, b""))
     canaries += [("a PIN", _pin_forms(pin), b"") for pin in (PIN, FUEL_PIN)]
-    canaries.append(("a card", {CARD.uid.hex().encode()}, b""))
+    uid = CARD.uid
+    forms = {uid, uid.hex().encode(), uid.hex().upper().encode()}
+    canaries.append(("a card", forms, b""))
     assert len(keys) >= 10
     for name, forms, secret in canaries:
         for path, data in files.items():
@@ -111,13 +116,34 @@ def _leaks(rig: Rig, log: str) -> Iterator[str]:
                 yield f"{name} in {path}"
 
 
+def _place_forms(car: EmulatedVehicle) -> set[bytes]:
+    """Return how the car's place could be written: four decimals are eleven metres."""
+    position = car.devices.positioning.fix()
+    assert position is not None
+    forms = set()
+    for number in (position.latitude_e7, position.longitude_e7):
+        degrees = f"{number / 10_000_000:.7f}"
+        forms |= {degrees[:-3].encode(), str(number).encode()}
+    return forms
+
+
+def _structured(records: list[logging.LogRecord]) -> str:
+    """Return the log as JSON, each line of which can be read by itself."""
+    lines = [StructuredFormatter().format(record) for record in records]
+    read = [json.loads(line) for line in lines]
+    assert all({"time", "level", "event", "message"} <= line.keys() for line in read)
+    assert sum("msg_id" in line and "car" in line for line in read) > 20
+    return "\n".join(lines)
+
+
 @pytest.mark.broker
 @pytest.mark.timeout(180)
 async def test_no_key_and_no_pin_is_in_any_file_or_log_after_a_rental(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """K2, H6, FF-SEC-03: fleet, broker, bridge, car, events and all that was logged."""
+    """K2, K25, H6, FF-SEC-03: fleet, broker, bridge, car, events, all that was said."""
     caplog.set_level(logging.DEBUG)
+    places: set[bytes] = set()
     async with (
         open_rig(tmp_path / "rig", cars=[nearly_empty_car], broker="nats") as rig,
         aiohttp.ClientSession(
@@ -141,12 +167,18 @@ async def test_no_key_and_no_pin_is_in_any_file_or_log_after_a_rental(
         shown: set[PromptKey] = set()
         async for _ in play(rental_steps(SHORT), customer):
             shown |= {past.prompt.key for past in car.devices.display.history}
+            places |= _place_forms(car)
         await report_of(api, rental_id)
         during = list(_leaks(rig, caplog.text))
     after = list(_leaks(rig, caplog.text))
+    structured = _structured(caplog.records)
 
     assert during == []
     assert after == []
+    assert list(_leaks(rig, structured)) == []
+    assert len(places) >= 4
+    for text in (caplog.text, structured):
+        assert [place for place in places if place in text.encode()] == []
     # Both PINs were in use, and there was a log.
     assert {PromptKey.MAY_START, PromptKey.FUEL_CARD_PIN} <= shown
     assert "RENTAL_ENDED" in caplog.text

@@ -1,0 +1,124 @@
+"""Where spans go: nowhere, or to a collector by OpenTelemetry (extra `tracing`).
+
+A tracer harms nobody: `record` hands spans to a queue of bounded length and returns. A
+collector that is down or slow costs spans and one line in the log, and no frame, order
+or event waits for it.
+"""
+
+import asyncio
+import importlib
+import logging
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+from bridge.errors import SettingsError
+from bridge.observation import TracingSettings
+from bridge.traces import Span
+from bridge.wire import LOG
+
+QUEUE: Final = 4_096
+"""Spans that wait for the collector; more are dropped."""
+
+BATCH: Final = 512
+"""Spans sent at once."""
+
+EVERY_S: Final = 2.0
+"""Between two batches."""
+
+_NANOSECONDS: Final = 1_000_000
+"""In one millisecond."""
+
+
+class Tracer(Protocol):
+    """Takes spans."""
+
+    def record(self, spans: Iterable[Span]) -> None:
+        """Take spans that are over; never raises, never waits."""
+
+
+class CollectorTracer:
+    """Sends spans to a collector by OTLP over HTTP.
+
+    Raises:
+        SettingsError: the extra is not installed.
+    """
+
+    def __init__(self, settings: TracingSettings, *, instance: str) -> None:
+        try:
+            trace = importlib.import_module("opentelemetry.trace")
+            sdk = importlib.import_module("opentelemetry.sdk.trace")
+            export = importlib.import_module("opentelemetry.sdk.trace.export")
+            resources = importlib.import_module("opentelemetry.sdk.resources")
+            otlp = importlib.import_module(
+                "opentelemetry.exporter.otlp.proto.http.trace_exporter"
+            )
+        except ImportError as error:
+            raise SettingsError(
+                f"[tracing] needs a library that is not installed: {error}",
+                advice="install freefloat with the extra `tracing`",
+            ) from error
+        # It complains at each attempt, and with a stack: once in a while is enough.
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+        self._trace, self._sdk = trace, sdk
+        self._resource = resources.Resource(
+            {"service.name": "freefloat-bridge", "service.instance.id": instance}
+        )
+        self._processor = export.BatchSpanProcessor(
+            otlp.OTLPSpanExporter(endpoint=settings.url, timeout=settings.timeout_s),
+            max_queue_size=QUEUE,
+            max_export_batch_size=BATCH,
+            schedule_delay_millis=EVERY_S * 1_000,
+        )
+
+    def record(self, spans: Iterable[Span]) -> None:
+        """Take spans that are over."""
+        try:
+            for span in spans:
+                self._processor.on_end(self._readable(span))
+        except Exception:  # noqa: BLE001 - whatever is wrong with a trace is no frame's
+            LOG.debug("= a trace was not told", exc_info=True)
+
+    async def close(self) -> None:
+        """Send what waits, for as long as one attempt may take."""
+        await asyncio.to_thread(self._processor.shutdown)
+
+    def _readable(self, span: Span) -> object:
+        status = self._trace.status
+        code = status.StatusCode.ERROR if span.is_error else status.StatusCode.UNSET
+        parent = span.parent_id
+        return self._sdk.ReadableSpan(
+            name=span.name,
+            context=self._context(span.trace_id, span.span_id),
+            parent=None if parent is None else self._context(span.trace_id, parent),
+            resource=self._resource,
+            attributes=dict(span.attributes),
+            kind=self._trace.SpanKind.INTERNAL,
+            status=status.Status(code),
+            start_time=span.start_ms * _NANOSECONDS,
+            end_time=span.end_ms * _NANOSECONDS,
+        )
+
+    def _context(self, trace_id: bytes, span_id: bytes) -> object:
+        return self._trace.SpanContext(
+            int.from_bytes(trace_id),
+            int.from_bytes(span_id),
+            is_remote=False,
+            trace_flags=self._trace.TraceFlags(self._trace.TraceFlags.SAMPLED),
+        )
+
+
+def open_tracer(
+    settings: TracingSettings | None, *, instance: str
+) -> CollectorTracer | None:
+    """Return the tracer that the settings name, or None.
+
+    Raises:
+        SettingsError: the extra is not installed.
+    """
+    return None if settings is None else CollectorTracer(settings, instance=instance)
+
+
+async def close_tracer(tracer: CollectorTracer | None) -> None:
+    """Send what a tracer still has, if there is one."""
+    if tracer is not None:
+        await tracer.close()
