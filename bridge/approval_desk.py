@@ -30,6 +30,7 @@ from bridge.approvals import (
     immobilises,
 )
 from bridge.audit import AuditEntry
+from bridge.commands import Origin
 from bridge.dispatch import DEFERRABLE, Dispatcher
 from bridge.errors import OrderRefusedError, Refusal, StoreError
 from bridge.lease import Lease
@@ -372,6 +373,7 @@ class ApprovalDesk:
                 idempotency_key=key,
                 wait_s=0,
                 defer_s=wanted.defer_s,
+                origin=Origin(approval_id=approval.approval_id),
             )
         except OrderRefusedError as error:
             return Outcome(vehicle_id, b"", str(error))

@@ -135,6 +135,16 @@ class CommandStateError(BridgeError):
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose word a command goes back to."""
+
+    audit_row: int = 0
+    """The row of the audit trail that asked for it; 0 for none."""
+    approval_id: bytes = b""
+    """16 bytes: the approval that it was carried out by; empty for none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """One command of a compound, which may not exist yet."""
 
@@ -209,6 +219,12 @@ class CommandRecord:
     """16 bytes: the command in whose place this one stands; empty for none."""
     parts: tuple[Part, ...] = ()
     """Of a compound, in the order in which they are done; empty for one command."""
+    origin: Origin = Origin()
+    """Whose word it goes back to."""
+    checks: tuple[tuple[str, str], ...] = ()
+    """What was looked at before it was signed, and what was found."""
+    hello_frame: bytes = b""
+    """The signed HELLO that settled it; empty if none did."""
     part_of: bytes = b""
     """16 bytes: the compound that this one is a part of; empty for none."""
     trail: tuple[tuple[str, int], ...] = field(default_factory=tuple)
@@ -368,6 +384,7 @@ def greeted(
     hello: Hello,
     header: Header,
     *,
+    frame: bytes,
     lists_older: bool,
     now: int,
 ) -> CommandRecord:
@@ -377,6 +394,7 @@ def greeted(
         record: an open command of the car.
         hello: what the car says.
         header: its frame's header: the car's session and boot clock now.
+        frame: its bytes, kept as evidence where it settles the command.
         lists_older: whether it lists a command that had expired before this one was
             signed. The list is the end of the car's journal in order of acceptance, so
             then this one would be in it too if it had been accepted.
@@ -399,6 +417,7 @@ def greeted(
                 code=outcome.code,
                 retry=retry_of(outcome.code),
                 settled_by="hello",
+                hello_frame=frame,
             )
             return move(told, end, now)
     if not _proves_not_executed(record, hello, header, lists_older=lists_older):
@@ -409,6 +428,7 @@ def greeted(
         executed=Executed.NO,
         retry=Retry.NEW_COMMAND,
         settled_by="hello",
+        hello_frame=frame,
     )
     return move(told, CommandState.EXPIRED, now)
 

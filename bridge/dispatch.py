@@ -14,7 +14,7 @@ from typing import Final
 
 from bridge import commands
 from bridge.bound_orders import KnownCar
-from bridge.commands import CommandRecord, CommandState, Sendings
+from bridge.commands import CommandRecord, CommandState, Origin, Sendings
 from bridge.composer import Composer
 from bridge.compound import PARTS, CompoundOrder, composed, opcodes_for
 from bridge.errors import (
@@ -46,6 +46,9 @@ from transport.errors import OutcomeUnknownError, TransportError
 
 SWEEP_S: Final = 0.5
 """How often silence is looked for: fine against resends after 2.5 s."""
+
+NOBODY: Final = Origin()
+"""Of an order of the bridge's own, or of a test."""
 
 DEFERRABLE: Final = frozenset(
     {Opcode.LOCK, Opcode.ENGINE_HOLD, Opcode.CANCEL_RESERVATION}
@@ -104,6 +107,7 @@ class Dispatcher:
         wait_s: float,
         retry_of: bytes = b"",
         defer_s: float = 0,
+        origin: Origin = NOBODY,
     ) -> tuple[CommandRecord, bool]:
         """Sign and send a command, and wait for its end at most `wait_s` seconds.
 
@@ -115,6 +119,7 @@ class Dispatcher:
             retry_of: the command in whose place this one is to stand; it must be proved
                 that the car did not execute that one and never will.
             defer_s: how long it may wait unsigned for a car that is offline.
+            origin: whose word it goes back to.
 
         Returns:
             The command as it is then, and whether this call repeated an earlier one
@@ -135,12 +140,14 @@ class Dispatcher:
             _require_deferrable(order)
         try:
             record, *parts = await self._sign(
-                vehicle_id, order, idempotency_key, retry_of
+                vehicle_id, order, idempotency_key, retry_of, origin
             )
         except OrderRefusedError as refused:
             if not defer_s or refused.refusal is not Refusal.OFFLINE:
                 raise
-            record = self._defer(vehicle_id, order, idempotency_key, retry_of, defer_s)
+            record = self._defer(
+                vehicle_id, order, idempotency_key, retry_of, origin, defer_s=defer_s
+            )
             parts = []
         with self._waiter(record.command_id) as changed:
             stored = await self._store.add_command(record, *parts)
@@ -329,10 +336,13 @@ class Dispatcher:
         order: Order,
         idempotency_key: str | None,
         retry_of: bytes,
+        origin: Origin,
     ) -> list[CommandRecord]:
         """Return a signed command, or a compound and its first part, signed."""
         if isinstance(order, CompoundOrder):
-            return await self._compose(vehicle_id, order, idempotency_key, retry_of)
+            return await self._compose(
+                vehicle_id, order, idempotency_key, retry_of, origin
+            )
         opcode = opcode_of(order)
         record, vehicle = await self._addressee(vehicle_id, opcode)
         # Deriving a PIN's verifier takes tens of milliseconds on purpose.
@@ -344,7 +354,7 @@ class Dispatcher:
             random_bytes=self._random_bytes,
         )
         payload = await asyncio.to_thread(complete, order, car)
-        requested = self._request(vehicle_id, order, idempotency_key, retry_of)
+        requested = self._request(vehicle_id, order, idempotency_key, retry_of, origin)
         return [await self._bind(requested, vehicle, payload)]
 
     async def _compose(
@@ -353,10 +363,11 @@ class Dispatcher:
         order: CompoundOrder,
         idempotency_key: str | None,
         retry_of: bytes,
+        origin: Origin,
     ) -> list[CommandRecord]:
         await self._addressee(vehicle_id, opcode_of(order))
         compound = composed(
-            self._request(vehicle_id, order, idempotency_key, retry_of),
+            self._request(vehicle_id, order, idempotency_key, retry_of, origin),
             order,
             [self._random_bytes(ID_SIZE) for _ in range(PARTS)],
             now=self._now(),
@@ -385,6 +396,7 @@ class Dispatcher:
         order: Order,
         idempotency_key: str | None,
         retry_of: bytes,
+        origin: Origin,
     ) -> CommandRecord:
         opcode = opcode_of(order)
         return commands.request(
@@ -398,6 +410,7 @@ class Dispatcher:
                 idempotency_key=idempotency_key,
                 request_digest=digest_of(order),
                 retry_of=retry_of,
+                origin=origin,
             )
         )
 
@@ -407,11 +420,13 @@ class Dispatcher:
         order: Order,
         idempotency_key: str | None,
         retry_of: bytes,
+        origin: Origin,
+        *,
         defer_s: float,
     ) -> CommandRecord:
         if isinstance(order, BoundOrder):
             raise TypeError("an order that holds secrets is never stored")
-        requested = self._request(vehicle_id, order, idempotency_key, retry_of)
+        requested = self._request(vehicle_id, order, idempotency_key, retry_of, origin)
         now = self._now()
         deadline_ms = now + round(defer_s * 1000)
         payload = build_command(order)
@@ -432,7 +447,10 @@ class Dispatcher:
         except (SigningError, NoSignerError) as error:
             raise refused_by_signer(error) from error
         bound = replace(
-            record, session_id=vehicle.session_id, ledger_id=vehicle.ledger_id
+            record,
+            session_id=vehicle.session_id,
+            ledger_id=vehicle.ledger_id,
+            checks=_checked(vehicle, opcode, car_now_ms, now=now),
         )
         return commands.signed(
             bound,
@@ -543,3 +561,19 @@ def _require_deferrable(order: Order) -> None:
             "starts a car must not happen when nobody expects it",
             field="defer_s",
         )
+
+
+def _checked(
+    vehicle: VehicleState, opcode: Opcode, car_now_ms: int, *, now: int
+) -> tuple[tuple[str, str], ...]:
+    """Return what was found before signing, for whoever asks later."""
+    heard_ms = max(now - vehicle.presence.heard_ms, 0)
+    schema = dict(vehicle.capabilities).get(int(opcode))
+    return (
+        ("registered", "the registry has the vehicle's keys"),
+        ("online", f"heard {heard_ms} ms before"),
+        ("not in doubt", f"session {vehicle.session_id.hex()} stands"),
+        ("capability", f"understands {KINDS[opcode]} up to schema {schema}"),
+        ("clock", f"its boot clock shows at least {car_now_ms} ms"),
+        ("trust", f"it has bundle {vehicle.bundle_version}, group {vehicle.group}"),
+    )

@@ -45,21 +45,27 @@ class Archive:
         Raises:
             EvidenceError: a part that belongs to it cannot be read.
         """
+        return build_evidence(self.exhibit_of(proof))
+
+    def exhibit_of(self, proof: RentalProof) -> Exhibit:
+        """Return the signed parts with what a stranger checks them by; blocks.
+
+        Raises:
+            EvidenceError: a part that belongs to it cannot be read.
+        """
         record = self._record(proof.vehicle_id)
         signing = _certificates(record.signing_certificate.encode())[0]
-        return build_evidence(
-            Exhibit(
-                fleet_id=self.fleet_id,
-                vehicle_id=proof.vehicle_id,
-                issuing_certificate=self._issuer_of(signing).public_bytes(Encoding.DER),
-                signing_certificate=signing.public_bytes(Encoding.DER),
-                bundles=self._bundles(),
-                rotations=proof.rotations,
-                entries=proof.entries,
-                receipt=proof.receipt,
-                commands=proof.commands,
-                places=proof.places,
-            )
+        return Exhibit(
+            fleet_id=self.fleet_id,
+            vehicle_id=proof.vehicle_id,
+            issuing_certificate=self._issuer_of(signing).public_bytes(Encoding.DER),
+            signing_certificate=signing.public_bytes(Encoding.DER),
+            bundles=self._bundles(),
+            rotations=proof.rotations,
+            entries=proof.entries,
+            receipt=proof.receipt,
+            commands=proof.commands,
+            places=proof.places,
         )
 
     def _record(self, vehicle_id: VehicleId) -> RecordFile:

@@ -112,6 +112,7 @@ def _settle_commands(space: Workspace, record: VerifiedHello, now: int) -> None:
                 command,
                 hello,
                 header,
+                frame=record.frame.data,
                 lists_older=min(listed, default=now) < command.requested_ms,
                 now=now,
             )

@@ -246,6 +246,35 @@ def verify_evidence(data: bytes, anchors: EvidenceAnchors) -> Proof:
     )
 
 
+def prove_apart(
+    frame: Frame, exhibit: Exhibit, anchors: EvidenceAnchors, *, at_ms: int
+) -> None:
+    """Prove one frame that stands in no run of entries; its form is not looked at.
+
+    Args:
+        frame: a command of the fleet's, or any frame of the vehicle's.
+        exhibit: certificates, bundles and rotations; entries and receipt may be empty.
+        anchors: what is believed.
+        at_ms: when a vehicle's certificate must have held, UTC ms.
+
+    Raises:
+        DecodeError: some part is not what it should be.
+        AuthenticationError: it is not signed by whom it should be.
+    """
+    if frame.header.frame_class is FrameClass.CMD:
+        _require(frame, exhibit, FrameClass.CMD)
+        key = _fleet_key(frame, exhibit, anchors, of_receipt=False)
+        verify_frame(frame, fleet_id=anchors.fleet_id, key=key)
+        return
+    _require(frame, exhibit, FrameClass.EVENT, FrameClass.RESULT, FrameClass.HELLO)
+    span = _prove_keys(exhibit, anchors, at_ms).get(frame.header.key_id)
+    if span is None:
+        raise AuthenticationError(
+            Code.UNKNOWN_KEY, f"no rotation leads to key {frame.header.key_id.hex()}"
+        )
+    verify_frame(frame, fleet_id=anchors.fleet_id, key=span.key)
+
+
 # -- the fleet's word ------------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ from tools.approvals import approvals
 from tools.audit import audit
 from tools.bridge_settings import DEFAULT_API, local_settings
 from tools.console import examples, facts, json_option, print_json, step
+from tools.explain import explain
 from tools.sinks import replay, sinks
 from tools.structured_log import configure_log
 from tools.upkeep import judge, letters, trust
@@ -147,6 +148,7 @@ def run(
 
 bridge.add_command(approvals)
 bridge.add_command(audit)
+bridge.add_command(explain)
 bridge.add_command(letters)
 bridge.add_command(sinks)
 bridge.add_command(replay)

@@ -72,6 +72,11 @@ SUBCOMMANDS: Final = {
     "evidence": Subcommand(
         "tools.evidence:evidence", "Prove a rental to a stranger, and check a proof."
     ),
+    "explain": Subcommand(
+        "tools.explain:explain",
+        "Explain a command hop by hop, and check what is signed.",
+        "bridge",
+    ),
     "watch": Subcommand(
         "tools.watch:watch", "Print the frames of a fleet as they pass.", "bridge"
     ),

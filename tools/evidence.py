@@ -117,7 +117,7 @@ def anchors(directory: Path, output: Path | None) -> None:
 
     Publish it where they can trust it, once, before there is a dispute.
     """
-    data = build_anchors(_anchors_of(directory))
+    data = build_anchors(anchors_of(directory))
     if output is None:
         sys.stdout.buffer.write(data)
         return
@@ -160,9 +160,7 @@ def verify(
             "give --anchors FILE, or --fleet DIR",
         )
     known = (
-        _anchors_of(fleet)
-        if fleet is not None
-        else _read_anchors(anchors_file or Path())
+        anchors_of(fleet) if fleet is not None else read_anchors(anchors_file or Path())
     )
     try:
         proof = verify_evidence(_read(file, EVIDENCE_LIMIT), known)
@@ -177,7 +175,8 @@ def verify(
         _show(proof)
 
 
-def _anchors_of(directory: Path) -> EvidenceAnchors:
+def anchors_of(directory: Path) -> EvidenceAnchors:
+    """Return the anchors of a fleet directory."""
     fleet = FleetDirectory.open(directory)
     return EvidenceAnchors(
         fleet.fleet.fleet_id,
@@ -186,7 +185,12 @@ def _anchors_of(directory: Path) -> EvidenceAnchors:
     )
 
 
-def _read_anchors(path: Path) -> EvidenceAnchors:
+def read_anchors(path: Path) -> EvidenceAnchors:
+    """Return the anchors of a file.
+
+    Raises:
+        OperatorError: it is none.
+    """
     try:
         return parse_anchors(_read(path, ANCHORS_LIMIT))
     except ProtocolError as error:

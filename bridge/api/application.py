@@ -20,6 +20,7 @@ from bridge.api.bodies import CommandBody
 from bridge.api.description import PROBLEMS, describe
 from bridge.api.documents import Document, of_command, of_rental, of_vehicle
 from bridge.api.evidence import add_evidence
+from bridge.api.explanations import add_explanations
 from bridge.api.gbfs import PATHS, add_gbfs
 from bridge.api.keys import Keys, Role
 from bridge.api.letters import Judge, add_letters
@@ -32,6 +33,7 @@ from bridge.api.sinks import add_sinks
 from bridge.api.streams import EventStreams, add_streams
 from bridge.api.upkeep import Upkeep, add_upkeep
 from bridge.approval_desk import ApprovalDesk
+from bridge.commands import Origin
 from bridge.dispatch import Dispatcher
 from bridge.evidence import Archive
 from bridge.gbfs.publisher import Publisher
@@ -157,6 +159,7 @@ def make_application(
     _add_rentals(app, store, now)
     add_letters(app, store, judge)
     add_evidence(app, store, archive)
+    add_explanations(app, store, archive)
     add_sinks(app, store, relays, now)
     add_upkeep(app, store=store, registry=registry, trust=trust, upkeep=upkeep, now=now)
     add_audit(app, store)
@@ -258,6 +261,7 @@ def _add_commands(
             wait_s=wait_s,
             retry_of=b"" if retry_of is None else bytes.fromhex(retry_of),
             defer_s=defer_s,
+            origin=Origin(audit_row=request.scope.get("audit_row", 0)),
         )
         response.status_code = int(
             HTTPStatus.OK if record.state.is_terminal else HTTPStatus.ACCEPTED

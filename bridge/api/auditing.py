@@ -17,7 +17,7 @@ from bridge.api.permits import AUDIT_PATH, READING, principal_in
 from bridge.api.problems import ProblemError, respond, store_unavailable
 from bridge.audit import ASKED, TEXT_LIMIT, AuditEntry
 from bridge.errors import StoreError
-from bridge.instants import rfc3339
+from bridge.explanation import document_of_row
 from bridge.ports import WallClock
 from bridge.store import Store
 from bridge.wire import LOG
@@ -62,6 +62,7 @@ class Auditor:
             LOG.warning("= API: %s", error)
             await respond(store_unavailable())(scope, receive, send)
             return
+        scope["audit_row"] = asked
         outcome = "not answered"
 
         async def seen(message: Message) -> None:
@@ -97,21 +98,7 @@ def add_audit(app: FastAPI, store: Store) -> None:
         """List who ordered or changed what, the oldest first, with its chain."""
         rows, head = await store.audit_after(after, limit)
         return {
-            "rows": [
-                {
-                    "id": row.row_id,
-                    "at": rfc3339(row.entry.at_ms),
-                    "at_ms": row.entry.at_ms,
-                    "who": row.entry.who,
-                    "role": row.entry.role,
-                    "what": row.entry.what,
-                    "outcome": row.entry.outcome,
-                    "asked": row.entry.asked,
-                    "prev_hash": row.prev_hash.hex(),
-                    "row_hash": row.row_hash.hex(),
-                }
-                for row in rows
-            ],
+            "rows": [document_of_row(row) for row in rows],
             "next": rows[-1].row_id if len(rows) == limit else None,
             "head": {"id": head.row_id, "row_hash": head.row_hash.hex()},
         }

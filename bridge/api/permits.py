@@ -43,6 +43,9 @@ CITY_PATHS: Final = "/mds/"
 
 APPROVALS_PATH: Final = "/v1/approvals"
 
+_EXPLANATION: Final = re.compile(r"/v1/commands/[^/]*/explain")
+"""It names who asked, which is nobody's business who only looks."""
+
 _DECISION: Final = re.compile(r"/v1/approvals/[^/]*/(approve|reject)")
 
 
@@ -50,6 +53,8 @@ def role_for(method: str, path: str) -> Role:
     """Return the least role that may call a route; of an unknown one the strictest."""
     if path == AUDIT_PATH:
         return Role.ADMIN
+    if _EXPLANATION.fullmatch(path):
+        return Role.OPERATOR
     if method in READING:
         return Role.AGENCY if path.startswith(CITY_PATHS) else Role.VIEWER
     if _DECISION.fullmatch(path):

@@ -1,9 +1,9 @@
 """Rows of the audit trail: appended, read, never changed and never deleted."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Row, insert, select
 
 from bridge import schema
 from bridge.audit import AuditEntry, AuditHead, AuditRow, chained
@@ -57,20 +57,22 @@ def audit_after(
 ) -> tuple[list[AuditRow], AuditHead]:
     """Return the next rows behind an id, and the head of the same moment."""
     query = select(_TABLE).where(_TABLE.c.id > after).order_by(_TABLE.c.id).limit(limit)
-    rows = [
-        AuditRow(
-            row.id,
-            AuditEntry(
-                at_ms=row.at_ms,
-                who=row.who,
-                role=row.role,
-                what=row.what,
-                outcome=row.outcome,
-                asked=row.asked,
-            ),
-            row.prev_hash,
-            row.row_hash,
-        )
-        for row in connection.execute(query)
-    ]
+    rows = [audit_row_of(row) for row in connection.execute(query)]
     return rows, audit_head(connection)
+
+
+def audit_row_of(row: Row[Any]) -> AuditRow:
+    """Return a row of the table as what it says."""
+    return AuditRow(
+        row.id,
+        AuditEntry(
+            at_ms=row.at_ms,
+            who=row.who,
+            role=row.role,
+            what=row.what,
+            outcome=row.outcome,
+            asked=row.asked,
+        ),
+        row.prev_hash,
+        row.row_hash,
+    )

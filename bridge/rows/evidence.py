@@ -77,7 +77,7 @@ def find_proof(connection: Connection, rental_id: bytes) -> RentalProof | None:
         vehicle_id=rental.vehicle_id,
         entries=entries,
         receipt=rental.receipt.data,
-        rotations=_rotations(connection, name),
+        rotations=rotations_of(connection, name),
         commands=_commands(connection, entries),
         places=tuple(
             EVENT_PLACE.build(told)
@@ -128,7 +128,7 @@ def _names(data: bytes, rental_id: bytes) -> bool:
     return getattr(body, "rental_id", None) == rental_id
 
 
-def _rotations(connection: Connection, name: str) -> tuple[bytes, ...]:
+def rotations_of(connection: Connection, name: str) -> tuple[bytes, ...]:
     """Return the entries by which a vehicle changed its key, oldest first."""
     told = schema.rotations.c
     rows = connection.execute(

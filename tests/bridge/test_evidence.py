@@ -21,7 +21,7 @@ from tests.bridge.car import RENTAL, REPORT
 from tests.bridge.running import Running, running_bridge
 from tests.bridge.world import World
 from tests.tools.command_line import PYTHON, SOURCES
-from tools.evidence import _anchors_of
+from tools.evidence import anchors_of
 
 OTHER = bytes(16)
 """The rental id of entries that belong to no rental."""
@@ -39,7 +39,7 @@ def archive_of(fleet: FleetDirectory) -> Archive:
 def verified(fleet: FleetDirectory, proof: RentalProof | None) -> Proof:
     assert proof is not None
     data = archive_of(fleet).file_of(proof)
-    return verify_evidence(data, _anchors_of(fleet.path))
+    return verify_evidence(data, anchors_of(fleet.path))
 
 
 async def proof_of(world: World) -> RentalProof | None:
@@ -162,7 +162,7 @@ async def test_an_engineer_exports_a_proof_and_a_stranger_verifies_it(
     """K13, FF-EVI-01: by the command line, over HTTP, with nothing but the anchors."""
     key = tmp_path / "api.keys"
     anchors, case = tmp_path / "anchors.json", tmp_path / "case.json"
-    anchors.write_bytes(build_anchors(_anchors_of(fleet.path)))
+    anchors.write_bytes(build_anchors(anchors_of(fleet.path)))
     async with running_bridge(fleet, tmp_path) as running:
         await running.say(FrameClass.HELLO, running.car.hello())
         missing = await freefloat(

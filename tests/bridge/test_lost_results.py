@@ -144,7 +144,7 @@ class Model:
         )
         self.apply(
             commands.greeted(
-                self.record, hello, header, lists_older=False, now=self.now
+                self.record, hello, header, frame=b"", lists_older=False, now=self.now
             )
         )
 

@@ -16,6 +16,7 @@ from protocol.errors import AuthenticationError, DecodeError
 from protocol.evidence import (
     build_evidence,
     parse_evidence,
+    prove_apart,
     verify_evidence,
 )
 from protocol.fleet import FleetPart
@@ -42,6 +43,22 @@ def test_a_rental_is_proved_whole(court: Court) -> None:
     assert proved.confirmed_ms == court.now_ms
     assert [place.seq for place in proved.places] == [1]
     assert len(proved.commands) == 1
+
+
+def test_a_frame_in_no_run_of_entries_is_proved_by_the_same_keys(court: Court) -> None:
+    """K13: a command, a refusal outside the ledger; and nothing of an unknown key."""
+    whole = rental_of(court)
+    exhibit = replace(whole, entries=(), receipt=b"")
+
+    for data in (*whole.commands, whole.entries[0]):
+        frame = parse_frame(data)
+        prove_apart(frame, exhibit, court.anchors, at_ms=court.now_ms)
+    court.car.key = CAR_B_KEY.key
+    strange = parse_frame(court.car.event(REPORT))
+
+    with pytest.raises(AuthenticationError) as refused:
+        prove_apart(strange, exhibit, court.anchors, at_ms=court.now_ms)
+    assert refused.value.code is Code.UNKNOWN_KEY
 
 
 def test_the_file_is_read_as_it_was_built(court: Court) -> None:
