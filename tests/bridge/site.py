@@ -56,8 +56,9 @@ class Driver:
     numbers: list[int] = field(default_factory=list)
     """In the ledger, of what `tell` made; the others are answers."""
     answers: bool = False
-    """Whether each command is carried out as it comes, once however often it comes."""
-    executed: set[bytes] = field(default_factory=set)
+    """Whether each command is answered as it comes, with one result however often."""
+    executed: dict[bytes, bytes] = field(default_factory=dict)
+    """The result of each."""
 
     async def listen(self) -> None:
         with contextlib.suppress(Exception):
@@ -86,11 +87,13 @@ class Driver:
             await self.link.publish(self.car.topic(FrameClass.EVENT), entry)
 
     async def answer(self, command: bytes) -> None:
-        if self.answers and command not in self.executed:
-            self.executed.add(command)
-            result = self.car.result(command)
-            self.entries.append((FrameClass.RESULT, result))
-            await self.link.publish(self.car.topic(FrameClass.RESULT), result)
+        if not self.answers:
+            return
+        if command not in self.executed:
+            self.executed[command] = self.car.result(command)
+            self.entries.append((FrameClass.RESULT, self.executed[command]))
+        topic = self.car.topic(FrameClass.RESULT)
+        await self.link.publish(topic, self.executed[command])
 
     async def greet(self) -> None:
         """Say hello until somebody has told the head of the ledger."""

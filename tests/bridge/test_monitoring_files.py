@@ -34,7 +34,7 @@ DASHBOARD: Final[dict[str, Any]] = json.loads(
     (ROOT / "deploy/grafana/dashboard.json").read_text(encoding="utf-8")
 )
 
-OF_PROMETHEUS: Final = {"job", "instance"}
+OF_PROMETHEUS: Final = {"job", "instance", "namespace", "pod"}
 """Labels that Prometheus adds to whatever it reads."""
 
 VALUES: Final = {
@@ -50,7 +50,18 @@ SELECTOR: Final = re.compile(r"(\w+)\{([^}]*)\}")
 MATCHER: Final = re.compile(r'(\w+)(=~|=)"([^"]*)"')
 
 
+ADAPTER: Final = yaml.safe_load(
+    yaml.safe_load((ROOT / "deploy/kubernetes/prometheus-adapter.yaml").read_text())[
+        "data"
+    ]["config.yaml"]
+)
+"""What the autoscaler is told (tests/deploy holds the two together)."""
+
+
 def expressions() -> Iterator[str]:
+    for asked in (*ADAPTER["rules"], *ADAPTER["externalRules"]):
+        yield asked["seriesQuery"]
+        yield asked["metricsQuery"]
     yield from (rule["expr"] for rule in RULES)
     for panel in DASHBOARD["panels"]:
         yield from (target["expr"] for target in panel.get("targets", ()))

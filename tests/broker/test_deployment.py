@@ -48,7 +48,8 @@ def test_the_deployed_settings_are_those_of_the_embedded_broker() -> None:
 
 
 def test_the_deployed_access_list_is_that_of_the_embedded_broker() -> None:
-    embedded = mosquitto_access_list(("ff-bridge-1",), ("ff-engineer-1",))
+    bridges = tuple(f"ff-bridge-{number}" for number in range(1, 5))
+    embedded = mosquitto_access_list(bridges, ("ff-engineer-1",))
 
     assert lines(ACCESS_LIST.read_text()) == lines(embedded)
 

@@ -1,0 +1,282 @@
+"""What deploy/ holds fits published schemas, the program and itself (issue 5, 7)."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from bridge.listener import DRAIN_S
+from bridge.settings import Settings, check_settings, parse_settings
+
+ROOT: Final = Path(__file__).parents[2]
+DEPLOY: Final = ROOT / "deploy"
+COMPOSE: Final[dict[str, Any]] = yaml.safe_load(
+    (DEPLOY / "compose/compose.yaml").read_text()
+)
+OBJECTS: Final[list[dict[str, Any]]] = [
+    item
+    for path in sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+    for item in yaml.safe_load_all(path.read_text())
+]
+SCHEMA: Final = ROOT / "tests/schemas/compose-spec/compose-spec.json"
+
+BATCH_S: Final = 5
+"""Generous for the batch under way when a bridge stops: batches take milliseconds."""
+
+SITE: Final = "./site/"
+"""What an operator makes by docs/operations.md; no part of the project."""
+
+
+def of_kind(kind: str) -> dict[str, Any]:
+    (found,) = [one for one in OBJECTS if one["kind"] == kind]
+    return found
+
+
+def pod() -> dict[str, Any]:
+    spec: dict[str, Any] = of_kind("StatefulSet")["spec"]["template"]["spec"]
+    return spec
+
+
+def replica_settings() -> Settings:
+    text = next(
+        one["data"]["bridge.toml"]
+        for one in OBJECTS
+        if one["metadata"]["name"] == "bridge-settings"
+    )
+    return parse_settings(text.encode(), directory=Path("/etc/freefloat"))
+
+
+def seconds(text: str) -> int:
+    assert text.endswith("s")
+    return int(text[:-1])
+
+
+@pytest.mark.parametrize("item", OBJECTS, ids=lambda one: str(one["kind"]))
+def test_each_manifest_fits_kubernetes_schema_without_an_unknown_field(
+    item: dict[str, Any],
+) -> None:
+    for version in ("1.31", "1.37"):
+        kubernetes_validate.validate(item, version, strict=True)
+
+
+def test_a_misspelt_field_would_be_found() -> None:
+    wrong = json.loads(json.dumps(of_kind("StatefulSet")))
+    wrong["spec"]["template"]["spec"]["terminationGracePeriod"] = 3
+
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, "1.31", strict=True)
+
+
+def test_the_compose_file_fits_the_published_schema() -> None:
+    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
+
+    assert [error.message for error in validator.iter_errors(COMPOSE)] == []
+    assert not validator.is_valid(COMPOSE | {"colour": {}})
+
+
+def compose_sources() -> Iterator[str]:
+    for service in COMPOSE["services"].values():
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            if source in COMPOSE["volumes"]:
+                continue
+            yield source
+    yield from (secret["file"] for secret in COMPOSE["secrets"].values())
+
+
+def test_files_that_compose_mounts_are_here_or_made_by_the_guide() -> None:
+    guide = (ROOT / "docs/operations.md").read_text()
+    for source in compose_sources():
+        if source.startswith(SITE):
+            assert source.removeprefix("./").rstrip("/") in guide, source
+        else:
+            assert (DEPLOY / "compose" / source).exists(), source
+    context = DEPLOY / "compose" / COMPOSE["x-bridge"]["build"]["context"]
+    assert (context / COMPOSE["x-bridge"]["build"]["dockerfile"]).exists()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_each_bridge_of_compose_has_an_identity_of_its_own(number: int) -> None:
+    text = (DEPLOY / f"compose/bridge-{number}.toml").read_bytes()
+    settings = parse_settings(text, directory=Path("/etc/freefloat"))
+    check_settings(settings)
+
+    service = COMPOSE["services"][f"bridge-{number}"]
+    assert f"bridge/{number}/" in str(settings.tls.certificate)
+    assert str(settings.fleet.command_key).endswith(f"command-{number}.key")
+    assert str(settings.fleet.receipt_key).endswith(f"receipt-{number}.key")
+    assert f"./bridge-{number}.toml:/etc/freefloat/bridge.toml:ro" in service["volumes"]
+    assert settings.broker.host in COMPOSE["services"]
+    assert seconds(service["stop_grace_period"]) > (
+        settings.api.drain_s + DRAIN_S + BATCH_S
+    )
+    # A key opens the API to whoever is on this machine, and to nobody else.
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+@pytest.mark.parametrize("name", sorted(COMPOSE["services"]))
+def test_no_container_of_compose_can_do_more_than_it_must(name: str) -> None:
+    service = COMPOSE["services"][name]
+
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert not service.get("privileged")
+    assert not service["user"].startswith("0")
+    assert service["mem_limit"]
+    # PostgreSQL's image writes beside its data, as do no others.
+    assert service.get("read_only") or name == "postgres"
+
+
+def test_no_container_of_the_cluster_can_do_more_than_it_must() -> None:
+    whole = pod()
+    assert whole["securityContext"]["runAsNonRoot"] is True
+    assert whole["automountServiceAccountToken"] is False
+    for container in (*whole["initContainers"], *whole["containers"]):
+        context = container["securityContext"]
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert container["resources"]["limits"]["memory"]
+    labels = of_kind("Namespace")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_secrets_come_by_reference_and_the_bridge_sees_no_other_ones_keys() -> None:
+    (bridge,) = pod()["containers"]
+    mounted = {one["name"] for one in bridge["volumeMounts"]}
+    by_name = {one["name"]: one for one in pod()["volumes"]}
+
+    assert not [one for one in OBJECTS if one["kind"] == "Secret"]
+    assert not [name for name in mounted if "secret" in by_name[name]]
+    assert by_name["own"]["emptyDir"]["medium"] == "Memory"
+    assert "umask 077" in pod()["initContainers"][0]["command"][-1]
+
+
+def test_the_init_container_lays_out_what_the_settings_name() -> None:
+    settings, script = replica_settings(), pod()["initContainers"][0]["command"][-1]
+    check_settings(settings)
+    named = {
+        str(path)
+        for path in (
+            settings.tls.certificate,
+            settings.tls.key,
+            settings.fleet.command_key,
+            settings.fleet.receipt_key,
+            settings.store.password_file,
+            settings.api.keys_file,
+            *(one.secret_file for one in settings.sinks.webhook),
+        )
+    }
+    copied = {
+        name
+        for names in re.findall(r"for file in ([^;]+);", script)
+        for name in names.split()
+    }
+    assert named == {f"/run/freefloat/{name}" for name in copied}
+
+
+def test_a_pod_has_the_time_to_drain_and_leaves_alone() -> None:
+    """I-34."""
+    settings, stateful = replica_settings(), of_kind("StatefulSet")["spec"]
+    (bridge,) = pod()["containers"]
+    ready = bridge["readinessProbe"]
+    noticed_s = ready["periodSeconds"] * ready["failureThreshold"]
+
+    assert settings.api.drain_s > noticed_s + ready["timeoutSeconds"]
+    assert pod()["terminationGracePeriodSeconds"] > (
+        settings.api.drain_s + DRAIN_S + BATCH_S
+    )
+    assert stateful["updateStrategy"]["type"] == "RollingUpdate"
+    assert of_kind("PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+    assert ready["httpGet"]["path"] == "/ready"
+    # A dependency that is down must not have bridges killed.
+    assert bridge["livenessProbe"]["httpGet"]["path"] == "/health"
+
+
+def test_labels_ports_and_names_lead_where_they_say() -> None:
+    stateful = of_kind("StatefulSet")
+    labels = stateful["spec"]["template"]["metadata"]["labels"]
+    ports = {one["name"]: one for one in pod()["containers"][0]["ports"]}
+    settings = replica_settings()
+
+    assert settings.metrics is not None
+    assert ports["api"]["containerPort"] == settings.api.port
+    assert ports["metrics"]["containerPort"] == settings.metrics.port
+    assert stateful["spec"]["selector"]["matchLabels"] == labels
+    for kind in ("PodDisruptionBudget",):
+        assert of_kind(kind)["spec"]["selector"]["matchLabels"] == labels
+    assert of_kind("NetworkPolicy")["spec"]["podSelector"]["matchLabels"] == labels
+    services = [one for one in OBJECTS if one["kind"] == "Service"]
+    assert [one["spec"]["selector"] for one in services] == [labels, labels]
+    assert {p["targetPort"] for one in services for p in one["spec"]["ports"]} == set(
+        ports
+    )
+    assert stateful["spec"]["serviceName"] in {s["metadata"]["name"] for s in services}
+
+
+def test_as_many_bridges_may_run_as_the_access_list_of_the_broker_knows() -> None:
+    scaler = of_kind("HorizontalPodAutoscaler")["spec"]
+    known = re.findall(
+        r"^user ff-bridge-(\d+)$", (DEPLOY / "mosquitto.acl").read_text(), re.MULTILINE
+    )
+
+    assert scaler["maxReplicas"] == len(known)
+    assert of_kind("StatefulSet")["spec"]["ordinals"]["start"] == 1
+    assert scaler["minReplicas"] >= 2
+    down, up = scaler["behavior"]["scaleDown"], scaler["behavior"]["scaleUp"]
+    # Hysteresis: slower down than up, and longer than a bridge needs to come up.
+    assert down["stabilizationWindowSeconds"] >= 10 * up["stabilizationWindowSeconds"]
+    assert down["policies"][0]["periodSeconds"] > up["policies"][0]["periodSeconds"]
+
+
+def test_the_autoscaler_asks_for_what_the_adapter_makes_of_metrics() -> None:
+    scaler = of_kind("HorizontalPodAutoscaler")["spec"]
+    adapter = yaml.safe_load(
+        next(
+            one["data"]["config.yaml"]
+            for one in OBJECTS
+            if one["metadata"]["name"] == "adapter-config"
+        )
+    )
+    made = {
+        rule.get("name", {}).get("as") or rule["seriesQuery"].split("{")[0]
+        for rule in (*adapter["rules"], *adapter["externalRules"])
+    }
+    asked = {
+        metric[kind]["metric"]["name"]
+        for metric in scaler["metrics"]
+        for kind in ("pods", "external")
+        if kind in metric
+    }
+    assert asked == made
+    kinds = {metric["type"] for metric in scaler["metrics"]}
+    assert kinds == {"Pods", "External", "Resource"}
+
+
+def test_the_image_is_confined_and_made_of_pinned_files() -> None:
+    """K27."""
+    text = (DEPLOY / "container/Dockerfile").read_text()
+    final = text[text.rindex("FROM ") :]
+
+    assert "USER 10001:10001" in final
+    assert pod()["securityContext"]["runAsUser"] == 10001
+    assert "HEALTHCHECK" in final
+    installs = re.findall(r"pip install (.+?)(?: \\)?$", text, re.MULTILINE)
+    assert len(installs) == 3
+    for arguments in installs:
+        assert "--require-hashes" in arguments or "--no-deps /dist" in arguments
+    for copied in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
+        for source in copied.split():
+            assert (ROOT / source).exists(), source
+    packages = re.search(
+        r"^packages = \[(.+)\]$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE
+    )
+    assert packages is not None
+    for name in re.findall(r'"(\w+)"', packages.group(1)):
+        assert f"COPY {name} {name}\n" in text
