@@ -11,6 +11,7 @@ from firmware_emulator.chance import seeded
 from firmware_emulator.errors import StepError
 from firmware_emulator.reader import Card
 from firmware_emulator.saying import Deed, Stage, Verb, among, none, number, one, two
+from gateway.core.events import UpdateBegan, UpdateEnded
 from protocol.board.message import TROUBLE_CODES_LIMIT, Tyres
 
 _ON_OFF: Final = ("off", "on")
@@ -61,6 +62,18 @@ def _read_restart(rest: list[str]) -> Deed:
 
     async def deed(stage: Stage) -> None:
         await stage.vehicle.restart()
+
+    return deed
+
+
+def _read_update(rest: list[str]) -> Deed:
+    word = among(rest, ("begin", "end"))
+
+    async def deed(stage: Stage) -> None:
+        gateway = stage.vehicle.gateway
+        if gateway is None:
+            raise StepError("the gateway does not run: nobody could ask it")
+        gateway.report(UpdateBegan() if word == "begin" else UpdateEnded())
 
     return deed
 
@@ -175,6 +188,7 @@ WORLD_VERBS: Final = (
     Verb("link down|up|stall", "cut or restore the way", _read_link, "world"),
     Verb("power cut", "take the power away for a second", _read_power, "world"),
     Verb("restart", "end the agent in order and start it", _read_restart, "world"),
+    Verb("update begin|end", "exchange the car's program", _read_update, "world"),
     Verb("reader off|on", "unplug the card reader", _read_reader, "world"),
     Verb("board off|on", "pull the board's cable", _read_board, "world"),
     Verb("bolts jam|free", "jam the bolts", _read_bolts, "world"),

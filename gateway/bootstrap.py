@@ -42,6 +42,7 @@ from gateway.storage.key_files import KeyFiles
 from gateway.storage.key_order import KeyOrder
 from gateway.storage.ledger_store import LedgerStore
 from gateway.storage.signer import Signer
+from gateway.storage.update_order import UpdateOrder
 from gateway.storage.vault import SealedVault
 from gateway.storage.worker import ThreadWorker
 from gateway.uplink.link import LinkFactory
@@ -74,6 +75,7 @@ class Gateway:
         clock: Clock,
         failures: FailureNote,
         key_order: KeyOrder | None,
+        update_order: UpdateOrder | None,
         recorder: FlightRecorder | None,
         endurance: Endurance | None,
         close: Callable[[], None],
@@ -89,6 +91,7 @@ class Gateway:
         self._clock = clock
         self._failures = failures
         self._key_order = key_order
+        self._update_order = update_order
         self._recorder = recorder
         self._endurance = endurance
         self._close = close
@@ -153,6 +156,11 @@ class Gateway:
         parts.create_task(runtime.parts.until_restart())
         parts.create_task(self._display.run(report))
         parts.create_task(runtime.run())
+        if self._update_order is not None:
+            # Also in a reduced agent, which a better program may make whole.
+            parts.create_task(
+                self._update_order.follow(report, lambda: runtime.state, self._clock)
+            )
         if self._endurance is not None:
             watched = self._endurance.run(self._clock, report, lambda: runtime.state)
             parts.create_task(watched)
@@ -214,6 +222,7 @@ def build_gateway(
     observer: Observer = ignore,
     failures: FailureNote | None = None,
     key_order: KeyOrder | None = None,
+    update_order: UpdateOrder | None = None,
     recordings: Path | None = None,
     endurance: Endurance | None = None,
 ) -> Gateway:
@@ -241,6 +250,8 @@ def build_gateway(
             does, and so no service mode.
         key_order: where somebody at the car orders a new signing key; None where
             nobody can.
+        update_order: where an updater wishes to exchange the program; None where
+            nobody does.
         recordings: directory of the flight recorder; None for none.
         endurance: counts crashes over restarts; None where nobody starts it anew.
     """
@@ -337,6 +348,7 @@ def build_gateway(
         clock=clock,
         failures=failures,
         key_order=key_order,
+        update_order=update_order,
         recorder=recorder,
         endurance=endurance,
         close=close,

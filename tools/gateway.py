@@ -34,6 +34,7 @@ from gateway.storage.files import SystemFiles
 from gateway.storage.identity import Identity, load_identity
 from gateway.storage.key_order import KeyOrder
 from gateway.storage.run_file import RunFile
+from gateway.storage.update_order import UpdateOrder
 from gateway.storage.worker import ThreadWorker
 from gateway.uplink.https_enrolment import HttpsEnrolment
 from gateway.uplink.mqtt_links import mqtt_links
@@ -54,6 +55,7 @@ from tools.gateway_inspection import Finding, inspect, tls_of
 from tools.gateway_look import config_option
 from tools.gateway_look import inspect as look
 from tools.gateway_recorder import explain_command, recorder, replay_command
+from tools.gateway_update import update
 from tools.structured_log import configure_log
 
 EXIT_RESTART: Final = 85
@@ -95,6 +97,7 @@ gateway.add_command(look)
 gateway.add_command(recorder)
 gateway.add_command(replay_command)
 gateway.add_command(explain_command)
+gateway.add_command(update)
 
 
 @gateway.command(
@@ -348,6 +351,7 @@ def _compose(
         renewal=_renewal(settings, identity, tls, clock=clock, time=known),
         failures=FailureNote(_memory_file()),
         key_order=KeyOrder(settings.ledger),
+        update_order=UpdateOrder(settings.ledger),
         recordings=settings.recordings,
         endurance=endurance,
     )

@@ -17,6 +17,7 @@ from gateway.ports import Commit
 from gateway.storage.identity import load_identity
 from gateway.storage.key_order import ORDER_NAME, KeyOrder
 from gateway.storage.ledger_store import LedgerStore
+from gateway.storage.update_order import UpdateOrder
 from gateway.storage.worker import InlineWorker
 from protocol.codes import Code
 from protocol.event import AgentStarted
@@ -140,6 +141,22 @@ def test_an_order_waits_for_an_agent_and_can_be_taken_back(car: Path) -> None:
 
 def test_an_order_before_the_first_start_is_refused(bare_car: Path) -> None:
     done = freefloat("gateway", "rotate-key", cwd=bare_car)
+
+    require_clear_failure(done, "the agent has not run yet")
+
+
+def test_an_update_that_no_agent_grants_is_taken_back(car: Path) -> None:
+    """I-17: a wish that was given up must not take the car out of use later."""
+    done = freefloat("gateway", "update", "begin", "--wait", "0", "--json", cwd=car)
+
+    assert done.returncode == 1
+    assert json.loads(done.stdout) == {"granted": False}
+    assert not UpdateOrder(car / "data" / "ledger.db").wish.exists()
+    assert freefloat("gateway", "update", "end", cwd=car).returncode == 0
+
+
+def test_an_update_before_the_first_start_is_refused(bare_car: Path) -> None:
+    done = freefloat("gateway", "update", "begin", cwd=bare_car)
 
     require_clear_failure(done, "the agent has not run yet")
 
