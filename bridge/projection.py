@@ -29,7 +29,8 @@ from bridge.ingest import (
 from bridge.ledger import Ledger, Place, Placement, place
 from bridge.mds.standing import happened
 from bridge.presence import LinkState
-from bridge.twin import values_of_event, values_of_sample, values_of_snapshot
+from bridge.sampling import sampled
+from bridge.twin import values_of_event, values_of_snapshot
 from bridge.vehicle import VehicleState
 from bridge.whereabouts import absorb_place, note_arrival
 from bridge.workspace import (
@@ -67,9 +68,6 @@ from protocol.vehicle_event import (
 
 NO_LEDGER: Final = bytes(8)
 """The ledger of an alarm about none."""
-
-SAMPLE_UNIT_MS: Final = 100
-"""A sample's age is given in tenths of a second."""
 
 
 _KNOWN: Final = frozenset(Placement) - {Placement.FORKED, Placement.CROWDED}
@@ -141,20 +139,12 @@ def _absorb_death(space: Workspace, record: VerifiedDeath, now: int) -> str:
 
 
 def _absorb_telemetry(space: Workspace, record: VerifiedTelemetry, now: int) -> str:
-    vehicle = hear(space, record, now)
-    space.telemetry.append(record)
-    if record.telemetry is None:
-        return "newer than this bridge"
     header = record.frame.header
-    for sample in record.telemetry.samples:
-        vehicle = vehicle.observed(
-            header,
-            values_of_sample(sample),
-            now=now,
-            age_ms=sample.age_ds * SAMPLE_UNIT_MS,
-        )
-    space.vehicles[header.vehicle_id] = vehicle
-    return ""
+    before = space.vehicles.get(header.vehicle_id, VehicleState())
+    after = sampled(before, header, record.telemetry, now=now)
+    space.vehicles[header.vehicle_id] = after
+    space.telemetry.append(record)
+    return "newer than this bridge" if record.telemetry is None else ""
 
 
 def _absorb_entry(space: Workspace, record: VerifiedEntry, now: int) -> str:

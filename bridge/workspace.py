@@ -132,6 +132,8 @@ class Workspace:
     """Returns 16 bytes that nobody can know beforehand."""
     vehicles: dict[VehicleId, VehicleState] = field(default_factory=dict)
     """Every vehicle of the batch; changed ones are written back."""
+    sampled_only: set[VehicleId] = field(default_factory=set)
+    """Vehicles of which nothing but telemetry is in the batch."""
     ledgers: dict[LedgerKey, Ledger] = field(default_factory=dict)
     """Every ledger of the batch; changed ones are written back."""
     known: dict[EntryKey, bytes] = field(default_factory=dict)

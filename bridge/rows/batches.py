@@ -19,7 +19,9 @@ from bridge.ingest import (
     VerifiedEntry,
     VerifiedHello,
     VerifiedPlace,
+    VerifiedTelemetry,
 )
+from bridge.kept_vehicles import KeptVehicles
 from bridge.ledger import HELD_LIMIT, Ledger, Place, gaps_of
 from bridge.rows.commands import load_commands, load_open_commands, write_command
 from bridge.rows.configurations import settle_configurations
@@ -71,6 +73,7 @@ def load(
     receipted: Iterable[VehicleId] = (),
     fleet_id: bytes,
     fresh_nonce: Callable[[], bytes],
+    kept: KeptVehicles | None,
 ) -> Workspace:
     """Return the workspace of a batch, before anything is absorbed.
 
@@ -82,6 +85,7 @@ def load(
             two bridges that keep receipts of one another's cars would wait in a circle.
         fleet_id: 16 bytes.
         fresh_nonce: makes challenges.
+        kept: states of vehicles in memory, or None for a store that others write to.
     """
 
     def fetch(key: EntryKey) -> tuple[bytes, int | None]:
@@ -118,13 +122,23 @@ def load(
                 entries.add((header.vehicle_id, hello.ledger_id, hello.head_seq))
     lock_vehicles(connection, vehicles.union(receipted))
     space = Workspace(fleet_id, fetch, fresh_nonce)
-    space.vehicles = load_vehicles(connection, vehicles)
+    space.vehicles = load_vehicles(connection, vehicles, kept)
+    space.sampled_only = vehicles - _speaking(records)
     space.ledgers = _load_ledgers(connection, ledgers)
     space.known, space.refused = _load_known(connection, entries)
     space.places = load_places(connection, ledgers, entries)
     space.commands = load_open_commands(connection, greeting)
     space.commands |= load_commands(connection, commands)
     return space
+
+
+def _speaking(records: Sequence[Verified | Rejection]) -> set[VehicleId]:
+    """Return the vehicles that said anything but telemetry."""
+    return {
+        record.frame.header.vehicle_id
+        for record in records
+        if not isinstance(record, Rejection | VerifiedTelemetry)
+    }
 
 
 def _load_ledgers(
@@ -193,7 +207,12 @@ def _load_known(
 
 
 def write(
-    connection: Connection, space: Workspace, before: Before, *, now: int
+    connection: Connection,
+    space: Workspace,
+    before: Before,
+    kept: KeptVehicles | None,
+    *,
+    now: int,
 ) -> None:
     """Write what a batch leaves behind; all of it, or nothing with the transaction."""
     _write_frames(connection, space, now)
@@ -205,6 +224,8 @@ def write(
             for vehicle_id, state in space.vehicles.items()
             if before.vehicles.get(vehicle_id) is not state
         },
+        kept,
+        sampled_only=space.sampled_only,
     )
     write_outbox(connection, space.outbox, now=now)
     _write_rentals(connection, space, now)

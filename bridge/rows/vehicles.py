@@ -1,40 +1,104 @@
 """Rows of vehicles, and of cars that fell silent."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 from sqlalchemy import Connection, select
 
 from bridge import cloud_event, schema
+from bridge.ingest import VerifiedTelemetry, read
+from bridge.kept_vehicles import KeptVehicles
 from bridge.presence import SILENCE_MS
 from bridge.rows.locks import lock_vehicles
 from bridge.rows.outbox import write_outbox
 from bridge.rows.statements import chunks, upsert
 from bridge.rows.steps import write_steps
+from bridge.sampling import sampled
 from bridge.vehicle import VehicleState
 from bridge.workspace import StepRow, rows_of, stand
 from protocol.identity import VehicleId
+from protocol.packed.frame import parse_frame
 
 _TABLE = schema.vehicles
 
 
 def load_vehicles(
-    connection: Connection, vehicle_ids: Iterable[VehicleId]
+    connection: Connection,
+    vehicle_ids: Iterable[VehicleId],
+    kept: KeptVehicles | None,
 ) -> dict[VehicleId, VehicleState]:
-    """Return what is known of these vehicles; unknown ones are missing."""
-    found = {}
-    for chunk in chunks(str(vehicle_id) for vehicle_id in vehicle_ids):
-        query = select(_TABLE).where(_TABLE.c.vehicle_id.in_(chunk))
+    """Return what is known of these vehicles; unknown ones are missing.
+
+    Args:
+        connection: inside a transaction.
+        vehicle_ids: which.
+        kept: states in memory, or None for a store that others write to.
+    """
+    found: dict[VehicleId, VehicleState] = {}
+    missing: list[str] = []
+    for vehicle_id in vehicle_ids:
+        state = None if kept is None else kept.get(vehicle_id)
+        if state is None:
+            missing.append(str(vehicle_id))
+        else:
+            found[vehicle_id] = state
+    for chunk in chunks(missing):
+        query = select(_TABLE.c.vehicle_id, _TABLE.c.state).where(
+            _TABLE.c.vehicle_id.in_(chunk)
+        )
         for row in connection.execute(query):
             state = msgspec.json.decode(row.state, type=VehicleState)
             found[VehicleId.from_text(row.vehicle_id)] = state
+        if kept is not None:
+            _fold(connection, chunk, found)
     return found
 
 
-def write_vehicles(
-    connection: Connection, states: Mapping[VehicleId, VehicleState]
+def _fold(
+    connection: Connection, names: list[str], found: dict[VehicleId, VehicleState]
 ) -> None:
-    """Write vehicles over what was known of them."""
+    """Fold telemetry into states that were written before it came."""
+    told = schema.telemetry
+    query = (
+        select(told.c.data, told.c.received_ms)
+        .join(_TABLE, _TABLE.c.vehicle_id == told.c.vehicle_id)
+        .where(told.c.vehicle_id.in_(names), told.c.received_ms >= _TABLE.c.heard_ms)
+        .order_by(told.c.received_ms)
+    )
+    for data, received_ms in connection.execute(query):
+        frame = parse_frame(data)
+        record = read(frame)
+        if isinstance(record, VerifiedTelemetry):
+            vehicle_id = frame.header.vehicle_id
+            found[vehicle_id] = sampled(
+                found[vehicle_id], frame.header, record.telemetry, now=received_ms
+            )
+
+
+def write_vehicles(
+    connection: Connection,
+    states: Mapping[VehicleId, VehicleState],
+    kept: KeptVehicles | None,
+    *,
+    sampled_only: Collection[VehicleId] = (),
+) -> None:
+    """Write vehicles over what was known of them.
+
+    Args:
+        connection: inside a transaction.
+        states: as they are now.
+        kept: states in memory, or None for a store that others write to.
+        sampled_only: of which nothing came but telemetry; theirs may wait.
+    """
+    if kept is not None:
+        waiting = {
+            vehicle_id
+            for vehicle_id in sampled_only
+            if vehicle_id in states and kept.may_wait(vehicle_id, states[vehicle_id])
+        }
+        for vehicle_id, state in states.items():
+            kept.stage(vehicle_id, state, is_written=vehicle_id not in waiting)
+        states = {one: states[one] for one in states.keys() - waiting}
     rows = [
         {
             "vehicle_id": str(vehicle_id),
@@ -55,7 +119,9 @@ def online_vehicles(connection: Connection) -> list[VehicleId]:
     return [VehicleId.from_text(name) for name in names]
 
 
-def tell_silence(connection: Connection, fleet_id: bytes, now: int) -> bool:
+def tell_silence(
+    connection: Connection, fleet_id: bytes, kept: KeptVehicles | None, now: int
+) -> bool:
     """Tell consumers of cars that fell silent; once each. Return whether any did."""
     is_silent = _TABLE.c.is_told_online & (_TABLE.c.heard_ms < now - SILENCE_MS)
     query = select(_TABLE.c.vehicle_id).where(is_silent)
@@ -64,19 +130,27 @@ def tell_silence(connection: Connection, fleet_id: bytes, now: int) -> bool:
     # Another bridge may have heard of one, or told of it, before we had the lock.
     still = query.where(_TABLE.c.vehicle_id.in_(silent))
     names = connection.execute(still).scalars().all()
-    states = load_vehicles(connection, (VehicleId.from_text(name) for name in names))
+    loaded = load_vehicles(
+        connection, (VehicleId.from_text(name) for name in names), kept
+    )
+    states = {
+        vehicle_id: state
+        for vehicle_id, state in loaded.items()
+        if not state.is_online(now=now)
+    }
+    # Heard of since they were written: they are looked at again in `SILENCE_MS`.
+    changed = {one: loaded[one] for one in loaded.keys() - states.keys()}
     events = [
         cloud_event.presence(vehicle_id, state, fleet_id=fleet_id, now=now)
         for vehicle_id, state in states.items()
     ]
     write_outbox(connection, events, now=now)
-    changed: dict[VehicleId, VehicleState] = {}
     steps: list[StepRow] = []
     for vehicle_id, state in states.items():
         after, rows = rows_of(vehicle_id, state, stand(state, now=now))
         steps += rows
         presence = after.presence.told(is_online=False)
         changed[vehicle_id] = msgspec.structs.replace(after, presence=presence)
-    write_vehicles(connection, changed)
+    write_vehicles(connection, changed, kept)
     write_steps(connection, steps, now=now)
     return bool(events)
