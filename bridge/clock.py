@@ -53,7 +53,12 @@ class ClockEstimate(msgspec.Struct, frozen=True, gc=False):
         offset = now - mono_ms
         if boot_counter != self.boot_counter:
             return kind(boot_counter, ((now, offset),))
-        samples = [s for s in self.samples if abs(now - s[0]) <= WINDOW_MS]
+        known = self.samples
+        if known and known[-1][0] // BUCKET_MS == now // BUCKET_MS:
+            is_better = offset < _aged(known[-1], now)
+            if not is_better and abs(now - known[0][0]) <= WINDOW_MS:
+                return self
+        samples = [s for s in known if abs(now - s[0]) <= WINDOW_MS]
         if not samples or samples[-1][0] // BUCKET_MS != now // BUCKET_MS:
             return kind(boot_counter, (*samples, (now, offset)))
         if offset < _aged(samples[-1], now):

@@ -54,6 +54,13 @@ class Link(Protocol):
             TransportError: refused, unknown, or no link.
         """
 
+    def post(self, topic: str, payload: bytes, *, expiry_s: int | None = None) -> None:
+        """Publish with QoS 0: at once, and nobody says what becomes of it.
+
+        Raises:
+            TransportError: not sent.
+        """
+
     async def subscribe(self, *topic_filters: str) -> None:
         """Subscribe to every filter.
 

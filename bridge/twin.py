@@ -66,6 +66,45 @@ class Field(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Orders it."""
 
 
+class Latest(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The newest sample of a car's telemetry, before it is spread over the fields.
+
+    Most of a fleet's frames are samples, and most samples are replaced by the next one
+    before anybody asks: so they are spread when somebody does.
+    """
+
+    sample: Sample
+    """What was measured."""
+    stamp: Stamp
+    """Orders it."""
+    observed_ms: int | None
+    """When the car observed it, UTC ms as well as is known."""
+    received_ms: int
+    """When the bridge received it, UTC ms."""
+
+    def is_replaced_by(self, sample: Sample, stamp: Stamp) -> bool:
+        """Whether a later sample measured all that this one did.
+
+        Then this one need not be spread before it: each of its fields is older.
+        """
+        if stamp < self.stamp:
+            return False
+        old = self.sample
+        return (
+            (old.latitude_e7 is None or sample.latitude_e7 is not None)
+            and (old.longitude_e7 is None or sample.longitude_e7 is not None)
+            and (old.accuracy_dm is None or sample.accuracy_dm is not None)
+            and (old.heading_deg is None or sample.heading_deg is not None)
+            and (old.speed_dkmh is None or sample.speed_dkmh is not None)
+            and (old.odometer_m is None or sample.odometer_m is not None)
+            and (old.energy_pct is None or sample.energy_pct is not None)
+            and (old.range_km is None or sample.range_km is not None)
+            and (old.washer_pct is None or sample.washer_pct is not None)
+            and (old.supply_mv is None or sample.supply_mv is not None)
+            and (old.signal_pct is None or sample.signal_pct is not None)
+        )
+
+
 Twin = dict[str, Field]
 """Fields by name; treat as a value: `advance` returns another."""
 
@@ -77,19 +116,38 @@ def advance(
     stamp: Stamp,
     observed_ms: int | None,
     received_ms: int,
+    is_again: bool = False,
 ) -> Twin:
-    """Return the twin with newer values; what is older than its field is left out."""
+    """Return the twin with newer values; what is older than its field is left out.
+
+    What is told again, perhaps, replaces nothing of the same stamp either.
+    """
     at = (stamp.boot_counter, stamp.mono_ms)
     after, is_newer = dict(twin), False
     for name, value in values.items():
         known = twin.get(name)
         if known is not None:
             old = known.stamp
-            if (old.boot_counter, old.mono_ms) > at:
+            known_at = (old.boot_counter, old.mono_ms)
+            if known_at > at or (is_again and known_at == at):
                 continue
         after[name] = Field(value, observed_ms, received_ms, stamp)
         is_newer = True
     return after if is_newer else twin
+
+
+def spread(twin: Twin, latest: Latest | None, *, is_again: bool = False) -> Twin:
+    """Return the twin with the newest sample in its fields."""
+    if latest is None:
+        return twin
+    return advance(
+        twin,
+        values_of_sample(latest.sample),
+        stamp=latest.stamp,
+        observed_ms=latest.observed_ms,
+        received_ms=latest.received_ms,
+        is_again=is_again,
+    )
 
 
 @lru_cache(maxsize=KNOWN_BITS + 1)

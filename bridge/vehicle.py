@@ -20,10 +20,14 @@ from bridge.doubt import Doubt
 from bridge.mds.standing import Standing
 from bridge.ports import Addressee
 from bridge.presence import LinkState, Presence
-from bridge.twin import Stamp, Twin, Values, advance
+from bridge.twin import Latest, Stamp, Twin, Values, advance, spread
 from protocol.frame import Header
 from protocol.hello import NO_NONCE, Hello
 from protocol.identity import ID_SIZE, VehicleId, boot_counter
+from protocol.telemetry import Sample
+
+SAMPLE_UNIT_MS: Final = 100
+"""A sample's age is given in tenths of a second."""
 
 LOST_LEDGERS: Final = 16
 """Replaced ledgers remembered; a disk is not lost more often in a car's life."""
@@ -79,8 +83,10 @@ class VehicleState(msgspec.Struct, frozen=True, gc=False):
     """(kind, version) of each configuration that it acts by."""
     clock: ClockEstimate = ClockEstimate()
     """What its boot clock shows."""
-    twin: Twin = {}
-    """What is known of the car."""
+    fields: Twin = msgspec.field(default_factory=dict, name="twin")
+    """What is known of the car, without `latest`; see `twin`."""
+    latest: Latest | None = None
+    """The newest sample, if it is not in `fields`."""
     faults: tuple[str, ...] = ()
     """Faults raised and not cleared."""
     standing: Standing = Standing()
@@ -112,7 +118,7 @@ class VehicleState(msgspec.Struct, frozen=True, gc=False):
             mark = self.mark
         if kept is not self or mark == self.mark:
             # What is known was stamped by a count of starts that began anew.
-            kept = msgspec.structs.replace(kept, twin={}, faults=())
+            kept = msgspec.structs.replace(kept, fields={}, latest=None, faults=())
         is_same_connection = (
             hello.nonce != NO_NONCE and header.session_id == self.session_id
         )
@@ -151,22 +157,44 @@ class VehicleState(msgspec.Struct, frozen=True, gc=False):
         died = self.presence.died(ended, now=now)
         return msgspec.structs.replace(self, presence=died)
 
-    def observed(
-        self, header: Header, values: Values, *, now: int, age_ms: int = 0
-    ) -> Self:
+    @property
+    def twin(self) -> Twin:
+        """What is known of the car, each field with its own age."""
+        return spread(self.fields, self.latest)
+
+    def observed(self, header: Header, values: Values, *, now: int) -> Self:
         """Return the vehicle with what a frame tells of it."""
         if not values:
             return self
+        stamp = Stamp(boot_counter(header.session_id), header.mono_ms)
+        observed_ms = self.utc_of(header, now=now)
+        fields = self.twin
+        after = advance(
+            fields, values, stamp=stamp, observed_ms=observed_ms, received_ms=now
+        )
+        if after is fields:
+            return self
+        return msgspec.structs.replace(self, fields=after, latest=None)
+
+    def sampled(
+        self, header: Header, sample: Sample, *, now: int, is_again: bool = False
+    ) -> Self:
+        """Return the vehicle with what a sample tells of it, perhaps once more."""
+        age_ms = sample.age_ds * SAMPLE_UNIT_MS
         stamp = Stamp(boot_counter(header.session_id), max(header.mono_ms - age_ms, 0))
         observed_ms = self.utc_of(header, now=now)
-        twin = advance(
-            self.twin,
-            values,
-            stamp=stamp,
-            observed_ms=None if observed_ms is None else observed_ms - age_ms,
-            received_ms=now,
-        )
-        return self if twin is self.twin else msgspec.structs.replace(self, twin=twin)
+        if observed_ms is not None:
+            observed_ms -= age_ms
+        latest = Latest(sample, stamp, observed_ms, now)
+        if is_again:
+            fields = self.twin
+            after = spread(fields, latest, is_again=True)
+            if after is fields:
+                return self
+            return msgspec.structs.replace(self, fields=after, latest=None)
+        if self.latest is None or self.latest.is_replaced_by(sample, stamp):
+            return msgspec.structs.replace(self, latest=latest)
+        return msgspec.structs.replace(self, fields=self.twin, latest=latest)
 
     def with_fault(self, kind: str, *, is_raised: bool) -> Self:
         """Return the vehicle after a fault was raised or cleared."""

@@ -63,6 +63,19 @@ class Wire:
             LOG.warning("= not acknowledged by the broker: %s", error)
             raise
 
+    def post(self, topic: str, data: bytes, *, expiry_s: int | None) -> None:
+        """Publish a frame that is harmless to lose.
+
+        Raises:
+            NotConnectedError: there is no link; nothing was sent.
+            TransportError: as `Link.post` raises it; not sent.
+        """
+        link = self._link
+        if link is None:
+            raise NotConnectedError("not sent: there is no link to the broker")
+        link.post(topic, data, expiry_s=expiry_s)
+        self.watch(Direction.OUT, topic, data)
+
     @property
     def is_watched(self) -> bool:
         """Whether `watch` tells anybody anything now."""

@@ -39,8 +39,6 @@ class LinkFailure(enum.StrEnum):
     """A connection that had been established ended."""
     TAKEN_OVER = "taken over"
     """Another connection took our client id."""
-    OVERRUN = "overrun"
-    """More messages arrived than their consumer took."""
 
 
 class TransportError(Exception):

@@ -246,6 +246,17 @@ class MqttLink:
             timeout_s=self._patience(timeout_s),
         )
 
+    def post(self, topic: str, payload: bytes, *, expiry_s: int | None = None) -> None:
+        """Publish with QoS 0, for what is said again if it is lost.
+
+        It is on its way to the socket when this returns; nobody says what became of it.
+
+        Raises:
+            LinkError: there is no link, or the broker has stopped reading; not sent.
+            PublishRefusedError: it is too large; not sent.
+        """
+        self._connected.post(topic, payload, expiry_s=expiry_s)
+
     async def subscribe(
         self, *topic_filters: str, qos: int = 1, timeout_s: float | None = None
     ) -> None:

@@ -10,7 +10,7 @@ MAXIMUM_PACKET: Final = 8192
 """Bytes of the largest MQTT packet in either direction: a frame has at most 4096
 (protocol-design.md 2.2), and the broker is configured with the same bound."""
 
-OVERRUN_FACTOR: Final = 8
+CALL_FACTOR: Final = 8
 """How far the inbox may grow past its limit while a call of ours waits for an answer
 that comes behind those messages on the same connection."""
 
@@ -52,8 +52,9 @@ class Inbox:
     Rule 1: at `limit` messages it asks for reading to stop, so that TCP makes the
     broker wait. Rule 2: while one of our own calls awaits its answer, reading goes on,
     because the answer is behind the messages; a consumer that publishes for every
-    message would otherwise wait for itself. Rule 3: at `OVERRUN_FACTOR` times the limit
-    `put` says no, and the owner ends the link aloud (reliability.md L4).
+    message would otherwise wait for itself. Rule 3: at `CALL_FACTOR` times the limit
+    reading stops all the same, and the call waits until the consumer has taken some, or
+    for its time-out: ending the link instead would lose what the broker has for us.
     """
 
     def __init__(self, limit: int, *, pause: Callable[[bool], None]) -> None:
@@ -67,14 +68,11 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._messages)
 
-    def put(self, message: IncomingMessage) -> bool:
-        """Append a message; False means that the inbox is overrun."""
-        if len(self._messages) >= self._limit * OVERRUN_FACTOR:
-            return False
+    def put(self, message: IncomingMessage) -> None:
+        """Append a message."""
         self._messages.append(message)
         self._changed.set()
         self._update()
-        return True
 
     async def get(self) -> IncomingMessage | None:
         """Take the oldest message; None when empty and closed."""
@@ -109,4 +107,5 @@ class Inbox:
         self._update()
 
     def _update(self) -> None:
-        self._pause(len(self._messages) >= self._limit and not self._waiting_calls)
+        factor = CALL_FACTOR if self._waiting_calls else 1
+        self._pause(len(self._messages) >= self._limit * factor)

@@ -132,6 +132,25 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     raise MalformedError("a length of more than four bytes")
 
 
+def publication(
+    topic: bytes, payload: bytes, *, is_v5: bool, expiry_s: int | None
+) -> bytes:
+    """Return a PUBLISH of QoS 0; the expiry needs MQTT 5 and is left out otherwise."""
+    body = [len(topic).to_bytes(2, "big"), topic]
+    if is_v5:
+        # Message expiry interval: 4 bytes behind its identifier (3.3.2.3.3).
+        expiry = b"" if expiry_s is None else b"\x02" + expiry_s.to_bytes(4, "big")
+        body.append(bytes([len(expiry)]) + expiry)
+    body.append(payload)
+    rest = b"".join(body)
+    size, length = len(rest), bytearray()
+    while True:
+        size, low = divmod(size, 0x80)
+        length.append(low | (0x80 if size else 0))
+        if not size:
+            return bytes([PUBLISH]) + length + rest
+
+
 def puback(mid: int) -> bytes:
     """Return the packet that acknowledges a PUBLISH of QoS 1."""
     return PUBACK_5 + mid.to_bytes(2, "big")

@@ -22,13 +22,24 @@ from paho.mqtt.exception import MalformedPacket
 from paho.mqtt.packettypes import PacketTypes
 
 from transport.message import IncomingMessage
-from transport.packets import MalformedError, Packet, PacketStream, Publish, puback
+from transport.packets import (
+    MalformedError,
+    Packet,
+    PacketStream,
+    Publish,
+    puback,
+    publication,
+)
 
 READ_SIZE: Final = 65_536
 """Bytes asked of the socket at once; TLS gives at most one record of 16 KiB."""
 
 READS_PER_TURN: Final = 128
 """Reads before other callbacks of the event loop have their turn: about 1 ms."""
+
+WRITES_WAITING: Final = 64
+"""Writes that the socket has not taken, at which nothing more is posted: the broker, or
+the way to it, stands still."""
 
 
 class Receiver:
@@ -59,7 +70,8 @@ class Receiver:
         self._logger = logger
         self._loop = asyncio.get_running_loop()
         self._parsed: deque[Publish | Packet] = deque()
-        self._acknowledged: list[bytes] = []
+        self._is_v5 = is_v5
+        self._leaving: list[bytes] = []
 
     def read(self) -> bool:
         """Read and handle what is there, until it is nothing or reading is paused.
@@ -81,7 +93,7 @@ class Receiver:
                 self._lose(MQTTErrorCode.MQTT_ERR_CONN_LOST)
                 return False
             # paho asks for a sign of life only when nothing came for a while.
-            self._client._last_bytes_received = time.monotonic()  # noqa: SLF001 - see the module
+            self.excuse_silence()
             try:
                 self._parsed.extend(self._packets.feed(data))
             except MalformedError:
@@ -149,16 +161,31 @@ class Receiver:
         self._client._loop_rc_handle(code)  # noqa: SLF001 - see the module
 
     def _acknowledge(self, mid: int) -> None:
-        """Acknowledge with what else this turn of the loop acknowledges."""
-        if not self._acknowledged:
+        """Acknowledge, with what else leaves in this turn of the loop."""
+        self._send(puback(mid))
+
+    def post(self, topic: str, payload: bytes, expiry_s: int | None) -> bool:
+        """Publish with QoS 0 in this turn; False if too much waits for the socket."""
+        if len(self._client._out_packet) > WRITES_WAITING:  # noqa: SLF001 - see the module
+            return False
+        name = topic.encode()
+        self._send(publication(name, payload, is_v5=self._is_v5, expiry_s=expiry_s))
+        return True
+
+    def excuse_silence(self) -> None:
+        """Count as heard from the broker now, while nothing is read."""
+        self._client._last_bytes_received = time.monotonic()  # noqa: SLF001 - see the module
+
+    def _send(self, packet: bytes) -> None:
+        if not self._leaving:
             self._loop.call_soon(self.flush)
-        self._acknowledged.append(puback(mid))
+        self._leaving.append(packet)
 
     def flush(self) -> None:
-        """Hand acknowledgements to the socket now."""
-        if self._acknowledged:
-            data = b"".join(self._acknowledged)
-            self._acknowledged.clear()
+        """Hand acknowledgements and what was posted to the socket now."""
+        if self._leaving:
+            data = b"".join(self._leaving)
+            self._leaving.clear()
             if self._client.socket() is not None:
                 # A packet to paho is bytes to write; nothing asks how many are in it.
                 self._client._packet_queue(PacketTypes.PUBACK << 4, data, 0, 1)  # noqa: SLF001 - see the module

@@ -47,7 +47,7 @@ from transport.errors import (
     PublishRefusedError,
     SubscriptionRefusedError,
 )
-from transport.message import Inbox, IncomingMessage
+from transport.message import Inbox
 from transport.receiver import Receiver
 
 _FAILURE_CODE: Final = 0x80
@@ -107,10 +107,12 @@ class StrictClient(aiomqtt.Client):
             logger=logger,
         )
         self._client.manual_ack_set(True)
+        self._is_paused = False
+        self.inbox = Inbox(options.inbox_limit, pause=self._pause_reading)
         self._receiver = Receiver(
             self._client,
             is_v5=is_v5,
-            deliver=self._deliver,
+            deliver=self.inbox.put,
             is_paused=lambda: self._is_paused,
             logger=logger,
         )
@@ -122,8 +124,6 @@ class StrictClient(aiomqtt.Client):
         self._lost: asyncio.Future[LinkError] = self._loop.create_future()
         self._published: dict[int, asyncio.Future[ReasonCode]] = {}
         self._largest_publish = options.maximum_packet
-        self.inbox = Inbox(options.inbox_limit, pause=self._pause_reading)
-        self._is_paused = False
         self._is_closing = False
         self._handover = threading.Lock()
         self._is_connected_in_thread = False
@@ -300,17 +300,6 @@ class StrictClient(aiomqtt.Client):
 
     # -- receiving ----------------------------------------------------------------
 
-    def _deliver(self, message: IncomingMessage) -> None:
-        if not self.inbox.put(message):
-            self._end(
-                LinkError(
-                    f"{len(self.inbox)} messages wait and their consumer does not take "
-                    "them: the link is closed rather than a message dropped; find out "
-                    "what holds the consumer up",
-                    failure=LinkFailure.OVERRUN,
-                )
-            )
-
     # -- sending ------------------------------------------------------------------
 
     async def publish_strictly(
@@ -409,6 +398,33 @@ class StrictClient(aiomqtt.Client):
             self._slots.release()
             if not waiter.done():
                 waiter.set_result(reason_code)
+
+    def post(self, topic: str, payload: bytes, *, expiry_s: int | None) -> None:
+        """Publish with QoS 0; `MqttLink.post` documents it."""
+        if self._lost.done():
+            raise self._not_sent()
+        if len(topic.encode()) + len(payload) + _LARGEST_OVERHEAD > (
+            self._largest_publish
+        ):
+            raise PublishRefusedError(
+                f"a message for {topic} is above the packet limit of "
+                f"{self._largest_publish} bytes: it was not sent"
+            )
+        if not self._receiver.post(topic, payload, expiry_s):
+            raise LinkError(
+                f"the broker does not take what was sent before, so {topic} was not "
+                "sent: find out what holds the broker up",
+                failure=LinkFailure.TIMEOUT,
+            )
+
+    async def _misc_loop(self) -> None:
+        # While reading is paused silence is our own doing, not the broker's.
+        while not self._lost.done():
+            if self._is_paused:
+                self._receiver.excuse_silence()
+            if self._client.loop_misc():
+                break
+            await asyncio.sleep(1)
 
     async def subscribe_strictly(
         self, topic_filters: Sequence[str], *, qos: int, timeout_s: float

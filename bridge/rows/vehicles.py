@@ -71,7 +71,11 @@ def _fold(
         if isinstance(record, VerifiedTelemetry):
             vehicle_id = frame.header.vehicle_id
             found[vehicle_id] = sampled(
-                found[vehicle_id], frame.header, record.telemetry, now=received_ms
+                found[vehicle_id],
+                frame.header,
+                record.telemetry,
+                now=received_ms,
+                is_again=True,
             )
 
 

@@ -74,21 +74,21 @@ def listen(fuse: Fuse) -> None:
     """Tell what broker and car get to know."""
     message_class: Any = Message
     link_class: Any = MemoryLink
-    done, publish = Message.done, MemoryLink.publish
+    done, post = Message.done, MemoryLink.post
 
     def acknowledge(message: Message) -> None:
         fuse.at("ack")
         done(message)
         tell("ack", message.payload.hex())
 
-    async def send(
+    def send(
         link: MemoryLink, topic: str, data: bytes, *, expiry_s: int | None = None
     ) -> None:
         fuse.at("forward")
-        await publish(link, topic, data, expiry_s=expiry_s)
+        post(link, topic, data, expiry_s=expiry_s)
         tell("receipt", receipt_of(data).upto)
 
-    message_class.done, link_class.publish = acknowledge, send
+    message_class.done, link_class.post = acknowledge, send
 
 
 async def run(fleet: Path, database: Path, point: str) -> None:

@@ -48,6 +48,9 @@ class MemoryLink:
     async def publish(
         self, topic: str, payload: bytes, *, expiry_s: int | None = None
     ) -> None:
+        self.post(topic, payload, expiry_s=expiry_s)
+
+    def post(self, topic: str, payload: bytes, *, expiry_s: int | None = None) -> None:
         if self._broker.link is not self:
             raise LinkError("cut", failure=LinkFailure.LOST)
         self._broker.sent.append((topic, payload))

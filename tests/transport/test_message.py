@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from transport.message import OVERRUN_FACTOR, Inbox, IncomingMessage
+from transport.message import CALL_FACTOR, Inbox, IncomingMessage
 
 
 def message(number: int = 0) -> IncomingMessage:
@@ -60,15 +60,18 @@ async def test_reading_goes_on_while_a_call_awaits_its_answer() -> None:
     assert reading.is_paused()
 
 
-async def test_an_overrun_is_said_and_keeps_what_was_there() -> None:
-    inbox = Inbox(1, pause=Reading())
+async def test_far_beyond_the_limit_reading_stops_whoever_waits() -> None:
+    """L4: memory is bounded, and what has arrived is not thrown away."""
+    reading = Reading()
+    inbox = Inbox(1, pause=reading)
     inbox.call_began()
-    for number in range(OVERRUN_FACTOR):
-        assert inbox.put(message(number))
+    for number in range(CALL_FACTOR):
+        assert not reading.is_paused()
+        inbox.put(message(number))
 
-    assert not inbox.put(message(99))
-
-    assert len(inbox) == OVERRUN_FACTOR
+    assert reading.is_paused()
+    await inbox.take(1)
+    assert not reading.is_paused()
 
 
 async def test_what_is_left_is_taken_before_the_end() -> None:

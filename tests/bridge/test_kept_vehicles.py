@@ -1,0 +1,143 @@
+"""A car in memory is the car in the store, whatever was written when (I-23)."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import Connection
+
+from bridge import twin
+from bridge.errors import StoreError
+from bridge.kept_vehicles import UNWRITTEN_LIMIT, KeptVehicles
+from bridge.presence import SILENCE_MS, LinkState
+from bridge.rows.vehicles import load_vehicles, write_vehicles
+from bridge.twin import values_of_sample
+from bridge.vehicle import VehicleState
+from protocol.codes import FrameClass
+from protocol.event import EngineStopped
+from protocol.frame import Header, parse_frame
+from protocol.identity import VehicleId
+from protocol.telemetry import Sample
+from tests.bridge.car import RENTAL, sample
+from tests.bridge.world import World
+
+
+async def written(world: World) -> VehicleState:
+    """Return the car as a bridge that knows nothing reads it from the store."""
+    car = world.car.id
+    found = await world.store._read(
+        lambda connection: load_vehicles(connection, [car], KeptVehicles())
+    )
+    return found[car]
+
+
+async def told(world: World, count: int) -> None:
+    for number in range(count):
+        world.advance(2)
+        energy = None if number % 3 else number % 100
+        measured = sample(energy_pct=energy, odometer_m=1_000_000 + number)
+        await world.say(FrameClass.TELEM, world.car.telemetry(measured))
+
+
+@pytest.mark.parametrize("count", [1, UNWRITTEN_LIMIT, UNWRITTEN_LIMIT + 5])
+async def test_what_only_telemetry_changed_is_read_from_the_frames(
+    world: World, count: int
+) -> None:
+    await world.greet()
+
+    await told(world, count)
+
+    known, read = await world.vehicle(), await written(world)
+    assert read.twin == known.twin
+    assert read.clock == known.clock
+    assert read.presence == known.presence
+
+
+async def test_an_entry_is_written_with_everything_before_it(world: World) -> None:
+    await world.greet()
+    await told(world, 3)
+
+    stopped = EngineStopped(RENTAL, 1_000_009, 55)
+    await world.say(FrameClass.EVENT, world.car.event(stopped))
+
+    assert await written(world) == await world.vehicle()
+
+
+async def test_a_car_that_only_samples_is_not_told_as_silent(world: World) -> None:
+    await world.greet()
+    world.advance(SILENCE_MS / 1000 - 1)
+    await told(world, 1)
+    world.advance(2)
+
+    assert not await world.store.tell_silence(now=world.now())
+
+    assert (await world.vehicle()).presence.state(now=world.now()) is LinkState.ONLINE
+    assert await written(world) == await world.vehicle()
+
+
+async def test_what_was_not_committed_was_never_known(world: World) -> None:
+    await world.greet()
+    before = await world.vehicle()
+    changed = msgspec.structs.replace(before, firmware="9.9.9")
+
+    def fail(connection: Connection) -> None:
+        write_vehicles(connection, {world.car.id: changed}, world.store._kept)
+        raise StoreError("disk full")
+
+    with pytest.raises(StoreError):
+        await world.store._write(fail)
+
+    assert await world.vehicle() == before == await written(world)
+
+
+LEVELS = st.none() | st.integers(0, 100)
+SAMPLES = st.builds(
+    lambda age_ds, energy_pct, washer_pct, speed: sample(
+        age_ds=age_ds, energy_pct=energy_pct, washer_pct=washer_pct, speed_dkmh=speed
+    ),
+    st.integers(0, 50),
+    LEVELS,
+    LEVELS,
+    LEVELS,
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 20_000), SAMPLES), max_size=6))
+def test_a_sample_that_waits_to_be_spread_changes_nothing(
+    told_samples: list[tuple[int, Sample]],
+) -> None:
+    """FF-TEL-05, FF-FRM-04: each field keeps its newest stamp and its last value."""
+    vehicle = VehicleState()
+    fields: twin.Twin = {}
+    for mono_ms, one in told_samples:
+        header = header_at(mono_ms)
+        vehicle = vehicle.sampled(header, one, now=50_000)
+        age_ms = one.age_ds * 100
+        fields = twin.advance(
+            fields,
+            values_of_sample(one),
+            stamp=twin.Stamp(0, max(mono_ms - age_ms, 0)),
+            observed_ms=header.wall_ms - age_ms,
+            received_ms=50_000,
+        )
+
+        stored = msgspec.json.decode(msgspec.json.encode(vehicle), type=VehicleState)
+        assert vehicle.twin == stored.twin == fields
+
+
+def header_at(mono_ms: int) -> Header:
+    raw = bytearray(156)
+    raw[:6] = b"FF\x01\x01\x83\x00"
+    raw[60:68] = mono_ms.to_bytes(8, "big")
+    raw[68:76] = (60_000).to_bytes(8, "big")
+    return parse_frame(bytes(raw)).header
+
+
+def test_no_more_cars_are_kept_than_the_limit() -> None:
+    kept = KeptVehicles(limit=2)
+    for number in range(4):
+        kept.stage(VehicleId(bytes([number] * 16)), VehicleState(), is_written=True)
+    kept.apply()
+
+    found = [kept.get(VehicleId(bytes([number] * 16))) for number in range(4)]
+    assert [one is not None for one in found] == [False, False, True, True]
