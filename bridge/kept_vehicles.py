@@ -14,6 +14,8 @@ after `UNWRITTEN_LIMIT` frames, half of what the store keeps of a car's telemetr
 
 from typing import Final
 
+from sqlalchemy import Connection
+
 from bridge.vehicle import VehicleState
 from protocol.identity import VehicleId
 
@@ -23,6 +25,9 @@ again when they say something."""
 
 UNWRITTEN_LIMIT: Final = 32
 """Frames of a car's telemetry behind its written state, of the 64 that are kept."""
+
+OPTION: Final = "kept_vehicles"
+"""The execution option by which a connection carries them."""
 
 
 class KeptVehicles:
@@ -76,3 +81,9 @@ class KeptVehicles:
     def undo(self) -> None:
         """The transaction was undone."""
         self._staged.clear()
+
+
+def kept_in(connection: Connection) -> KeptVehicles | None:
+    """Return what a connection carries; None for a store that others write to."""
+    kept = connection.get_execution_options().get(OPTION)
+    return kept if isinstance(kept, KeptVehicles) else None

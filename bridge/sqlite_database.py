@@ -21,6 +21,7 @@ from sqlalchemy.pool import QueuePool
 
 from bridge.database import Signal, sentence, transact
 from bridge.errors import SettingsError, StoreError
+from bridge.kept_vehicles import OPTION, KeptVehicles
 from bridge.migrations.migration import migrate
 
 BUSY_TIMEOUT_S: Final = 5.0
@@ -44,6 +45,7 @@ class SqliteDatabase:
         self._engine: Engine | None = None
         self._writing: Engine | None = None
         self._lock: int | None = None
+        self._kept = KeptVehicles()
 
     @property
     def name(self) -> str:
@@ -107,6 +109,7 @@ class SqliteDatabase:
         )
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "begin", _begin)
+        engine = engine.execution_options(**{OPTION: self._kept})
         writing = engine.execution_options(**{_WRITES: True})
         try:
             with writing.begin() as connection:
@@ -139,9 +142,16 @@ class SqliteDatabase:
             StoreError: it was undone whole.
         """
         try:
-            return transact(self._writing if writes else self._engine, work)
+            done = transact(self._writing if writes else self._engine, work)
         except sqlite3.Error as error:
             raise StoreError(f"the store did not commit: {sentence(error)}") from error
+        else:
+            if writes:
+                self._kept.apply()
+            return done
+        finally:
+            if writes:
+                self._kept.undo()  # what was not committed
 
     def forget(self) -> None:
         """Copy the log into the file and cut it; blocks, outside of any transaction.

@@ -25,7 +25,6 @@ from bridge.credit import CREDIT_MOST
 from bridge.database import Database, Signal
 from bridge.errors import SettingsError, StoreError
 from bridge.ingest import Rejection, Verified
-from bridge.kept_vehicles import KeptVehicles
 from bridge.key_book import KeyBook, Rotation
 from bridge.ledger import Ledger, gaps_of
 from bridge.ports import RandomBytes
@@ -111,7 +110,6 @@ class Store:
         self._database = database
         self._random_bytes = random_bytes
         self._fleet_id = fleet_id
-        self._kept = None if database.is_shared else KeptVehicles()
         self._is_open = False
         self._reserve_lock = asyncio.Lock()
         self._reserving: list[
@@ -228,7 +226,6 @@ class Store:
                 receipted=(receipt.vehicle_id for receipt in receipts),
                 fleet_id=self._fleet_id,
                 fresh_nonce=lambda: self._random_bytes(ID_SIZE),
-                kept=self._kept,
             )
             before = batches.Before.of(space)
             note_published(space, published)
@@ -236,7 +233,7 @@ class Store:
                 absorb(space, record, now=now)
             if judged is not None:
                 letters.take_letter(connection, judged)
-            batches.write(connection, space, before, self._kept, now=now)
+            batches.write(connection, space, before, now=now)
             write_receipts(connection, receipts)
             due = tuple(
                 ReceiptDue(
@@ -266,7 +263,7 @@ class Store:
     ) -> dict[VehicleId, VehicleState]:
         """Return what is known of these vehicles; unknown ones are missing."""
         wanted = list(vehicle_ids)
-        return await self._read(lambda c: load_vehicles(c, wanted, self._kept))
+        return await self._read(lambda c: load_vehicles(c, wanted))
 
     async def vehicle(self, vehicle_id: VehicleId) -> VehicleState | None:
         """Return what is known of one vehicle, or None."""
@@ -364,8 +361,7 @@ class Store:
 
         def work(connection: Connection) -> Configuration:
             lock_vehicles(connection, [vehicle_id])
-            found = load_vehicles(connection, [vehicle_id], self._kept)
-            state = found.get(vehicle_id)
+            state = load_vehicles(connection, [vehicle_id]).get(vehicle_id)
             has = 0 if state is None else state.config_version(kind)
             return configurations.put_configuration(
                 connection, vehicle_id, kind, body, at_least=has + 1, now=now
@@ -502,9 +498,7 @@ class Store:
 
     async def tell_silence(self, *, now: int) -> bool:
         """Put an event into the outbox for every car that fell silent; once each."""
-        return await self._write(
-            lambda c: tell_silence(c, self._fleet_id, self._kept, now)
-        )
+        return await self._write(lambda c: tell_silence(c, self._fleet_id, now))
 
     async def dead_letters(
         self, *, before: int | None = None, limit: int = 100
@@ -575,18 +569,6 @@ class Store:
     async def _write(self, work: Callable[[Connection], T]) -> T:
         return await self._run(self._writer, work, writes=True)
 
-    def _transact(self, work: Callable[[Connection], T], *, writes: bool) -> T:
-        kept = self._kept if writes else None
-        if kept is None:
-            return self._database.transact(work, writes=writes)
-        try:
-            result = self._database.transact(work, writes=True)
-        except BaseException:
-            kept.undo()
-            raise
-        kept.apply()
-        return result
-
     async def _read(self, work: Callable[[Connection], T]) -> T:
         return await self._run(self._readers, work, writes=False)
 
@@ -601,7 +583,7 @@ class Store:
             raise StoreError("the store is not open")
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
-            executor, lambda: self._transact(work, writes=writes)
+            executor, lambda: self._database.transact(work, writes=writes)
         )
 
 

@@ -21,7 +21,6 @@ from bridge.ingest import (
     VerifiedPlace,
     VerifiedTelemetry,
 )
-from bridge.kept_vehicles import KeptVehicles
 from bridge.ledger import HELD_LIMIT, Ledger, Place, gaps_of
 from bridge.rows.commands import load_commands, load_open_commands, write_command
 from bridge.rows.configurations import settle_configurations
@@ -73,7 +72,6 @@ def load(
     receipted: Iterable[VehicleId] = (),
     fleet_id: bytes,
     fresh_nonce: Callable[[], bytes],
-    kept: KeptVehicles | None,
 ) -> Workspace:
     """Return the workspace of a batch, before anything is absorbed.
 
@@ -85,7 +83,6 @@ def load(
             two bridges that keep receipts of one another's cars would wait in a circle.
         fleet_id: 16 bytes.
         fresh_nonce: makes challenges.
-        kept: states of vehicles in memory, or None for a store that others write to.
     """
 
     def fetch(key: EntryKey) -> tuple[bytes, int | None]:
@@ -122,7 +119,7 @@ def load(
                 entries.add((header.vehicle_id, hello.ledger_id, hello.head_seq))
     lock_vehicles(connection, vehicles.union(receipted))
     space = Workspace(fleet_id, fetch, fresh_nonce)
-    space.vehicles = load_vehicles(connection, vehicles, kept)
+    space.vehicles = load_vehicles(connection, vehicles)
     space.sampled_only = vehicles - _speaking(records)
     space.ledgers = _load_ledgers(connection, ledgers)
     space.known, space.refused = _load_known(connection, entries)
@@ -210,7 +207,6 @@ def write(
     connection: Connection,
     space: Workspace,
     before: Before,
-    kept: KeptVehicles | None,
     *,
     now: int,
 ) -> None:
@@ -224,7 +220,6 @@ def write(
             for vehicle_id, state in space.vehicles.items()
             if before.vehicles.get(vehicle_id) is not state
         },
-        kept,
         sampled_only=space.sampled_only,
     )
     write_outbox(connection, space.outbox, now=now)

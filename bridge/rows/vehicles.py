@@ -7,7 +7,7 @@ from sqlalchemy import Connection, select
 
 from bridge import cloud_event, schema
 from bridge.ingest import VerifiedTelemetry, read
-from bridge.kept_vehicles import KeptVehicles
+from bridge.kept_vehicles import kept_in
 from bridge.presence import SILENCE_MS
 from bridge.rows.locks import lock_vehicles
 from bridge.rows.outbox import write_outbox
@@ -23,17 +23,10 @@ _TABLE = schema.vehicles
 
 
 def load_vehicles(
-    connection: Connection,
-    vehicle_ids: Iterable[VehicleId],
-    kept: KeptVehicles | None,
+    connection: Connection, vehicle_ids: Iterable[VehicleId]
 ) -> dict[VehicleId, VehicleState]:
-    """Return what is known of these vehicles; unknown ones are missing.
-
-    Args:
-        connection: inside a transaction.
-        vehicle_ids: which.
-        kept: states in memory, or None for a store that others write to.
-    """
+    """Return what is known of these vehicles; unknown ones are missing."""
+    kept = kept_in(connection)
     found: dict[VehicleId, VehicleState] = {}
     missing: list[str] = []
     for vehicle_id in vehicle_ids:
@@ -82,7 +75,6 @@ def _fold(
 def write_vehicles(
     connection: Connection,
     states: Mapping[VehicleId, VehicleState],
-    kept: KeptVehicles | None,
     *,
     sampled_only: Collection[VehicleId] = (),
 ) -> None:
@@ -91,9 +83,9 @@ def write_vehicles(
     Args:
         connection: inside a transaction.
         states: as they are now.
-        kept: states in memory, or None for a store that others write to.
         sampled_only: of which nothing came but telemetry; theirs may wait.
     """
+    kept = kept_in(connection)
     if kept is not None:
         waiting = {
             vehicle_id
@@ -123,9 +115,7 @@ def online_vehicles(connection: Connection) -> list[VehicleId]:
     return [VehicleId.from_text(name) for name in names]
 
 
-def tell_silence(
-    connection: Connection, fleet_id: bytes, kept: KeptVehicles | None, now: int
-) -> bool:
+def tell_silence(connection: Connection, fleet_id: bytes, now: int) -> bool:
     """Tell consumers of cars that fell silent; once each. Return whether any did."""
     is_silent = _TABLE.c.is_told_online & (_TABLE.c.heard_ms < now - SILENCE_MS)
     query = select(_TABLE.c.vehicle_id).where(is_silent)
@@ -134,9 +124,7 @@ def tell_silence(
     # Another bridge may have heard of one, or told of it, before we had the lock.
     still = query.where(_TABLE.c.vehicle_id.in_(silent))
     names = connection.execute(still).scalars().all()
-    loaded = load_vehicles(
-        connection, (VehicleId.from_text(name) for name in names), kept
-    )
+    loaded = load_vehicles(connection, (VehicleId.from_text(name) for name in names))
     states = {
         vehicle_id: state
         for vehicle_id, state in loaded.items()
@@ -155,6 +143,6 @@ def tell_silence(
         steps += rows
         presence = after.presence.told(is_online=False)
         changed[vehicle_id] = msgspec.structs.replace(after, presence=presence)
-    write_vehicles(connection, changed, kept)
+    write_vehicles(connection, changed)
     write_steps(connection, steps, now=now)
     return bool(events)

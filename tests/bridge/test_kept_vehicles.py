@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from bridge import twin
 from bridge.errors import StoreError
-from bridge.kept_vehicles import UNWRITTEN_LIMIT, KeptVehicles
+from bridge.kept_vehicles import OPTION, UNWRITTEN_LIMIT, KeptVehicles
 from bridge.presence import SILENCE_MS, LinkState
 from bridge.rows.vehicles import load_vehicles, write_vehicles
 from bridge.twin import values_of_sample
@@ -25,10 +25,12 @@ from tests.bridge.world import World
 async def written(world: World) -> VehicleState:
     """Return the car as a bridge that knows nothing reads it from the store."""
     car = world.car.id
-    found = await world.store._read(
-        lambda connection: load_vehicles(connection, [car], KeptVehicles())
-    )
-    return found[car]
+
+    def load(connection: Connection) -> VehicleState:
+        ignorant = connection.execution_options(**{OPTION: KeptVehicles()})
+        return load_vehicles(ignorant, [car])[car]
+
+    return await world.store._read(load)
 
 
 async def told(world: World, count: int) -> None:
@@ -81,7 +83,7 @@ async def test_what_was_not_committed_was_never_known(world: World) -> None:
     changed = msgspec.structs.replace(before, firmware="9.9.9")
 
     def fail(connection: Connection) -> None:
-        write_vehicles(connection, {world.car.id: changed}, world.store._kept)
+        write_vehicles(connection, {world.car.id: changed})
         raise StoreError("disk full")
 
     with pytest.raises(StoreError):

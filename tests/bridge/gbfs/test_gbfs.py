@@ -54,7 +54,7 @@ def state_of(standing: Standing = FREE, **changes: Value) -> VehicleState:
         if value is not None
     }
     presence = Presence(hello_ms=NOW_MS, heard_ms=NOW_MS)
-    return VehicleState(presence=presence, twin=twin, standing=standing)
+    return VehicleState(presence=presence, fields=twin, standing=standing)
 
 
 def feeds(*states: VehicleState, area: BusinessArea | None = AREA) -> dict[str, Any]:
