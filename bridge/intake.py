@@ -260,8 +260,7 @@ class Intake:
 
     async def _confirm(self, batch: _Batch) -> None:
         """Send the receipts of a batch."""
-<<<<<<< HEAD
-        await self._send_receipts(batch.due)
+        self._send_receipts(batch.due)
         if self._tracer is not None and batch.due:
             now = self._now()
             due = {(one.vehicle_id, one.receipt.ledger_id) for one in batch.due}
@@ -277,9 +276,6 @@ class Intake:
         times = Times(batch.received_ms, batch.verified_ms, begun_ms, batch.stored_ms)
         for entry in batch.entries:
             self._tracer.record(traces.stored(entry, times))
-=======
-        self._send_receipts(batch.due)
->>>>>>> 648fd06 (Keep reading bounded without ending the link, post receipts, spread samples when asked: overload lost half of a run)
 
     def _watch_clock(
         self, records: Sequence[Verified | Rejection], notes: Sequence[str]
