@@ -29,9 +29,10 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from bridge.api.application import make_application
-from bridge.api.keys import load_keys
+from bridge.api.keys import Keys, load_keys
 from bridge.api.rates import Rates
 from bridge.api.streams import EventStreams
+from bridge.api.tokens import TokenCheck
 from bridge.approval_desk import ApprovalDesk
 from bridge.clock_watch import ClockWatch
 from bridge.commands import Sendings
@@ -270,12 +271,12 @@ async def open_bridge(
     connect = world.connect or _make_connect(settings, world)
     material = await asyncio.to_thread(open_material, settings, fleet, now=world.now)
     registry = material.registry
-    keys = load_keys(Path(settings.api.keys_file)) if settings.api.keys_file else {}
+    figures = Figures()
+    keys, tokens, rates = _open_access(settings, world, figures)
     store = Store(choose_database(settings), fleet_id=fleet.fleet_id)
     holder = f"{socket.gethostname()}-{os.getpid()}-{world.random_bytes(4).hex()}"[-64:]
     wire = Wire(observer)
     sendings = Sendings()
-    figures = Figures()
     streams = EventStreams(store)
     tracer = open_tracer(settings.tracing, instance=holder)
     relays = tuple(
@@ -412,6 +413,7 @@ async def open_bridge(
                 _keep_house(material, intake, store, (*relays, streams), world),
             ),
             *((f"sink {relay.name}", relay.run()) for relay in relays),
+            *(() if tokens is None else (("tokens", tokens.run()),)),
             *(() if seal is None else (("signer", seal.run()),)),
         ):
             bridge._start(work, name)  # noqa: SLF001 - its own composition
@@ -430,9 +432,8 @@ async def open_bridge(
             now=world.now,
             random_bytes=world.random_bytes,
             keys=keys,
-            rates=Rates(
-                settings.rates, clock_s=lambda: world.boot_ms() / 1000, figures=figures
-            ),
+            tokens=tokens,
+            rates=rates,
             provider=Provider(settings.mds) if settings.mds else None,
             publisher=Publisher(settings.gbfs, store, registry, now=world.now)
             if settings.gbfs
@@ -462,6 +463,21 @@ async def _serve_metrics(
     async with serve(metrics, listener, most=SCRAPES):
         LOG.info("= metrics at %s/metrics", url_of(listener))
         yield
+
+
+def _open_access(
+    settings: Settings, world: Environment, figures: Figures
+) -> tuple[Keys, TokenCheck | None, Rates]:
+    """Return who may call, and how often."""
+
+    def clock_s() -> float:
+        return world.boot_ms() / 1000
+
+    keys = load_keys(Path(settings.api.keys_file)) if settings.api.keys_file else {}
+    tokens = None
+    if settings.oidc is not None:
+        tokens = TokenCheck(settings.oidc, now=world.now, clock_s=clock_s)
+    return keys, tokens, Rates(settings.rates, clock_s=clock_s, figures=figures)
 
 
 class _Listener(Protocol):

@@ -25,7 +25,8 @@ Relative paths are taken from the directory of the file. A fleet directory as
 
 import re
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -250,6 +251,24 @@ class SignerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The Unix socket of `freefloat signer run`."""
 
 
+RoleName = Literal["agency", "viewer", "approver", "service", "operator", "admin"]
+
+
+class OidcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Bearer tokens of an OpenID provider, beside API keys."""
+
+    issuer: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s@]+$", max_length=512)]
+    """Exactly as tokens name it; https, or http on this machine."""
+    audience: Text
+    """What tokens must be for."""
+    roles: Annotated[dict[str, RoleName], msgspec.Meta(min_length=1, max_length=256)]
+    """Value of the claim: role here."""
+    role_claim: Text = "roles"
+    """Which claim has the values; dots lead into objects."""
+    leeway_s: Annotated[int, msgspec.Meta(ge=0, le=300)] = 30
+    """How far the provider's clock may be from ours."""
+
+
 PerMinute = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
 
@@ -295,6 +314,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Traces; none without it."""
     log: LogSettings = LogSettings()
     """The log."""
+    oidc: OidcSettings | None = None
+    """Whose tokens count beside API keys."""
     rates: RateSettings = RateSettings()
     """How often callers may call."""
     approvals: ApprovalSettings = ApprovalSettings()
@@ -451,16 +472,32 @@ def check_settings(settings: Settings) -> None:
             advice="leave fleet.command_key out: the key is the signer's",
         )
     api = settings.api
-    if api.keys_file is None and not api.without_key:
+    oidc = settings.oidc
+    if oidc is not None and api.without_key:
+        raise SettingsError(
+            "api.without_key lets everybody in, and oidc is set",
+            advice="leave one of the two out",
+        )
+    if oidc is not None and not _is_private(oidc.issuer):
+        raise SettingsError(
+            "oidc.issuer is plain http on another machine",
+            advice="use https: whoever is between could give themselves a role",
+        )
+    if api.keys_file is None and oidc is None and not api.without_key:
         raise SettingsError(
             "the API has no key file",
             advice="set api.keys_file, or api.without_key = true on loopback",
         )
-    if api.keys_file is None and not is_loopback(api.host):
+    if api.keys_file is None and oidc is None and not is_loopback(api.host):
         raise SettingsError(
             f"the API would listen at {api.host} without a key",
             advice="set api.keys_file, or api.host to 127.0.0.1",
         )
+
+
+def _is_private(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "https" or is_loopback(parts.hostname or "")
 
 
 def is_loopback(host: str) -> bool:

@@ -18,10 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from bridge.bootstrap import Bridge, open_bridge
 from bridge.broker.access import BrokerAccess
 from bridge.broker.embedded import EmbeddedBroker
 from bridge.ports import Observer
+from bridge.settings import SignerSettings
 from certs.fleet import FleetDirectory
 from certs.vehicle import issue_vehicles, random_vehicle_id
 from firmware_emulator.car import Car
@@ -82,6 +85,7 @@ async def open_rig(
     observer: Observer | None = None,
     webhook: tuple[str, str] | None = None,
     api_key: str | None = None,
+    signer_socket: str | None = None,
     tell: Teller = lambda _what, _where: None,
 ) -> AsyncIterator[Rig]:
     """Start everything, yield it, and end it all.
@@ -94,6 +98,8 @@ async def open_rig(
         observer: told of every frame at the bridge.
         webhook: a fleet service's URL and its secret.
         api_key: opens the bridge's API; a new one without it.
+        signer_socket: of a signer's process that the caller starts once the fleet is
+            made; without it the bridge signs itself.
         tell: told of each step.
 
     Raises:
@@ -131,6 +137,9 @@ async def open_rig(
             json_lines=events_file,
             webhook=None if webhook is None else webhook[0],
         )
+        if signer_socket is not None:
+            signer = SignerSettings(socket=signer_socket)
+            settings = msgspec.structs.replace(settings, signer=signer)
         bridge = await stack.enter_async_context(
             open_bridge(settings, observer=observer)
         )

@@ -17,6 +17,7 @@ from bridge.api.permits import (
 )
 from bridge.api.problems import ProblemError, respond
 from bridge.api.rates import Rates
+from bridge.api.tokens import NoRoleError, TokenCheck, TokenError
 
 BODY_LIMIT: Final = 16_384
 """Bytes of a request's body; the largest order has about 500."""
@@ -39,14 +40,21 @@ class Gate:
             on loopback only.
         open_paths: paths that need no key.
         rates: how often callers may call.
+        tokens: checks bearer tokens; None if there is no provider.
     """
 
     def __init__(
-        self, app: ASGIApp, keys: Keys, open_paths: frozenset[str], rates: Rates
+        self,
+        app: ASGIApp,
+        keys: Keys,
+        open_paths: frozenset[str],
+        rates: Rates,
+        tokens: TokenCheck | None = None,
     ) -> None:
         self._app = app
         self._keys = keys
         self._rates = rates
+        self._tokens = tokens
         self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,39 +64,73 @@ class Gate:
             return
         try:
             _require_size(scope)
-            scope["principal"] = self._admit(scope)
+            scope["principal"] = await self._admit(scope)
         except ProblemError as problem:
             await respond(problem)(scope, receive, send)
             return
         await self._app(scope, _bounded(receive, _limit_of(scope["path"])), send)
 
-    def _admit(self, scope: Scope) -> Principal:
+    async def _admit(self, scope: Scope) -> Principal:
         """Return who calls.
 
         Raises:
-            ProblemError: nobody that we know.
+            ProblemError: nobody that we know, or too often.
         """
         path: str = scope["path"]
-        if not self._keys or path in self._open_paths:
+        is_open = not self._keys and self._tokens is None
+        if is_open or path in self._open_paths:
             return ANYBODY
         headers = dict(scope["headers"])
         given = headers.get(b"x-api-key", b"")
+        bearer = _bearer_of(headers.get(b"authorization", b""))
         if not given and path.startswith(CITY_PATHS):
-            # As MDS has it.
-            given = headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+            # As MDS has it: an API key may come as a bearer token.
+            given = bearer
         principal = principal_of(given, self._keys)
         if principal is None:
-            client = scope.get("client")
-            self._rates.require_attempt(client[0] if client else "")
-            raise ProblemError(
-                HTTPStatus.UNAUTHORIZED,
-                "api-key-required",
-                "send a key of this bridge in the header X-Api-Key",
-                headers={"WWW-Authenticate": "ApiKey"},
-            )
+            principal = await self._admit_token(scope, bearer)
         is_order = scope["method"] not in READING
         self._rates.require_call(principal.name, principal.role, is_order=is_order)
         return principal
+
+    async def _admit_token(self, scope: Scope, bearer: bytes) -> Principal:
+        client = scope.get("client")
+        address = client[0] if client else ""
+        if self._tokens is None or not bearer:
+            self._rates.require_attempt(address)
+            raise ProblemError(
+                HTTPStatus.UNAUTHORIZED,
+                "api-key-required",
+                "send a key of this bridge in the header X-Api-Key"
+                if self._tokens is None
+                else "send a key in the header X-Api-Key, or a bearer token",
+                headers={"WWW-Authenticate": "ApiKey"},
+            )
+        token = bearer.decode("ascii", "replace")
+        principal = self._tokens.known(token)
+        if principal is not None:
+            return principal
+        # Checking costs: who failed too often is not checked.
+        self._rates.require_room(address)
+        try:
+            return await self._tokens.check(token)
+        except NoRoleError as error:
+            raise ProblemError(
+                HTTPStatus.FORBIDDEN, "role-forbids", f"{error}; ask who gives roles"
+            ) from None
+        except TokenError as error:
+            self._rates.require_attempt(address)
+            raise ProblemError(
+                HTTPStatus.UNAUTHORIZED,
+                "token-refused",
+                f"{error}; get a new one of the provider",
+                headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
+            ) from None
+
+
+def _bearer_of(header: bytes) -> bytes:
+    scheme, _, token = header.partition(b" ")
+    return token.strip() if scheme.lower() == b"bearer" else b""
 
 
 class RoleCheck:

@@ -31,6 +31,7 @@ from bridge.api.rates import Rates
 from bridge.api.registered import Registered, VehicleText
 from bridge.api.sinks import add_sinks
 from bridge.api.streams import EventStreams, add_streams
+from bridge.api.tokens import TokenCheck
 from bridge.api.upkeep import Upkeep, add_upkeep
 from bridge.approval_desk import ApprovalDesk
 from bridge.commands import Origin
@@ -118,6 +119,7 @@ def make_application(
     random_bytes: RandomBytes,
     keys: Keys,
     rates: Rates,
+    tokens: TokenCheck | None = None,
     provider: Provider | None = None,
     publisher: Publisher | None = None,
 ) -> ASGIApp:
@@ -139,6 +141,7 @@ def make_application(
         random_bytes: for pings.
         keys: that open it, and whose they are; empty lets everybody in.
         rates: how often callers may call.
+        tokens: checks bearer tokens; None for no provider.
         provider: writes what a city is given; None for no city.
         publisher: has what everybody is given; None for nothing.
     """
@@ -169,8 +172,8 @@ def make_application(
     if publisher is not None:
         add_gbfs(app, publisher)
         open_paths |= PATHS
-    describe(app, open_paths=open_paths)
-    return Gate(Auditor(RoleCheck(app), store, now), keys, open_paths, rates)
+    describe(app, open_paths=open_paths, has_tokens=tokens is not None)
+    return Gate(Auditor(RoleCheck(app), store, now), keys, open_paths, rates, tokens)
 
 
 def _add_status(app: FastAPI, readiness: Readiness) -> None:

@@ -40,12 +40,13 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
 """What every route may answer instead."""
 
 
-def describe(app: FastAPI, *, open_paths: frozenset[str]) -> None:
+def describe(app: FastAPI, *, open_paths: frozenset[str], has_tokens: bool) -> None:
     """Have the application's document tell of the key and the problems.
 
     Args:
         app: with all its routes, made with `PROBLEMS` as its responses.
         open_paths: need no key.
+        has_tokens: whether a bearer token may stand in the key's place.
     """
     document = app.openapi()
     components = document.setdefault("components", {})
@@ -55,6 +56,9 @@ def describe(app: FastAPI, *, open_paths: frozenset[str]) -> None:
         "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key"}
     }
     document["security"] = [{"key": []}]
+    if has_tokens:
+        components["securitySchemes"]["token"] = {"type": "http", "scheme": "bearer"}
+        document["security"].append({"token": []})
     for path in open_paths & set(document["paths"]):
         for operation in document["paths"][path].values():
             operation["security"] = []

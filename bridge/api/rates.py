@@ -101,6 +101,17 @@ class Rates:
         self._figures.not_admitted()
         self._require(Rate.FAILURES, address, self._settings.failures)
 
+    def require_room(self, address: str) -> None:
+        """Refuse to look at what costs, from where too much failed; counts nothing.
+
+        Raises:
+            ProblemError: too many failed from there.
+        """
+        bucket = self._buckets.get((Rate.FAILURES, address))
+        size = self._settings.failures
+        if bucket is not None and bucket.take(size, self._clock_s())[1] > 0:
+            self._require(Rate.FAILURES, address, size)
+
     def _require(self, rate: Rate, name: str, size: int) -> None:
         now_s = self._clock_s()
         key = (rate, name)

@@ -8,6 +8,8 @@ kind with the same TLS in the same run, since absolute figures drift with the ma
 
 import asyncio
 import secrets
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -50,8 +52,49 @@ async def measure() -> AsyncIterator[Figure]:
             async with open_rig(Path(directory) / "rig", broker=kind) as rig:
                 bare = await _round_trips(rig, kind, Path(directory) / "bare")
                 waits = await _unlocks(rig)
-        for entry in _figures(kind, bare, waits):
+            signed = await _with_signer(Path(directory), kind)
+        for entry in (*_figures(kind, bare, waits), *_more(kind, waits, signed)):
             yield entry
+
+
+async def _with_signer(directory: Path, kind: str) -> list[float]:
+    """Measure the same with the command key in a process of its own."""
+    socket = directory / "signer.sock"
+    async with open_rig(
+        directory / "signed", broker=kind, signer_socket=str(socket)
+    ) as rig:
+        settings = directory / "signer.toml"
+        settings.write_text(
+            f'log = "log"\n[fleet]\ndirectory = "{rig.fleet.path}"\n'
+            f'[socket]\npath = "{socket}"\n'
+        )
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tools.cli", "signer", "run"),
+            *("--config", str(settings)),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            while await rig.bridge.conditions():  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.05)
+            return await _unlocks(rig)
+        finally:
+            process.terminate()
+            await process.wait()
+
+
+def _more(
+    kind: str, waits: Sequence[float], signed: Sequence[float]
+) -> Sequence[Figure]:
+    own, other = percentile(waits, 0.5), percentile(signed, 0.5)
+    return (
+        Figure(f"{kind}: unlock with a signer's process, p50", other, "ms", 0.0),
+        Figure(
+            f"{kind}: the same, p99", percentile(signed, 0.99), "ms", 0.0,
+            "with its log's fsync",
+        ),
+        Figure(f"{kind}: with / without a signer's process", other / own, "x", 0.0),
+    )  # fmt: skip
 
 
 def _figures(

@@ -143,6 +143,7 @@ async def test_bodies_that_no_description_allows_end_in_no_server_error(
                     name="lines",
                     kind="stations",
                     letter_id=1,
+                    approval_id="0" * 32,
                     command_id="0" * 32,
                     rental_id="0" * 32,
                 ),
