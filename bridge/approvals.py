@@ -42,7 +42,9 @@ VEHICLES_LIMIT: Final = 1_000
 NOTE_LIMIT: Final = 200
 """Characters of what a person says about it."""
 
-HARMLESS: Final = frozenset({Opcode.PING, Opcode.SNAPSHOT, Opcode.FLASH_HAZARDS})
+HARMLESS: Final = frozenset(
+    {Opcode.PING, Opcode.SNAPSHOT, Opcode.EXPLAIN, Opcode.FLASH_HAZARDS}
+)
 """What changes nothing in a car: finding one, and asking how it is."""
 
 

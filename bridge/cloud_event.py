@@ -78,6 +78,7 @@ TYPES: Final = {
     EventType.TRUST_CHANGED: "freefloat.trust.changed",
     EventType.GRANT_CHANGED: "freefloat.grant.changed",
     EventType.SERVICE_MODE: "freefloat.service.mode",
+    EventType.DIAGNOSED: "freefloat.diagnosis.told",
 }
 """The CloudEvents type of each event."""
 

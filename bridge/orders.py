@@ -40,6 +40,7 @@ KINDS: Final = {
     Opcode.SHOW_MESSAGE: "show_message",
     Opcode.PING: "ping",
     Opcode.SNAPSHOT: "snapshot",
+    Opcode.EXPLAIN: "explain",
     Opcode.RESTART: "restart",
     Opcode.REBOOT: "reboot",
     Opcode.ROTATE_KEY: "rotate_key",

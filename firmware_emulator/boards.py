@@ -13,7 +13,13 @@ from firmware_emulator.world import CarWorld
 from gateway.core.board_report import event_of
 from gateway.core.events import BoardLost
 from gateway.ports import Report
-from protocol.board.link import BoardLink, LinkEvent, Synchronised
+from protocol.board.link import (
+    BoardLink,
+    LinkEvent,
+    OrderRefused,
+    OrderTaken,
+    Synchronised,
+)
 from protocol.board.message import (
     AllowEngine,
     FlashHazards,
@@ -39,6 +45,7 @@ class EmulatedBoard:
         self._arrived = asyncio.Event()
         self._light: SetLight | None = None
         self._is_lost = False
+        self._answered = asyncio.Event()
         self.cable_cut = False
         """Whether bytes get lost in both directions; may be set while it runs."""
 
@@ -76,6 +83,12 @@ class EmulatedBoard:
         """Let the hazard lights blink."""
         self._order(FlashHazards(seconds))
 
+    async def probe(self) -> None:
+        """Order the indicator that shines already, and wait for the board's answer."""
+        self._answered.clear()
+        self._order(self._light or SetLight(Light.OFF, blinking=False))
+        await self._answered.wait()
+
     def _order(self, order: Order) -> None:
         """Send an order; without a board it is dropped, a late bolt is worse."""
         if self._link is not None:
@@ -106,6 +119,8 @@ class EmulatedBoard:
             self._is_lost = False
             if self._light is not None:
                 self._order(self._light)
+        elif isinstance(said, OrderTaken | OrderRefused):
+            self._answered.set()
         event = event_of(said)
         if isinstance(event, BoardLost):
             return False

@@ -52,6 +52,7 @@ class EmulatedReader:
         self._works = True
         self._told_lost = False
         self._changed = asyncio.Event()
+        self._polled = asyncio.Event()
 
     async def run(self, report: Report) -> None:
         """Report `CardPresented`, `ReaderLost` and `ReaderRecovered` until cancelled.
@@ -69,6 +70,12 @@ class EmulatedReader:
         finally:
             self._runs = False
             self._taps.clear()
+
+    async def probe(self) -> None:
+        """Have the reader look for a card, and return when it has."""
+        self._polled.clear()
+        self._changed.set()
+        await self._polled.wait()
 
     def present(self, card: Card) -> None:
         """Hold a card to the reader and leave it there."""
@@ -105,6 +112,7 @@ class EmulatedReader:
                 report(ReaderLost())
             self._seen = None
             return
+        self._polled.set()
         if self._told_lost:
             self._told_lost = False
             report(ReaderRecovered())

@@ -75,6 +75,7 @@ class EmulatedVehicle:
         time: what it knows about the time, if `links` judges certificates by it.
         random_bytes: for session and message ids.
         backoff: waits between attempts to connect; None for a car's usual ones.
+        recorder: whether its flight recorder runs; a large fleet does without.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class EmulatedVehicle:
         time: Timekeeper | None = None,
         random_bytes: RandomBytes = secrets.token_bytes,
         backoff: Backoff | None = None,
+        recorder: bool = False,
     ) -> None:
         """Keep the parts; nothing runs before the vehicle is entered."""
         self._identity = identity
@@ -95,6 +97,7 @@ class EmulatedVehicle:
         self._time = time
         self._random_bytes = random_bytes
         self._backoff = backoff
+        self._recordings = data / "recorder" if recorder else None
         self._stack = AsyncExitStack()
         self._life: asyncio.Task[None] | None = None
         self._power: asyncio.Task[None] | None = None
@@ -118,6 +121,7 @@ class EmulatedVehicle:
         data: Path,
         devices: EmulatedDevices,
         backoff: Backoff | None = None,
+        recorder: bool = False,
     ) -> Self:
         """Return a vehicle that reaches a real broker over a link that can be cut.
 
@@ -129,6 +133,7 @@ class EmulatedVehicle:
             data: directory of the ledger.
             devices: the car and what is mounted in it.
             backoff: waits between attempts to connect.
+            recorder: whether its flight recorder runs.
 
         Raises:
             IdentityError: the directory cannot be used.
@@ -165,6 +170,7 @@ class EmulatedVehicle:
             link=link,
             time=time,
             backoff=backoff,
+            recorder=recorder,
         )
 
     # --- life -----------------------------------------------------------------------
@@ -304,6 +310,7 @@ class EmulatedVehicle:
             time=self._time,
             backoff=self._backoff,
             observer=devices.witness.stepped,
+            recordings=self._recordings,
         )
         self._power = asyncio.create_task(self._live(self.gateway))
         self._power.add_done_callback(lambda _: devices.witness.notice())

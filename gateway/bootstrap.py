@@ -6,7 +6,7 @@ passed: their `run` opens them.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,6 +29,7 @@ from gateway.ports import (
     Worker,
 )
 from gateway.recorder.flight_recorder import FlightRecorder
+from gateway.recorder.insight import CarInsight
 from gateway.recorder.tape import Tape
 from gateway.runtime.endurance import Endurance
 from gateway.runtime.runtime import Runtime
@@ -225,6 +226,7 @@ def build_gateway(
     update_order: UpdateOrder | None = None,
     recordings: Path | None = None,
     endurance: Endurance | None = None,
+    told: Callable[[], Sequence[str]] = lambda: (),
 ) -> Gateway:
     """Put a gateway together; nothing is opened before it runs.
 
@@ -254,6 +256,7 @@ def build_gateway(
             nobody does.
         recordings: directory of the flight recorder; None for none.
         endurance: counts crashes over restarts; None where nobody starts it anew.
+        told: lines ``name=value`` for SNAPSHOT that the caller alone knows.
     """
     failures = FailureNote() if failures is None else failures
     workers: list[Worker] = []
@@ -333,6 +336,8 @@ def build_gateway(
         outlet=uplink,
         clock=clock,
         random_bytes=random_bytes,
+        probes={Component.BOARD: board.probe, Component.READER: reader.probe},
+        insight=CarInsight(recorder, endurance, told=told),
         observer=observer,
         recovered=failures.clear,
     )

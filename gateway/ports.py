@@ -91,6 +91,12 @@ class Reader(Protocol):
         once and looked for again.
         """
 
+    async def probe(self) -> None:
+        """Return when the reader has looked for a card after the call.
+
+        Never returns as long as it does not.
+        """
+
 
 class Board(Protocol):
     """The microcontroller for locks, lights, engine hold and sensors."""
@@ -109,6 +115,12 @@ class Board(Protocol):
 
     async def flash_hazards(self, seconds: int) -> None:
         """Let the hazard lights blink."""
+
+    async def probe(self) -> None:
+        """Return when the board has answered something asked now; moves nothing.
+
+        Never returns as long as it does not answer.
+        """
 
 
 class Display(Protocol):

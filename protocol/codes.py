@@ -88,6 +88,7 @@ class Opcode(CodeSpace):
     RESTART = 0x0402
     REBOOT = 0x0403
     SNAPSHOT = 0x0404
+    EXPLAIN = 0x040A
     ROTATE_KEY = 0x0501
 
     def __str__(self) -> str:
@@ -137,6 +138,7 @@ class EventType(CodeSpace):
     TRUST_CHANGED = 0x8125
     GRANT_CHANGED = 0x8126
     SERVICE_MODE = 0x8127
+    DIAGNOSED = 0x8128
 
     def __str__(self) -> str:
         return f"0x{self.value:04X} {self.name}"

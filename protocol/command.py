@@ -24,6 +24,7 @@ from protocol.command_field import (
     SEALED_LIMIT,
     for_rental,
 )
+from protocol.diagnosis import ExplainSubject
 from protocol.errors import DecodeError
 from protocol.layout import (
     ID,
@@ -255,6 +256,20 @@ class RequestSnapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Explain:
+    """Ask why the car did what it did last; moves nothing."""
+
+    rental_id: bytes
+    """16 bytes; zeros for an operator's."""
+    expected_version: int
+    """State version the sender saw, or `ANY_VERSION`."""
+    subject: ExplainSubject
+    """What about."""
+    about_id: bytes
+    """16 bytes: for COMMAND that command's id; zeros for the newest of the kind."""
+
+
+@dataclass(frozen=True, slots=True)
 class RotateKey:
     """Ask the car to make itself a new signing key."""
 
@@ -286,6 +301,7 @@ Command = (
     | Restart
     | Reboot
     | RequestSnapshot
+    | Explain
     | RotateKey
 )
 
@@ -337,6 +353,13 @@ RESTART: Final = Layout(
 )
 REBOOT: Final = Layout(Reboot, *for_rental())
 SNAPSHOT: Final = Layout(RequestSnapshot, *for_rental())
+EXPLAIN: Final = Layout(
+    Explain,
+    *for_rental(),
+    "subject" / code_of(U8, ExplainSubject),
+    reserved(3),
+    "about_id" / ID,
+)
 ROTATE_KEY: Final = Layout(RotateKey, *for_rental())
 
 
@@ -384,6 +407,7 @@ COMMANDS: Final[dict[Opcode, CommandRule]] = {
     Opcode.RESTART: CommandRule(RESTART, Lane.DIAGNOSTICS, MIDDLE_TTL_MS),
     Opcode.REBOOT: CommandRule(REBOOT, Lane.DIAGNOSTICS, MIDDLE_TTL_MS),
     Opcode.SNAPSHOT: CommandRule(SNAPSHOT, Lane.DIAGNOSTICS, SHORT_TTL_MS),
+    Opcode.EXPLAIN: CommandRule(EXPLAIN, Lane.DIAGNOSTICS, SHORT_TTL_MS),
     Opcode.ROTATE_KEY: CommandRule(ROTATE_KEY, Lane.TRUST, LONG_TTL_MS),
 }
 """Every opcode of version 1: its payload, its lane and the cap of its life."""

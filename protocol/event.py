@@ -24,6 +24,7 @@ from protocol.codes import (
     FaultKind,
     PaidBy,
 )
+from protocol.diagnosis import DIAGNOSED, Diagnosed
 from protocol.errors import DecodeError
 from protocol.layout import (
     FLAG,
@@ -500,6 +501,7 @@ EVENTS: Final[dict[EventType, Layout[Any]]] = {
     EventType.TRUST_CHANGED: vehicle_event.TRUST_CHANGED,
     EventType.GRANT_CHANGED: vehicle_event.GRANT_CHANGED,
     EventType.SERVICE_MODE: vehicle_event.SERVICE_MODE,
+    EventType.DIAGNOSED: DIAGNOSED,
 }
 """Every event of version 1 and its body."""
 
@@ -543,6 +545,7 @@ EventBody = (
     | TrustChanged
     | GrantChanged
     | ServiceModeChanged
+    | Diagnosed
 )
 
 TYPE_OF: Final[dict[type[object], EventType]] = {

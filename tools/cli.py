@@ -92,6 +92,9 @@ SUBCOMMANDS: Final = {
     "send": Subcommand(
         "tools.send:send", "Send a command to a car and show its outcome."
     ),
+    "ping": Subcommand(
+        "tools.ping:ping", "Ask a car for a sign of life, with the time of each hop."
+    ),
 }
 """Everything that `freefloat` can do, in the order of its help."""
 

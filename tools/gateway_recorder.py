@@ -12,13 +12,14 @@ from typing import Final
 
 import click
 
-from gateway.core.actions import DriveLocks, ShowLight
-from gateway.core.events import CardPresented, CommandReceived
+from gateway.core.events import CommandReceived
 from gateway.recorder.explanation import Explanation, explain
+from gateway.recorder.insight import is_about
 from gateway.recorder.record import Frame, RecordError
 from gateway.recorder.replay import Replayed, replay
 from gateway.recorder.ring import RING_LIMIT, read_lines, read_records, recordings
 from gateway.settings import load_settings
+from protocol.diagnosis import ExplainSubject
 from tools.console import (
     examples,
     facts,
@@ -188,18 +189,7 @@ def explain_command(
 
 
 def _is_asked(found: Replayed, question: str) -> bool:
-    actions = found.decision.actions
-    match question:
-        case "tap":
-            return isinstance(found.step.event, CardPresented)
-        case "command":
-            return isinstance(found.step.event, CommandReceived)
-        case "lock":
-            return any(isinstance(action, DriveLocks) for action in actions)
-        case "light":
-            return any(isinstance(action, ShowLight) for action in actions)
-        case _:
-            return True
+    return question == "all" or is_about(found, ExplainSubject[question.upper()])
 
 
 def _has_id(found: Replayed, msg_id: str) -> bool:

@@ -190,4 +190,5 @@ def _make_vehicle(
         data=directory / "cars" / str(vehicle_id),
         devices=EmulatedDevices(maker(rng, City()), clock),
         backoff=QUICK_BACKOFF,
+        recorder=True,
     )

@@ -5,6 +5,7 @@ from typing import Final
 import click
 
 from tools.console import examples
+from tools.diagnosis import ask
 from tools.ordering import for_vehicle, order
 
 
@@ -57,8 +58,33 @@ def reboot(ctx: click.Context, vehicle: str, wait_s: float, as_json: bool) -> No
 @click.command(epilog=examples("freefloat send snapshot AB3X --json"))
 @for_vehicle
 def snapshot(ctx: click.Context, vehicle: str, wait_s: float, as_json: bool) -> None:
-    """Ask for the state of now, signed."""
-    order(ctx, vehicle, {"kind": "snapshot"}, wait_s, as_json)
+    """Ask for the state of now, signed: parts, versions, ledger, certificates."""
+    ask(ctx, vehicle, {"kind": "snapshot"}, wait_s, as_json)
+
+
+@click.command(
+    epilog=examples(
+        "freefloat send explain AB3X tap          # why did the last card (not) open?",
+        "freefloat send explain AB3X command --about 4f1a...  # why was it refused?",
+        "freefloat send explain AB3X light        # why is it red?",
+    )
+)
+@click.argument("subject", type=click.Choice(["tap", "command", "lock", "light"]))
+@click.option("--about", metavar="HEX", help="For command: its id, 32 hex digits.")
+@for_vehicle
+def explain(
+    ctx: click.Context,
+    vehicle: str,
+    subject: str,
+    about: str | None,
+    wait_s: float,
+    as_json: bool,
+) -> None:
+    """Ask a car why it did what it did last; it answers signed, from its recorder."""
+    body: dict[str, object] = {"kind": "explain", "subject": subject}
+    if about is not None:
+        body["about"] = about
+    ask(ctx, vehicle, body, wait_s, as_json)
 
 
 @click.command(
@@ -87,5 +113,5 @@ def show_message(
     order(ctx, vehicle, body, wait_s, as_json)
 
 
-UPKEEP_VERBS: Final = (service, restart, reboot, snapshot, show_message)
+UPKEEP_VERBS: Final = (service, restart, reboot, snapshot, explain, show_message)
 """In the order of the help."""

@@ -91,6 +91,7 @@ from tools.published_keys import (
     TestKey,
 )
 from tools.vector_catalogue import (
+    ADDED_OPCODES,
     LATER_COMMANDS,
     LATER_EVENTS,
     next_ledger,
@@ -453,7 +454,11 @@ def hellos() -> tuple[Case, ...]:
         clock_quality=ClockQuality.SYNC,
         trusted_floor_ms=WALL_MS,
         configs=tuple(ConfigVersion(kind, 40 + kind) for kind in ConfigKind),
-        capabilities=tuple(Capability(int(code), COMMAND_SCHEMA) for code in Opcode),
+        capabilities=tuple(
+            Capability(int(code), COMMAND_SCHEMA)
+            for code in Opcode
+            if code not in ADDED_OPCODES
+        ),
         lanes=tuple(
             LaneProgress(COMMAND_KEY.key.key_id, lane, 40 + lane) for lane in Lane
         ),

@@ -6,10 +6,11 @@
 from dataclasses import replace
 from typing import Final
 
-from protocol.codes import Code, ConfigKind, LockDefault, LockMode
+from protocol.codes import Code, ConfigKind, LockDefault, LockMode, Opcode
 from protocol.command import (
     ANY_VERSION,
     Command,
+    Explain,
     LockAndDisable,
     Reboot,
     RequestSnapshot,
@@ -18,6 +19,7 @@ from protocol.command import (
     ShowMessage,
     UnlockAndEnable,
 )
+from protocol.diagnosis import Diagnosed, DiagnosisKind, ExplainSubject
 from protocol.event import EventBody, Parked, RentalEnded, RentalStarted
 from protocol.place import EventPlace, Place, commitment_of
 from protocol.rental_codes import (
@@ -98,6 +100,9 @@ _GRANT: Final = Grant(
     sealed=SEALED,
 )
 
+ADDED_OPCODES: Final = frozenset({Opcode.EXPLAIN})
+"""What came after the first vectors: bundles and hellos of before do not name it."""
+
 LATER_COMMANDS: Final[tuple[tuple[str, str, Command], ...]] = (
     ("unlock_and_enable", "two actions, one order", UnlockAndEnable(RENTAL, 8)),
     (
@@ -166,6 +171,11 @@ LATER_COMMANDS: Final[tuple[tuple[str, str, Command], ...]] = (
     ("reboot", "a rental id, a version and nothing else", Reboot(NO_RENTAL, 12)),
     ("snapshot", "moves nothing", RequestSnapshot(NO_RENTAL, ANY_VERSION)),
     ("rotate_key", "the lane of trust", RotateKey(NO_RENTAL, ANY_VERSION)),
+    (
+        "explain",
+        "why the last card was taken as it was",
+        Explain(NO_RENTAL, ANY_VERSION, ExplainSubject.TAP, bytes(16)),
+    ),
 )
 
 LATER_EVENTS: Final[tuple[tuple[str, str, EventBody], ...]] = (
@@ -226,6 +236,17 @@ def next_ledger(
             "key_rotated",
             "signed by the old key, proved by the new one",
             KeyRotated(new.verify_key.raw, proof),
+        ),
+        (
+            "diagnosed",
+            "the answer to a ping in lines, the board did not answer",
+            Diagnosed(
+                OFFER,
+                DiagnosisKind.PING,
+                1,
+                1,
+                ("committed_ms=4", "board_ms=-", "reader_ms=112", "signed_ms=2012"),
+            ),
         ),
     )
 

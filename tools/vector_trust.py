@@ -25,6 +25,7 @@ from tools.published_keys import (
     WALL_MS,
     TestKey,
 )
+from tools.vector_catalogue import ADDED_OPCODES
 
 _DAY_MS: Final = 86_400_000
 
@@ -32,7 +33,7 @@ _COMMANDS: Final = TrustedKey(
     public_key=COMMAND_KEY.key.verify_key.raw,
     role=Role.RENTAL,
     group=EVERY_GROUP,
-    opcodes=ALL_OPCODES,
+    opcodes=tuple(code for code in ALL_OPCODES if code not in ADDED_OPCODES),
     lanes=tuple(Lane),
     max_ttl_ms=60_000,
     not_before_ms=WALL_MS,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Final, Protocol
 
-from fastapi import Body, FastAPI, Header, Path, Query, Request, Response
+from fastapi import Body, FastAPI, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp
 
@@ -18,9 +18,11 @@ from bridge.api.approvals import add_approvals
 from bridge.api.auditing import Auditor, add_audit
 from bridge.api.bodies import CommandBody
 from bridge.api.description import PROBLEMS, describe
+from bridge.api.diagnoses import add_diagnoses
 from bridge.api.documents import Document, of_command, of_rental, of_vehicle
 from bridge.api.evidence import add_evidence
 from bridge.api.explanations import add_explanations
+from bridge.api.forms import HexId
 from bridge.api.gbfs import PATHS, add_gbfs
 from bridge.api.keys import Keys, Role
 from bridge.api.letters import Judge, add_letters
@@ -54,7 +56,6 @@ PAGE_LIMIT: Final = 200
 OPEN_PATHS: Final = frozenset({"/health", "/ready"})
 """Paths that need no key: they say nothing about vehicles."""
 
-HexId = Annotated[str, Path(pattern=forms.HEX_ID)]
 Wait = Annotated[
     float,
     Query(
@@ -161,6 +162,7 @@ def make_application(
     add_approvals(app, desk, registry, random_bytes)
     _add_rentals(app, store, now)
     add_letters(app, store, judge)
+    add_diagnoses(app, store)
     add_evidence(app, store, archive)
     add_explanations(app, store, archive)
     add_sinks(app, store, relays, now)

@@ -26,6 +26,7 @@ from bridge.api.rental_bodies import (
     SetDefaultModeBody,
 )
 from bridge.api.upkeep_bodies import (
+    ExplainBody,
     RebootBody,
     RestartBody,
     RotateKeyBody,
@@ -230,6 +231,7 @@ CommandBody = Annotated[
     | ShowMessageBody
     | PingBody
     | SnapshotBody
+    | ExplainBody
     | RestartBody
     | RebootBody
     | RotateKeyBody,

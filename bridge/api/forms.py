@@ -3,9 +3,13 @@
 A regular expression says nothing to most people; each has a sentence beside it.
 """
 
-from typing import Final
+from typing import Annotated, Final
+
+from fastapi import Path
 
 HEX_ID: Final = r"^[0-9a-f]{32}$"
+HexId = Annotated[str, Path(pattern=HEX_ID)]
+"""An id in a path."""
 CARD_UID: Final = r"^([0-9a-f]{8}|[0-9a-f]{14}|[0-9a-f]{20})$"
 PIN: Final = r"^[0-9]{4,8}$"
 FUEL_CARD_PIN: Final = r"^[0-9]{1,8}$"

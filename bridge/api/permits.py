@@ -10,6 +10,7 @@ from bridge.api.bodies import (
     CommandBody,
     EngineHoldBody,
     EngineReleaseBody,
+    ExplainBody,
     PingBody,
 )
 from bridge.api.body import CarBody
@@ -33,7 +34,13 @@ _OF_SERVICES: Final = re.compile(r"/v1/vehicles/[^/]*/commands|/v1/commands/[^/]
 _MOVES_NOTHING: Final = (PingBody, SnapshotBody)
 """Orders that every caller may give who may order at all."""
 
-_OF_OPERATORS: Final = (ServiceBody, RestartBody, RebootBody, RotateKeyBody)
+_OF_OPERATORS: Final = (
+    ServiceBody,
+    RestartBody,
+    RebootBody,
+    RotateKeyBody,
+    ExplainBody,
+)
 """Orders about the car itself: no rental is a reason for them."""
 
 AUDIT_PATH: Final = "/v1/audit"

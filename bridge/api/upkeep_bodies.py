@@ -16,12 +16,15 @@ from protocol.command import (
     ANY_VERSION,
     ARGUMENT_LIMIT,
     ARGUMENTS_LIMIT,
+    Explain,
     Reboot,
     RequestSnapshot,
     Restart,
     RotateKey,
     ShowMessage,
 )
+from protocol.diagnosis import ExplainSubject
+from protocol.identity import ID_SIZE
 from protocol.rental_codes import Component, ServiceRequest
 from protocol.snapshot import NO_RENTAL
 
@@ -98,6 +101,26 @@ class SnapshotBody(Body):
     def to_order(self, _random_bytes: RandomBytes) -> Order:
         """Return the order."""
         return RequestSnapshot(NO_RENTAL, ANY_VERSION)
+
+
+class ExplainBody(Body):
+    """Ask why the car did what it did last; moves nothing."""
+
+    kind: Literal["explain"]
+    subject: Literal["tap", "command", "lock", "light"]
+    about: Annotated[str, Field(pattern=forms.HEX_ID)] | None = None
+
+    @model_validator(mode="after")
+    def _names_commands_only(self) -> Self:
+        if self.about is not None and self.subject != "command":
+            raise ValueError("about names a command: its subject is 'command'")
+        return self
+
+    def to_order(self, _random_bytes: RandomBytes) -> Order:
+        """Return the order."""
+        about = bytes(ID_SIZE) if self.about is None else bytes.fromhex(self.about)
+        subject = ExplainSubject[self.subject.upper()]
+        return Explain(NO_RENTAL, ANY_VERSION, subject, about)
 
 
 class RotateKeyBody(Body):

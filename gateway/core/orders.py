@@ -75,6 +75,7 @@ _FOR_OPERATORS: Final = (
     orders.Restart,
     orders.Reboot,
     orders.RequestSnapshot,
+    orders.Explain,
     Service,
 )
 """Commands that may name no rental: an operator's."""
@@ -137,7 +138,7 @@ def _carry_out(  # noqa: C901, PLR0912 - one branch for each opcode
     match command:
         case orders.Ping():
             _done(turn, event, request, Code.OK)
-        case orders.RequestSnapshot():
+        case orders.RequestSnapshot() | orders.Explain():
             _done(turn, event, request, Code.OK)
         case orders.Restart() | orders.Reboot():
             _restart(turn, event, request, command)

@@ -24,6 +24,7 @@ KnownCommand = (
     | orders.Restart
     | orders.Reboot
     | orders.RequestSnapshot
+    | orders.Explain
     | rental_command.SetDefaultMode
     | rental_command.HandoverOffer
     | rental_command.HandoverRequest

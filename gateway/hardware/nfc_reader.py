@@ -138,6 +138,7 @@ class NfcReader:
         self._taps = TapDetector()
         self._is_lost = False
         self._hung: list[_Scanner] = []
+        self._scanned = asyncio.Event()
 
     async def run(self, report: Report) -> None:
         """Report taps, losses and recoveries until cancelled."""
@@ -152,6 +153,11 @@ class NfcReader:
                 _LOG.warning("= reader lost: %s", why)
                 report(ReaderLost())
             await asyncio.sleep(REOPEN_S)
+
+    async def probe(self) -> None:
+        """Return when the next scan has ended, with or without a card."""
+        self._scanned.clear()
+        await self._scanned.wait()
 
     async def _scan(self, report: Report) -> str:
         """Scan until the reader is lost; return why it is."""
@@ -173,6 +179,7 @@ class NfcReader:
                 await scanner.ended(END_S)
 
     def _judge(self, said: _Scanned, report: Report) -> None:
+        self._scanned.set()
         if self._is_lost:
             self._is_lost = False
             _LOG.info("= reader answers again")

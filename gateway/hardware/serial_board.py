@@ -21,6 +21,7 @@ from protocol.board.link import (
     LinkEvent,
     OrderLost,
     OrderRefused,
+    OrderTaken,
     Synchronised,
 )
 from protocol.board.message import (
@@ -59,6 +60,7 @@ class SerialBoard:
         self._light: SetLight | None = None
         self._conversation: _Conversation | None = None
         self._is_lost = False
+        self._answered = asyncio.Event()
 
     async def run(self, report: Report) -> None:
         """Report the board's events until cancelled; opens the port again and again."""
@@ -91,6 +93,12 @@ class SerialBoard:
         """
         self._order(FlashHazards(seconds))
 
+    async def probe(self) -> None:
+        """Order the indicator that shines already, and wait for the board's answer."""
+        self._answered.clear()
+        self._order(self._light or SetLight(Light.OFF, blinking=False))
+        await self._answered.wait()
+
     def _order(self, order: Order) -> None:
         if self._conversation is None:
             _LOG.warning("= board away, order dropped: %s", order)
@@ -119,7 +127,10 @@ class SerialBoard:
             self._is_lost = False
             if self._light is not None:
                 self._order(self._light)
+        elif isinstance(said, OrderTaken):
+            self._answered.set()
         elif isinstance(said, OrderRefused):
+            self._answered.set()
             _LOG.warning("< board refused %s: %s", said.order, said.reason)
         elif isinstance(said, OrderLost):
             _LOG.warning("= board did not answer %s", said.order)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.ports import Clock, Worker
+from gateway.recorder.replay import Replayed
 from gateway.recorder.ring import Ring
 from gateway.recorder.tape import Tape
 from gateway.runtime.step import Step
@@ -57,6 +58,17 @@ class FlightRecorder:
         else:
             self._lost = True
         self._woken.set()
+
+    @property
+    def written(self) -> int:
+        """Bytes written by this run."""
+        return self._ring.written
+
+    def remembered(self) -> tuple[Replayed, ...]:
+        """Return the newest steps as they were kept, all that were taken included."""
+        self._write()
+        with self._writing:
+            return tuple(self._tape.remembered)
 
     async def run(self) -> None:
         """Record until cancelled; what has been taken until then is written."""

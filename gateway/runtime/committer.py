@@ -32,6 +32,7 @@ from gateway.runtime.holding import RETRY_MS, Holding
 from gateway.runtime.room import is_kept_for_rental
 from gateway.runtime.standing import Standing
 from protocol.codes import FrameClass
+from protocol.diagnosis import Diagnosed
 from protocol.entry import entry_hash
 from protocol.event import (
     AgentStarted,
@@ -54,7 +55,7 @@ FLOOR_PERIOD_MS: Final = 3_600_000
 car trusts a key at most so much longer than it should."""
 
 
-DISPENSABLE: Final = (AgentStarted, CardRefused, FaultRaised, FaultCleared)
+DISPENSABLE: Final = (AgentStarted, CardRefused, FaultRaised, FaultCleared, Diagnosed)
 """Entries that can come without end, and that a fleet can do without: a hello tells a
 start and the condition of a car. Strangers at the windscreen, restarts and a loose
 cable must not fill a rental's room."""

@@ -9,8 +9,9 @@ Rule 3: nothing is decided here.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from gateway.core.acceptance import Refused
@@ -19,26 +20,19 @@ from gateway.core.configuration import Complete
 from gateway.core.events import (
     AgentStarted,
     BoardReported,
-    CardPresented,
     CommandReceived,
     ConfigurationTold,
-    DamageEntered,
     DeadlineReached,
     DiskFailed,
     DiskRecovered,
     Event,
-    MenuChosen,
     Noted,
-    PinEntered,
     PositionFixed,
-    PumpEntered,
-    RatingEntered,
     UplinkConnected,
     UplinkLost,
 )
 from gateway.core.ledger import LedgerHead
 from gateway.core.moment import NEVER, Moment
-from gateway.core.reading import STALE_MS
 from gateway.core.state import Request, State
 from gateway.core.trust_renewal import TrustInUse
 from gateway.core.turn import Decision
@@ -63,6 +57,8 @@ from gateway.runtime.beginning import UNREADABLE, reset_of
 from gateway.runtime.committer import Committer
 from gateway.runtime.configurator import Configurator
 from gateway.runtime.custodian import Custodian
+from gateway.runtime.diagnostician import Diagnostician, Insight, NoInsight, Probe
+from gateway.runtime.freshness import is_outdated
 from gateway.runtime.herald import Herald
 from gateway.runtime.intake import Intake
 from gateway.runtime.journal import Journal
@@ -77,9 +73,10 @@ from gateway.runtime.step import Observer, Step, ignore
 from gateway.runtime.synchroniser import Synchroniser
 from gateway.runtime.timekeeper import Timekeeper
 from protocol.codes import ClockQuality, Code, DeathReason, FrameClass
-from protocol.command import SHORT_TTL_MS, RotateKey
+from protocol.command import RotateKey
 from protocol.event import EventBody
 from protocol.keys import SigningKey
+from protocol.rental_codes import Component
 from protocol.vehicle_event import KeyRotated
 
 QUEUE_LIMIT: Final = 1_024
@@ -91,22 +88,13 @@ MOVED_MS: Final = 1_000
 STANDS_MS: Final = 10_000
 """One that stands, so that its fix is never too old for a geofence (H17)."""
 
-_WORTH_MS: Final[dict[type[object], int]] = {
-    # An older reading says nothing about the car of now (I-2); the next comes soon.
-    BoardReported: STALE_MS,
-    # As long as an unlock by command: somebody stands at the car and waits (I-6).
-    CardPresented: SHORT_TTL_MS,
-    PinEntered: SHORT_TTL_MS,
-    MenuChosen: SHORT_TTL_MS,
-    RatingEntered: SHORT_TTL_MS,
-    DamageEntered: SHORT_TTL_MS,
-    PumpEntered: SHORT_TTL_MS,
-}
-"""How long an event may wait for its turn; kinds that are not here, for ever."""
-
 SPIN_GUARD_MS: Final = 1_000
 """How much later a deadline is looked at again that came and changed nothing: a fault
 of the mind must not keep the processor, and so the battery, busy."""
+
+
+NO_PROBES: Final[Mapping[Component, Probe]] = MappingProxyType({})
+NO_INSIGHT: Final = NoInsight()
 
 
 class Runtime:
@@ -128,6 +116,8 @@ class Runtime:
         outlet: takes what is to be sent.
         clock: time.
         random_bytes: for sessions and message ids.
+        probes: how devices are asked whether they live.
+        insight: answers what the state does not.
         observer: is shown every step.
         recovered: is called when the disk takes the ledger again.
     """
@@ -148,6 +138,8 @@ class Runtime:
         outlet: Outlet,
         clock: Clock,
         random_bytes: RandomBytes,
+        probes: Mapping[Component, Probe] = NO_PROBES,
+        insight: Insight = NO_INSIGHT,
         observer: Observer = ignore,
         recovered: Callable[[], None] = lambda: None,
     ) -> None:
@@ -190,6 +182,14 @@ class Runtime:
             parts=self.parts,
             refuse=self._herald.send_refusal,
             report=self._post,
+        )
+        self._diagnostician = Diagnostician(
+            self._standing,
+            probes=probes,
+            insight=insight,
+            store=store,
+            clock=clock,
+            tell=self._tell,
         )
         self._salvage = Salvage(store=store, outlet=outlet)
         self._committer = Committer(
@@ -338,6 +338,7 @@ class Runtime:
             self._alarm.stop()
             self._mailbox.close()
             await self._performer.close()
+            await self._diagnostician.close()
 
     def report(self, event: Event) -> None:
         """Take an event of a device; never blocks."""
@@ -436,9 +437,9 @@ class Runtime:
         """Step a device's event, unless it is no longer true that it just happened."""
         now = self._clock.now()
         self._custodian.notice_suspend(now)
-        limit_ms = _WORTH_MS.get(type(event))
-        if limit_ms is not None and now.boot_ms - since_ms > limit_ms:
-            name, late_ms = type(event).__name__, now.boot_ms - since_ms
+        late_ms = now.boot_ms - since_ms
+        if is_outdated(event, late_ms):
+            name = type(event).__name__
             self._log.warning("= %s waited %d ms: dropped", name, late_ms)
             return
         if isinstance(event, BoardReported):
@@ -462,6 +463,8 @@ class Runtime:
             if successor is not None:
                 command = replace(command, new_key=successor.verify_key.raw)
         decision = await self._step(command, now, Attached(successor=successor))
+        if decision.accepted is not None:
+            self._diagnostician.take(command, received=now)
         for action in decision.actions:
             if isinstance(action, SendRefusal):
                 request = Request(command.msg_id, command.request_hash)
@@ -487,6 +490,12 @@ class Runtime:
                 "no new signing key can be made now: see the agent's log, free space "
                 "on the disk, then order it again"
             )
+
+    async def _tell(self, entries: Sequence[EventBody]) -> None:
+        async def work() -> None:
+            await self.note(*entries, now=self._clock.now())
+
+        await self._mailbox.ask(work)
 
     async def note(
         self,

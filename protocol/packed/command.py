@@ -21,6 +21,7 @@ from protocol.command import (
     Command,
     EngineHold,
     EngineRelease,
+    Explain,
     FlashHazards,
     Lock,
     LockAndDisable,
@@ -36,6 +37,7 @@ from protocol.command import (
     UnlockAndEnable,
 )
 from protocol.command_field import CARDS_LIMIT, SEALED_LIMIT
+from protocol.diagnosis import ExplainSubject
 from protocol.errors import DecodeError
 from protocol.identity import ID_SIZE
 from protocol.packed.place import LATITUDE_E7, LONGITUDE_E7
@@ -140,6 +142,7 @@ COMMANDS: Final[dict[int, Payload]] = {
     Opcode.RESTART: Packed(Restart, ID, U32, member(Component), Zeros(3)),
     Opcode.REBOOT: Packed(Reboot, ID, U32),
     Opcode.SNAPSHOT: Packed(RequestSnapshot, ID, U32),
+    Opcode.EXPLAIN: Packed(Explain, ID, U32, member(ExplainSubject), Zeros(3), ID),
     Opcode.ROTATE_KEY: Packed(RotateKey, ID, U32),
 }  # fmt: skip
 """Every opcode of version 1 (docs/protocol.md, commands)."""

@@ -14,6 +14,13 @@ from protocol.codes import (
     FaultKind,
     PaidBy,
 )
+from protocol.diagnosis import (
+    LINE_LIMIT,
+    LINES_LIMIT,
+    PARTS_LIMIT,
+    Diagnosed,
+    DiagnosisKind,
+)
 from protocol.errors import DecodeError
 from protocol.event import (
     EVENT_SCHEMA,
@@ -60,7 +67,7 @@ from protocol.packed.record import (
     member,
     within,
 )
-from protocol.packed.varied import Text, Varied
+from protocol.packed.varied import Items, Text, Varied
 from protocol.rental_codes import (
     DamageKind,
     DamagePlace,
@@ -192,6 +199,11 @@ EVENTS: Final[dict[int, Payload]] = {
     EventType.GRANT_CHANGED: Packed(GrantChanged, ID, member(GrantAction), Zeros(3)),
     EventType.SERVICE_MODE: Packed(
         ServiceModeChanged, FLAG, member(ServiceModeReason), Zeros(2)
+    ),
+    EventType.DIAGNOSED: Varied(
+        Diagnosed,
+        ID, member(DiagnosisKind), within("B", 1, PARTS_LIMIT),
+        within("B", 1, PARTS_LIMIT), Zeros(1), Items(Text(LINE_LIMIT), LINES_LIMIT),
     ),
 }  # fmt: skip
 """Every event of version 1 (docs/protocol.md, events); one line per group of fields."""

@@ -67,6 +67,7 @@ BODIES: Final[dict[str, dict[str, Any]]] = {
     "show_message": {"text_key": 7, "arguments": ["Main Street"]},
     "ping": {},
     "snapshot": {},
+    "explain": {"subject": "tap"},
     "restart": {"component": "reader"},
     "reboot": {},
     "rotate_key": {},

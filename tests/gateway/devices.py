@@ -38,6 +38,8 @@ class FakeBoard:
         """Orders are taken and nothing moves."""
         self.refusal: BoardRefusal | None = None
         self.hazards_s = 0
+        self.is_mute = False
+        """Nothing that it is asked is answered."""
 
     @property
     def locked(self) -> bool:
@@ -72,6 +74,10 @@ class FakeBoard:
         self.orders.append("hazards")
         self.hazards_s = seconds
 
+    async def probe(self) -> None:
+        if self.is_mute:
+            await asyncio.Event().wait()
+
     def _obey(self, move: Callable[[], None], *, of_engine: bool = False) -> None:
         if self.refusal is not None:
             self._tell(BoardRefused(self.refusal, of_engine))
@@ -92,6 +98,9 @@ class FakeReader:
     async def run(self, report: Report) -> None:
         self._report = report
         await asyncio.Event().wait()
+
+    async def probe(self) -> None:
+        assert self._report is not None, "start the world first"
 
     def present(self, uid: bytes) -> None:
         assert self._report is not None, "start the world first"

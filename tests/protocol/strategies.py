@@ -90,6 +90,8 @@ def _fitting(limit: int) -> st.SearchStrategy[str]:
 
 
 _SPECIAL: Final[dict[str, st.SearchStrategy[Any]]] = {
+    "part": st.integers(1, 8),
+    "parts": st.integers(1, 8),
     "language": st.text("abcdefghijklmnopqrstuvwxyz", min_size=2, max_size=2).map(
         str.encode
     ),
@@ -137,6 +139,7 @@ _SPECIAL: Final[dict[str, st.SearchStrategy[Any]]] = {
 
 _LIMITS: Final = {
     "capabilities": 48,
+    "lines": 6,
     "lanes": 5,
     "outcomes": 32,
     "gaps": 16,
