@@ -10,7 +10,6 @@ from bridge.api.bodies import (
     CommandBody,
     EngineHoldBody,
     EngineReleaseBody,
-    ExplainBody,
     PingBody,
 )
 from bridge.api.body import CarBody
