@@ -17,6 +17,7 @@ from bridge.api.keys import Principal, Role
 from bridge.api.problems import ProblemError
 from bridge.api.rental_bodies import GrantBody
 from bridge.api.upkeep_bodies import (
+    ExplainBody,
     RebootBody,
     RestartBody,
     RotateKeyBody,
