@@ -36,7 +36,6 @@ from bridge.rows import (
     configurations,
     counts,
     deliveries,
-    diagnoses,
     leases,
     letters,
     outbox,
@@ -512,14 +511,6 @@ class Store:
     async def dead_letter(self, letter_id: int) -> StoredLetter | None:
         """Return a dead letter, or None."""
         return await self._read(lambda c: letters.find_letter(c, letter_id))
-
-    async def diagnosis(
-        self, vehicle_id: VehicleId, ledger_id: bytes, request_id: bytes
-    ) -> list[diagnoses.ReceivedDiagnosis]:
-        """Return what a car has said to a question so far."""
-        return await self._read(
-            lambda c: diagnoses.find_diagnosis(c, vehicle_id, ledger_id, request_id)
-        )
 
     async def append_audit(self, entry: AuditEntry) -> int:
         """Write down who did what; return the row's id."""

@@ -8,7 +8,7 @@ from bridge.api.documents import Document
 from bridge.api.forms import HexId
 from bridge.api.problems import ProblemError
 from bridge.instants import rfc3339
-from bridge.rows.diagnoses import ReceivedDiagnosis
+from bridge.rows.diagnoses import ReceivedDiagnosis, find_diagnosis
 from bridge.store import Store
 
 
@@ -23,9 +23,7 @@ def add_diagnoses(app: FastAPI, store: Store) -> None:
             raise ProblemError(
                 HTTPStatus.NOT_FOUND, "unknown-command", "no command has this id"
             )
-        parts = await store.diagnosis(
-            record.vehicle_id, record.ledger_id, record.command_id
-        )
+        parts = await store.read(lambda connection: find_diagnosis(connection, record))
         return {
             "command_id": record.command_id.hex(),
             "vehicle_id": str(record.vehicle_id),

@@ -6,11 +6,11 @@ from typing import Final
 from sqlalchemy import Connection, select
 
 from bridge import schema
+from bridge.commands import CommandRecord
 from protocol.codes import EventType, FrameClass
 from protocol.diagnosis import DIAGNOSED, Diagnosed
 from protocol.entry import split_entry
 from protocol.frame import parse_frame
-from protocol.identity import VehicleId
 
 LOOKED_AT: Final = 512
 """Entries that are looked through, the newest first: an answer follows its question
@@ -32,14 +32,14 @@ class ReceivedDiagnosis:
 
 
 def find_diagnosis(
-    connection: Connection, vehicle_id: VehicleId, ledger_id: bytes, request_id: bytes
+    connection: Connection, asked: CommandRecord
 ) -> list[ReceivedDiagnosis]:
     """Return the parts of the answer to a command that have come, in order."""
     query = (
         select(_TABLE.c.data, _TABLE.c.received_ms)
         .where(
-            _TABLE.c.vehicle_id == str(vehicle_id),
-            _TABLE.c.ledger_id == ledger_id,
+            _TABLE.c.vehicle_id == str(asked.vehicle_id),
+            _TABLE.c.ledger_id == asked.ledger_id,
             _TABLE.c.refused.is_(None),
         )
         .order_by(_TABLE.c.seq.desc())
@@ -55,6 +55,6 @@ def find_diagnosis(
         ):
             continue
         told: Diagnosed = DIAGNOSED.parse(split_entry(frame.payload)[1])
-        if told.request_id == request_id:
+        if told.request_id == asked.command_id:
             found.append(ReceivedDiagnosis(told, header.wall_ms, received_ms))
     return sorted(found, key=lambda each: each.told.part)
