@@ -438,6 +438,8 @@ def _value(value: object) -> Json:
             return value.hex()
         case None | bool() | int() | float() | str():
             return value
+        case tuple():
+            return [_value(item) for item in value]
         case Snapshot():
             return {f.name: _value(getattr(value, f.name)) for f in fields(value)}
         case _:
