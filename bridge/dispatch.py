@@ -488,6 +488,7 @@ class Dispatcher:
                     "the vehicle did not say that it understands "
                     f"{KINDS[needed]}{for_what}",
                     field="kind",
+                    capability=KINDS[needed],
                 )
         return record, vehicle
 

@@ -133,12 +133,17 @@ class OrderRefusedError(BridgeError):
         message: str,
         *,
         field: str = "",
+        capability: str = "",
         retry_after_s: int = 0,
     ) -> None:
-        """Keep the reason, a sentence, and the field at fault or when to come back."""
+        """Keep the reason, a sentence, and the field at fault or when to come back.
+
+        `capability` is the kind of order that the vehicle lacks.
+        """
         super().__init__(message)
         self.refusal = refusal
         self.field = field
+        self.capability = capability
         self.retry_after_s = retry_after_s
 
 

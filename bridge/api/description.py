@@ -15,6 +15,10 @@ _PROBLEM: Final = {
         "title": {"type": "string"},
         "status": {"type": "integer", "minimum": 400, "maximum": 599},
         "detail": {"type": "string"},
+        "capability": {
+            "type": "string",
+            "description": "The kind of order that the vehicle does not understand.",
+        },
         "errors": {
             "type": "array",
             "items": {

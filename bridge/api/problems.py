@@ -159,6 +159,7 @@ async def _on_refused(_request: Request, error: Exception) -> Response:
             str(error),
             title=_TITLES[error.refusal],
             errors=errors,
+            members={"capability": error.capability} if error.capability else None,
             headers={"Retry-After": str(error.retry_after_s)}
             if error.retry_after_s
             else None,

@@ -9,10 +9,11 @@ import aiohttp
 import pytest
 
 from certs.fleet import FleetDirectory
-from protocol.codes import Code, Executed, FrameClass
+from protocol.codes import Code, Executed, FrameClass, Opcode
 from protocol.hello import Capability
 from tests.bridge.car import RENTAL, REPORT
 from tests.bridge.running import Json, Running, running_bridge, until
+from tests.bridge.test_every_order import BODIES
 
 pytestmark = pytest.mark.broker
 
@@ -112,34 +113,12 @@ async def test_a_late_outcome_is_found_by_the_commands_id(running: Running) -> N
 
 async def test_every_kind_of_order_is_taken(running: Running) -> None:
     await running.say(FrameClass.HELLO, running.car.hello())
-    rental = {"rental_id": RENTAL.hex()}
-    orders: list[Json] = [
-        {
-            "kind": "reserve",
-            **rental,
-            "hold_s": 900,
-            "cards": ["04a1b2c3", "04a1b2c3d4e5f6"],
-            "pin": "4711",
-            "fuel_card_pin": "0815",
-            "lock_default": "park",
-            "language": "de",
-        },
-        {"kind": "cancel", **rental},
-        UNLOCK,
-        {"kind": "lock", **rental, "mode": "park"},
-        {"kind": "engine_release", **rental, "reason": "pin_block_lifted"},
-        {"kind": "engine_hold", "rental_id": None},
-        {"kind": "set_mode", **rental, "mode": "refuel"},
-        {"kind": "flash_hazards", "seconds": 3},
-        {"kind": "ping"},
-        {"kind": "rotate_key"},
-    ]
 
-    for order in orders:
-        status, command = await running.order(order)
-        assert (status, command["kind"]) == (202, order["kind"]), command
+    for kind, body in BODIES.items():
+        status, command = await running.order({"kind": kind, **body})
+        assert (status, command["kind"]) == (202, kind), command
 
-    assert len(running.broker.sent_of(FrameClass.CMD)) == len(orders)
+    assert len(running.broker.sent_of(FrameClass.CMD)) == len(BODIES)
 
 
 async def test_an_offline_vehicle_is_a_conflict_and_nothing_is_sent(
@@ -152,16 +131,26 @@ async def test_an_offline_vehicle_is_a_conflict_and_nothing_is_sent(
     assert running.broker.sent_of(FrameClass.CMD) == []
 
 
-async def test_what_a_vehicle_does_not_understand_is_a_conflict(
+async def test_what_a_vehicle_does_not_understand_is_a_conflict_that_names_it(
     running: Running,
 ) -> None:
-    hello = running.car.hello(capabilities=(Capability(0x0102, 1),))
+    """Every kind of order; of two in one the part that is missing."""
+    hello = running.car.hello(capabilities=(Capability(int(Opcode.LOCK), 1),))
     await running.say(FrameClass.HELLO, hello)
+    parts = {"unlock_and_enable": "unlock", "lock_and_disable": "engine_hold"}
 
-    status, problem = await running.order(UNLOCK)
+    for kind, body in BODIES.items():
+        status, answer = await running.order({"kind": kind, **body})
+        if kind == "lock":
+            assert status == 202
+            continue
+        missing = parts.get(kind, kind)
+        assert (status, answer["capability"]) == (409, missing)
+        assert answer["type"] == "urn:freefloat:problem:unsupported-capability"
+        assert missing in answer["detail"]
+        assert answer["errors"][0]["field"] == "kind"
 
-    assert status == 409
-    assert problem["type"] == "urn:freefloat:problem:unsupported-capability"
+    assert len(running.broker.sent_of(FrameClass.CMD)) == 1
 
 
 async def test_a_repeated_request_with_one_key_sends_one_command(

@@ -1,5 +1,7 @@
 """Wanted of a car that is offline: unsigned, bounded, signed fresh (1.3, section 2)."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,34 @@ async def test_it_expires_at_its_deadline_and_is_never_signed(world: World) -> N
     assert (ended.state, ended.executed) == (CommandState.EXPIRED, Executed.NO)
     assert (ended.settled_by, ended.frame) == ("fleet", b"")
     assert world.broker.sent_of(FrameClass.CMD) == []
+
+
+async def test_it_survives_the_bridge_that_took_it(
+    world: World, fleet: FleetDirectory
+) -> None:
+    # I-23: it is in the store, unsigned, with its deadline
+    await world.greet()
+    await world.say(FrameClass.DEATH, world.car.death())
+    record = await defer(world, LOCK, 600)
+    path = world.path.with_name("after.sqlite")
+    with (
+        closing(sqlite3.connect(world.path)) as source,
+        closing(sqlite3.connect(path)) as target,
+    ):
+        source.backup(target)
+
+    async with World(fleet, path) as again:
+        again._randoms = 1_000
+        again.car = world.car
+        await again.dispatcher.sweep()
+        assert again.broker.sent_of(FrameClass.CMD) == []
+        again.advance(30)
+        world.advance(30)
+        await again.greet()
+        await again.dispatcher.sweep()
+
+        header = frame_of(await again.broker.next_sent(FrameClass.CMD)).header
+        assert header.msg_id == record.command_id
 
 
 async def test_what_opens_a_car_never_waits(world: World) -> None:
