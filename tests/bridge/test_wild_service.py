@@ -51,7 +51,7 @@ def opcodes(running: Running) -> list[int]:
 async def test_what_is_ordered_many_times_at_once_is_one_command(
     fleet: FleetDirectory, tmp_path: Path
 ) -> None:
-    """Row 33, L10: one command, for one order and for two in one."""
+    """Fault row 33, L10: one command, for one order and for two in one."""
     async with bridge_with_roles(fleet, tmp_path) as running:
         await running.say(FrameClass.HELLO, running.car.hello())
         async with client_of(Role.SERVICE) as client:
@@ -69,7 +69,7 @@ async def test_what_is_ordered_many_times_at_once_is_one_command(
 async def test_orders_that_contradict_one_another_are_refused_or_in_order(
     fleet: FleetDirectory, tmp_path: Path
 ) -> None:
-    """Row 33, I-8: one key has one meaning; else the newest order has the last word."""
+    """Fault row 33, I-8: one key has one meaning; else the newest order has the last word."""
     async with bridge_with_roles(fleet, tmp_path) as running:
         await running.say(FrameClass.HELLO, running.car.hello())
         async with client_of(Role.SERVICE) as client:
@@ -94,7 +94,7 @@ async def test_orders_that_contradict_one_another_are_refused_or_in_order(
 async def test_a_flood_is_cut_to_its_rate_and_harms_no_other_caller(
     fleet: FleetDirectory, tmp_path: Path
 ) -> None:
-    """Row 33, K28, I-31: ten thousand when deep."""
+    """Fault row 33, K28, I-31: ten thousand when deep."""
     flood, cap = times(200, deep=10_000), 60
     rates = RateSettings(calls=100_000, person_orders=cap)
     async with bridge_with_roles(fleet, tmp_path, rates=rates) as running:
