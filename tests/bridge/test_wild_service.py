@@ -69,7 +69,7 @@ async def test_what_is_ordered_many_times_at_once_is_one_command(
 async def test_orders_that_contradict_one_another_are_refused_or_in_order(
     fleet: FleetDirectory, tmp_path: Path
 ) -> None:
-    """Fault row 33, I-8: one key has one meaning; else the newest order has the last word."""
+    """Fault row 33, I-8: one key has one meaning; else the newest order counts."""
     async with bridge_with_roles(fleet, tmp_path) as running:
         await running.say(FrameClass.HELLO, running.car.hello())
         async with client_of(Role.SERVICE) as client:
