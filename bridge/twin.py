@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from bridge.presence import SILENCE_MS
 from protocol.codes import KNOWN_BITS, Bits, Light, RentalMode
 from protocol.event import (
     EngineReleased,
@@ -39,6 +40,11 @@ Value = str | int | float | bool | None
 Values = Mapping[str, Value]
 
 DEGREES_E7: Final = 10_000_000
+
+_TOLD_WHEN_CHANGED: Final = frozenset(
+    {"mode", "condition", "light", "energy_kind", "state_version", "rental_id"}
+)
+"""Fields that an event or a result tells at once."""
 
 _BITS: Final = {int(bit): str(bit.name).lower() for bit in Bits}
 _MODES: Final = {mode: mode.name.lower() for mode in RentalMode}
@@ -151,6 +157,24 @@ def spread(twin: Twin, latest: Latest | None, *, is_again: bool = False) -> Twin
 
 
 @lru_cache(maxsize=KNOWN_BITS + 1)
+def age_ms(field: Field, *, now: int) -> int:
+    """Return how long ago a field was observed, as well as is known; 0 or more."""
+    observed_ms = field.received_ms if field.observed_ms is None else field.observed_ms
+    return max(now - observed_ms, 0)
+
+
+def is_stale(name: str, field: Field, *, is_online: bool, now: int) -> bool:
+    """Return whether a field may be otherwise by now.
+
+    While a car is online it says within `SILENCE_MS` what a sample measures; what only
+    changes with an event or a state's version stays true until it says otherwise. Of a
+    car that is not online nothing is sure.
+    """
+    if not is_online:
+        return True
+    return name not in _TOLD_WHEN_CHANGED and age_ms(field, now=now) > SILENCE_MS
+
+
 def values_of_bits(bits: int) -> Values:
     """Return each bit as a field; the same mapping for the same bits."""
     number = int(bits)

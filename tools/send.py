@@ -98,6 +98,7 @@ def show(ctx: click.Context, vehicle: str, as_json: bool) -> None:
     facts(
         {
             name: f"{text_of(field['value']):<24} observed {field['observed']}"
+            + (", stale" if field["stale"] else "")
             for name, field in found["state"].items()
         }
     )

@@ -11,6 +11,7 @@ from bridge.presence import LinkState
 from bridge.rows.configurations import Configuration
 from bridge.rows.letters import StoredLetter
 from bridge.rows.rentals import Rental
+from bridge.twin import age_ms, is_stale
 from bridge.vehicle import VehicleState
 from protocol.codes import Code, ConfigKind, Opcode
 from protocol.command import COMMAND_SCHEMA
@@ -97,11 +98,14 @@ def of_vehicle(
     ]
     document["capabilities"] = [*dict.fromkeys((*told, *composed))]
     document["faults"] = list(state.faults)
+    is_online = state.is_online(now=now)
     document["state"] = {
         name: {
             "value": field.value,
             "observed": rfc3339(field.observed_ms),
             "received": rfc3339(field.received_ms),
+            "age_s": age_ms(field, now=now) // 1_000,
+            "stale": is_stale(name, field, is_online=is_online, now=now),
         }
         for name, field in sorted(state.twin.items())
     }

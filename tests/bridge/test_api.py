@@ -59,6 +59,8 @@ async def test_a_vehicles_state_has_its_times_field_by_field(running: Running) -
         "value": 60,
         "observed": "2027-01-15T08:00:00.000Z",
         "received": "2027-01-15T08:00:00.000Z",
+        "age_s": 0,
+        "stale": False,
     }
 
 
