@@ -188,6 +188,8 @@ def _prepare(dbapi_connection: sqlite3.Connection, _record: object) -> None:
         "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
+        # Most frames of a batch are of cars whose pages lie far apart: 32 MiB.
+        "cache_size=-32768",
         # An erased place is overwritten, not merely forgotten (K26).
         "secure_delete=ON",
         f"busy_timeout={int(BUSY_TIMEOUT_S * 1000)}",

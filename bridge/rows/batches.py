@@ -270,7 +270,7 @@ def _write_frames(connection: Connection, space: Workspace, now: int) -> None:
 def _write_ledgers(
     connection: Connection, space: Workspace, before: Before, now: int
 ) -> None:
-    statement = upsert(connection, schema.ledgers)
+    rows = []
     for (vehicle_id, ledger_id), ledger in space.ledgers.items():
         old = before.ledgers.get((vehicle_id, ledger_id))
         if ledger is old:
@@ -295,7 +295,9 @@ def _write_ledgers(
                 .values(upto=ledger.upto, head_hash=ledger.head_hash)
             )
             continue
-        connection.execute(statement.values(values))
+        rows.append(values)
+    if rows:
+        connection.execute(upsert(connection, schema.ledgers), rows)
 
 
 def _write_rentals(connection: Connection, space: Workspace, now: int) -> None:

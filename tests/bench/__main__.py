@@ -2,10 +2,10 @@
 
 import argparse
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-from tests.bench import frames, startup, tap, unlock
+from tests.bench import bulkhead, frames, intake, startup, tap, unlock
 from tests.bench.figure import Figure, print_table, write_json
 
 
@@ -25,17 +25,22 @@ def main() -> None:
         part = list(measure())
         print_table(part)
         figures += part
-    print("\nunlock latency, one car at rest, everything on this machine")
-    part = asyncio.run(_collect())
-    print_table(part)
-    figures += part
+    for title, stream in (
+        ("unlock latency, one car at rest, everything on this machine", unlock.measure),
+        ("a consumer that hangs, beside one that answers", bulkhead.measure),
+        ("bridge work for each frame, CPU time", intake.measure),
+    ):
+        print(f"\n{title}")
+        part = asyncio.run(_collect(stream()))
+        print_table(part)
+        figures += part
     if options.json is not None:
         write_json(figures, options.json)
         print(f"\nwritten to {options.json}")
 
 
-async def _collect() -> list[Figure]:
-    return [entry async for entry in unlock.measure()]
+async def _collect(stream: AsyncIterator[Figure]) -> list[Figure]:
+    return [entry async for entry in stream]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,13 @@ import tempfile
 from pathlib import Path
 
 from tests.bench.figure import print_table
-from tests.bench.fleet.campaign import Plan, document_of, figures_of, run_campaign
+from tests.bench.fleet.campaign import (
+    ENTRY_EACH,
+    Plan,
+    document_of,
+    figures_of,
+    run_campaign,
+)
 
 
 def main() -> None:
@@ -16,11 +22,12 @@ def main() -> None:
     parser.add_argument("--cars", type=int, default=14_000)
     parser.add_argument("--rate", type=float, default=10_000)
     parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--entry-each", type=int, default=ENTRY_EACH)
     parser.add_argument("--fleet", type=Path, help="a fleet to use again, or to make")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--profile", type=Path, help="profile the bridge's event loop")
     options = parser.parse_args()
-    plan = Plan(options.cars, options.rate, options.seconds)
+    plan = Plan(options.cars, options.rate, options.seconds, options.entry_each)
     with tempfile.TemporaryDirectory() as directory:
         outcome = asyncio.run(
             run_campaign(

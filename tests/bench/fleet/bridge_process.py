@@ -10,7 +10,6 @@ the end of stdin ends the bridge.
 import argparse
 import asyncio
 import cProfile
-import gc
 import json
 import sys
 import threading
@@ -23,6 +22,7 @@ from typing import Final
 from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
 
 from bridge.bootstrap import open_bridge
+from bridge.collector import spare_what_stays
 from bridge.ingest import Rejection, Verified
 from bridge.store import Committed, Store
 from tests.bench.fleet.cars import NUMBER_AT
@@ -138,7 +138,7 @@ async def _serve(options: argparse.Namespace) -> None:
     async with open_bridge(settings) as bridge:
         await bridge.wait_connected()
         bare.start()
-        gc.freeze()
+        spare_what_stays()
         _say({"api": bridge.api_url})
         profile = cProfile.Profile()
         while line := await loop.run_in_executor(None, sys.stdin.readline):

@@ -60,6 +60,8 @@ class Plan:
     """Frames a second over all cars."""
     seconds: float
     """How long frames are published."""
+    entry_each: int = ENTRY_EACH
+    """One of so many frames of a car is a ledger entry; 0 for none."""
     warm_s: float = 2.0
     """Seconds at the beginning whose latencies are not counted."""
 
@@ -206,7 +208,7 @@ async def run_campaign(
     state.mkdir(parents=True)
     fleet = make_fleet(fleet_path, plan.cars)
     tell(f"{plan.cars} cars issued")
-    cars = make_cars(fleet, plan.cars, frames=plan.frames, entry_each=ENTRY_EACH)
+    cars = make_cars(fleet, plan.cars, frames=plan.frames, entry_each=plan.entry_each)
     tell(f"{plan.frames} frames signed")
     identity = TlsIdentity.of_fleet(fleet.path, FleetPart.BROKER)
     names = frozenset(car.name for car in cars)

@@ -89,7 +89,7 @@ def make_cars(
         fleet: as `make_fleet` returned it.
         count: how many cars.
         frames: how many frames beside the HELLOs.
-        entry_each: each car's every so-many-th frame is a ledger entry.
+        entry_each: each car's every so-many-th frame is a ledger entry; 0 for none.
     """
     cars, writers = [], []
     for vehicle_id in _ids(fleet)[:count]:
@@ -135,7 +135,7 @@ class _Writer:
     def next(self, number: int) -> tuple[str, bytes, int]:
         """Return the topic, the frame and its number."""
         self._count += 1
-        if self._count % self._entry_each == 0:
+        if self._entry_each and self._count % self._entry_each == 0:
             return self._entry(number)
         self._batches += 1
         told = sample(speed_dkmh=self._count % 900, odometer_m=1_000_000 + self._count)
