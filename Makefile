@@ -9,7 +9,7 @@ WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 SOURCES := protocol keystore transport gateway firmware_emulator bridge certs tools
 CODE := $(SOURCES) tests examples
 
-.PHONY: help demo test deep check bench bench-fleet explore fuzz format vectors docs lock clean
+.PHONY: help demo test deep check bench bench-fleet explore simulate fuzz format vectors docs lock clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,13 @@ bench-fleet: $(VENV)/.dev ## a fleet's connections and frames on this machine: m
 
 explore: $(VENV)/.dev ## every reachable state of the car's mind, with the large alphabet
 	$(BIN)/python -m tests.gateway.core.exploration --deep
+
+SEEDS ?= 1000
+FIRST ?= 1
+SIM_WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+simulate: $(VENV)/.dev ## SEEDS worlds of cars, bridge and hostile link; SEED=N repeats one
+	$(BIN)/python -m tests.simulation --workers $(SIM_WORKERS) \
+	  $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS))
 
 FUZZ_S ?= 600
 fuzz: $(VENV)/.fuzz ## fuzz every reader of foreign bytes for FUZZ_S seconds each

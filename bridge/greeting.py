@@ -7,7 +7,7 @@ import msgspec
 from bridge import cloud_event, commands
 from bridge.doubt import Doubt
 from bridge.ingest import NUMBER_LIMIT, VerifiedHello
-from bridge.ledger import Ledger, contradicts
+from bridge.ledger import Ledger, contradicts, falls_behind
 from bridge.mds.standing import greeted
 from bridge.twin import rental_of, values_of_snapshot
 from bridge.vehicle import HelloJudgement, VehicleState
@@ -82,10 +82,19 @@ def absorb_hello(space: Workspace, record: VerifiedHello, now: int) -> str:
     # The receipt tells the car at once how far it need not send again.
     space.receipts.setdefault(key, [])
     is_proved = judgement is HelloJudgement.PROVED
-    wrong = _compare_head(space, record, key, now)
+    late = falls_behind(space.ledgers.get(key, Ledger()), hello.head_seq)
+    known_hash = space.known.get((*key, hello.head_seq))
+    wrong = contradicts(hello.head_seq, hello.head_hash, known_hash=known_hash)
     if is_proved:
         _trust_again(space, vehicle_id, now)
+        wrong = wrong or late
+    elif late and not wrong:
+        # Entries may have overtaken it; the answer to the challenge tells (FF-HEL-11).
+        _doubt(space, record, late, now)
+        return late
     if wrong:
+        kind = cloud_event.FORKED_TYPE
+        raise_alarm(space, kind, (*key, hello.head_seq), wrong, now=now)
         # A disk image was put back. Once the car has proved that it speaks now, it is
         # commanded again: whoever rents it is not locked out, and its new session kills
         # every older command. What it writes beside stored entries is kept as forks;
@@ -172,20 +181,3 @@ def _alarm_replaced(
         detail += f"; rental {rental} was open: close it by hand"
     raise_alarm(space, cloud_event.REPLACED_TYPE, (*key, 0), detail, now=now)
     space.replaced[key[0]] = (key[1], NUMBER_LIMIT)
-
-
-def _compare_head(
-    space: Workspace, record: VerifiedHello, key: LedgerKey, now: int
-) -> str:
-    hello = record.hello
-    wrong = contradicts(
-        space.ledgers.get(key, Ledger()),
-        hello.head_seq,
-        hello.head_hash,
-        known_hash=space.known.get((*key, hello.head_seq)),
-    )
-    if wrong is None:
-        return ""
-    kind = cloud_event.FORKED_TYPE
-    raise_alarm(space, kind, (*key, hello.head_seq), wrong, now=now)
-    return wrong

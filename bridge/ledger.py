@@ -132,13 +132,33 @@ def gaps_of(ledger: Ledger, *, limit: int = GAPS_LIMIT) -> tuple[Gap, ...]:
     return tuple(gaps)
 
 
-def contradicts(
-    ledger: Ledger, head_seq: int, head_hash: bytes, *, known_hash: bytes | None
-) -> str | None:
-    """Compare a car's own word about its ledger's head with what is stored.
+def falls_behind(ledger: Ledger, head_seq: int) -> str | None:
+    """Compare how long a car says that its ledger is with what is stored.
+
+    By itself it proves nothing: entries may overtake the HELLO of their session on
+    their way through a broker. In a HELLO that answers a challenge it does.
 
     Args:
         ledger: as stored.
+        head_seq: from the HELLO.
+
+    Returns:
+        What is missing, in a few words, or None.
+    """
+    if head_seq < ledger.upto:
+        return (
+            f"the car's ledger ends at {head_seq}, but entry {ledger.upto} is stored: "
+            "it went back"
+        )
+    return None
+
+
+def contradicts(
+    head_seq: int, head_hash: bytes, *, known_hash: bytes | None
+) -> str | None:
+    """Compare a car's own word about an entry with the one that is stored.
+
+    Args:
         head_seq: from the HELLO.
         head_hash: from the HELLO.
         known_hash: hash of the stored entry `head_seq`, if any.
@@ -146,11 +166,6 @@ def contradicts(
     Returns:
         What contradicts, in a few words, or None.
     """
-    if head_seq < ledger.upto:
-        return (
-            f"the car's ledger ends at {head_seq}, but entry {ledger.upto} is stored: "
-            "it went back"
-        )
     if head_seq >= FIRST_SEQ and known_hash is not None and known_hash != head_hash:
         return f"the car's entry {head_seq} is not the one that is stored"
     return None

@@ -408,6 +408,37 @@ async def test_a_ledger_that_went_back_is_told(world: World) -> None:
     world.car.seq, world.car.head = 0, bytes(32)
 
     await world.say(FrameClass.HELLO, world.car.hello())
+    doubt = (await world.vehicle()).doubt
+    assert doubt is not None
+    await world.say(FrameClass.HELLO, world.car.hello(nonce=doubt.nonce))
+
+    assert "freefloat.ledger.forked" in await world.events()
+
+
+async def test_a_hello_that_its_own_entries_overtook_is_no_fork(world: World) -> None:
+    # FF-HEL-11: found by the simulation (make simulate), at a broker that reorders.
+    hello = world.car.hello()
+    await world.say(FrameClass.EVENT, world.car.event(AgentStarted(1, bytes(4))))
+    await world.say(FrameClass.EVENT, world.car.event(STARTED))
+
+    await world.say(FrameClass.HELLO, hello)
+
+    doubt = (await world.vehicle()).doubt
+    assert doubt is not None
+    await world.say(FrameClass.HELLO, world.car.hello(nonce=doubt.nonce))
+    assert (await world.vehicle()).doubt is None
+    assert "freefloat.ledger.forked" not in await world.events()
+    rental = await world.store.rental(RENTAL)
+    assert rental is not None
+    assert not rental.needs_close
+
+
+async def test_a_hello_that_names_another_entry_is_told_at_once(world: World) -> None:
+    # FF-HEL-11.
+    await world.say(FrameClass.EVENT, world.car.event(STARTED))
+    world.car.head = bytes(32)
+
+    await world.say(FrameClass.HELLO, world.car.hello())
 
     assert "freefloat.ledger.forked" in await world.events()
 

@@ -10,6 +10,7 @@ from bridge.ledger import (
     Place,
     Placement,
     contradicts,
+    falls_behind,
     gaps_of,
     place,
 )
@@ -128,10 +129,11 @@ def test_a_cars_word_about_its_head_is_held_against_the_store() -> None:
     # FF-HEL-11.
     ledger = fill(1, 2, 3)
 
-    assert contradicts(ledger, 3, digest(3), known_hash=digest(3)) is None
-    assert contradicts(ledger, 9, digest(9), known_hash=None) is None
-    assert "went back" in str(contradicts(ledger, 2, digest(2), known_hash=digest(2)))
-    assert "not the one" in str(contradicts(ledger, 3, digest(8), known_hash=digest(3)))
+    assert contradicts(3, digest(3), known_hash=digest(3)) is None
+    assert contradicts(9, digest(9), known_hash=None) is None
+    assert "not the one" in str(contradicts(3, digest(8), known_hash=digest(3)))
+    assert falls_behind(ledger, 3) is None
+    assert "went back" in str(falls_behind(ledger, 2))
 
 
 def test_what_is_held_is_bounded_by_what_an_honest_car_can_have_under_way() -> None:

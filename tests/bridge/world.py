@@ -42,7 +42,7 @@ from tests.bridge.memory_broker import MemoryBroker, Message
 
 if TYPE_CHECKING:
     from bridge.errors import RegistryError
-    from bridge.ports import FrameSeen
+    from bridge.ports import Connect, FrameSeen
     from protocol.keys import SigningKey
 
 NOW_MS: Final = 1_800_000_000_000
@@ -64,6 +64,7 @@ class World:
         *,
         database: Database | None = None,
         holder: str = "test",
+        connect: "Connect | None" = None,
     ) -> None:
         self.fleet = fleet
         self.now_ms = NOW_MS
@@ -72,8 +73,11 @@ class World:
         self.seen: list[FrameSeen] = []
         self.refused: list[RegistryError] = []
         self.holder = holder
+        self._randoms = 0
         self.store = Store(
-            database or SqliteDatabase(path), fleet_id=fleet.fleet.fleet_id
+            database or SqliteDatabase(path),
+            fleet_id=fleet.fleet.fleet_id,
+            random_bytes=self.random_bytes,
         )
         self.registry = RegistryDirectory(
             fleet.path / FleetPart.REGISTRY,
@@ -93,7 +97,6 @@ class World:
         self.wire = Wire(self.seen.append)
         self.sendings = Sendings()
         self.figures = Figures()
-        self._randoms = 0
         fleet_id = fleet.fleet.fleet_id
         self.trust = Trust.begin(fleet.trust_bundle(), fleet_id=fleet_id)
         self.command_key = parse_signing_key(
@@ -143,7 +146,7 @@ class World:
         )
         self.clock_watch = ClockWatch()
         self.intake = Intake(
-            connect=self.broker.connect,
+            connect=connect or self.broker.connect,
             wire=self.wire,
             store=self.store,
             registry=self.registry,

@@ -1,0 +1,29 @@
+"""Clocks of the simulation: boot clocks are true, wall clocks are what one sets."""
+
+from firmware_emulator.clock import EmulatedClock, Seconds
+
+
+class JumpyClock(EmulatedClock):
+    """A car's clock whose wall time somebody sets (I-29)."""
+
+    def jump_wall(self, milliseconds: int) -> None:
+        """Set the wall clock forward, or back if negative."""
+        self._wall_ms += milliseconds
+
+    @property
+    def wall_offset_ms(self) -> int:
+        return self._wall_ms
+
+
+class WallClock:
+    """The bridge's clock, UTC ms."""
+
+    def __init__(self, seconds: Seconds, *, start_ms: int) -> None:
+        self._seconds = seconds
+        self._start_ms = start_ms
+
+    def __call__(self) -> int:
+        return self._start_ms + round(self._seconds() * 1_000)
+
+    def jump(self, milliseconds: int) -> None:
+        self._start_ms += milliseconds
