@@ -212,10 +212,18 @@ class Intake:
             while True:
                 batch = _Batch(await conveyor.next(lambda: link.take(BATCH_LIMIT)))
                 conveyor.put(batch)
-        finally:
+        except asyncio.CancelledError:
+            # Who is told to stop stops, also when the batch under way fails: nothing
+            # of it was acknowledged, and every car sends it again.
+            with contextlib.suppress(TransportError, BridgeError):
+                await conveyor.finish()
+            raise
+        except Exception:
             # A batch that was begun is finished: half of one is never undone, but its
             # acknowledgements would be missing and every car would resend.
             await conveyor.finish()
+            raise
+        finally:
             self._link = None
 
     async def _prove(self, batch: _Batch) -> None:

@@ -1,5 +1,6 @@
 """What the bridge does with frames: I-21, I-22, I-23, I-24, I-27."""
 
+import asyncio
 import base64
 import json
 import sqlite3
@@ -164,6 +165,33 @@ async def test_nothing_is_acknowledged_or_receipted_when_the_store_does_not_comm
 
     assert receipt_of(await world.broker.next_sent(FrameClass.RECEIPT)).upto == 1
     assert await world.events() == ["freefloat.rental.started"]
+
+
+async def test_who_is_told_to_stop_stops_also_when_the_batch_under_way_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # I-34: found by the simulation (make simulate). The failure had taken the place of
+    # the cancellation, and the bridge connected anew for ever.
+    await world.greet()
+    begun, failing = asyncio.Event(), asyncio.Event()
+
+    async def full_disk(*_args: object, **_kwargs: object) -> object:
+        begun.set()
+        await failing.wait()
+        raise StoreError("the store did not commit: disk I/O error")
+
+    monkeypatch.setattr(world.store, "commit_batch", full_disk)
+    message = world.deliver(FrameClass.EVENT, world.car.event(STARTED))
+    await begun.wait()
+    intake = world._tasks[0]
+
+    intake.cancel()
+    await asyncio.sleep(0)
+    failing.set()
+    await asyncio.wait({intake}, timeout=20)
+
+    assert intake.cancelled()
+    assert not message.is_done.is_set()
 
 
 async def test_what_was_receipted_is_there_after_a_restart(

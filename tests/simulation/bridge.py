@@ -159,6 +159,7 @@ class BridgeProcess(World):
             part.cancel()
         await asyncio.gather(*self._parts, return_exceptions=True)
         await self.configurator.close()
+        await self.dispatcher.close()
 
 
 class SimulatedBridge:

@@ -171,6 +171,24 @@ class Link:
         if self._lost.is_set():
             raise LinkError("the link is lost", failure=LinkFailure.LOST)
 
+    async def take(self, limit: int) -> list[Message]:
+        """Return the next messages; see `bridge.ports.Link`."""
+        taken: list[Message] = []
+        while len(taken) < limit and not (taken and self._inbox.empty()):
+            message = await self._inbox.get()
+            if message is None:
+                self._inbox.put_nowait(None)
+                break
+            taken.append(message)
+        if not taken:
+            raise LinkError("the link is lost", failure=LinkFailure.LOST)
+        return taken
+
+    @property
+    def waiting(self) -> int:
+        """Messages that have arrived and were not taken yet."""
+        return self._inbox.qsize()
+
     async def messages(self) -> AsyncIterator[Message]:
         while (message := await self._inbox.get()) is not None:
             yield message

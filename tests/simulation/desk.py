@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
+from bridge.bound_orders import Pins, ReserveOrder
 from bridge.commands import CommandRecord, CommandState, is_proved_undone
 from bridge.errors import OrderRefusedError, StoreError
-from bridge.orders import Order, ReserveOrder
+from bridge.orders import Order
 from firmware_emulator.reader import Card
 from gateway.core.state import State
 from protocol.codes import (
@@ -95,8 +96,7 @@ class Desk:
                 (LockDefault.END, LockDefault.END, LockDefault.PARK)
             ),
             language=b"en",
-            pin=PIN,
-            fuel_card_pin=FUEL_CARD_PIN,
+            pins=Pins(PIN, FUEL_CARD_PIN),
         )
 
     def _order(self) -> Order:

@@ -42,6 +42,9 @@ CARS: Final = 3
 LIFE_S: Final = 80.0
 """Virtual seconds that a seed's world is bad for, on average."""
 
+MOST_S: Final = 1_000.0
+"""Virtual seconds from a world's healing to its end, at the very most."""
+
 CHEAPER: Final = (
     # Nobody guesses PINs here, and 19 MiB of Argon2id cost 30 ms.
     (sealing, "MEMORY_KIB", 8),
@@ -179,14 +182,27 @@ class SeedRun:
             Violation: an invariant is broken.
         """
         try:
-            await self._live()
+            async with asyncio.timeout(self.life_s + MOST_S):
+                await self._live()
+        except TimeoutError:
+            self.oracle.fail("I-10: the world does not settle")
+        except Violation as found:
+            self.oracle.fail(str(found), found)
         finally:
-            for car in self.cars:
-                await car.end()
-            await self.bridge.end()
-            self.oracle.close()
+            await self._end()
         if self.oracle.failure is not None:
             raise self.oracle.failure
+
+    async def _end(self) -> None:
+        try:
+            async with asyncio.timeout(MOST_S):
+                for car in self.cars:
+                    await car.end()
+                await self.bridge.end()
+        except TimeoutError:
+            self.oracle.fail("I-34: a car or the bridge is told to end and does not")
+        finally:
+            self.oracle.close()
 
     async def _live(self) -> None:
         self.bridge.start()

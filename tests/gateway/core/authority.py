@@ -1,4 +1,4 @@
-"""Who has a right to what: judges steps of the core, in explorations and simulations."""
+"""Who has a right to what: judges the steps of explorations and of simulations."""
 
 from typing import Final
 
