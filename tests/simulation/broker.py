@@ -144,13 +144,28 @@ class Link:
         self,
         topic: str,
         payload: bytes,
-        acknowledged: "asyncio.Future[None]",
+        acknowledged: "asyncio.Future[None] | None" = None,
     ) -> None:
         if self._lost.is_set() or self._way.is_mute:
             return
         # Some brokers know no expiry (L9); this one is of them.
         self._broker.take(self._way.client, topic, payload)
-        self._say(lambda: _settle(acknowledged))
+        if acknowledged is not None:
+            self._say(lambda: _settle(acknowledged))
+
+    def post(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        expiry_s: int | None = None,  # noqa: ARG002 - see `_arrive`
+    ) -> None:
+        """Publish at QoS 0; see `bridge.ports.Link`."""
+        if self._lost.is_set():
+            raise LinkError("the link is lost", failure=LinkFailure.LOST)
+        loop = asyncio.get_running_loop()
+        self._there_s = max(self._there_s, loop.time() + self._broker.latency_s())
+        loop.call_at(self._there_s, self._arrive, topic, payload)
 
     def deliver(self, message: Message) -> None:
         """Bring a message down the connection."""
