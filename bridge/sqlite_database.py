@@ -59,15 +59,18 @@ class SqliteDatabase:
             SettingsError: it cannot be used, another bridge uses it, or a newer
                 freefloat made it.
         """
-        self._take_lock()
+        self.take()
         try:
             self._open_file()
         except SettingsError:
             self._drop_lock()
             raise
 
-    def _take_lock(self) -> None:
-        """Keep a second bridge out.
+    def take(self) -> None:
+        """Keep a second bridge out, until `close`.
+
+        Raises:
+            SettingsError: another bridge is on this file, or it cannot be locked.
 
         The lock lies in a file of its own, since closing the database's file anywhere
         in a process drops SQLite's own locks on it (fcntl(2)).

@@ -38,6 +38,14 @@ def find_programs() -> Path | None:
     return versions[-1] if versions else None
 
 
+def client_program(name: str) -> str:
+    """Where a program such as `pg_dump` is; it is beside the server or on the path."""
+    programs = find_programs()
+    assert programs is not None
+    beside = programs.joinpath("postgres").resolve().with_name(name)
+    return str(beside) if beside.exists() else name
+
+
 class Server:
     """One cluster; `start` it first and `remove` it last."""
 

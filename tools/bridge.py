@@ -20,6 +20,7 @@ from bridge.settings import Settings, load_settings
 from tools.address import DEFAULT_PORT, BrokerAddress, ListenAddress
 from tools.approvals import approvals
 from tools.audit import audit
+from tools.backup import backup, restore_command
 from tools.bridge_settings import DEFAULT_API, local_settings
 from tools.console import examples, facts, json_option, print_json, step
 from tools.explain import explain
@@ -149,6 +150,8 @@ def run(
 
 bridge.add_command(approvals)
 bridge.add_command(audit)
+bridge.add_command(backup)
+bridge.add_command(restore_command)
 bridge.add_command(explain)
 bridge.add_command(letters)
 bridge.add_command(sinks)

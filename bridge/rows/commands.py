@@ -1,7 +1,7 @@
 """Rows of commands and of signers' sequences."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, Row, Select, Update, and_, select, update
@@ -115,10 +115,20 @@ def replace_command(
     return _written(connection, statement, after)
 
 
+SEQUENCE_FLOOR: Final = "sequence_floor"
+"""Name in the table meta of what new runs of numbers begin behind."""
+
+
 def reserve_sequences(
     connection: Connection, key_id: bytes, session_id: bytes, lane: int, count: int
 ) -> int:
-    """Reserve `count` sequences and return the first; they begin at 1."""
+    """Reserve `count` sequences and return the first.
+
+    They begin at 1, or behind what a restored store skips (`bridge.rows.restoration`).
+    """
+    meta = schema.meta.c
+    query = select(meta.value).where(meta.name == SEQUENCE_FLOOR)
+    floor = int(connection.execute(query).scalar_one_or_none() or 0)
     table = schema.sequences
     key = {"key_id": key_id, "session_id": session_id, "lane": lane}
     insert = (
@@ -127,7 +137,7 @@ def reserve_sequences(
     # One statement, since two bridges with one key may reserve at the same time.
     reserved = (
         insert(table)
-        .values(**key, reserved=count)
+        .values(**key, reserved=floor + count)
         .on_conflict_do_update(
             index_elements=list(key), set_={"reserved": table.c.reserved + count}
         )

@@ -1,0 +1,165 @@
+"""A copy of a bridge's SQLite store, and putting one back.
+
+PostgreSQL's own tools copy a PostgreSQL better (pg_dump, or its archive for a loss of
+seconds); what `mark` does is needed after either.
+
+Rule 1: a copy is whole or not there, and is looked through before anybody relies on it.
+Rule 2: what a restore replaces is moved aside and never deleted.
+"""
+
+import os
+import sqlite3
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+from bridge.database import Database
+from bridge.errors import SettingsError, StoreError
+from bridge.rows.restoration import mark_restored
+from bridge.sqlite_database import SqliteDatabase
+from bridge.store import Store
+
+PAGES: Final = 2_000
+"""Pages copied at once: 8 MB, between which the bridge may write."""
+
+
+def back_up(source: Path, target: Path) -> int:
+    """Copy a store, also while a bridge runs on it; return the copy's bytes.
+
+    Args:
+        source: the store.
+        target: where nothing may be yet; made with mode 0600.
+
+    Raises:
+        SettingsError: there is no store, something is at `target`, the disk is full or
+            the copy is damaged; nothing is left at `target`.
+    """
+    if not source.is_file():
+        raise SettingsError(
+            f"there is no store {source}", advice="name the bridge's own settings"
+        )
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        _make_private(partial)
+        try:
+            with (
+                closing(sqlite3.connect(source)) as reading,
+                closing(sqlite3.connect(partial)) as writing,
+            ):
+                reading.backup(writing, pages=PAGES)
+                # One file, without a log beside it.
+                writing.execute("PRAGMA journal_mode=DELETE").close()
+            _require_whole(partial)
+            _sync(partial)
+            os.link(partial, target)  # fails where something is, unlike a rename
+        finally:
+            partial.unlink(missing_ok=True)
+        _sync(target.parent)
+    except FileExistsError as error:
+        raise SettingsError(
+            f"{error.filename2 or error.filename} exists already",
+            advice="name a new file: no backup is ever overwritten",
+        ) from error
+    except (OSError, sqlite3.Error) as error:
+        raise SettingsError(
+            f"{source} was not copied to {target}: {error}",
+            advice="check the disk's free space and who may write there",
+        ) from error
+    return target.stat().st_size
+
+
+def restore(path: Path, backup: Path, *, fleet_id: bytes, now: int) -> tuple[int, str]:
+    """Put a copy in the place of a store, and mark it; no bridge may run on it.
+
+    Args:
+        path: of the store.
+        backup: the copy; it stays as it is.
+        fleet_id: whose store it must be.
+        now: UTC ms.
+
+    Returns:
+        How many cars are in doubt, and where the former store lies now, or nothing.
+
+    Raises:
+        SettingsError: the copy is damaged, of another fleet or of a newer freefloat, or
+            a bridge runs on the store. The former store is in its place.
+    """
+    if not backup.is_file():
+        raise SettingsError(f"there is no backup {backup}", advice="name another file")
+    partial = path.with_name(f".{path.name}.restored")
+    partial.unlink(missing_ok=True)
+    try:
+        back_up(backup, partial)
+        _require_free(path)
+        # On the copy, so that whatever is refused leaves the store as it is.
+        doubted = mark(SqliteDatabase(partial), fleet_id=fleet_id, now=now)
+        aside = _move_aside(path)
+        partial.rename(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise SettingsError(
+            f"{path} was not restored: {error}",
+            advice="check who may write to its directory",
+        ) from error
+    finally:
+        for end in ("", "-wal", "-shm", ".lock"):
+            partial.with_name(f"{partial.name}{end}").unlink(missing_ok=True)
+    return doubted, aside
+
+
+def mark(database: Database, *, fleet_id: bytes, now: int) -> int:
+    """Make a restored store safe to go on with; return how many cars are in doubt.
+
+    Raises:
+        SettingsError: it cannot be used, or is of another fleet or a newer freefloat.
+    """
+    Store(database, fleet_id=fleet_id).open()
+    try:
+        return database.transact(lambda c: mark_restored(c, now=now), writes=True)
+    except StoreError as error:
+        raise SettingsError(
+            f"store {database.name} was not marked: {error}",
+            advice="stop every bridge on it, then do it again",
+        ) from error
+    finally:
+        database.close()
+
+
+def _move_aside(path: Path) -> str:
+    if not path.exists():
+        return ""
+    names = (path.with_name(f"{path.name}.before-{n}") for n in count(1))
+    aside = next(name for name in names if not name.exists())
+    for end in ("-wal", "-shm", ""):
+        beside = path.with_name(f"{path.name}{end}")
+        if beside.exists():
+            beside.rename(aside.with_name(f"{aside.name}{end}"))
+    return str(aside)
+
+
+def _require_free(path: Path) -> None:
+    """Return if no bridge runs on a store."""
+    database = SqliteDatabase(path)
+    database.take()
+    database.close()
+
+
+def _require_whole(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("PRAGMA integrity_check").fetchone()
+    if found != ("ok",):
+        raise sqlite3.DatabaseError(f"the copy is damaged: {found}")
+
+
+def _make_private(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

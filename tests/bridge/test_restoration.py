@@ -1,0 +1,230 @@
+"""The restore drill, on both engines: backup, loss, restore, and going on (row 37)."""
+
+import asyncio
+import contextlib
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bridge.audit import AuditCheck, AuditEntry
+from bridge.backup import back_up, mark, restore
+from bridge.commands import CommandState
+from bridge.database import Database
+from bridge.errors import OrderRefusedError, SettingsError
+from bridge.postgres_database import PostgresDatabase
+from bridge.rows.restoration import JUMP
+from bridge.sqlite_database import SqliteDatabase
+from bridge.store import Store
+from certs.fleet import FleetDirectory
+from protocol.codes import FrameClass
+from protocol.command import ANY_VERSION, Unlock
+from protocol.frame import parse_frame
+from protocol.sync import Challenge, SyncBody, parse_sync
+from tests.bridge.car import RENTAL, Car, receipt_of
+from tests.bridge.stream import TYPES, entries_of
+from tests.bridge.world import NOW_MS, World
+from tests.postgres import client_program, running_server
+
+
+@dataclass(slots=True)
+class Engine:
+    """One way to store, to back up and to restore."""
+
+    open: Callable[[], Database]
+    back_up: Callable[[], None]
+    lose_and_restore: Callable[[bytes], int]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    path, copy = tmp_path / "bridge.sqlite", tmp_path / "copy"
+    if request.param == "sqlite":
+        yield Engine(
+            lambda: SqliteDatabase(path),
+            lambda: assert_private(back_up(path, copy), copy),
+            lambda fleet_id: restore(path, copy, fleet_id=fleet_id, now=NOW_MS)[0],
+        )
+        return
+    with running_server() as server:
+        url = server.make_database()
+
+        def run(program: str, *arguments: str) -> None:
+            command = (client_program(program), "--dbname", url, *arguments)
+            subprocess.run(command, check=True, timeout=60, capture_output=True)
+
+        def lose_and_restore(fleet_id: bytes) -> int:
+            run("pg_restore", "--clean", "--if-exists", str(copy))
+            return mark(PostgresDatabase(url), fleet_id=fleet_id, now=NOW_MS)
+
+        yield Engine(
+            lambda: PostgresDatabase(url),
+            lambda: run("pg_dump", "--format=custom", f"--file={copy}"),
+            lose_and_restore,
+        )
+
+
+def assert_private(size: int, copy: Path) -> None:
+    assert size == copy.stat().st_size > 0
+    assert copy.stat().st_mode & 0o777 == 0o600
+
+
+@contextlib.asynccontextmanager
+async def bridge(
+    fleet: FleetDirectory, engine: Engine, holder: str, car: Car | None = None
+) -> AsyncIterator[World]:
+    async with World(
+        fleet, Path("unused"), database=engine.open(), holder=holder
+    ) as world:
+        if car is not None:
+            world.car = world.cars[0] = car
+        yield world
+
+
+def sync_of(data: bytes) -> SyncBody:
+    frame = parse_frame(data)
+    return parse_sync(frame.header.type, frame.header.schema, frame.payload)
+
+
+def numbers(world: World) -> list[tuple[bytes, bytes, int, int]]:
+    """Return what tells each signed frame to the car apart: no two may be the same."""
+    headers = [
+        parse_frame(data).header
+        for frame_class in (FrameClass.CMD, FrameClass.SYNC)
+        for data in world.broker.sent_of(frame_class)
+    ]
+    return [(h.key_id, h.session_id, int(h.lane), h.seq) for h in headers]
+
+
+async def test_after_a_restore_no_number_is_used_again_and_the_car_is_asked_first(
+    fleet: FleetDirectory, engine: Engine
+) -> None:
+    """Row 37, I-6, I-25, FF-SYN-10, K13, K14."""
+    fleet_id = fleet.fleet.fleet_id
+    async with bridge(fleet, engine, "before") as world:
+        entries = entries_of(world.car)
+        await world.greet()
+        await world.say(FrameClass.EVENT, *entries[:2])
+        await world.order(Unlock(RENTAL, ANY_VERSION))
+        await world.store.append_audit(
+            AuditEntry(NOW_MS, "mia", "operator", "POST /v1/x", "asked")
+        )
+        engine.back_up()
+        # What the backup does not hold: orders, in a session that it never saw too.
+        await world.order(Unlock(RENTAL, ANY_VERSION))
+        world.car.renew_session()
+        await world.greet()
+        for _ in range(3):
+            await world.order(Unlock(RENTAL, ANY_VERSION))
+        await world.steward.sweep()
+        used, car = numbers(world), world.car
+
+    doubted = engine.lose_and_restore(fleet_id)
+
+    async with bridge(fleet, engine, "after", car) as world:
+        world.advance(30)
+        world.steward.wanted(await world.store.online_vehicles())
+        with pytest.raises(OrderRefusedError, match="put back from a backup"):
+            await world.order(Unlock(RENTAL, ANY_VERSION))
+        # The car says HELLO when the link is back; its session is news to the store.
+        await world.say(FrameClass.HELLO, car.hello())
+        await world.steward.sweep()
+        asked = [
+            body.nonce
+            for body in map(sync_of, world.broker.sent_of(FrameClass.SYNC))
+            if isinstance(body, Challenge)
+        ]
+        car.renew_session()
+        await world.say(FrameClass.HELLO, car.hello(nonce=asked[-1]))
+        order = await world.order(Unlock(RENTAL, ANY_VERSION))
+        command = world.broker.sent_of(FrameClass.CMD)[-1]
+        # It sends again what the restored store lacks, and the rest of its ledger.
+        await world.say(FrameClass.EVENT, *entries[1:])
+        await world.say(FrameClass.RESULT, car.result(command))
+        done = await world.store.command(order.command_id)
+        told = await world.events()
+        receipts = [receipt_of(r) for r in world.broker.sent_of(FrameClass.RECEIPT)]
+        check = AuditCheck()
+        rows, head = await world.store.audit_after(0, 100)
+        for row in rows:
+            check.take(row)
+        check.end(head)
+        later = numbers(world)
+
+    assert doubted == 1
+    assert len(used) >= 5
+    assert set(used).isdisjoint(later)
+    assert min(seq for _, _, _, seq in later) > JUMP
+    assert done is not None
+    assert done.state is CommandState.SUCCEEDED
+    assert told[: len(TYPES)] == TYPES
+    assert max(receipt.upto for receipt in receipts) == car.seq
+    assert check.faults == []
+    assert len(rows) == 1
+
+
+def test_a_backup_is_made_while_the_bridge_writes_and_never_over_another(
+    fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    path = tmp_path / "bridge.sqlite"
+    store = Store(SqliteDatabase(path), fleet_id=fleet.fleet.fleet_id)
+    store.open()
+    try:
+        back_up(path, tmp_path / "one")
+        with pytest.raises(SettingsError, match="exists already"):
+            back_up(path, tmp_path / "one")
+    finally:
+        asyncio.run(store.close())
+    assert sorted(one.name for one in tmp_path.glob("*one*")) == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "about"),
+    [
+        (lambda copy: copy.write_bytes(b"SQLite format 3\0" + bytes(9_000)), "copied"),
+        (lambda copy: copy.write_bytes(copy.read_bytes()[:8_192]), "copied"),
+        (lambda copy: copy.unlink(), "there is no backup"),
+    ],
+)
+def test_a_backup_that_is_no_good_leaves_the_store_in_its_place(
+    fleet: FleetDirectory,
+    tmp_path: Path,
+    spoil: Callable[[Path], object],
+    about: str,
+) -> None:
+    path, copy = tmp_path / "bridge.sqlite", tmp_path / "copy"
+    fleet_id = fleet.fleet.fleet_id
+    mark(SqliteDatabase(path), fleet_id=fleet_id, now=NOW_MS)
+    back_up(path, copy)
+    before = path.read_bytes()
+    spoil(copy)
+
+    with pytest.raises(SettingsError, match=about):
+        restore(path, copy, fleet_id=fleet_id, now=NOW_MS)
+
+    assert path.read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_store_in_use_or_a_backup_of_another_fleet_is_not_touched(
+    fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    path, copy = tmp_path / "bridge.sqlite", tmp_path / "copy"
+    fleet_id = fleet.fleet.fleet_id
+    mark(SqliteDatabase(path), fleet_id=fleet_id, now=NOW_MS)
+    back_up(path, copy)
+
+    with pytest.raises(SettingsError, match="belongs to fleet"):
+        restore(path, copy, fleet_id=bytes(16), now=NOW_MS)
+    running = SqliteDatabase(path)
+    running.open()
+    with pytest.raises(SettingsError, match="another bridge uses"):
+        restore(path, copy, fleet_id=fleet_id, now=NOW_MS)
+    running.close()
+    doubted, aside = restore(path, copy, fleet_id=fleet_id, now=NOW_MS)
+
+    assert doubted == 0
+    assert Path(aside).name == "bridge.sqlite.before-1"
+    assert Path(aside).exists()
