@@ -2,8 +2,9 @@
 
 A row that is edited, moved or taken out breaks the chain there; rows taken off the end
 differ from the head that is kept beside them. Whoever can write to the whole database
-could make the chain anew, so note the head elsewhere from time to time: a row that was
-noted must still have its hash (K14, K28).
+could make the chain anew, so its heads are noted elsewhere, by hand or as signed
+checkpoints (`bridge.checkpoints`): a row that was noted must still have its hash (K14,
+K28).
 """
 
 import hashlib
@@ -82,9 +83,12 @@ def is_intact(row: AuditRow) -> bool:
 class AuditCheck:
     """Looks at every row in its order, then at the end."""
 
-    def __init__(self, noted: AuditHead | None = None) -> None:
+    def __init__(self, *noted: AuditHead) -> None:
+        """Take what was noted elsewhere of the trail, from any time."""
         self._last = AuditHead()
-        self._noted = noted
+        self._noted: dict[int, list[bytes]] = {}
+        for head in noted:
+            self._noted.setdefault(head.row_id, []).append(head.row_hash)
         self.faults: list[str] = []
         """What is wrong, naming the row."""
 
@@ -97,8 +101,7 @@ class AuditCheck:
             self.faults.append(f"row {row.row_id}: does not follow the row before")
         if not is_intact(row):
             self.faults.append(f"row {row.row_id}: was edited")
-        noted = self._noted
-        if noted and noted.row_id == row.row_id and noted.row_hash != row.row_hash:
+        if any(kept != row.row_hash for kept in self._noted.get(row.row_id, ())):
             self.faults.append(f"row {row.row_id}: is not the one that was noted")
         self._last = AuditHead(row.row_id, row.row_hash)
 
@@ -108,8 +111,11 @@ class AuditCheck:
             self.faults.append(
                 f"row {head.row_id}: should be the last, but row {self._last.row_id} is"
             )
-        if self._noted and self._noted.row_id > self._last.row_id:
-            self.faults.append(f"row {self._noted.row_id}: was noted and is gone")
+        self.faults += [
+            f"row {row_id}: was noted and is gone"
+            for row_id in sorted(self._noted)
+            if row_id > self._last.row_id
+        ]
 
 
 def _hash_of(row_id: int, entry: AuditEntry, prev_hash: bytes) -> bytes:

@@ -25,15 +25,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final, Protocol
 
 from bridge.api.application import make_application
-from bridge.api.keys import Keys, load_keys
-from bridge.api.rates import Rates
+from bridge.api.callers import open_callers
 from bridge.api.streams import EventStreams
-from bridge.api.tokens import TokenCheck
 from bridge.approval_desk import ApprovalDesk
+from bridge.checkpoints import watch_audit
 from bridge.clock_watch import ClockWatch
 from bridge.commands import Sendings
 from bridge.configurator import Configurator
@@ -272,7 +270,9 @@ async def open_bridge(
     material = await asyncio.to_thread(open_material, settings, fleet, now=world.now)
     registry = material.registry
     figures = Figures()
-    keys, tokens, rates = _open_access(settings, world, figures)
+    callers = open_callers(
+        settings, now=world.now, boot_ms=world.boot_ms, figures=figures
+    )
     store = Store(choose_database(settings), fleet_id=fleet.fleet_id)
     holder = f"{socket.gethostname()}-{os.getpid()}-{world.random_bytes(4).hex()}"[-64:]
     wire = Wire(observer)
@@ -413,7 +413,14 @@ async def open_bridge(
                 _keep_house(material, intake, store, (*relays, streams), world),
             ),
             *((f"sink {relay.name}", relay.run()) for relay in relays),
-            *(() if tokens is None else (("tokens", tokens.run()),)),
+            *watch_audit(
+                settings.audit,
+                store,
+                fleet_id=fleet.fleet_id,
+                key=lambda: material.receipt_keys.keys[-1],
+                now=world.now,
+            ),
+            *(() if callers.tokens is None else (("tokens", callers.tokens.run()),)),
             *(() if seal is None else (("signer", seal.run()),)),
         ):
             bridge._start(work, name)  # noqa: SLF001 - its own composition
@@ -431,9 +438,7 @@ async def open_bridge(
             readiness=bridge,
             now=world.now,
             random_bytes=world.random_bytes,
-            keys=keys,
-            tokens=tokens,
-            rates=rates,
+            callers=callers,
             provider=Provider(settings.mds) if settings.mds else None,
             publisher=Publisher(settings.gbfs, store, registry, now=world.now)
             if settings.gbfs
@@ -463,21 +468,6 @@ async def _serve_metrics(
     async with serve(metrics, listener, most=SCRAPES):
         LOG.info("= metrics at %s/metrics", url_of(listener))
         yield
-
-
-def _open_access(
-    settings: Settings, world: Environment, figures: Figures
-) -> tuple[Keys, TokenCheck | None, Rates]:
-    """Return who may call, and how often."""
-
-    def clock_s() -> float:
-        return world.boot_ms() / 1000
-
-    keys = load_keys(Path(settings.api.keys_file)) if settings.api.keys_file else {}
-    tokens = None
-    if settings.oidc is not None:
-        tokens = TokenCheck(settings.oidc, now=world.now, clock_s=clock_s)
-    return keys, tokens, Rates(settings.rates, clock_s=clock_s, figures=figures)
 
 
 class _Listener(Protocol):

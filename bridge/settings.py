@@ -251,6 +251,14 @@ class SignerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The Unix socket of `freefloat signer run`."""
 
 
+class AuditSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What shows that nobody was at the audit trail."""
+
+    checkpoints: Text | None = None
+    """File of signed heads of the trail; copy it to where the store's administrators
+    do not reach."""
+
+
 RoleName = Literal["agency", "viewer", "approver", "service", "operator", "admin"]
 
 
@@ -314,6 +322,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Traces; none without it."""
     log: LogSettings = LogSettings()
     """The log."""
+    audit: AuditSettings = AuditSettings()
+    """The audit trail."""
     oidc: OidcSettings | None = None
     """Whose tokens count beside API keys."""
     rates: RateSettings = RateSettings()
@@ -424,6 +434,7 @@ def anchored(settings: Settings, directory: Path) -> Settings:
         signer=None
         if settings.signer is None
         else replace(settings.signer, socket=at(settings.signer.socket)),
+        audit=replace(settings.audit, checkpoints=perhaps(settings.audit.checkpoints)),
         api=replace(settings.api, keys_file=perhaps(settings.api.keys_file)),
         sinks=SinkSettings(
             tuple(replace(s, path=at(s.path)) for s in sinks.json_lines),

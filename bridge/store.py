@@ -551,19 +551,11 @@ class Store:
         return True
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """Do `work` in one transaction: for what has statements of its own.
-
-        Raises:
-            StoreError: it was undone whole.
-        """
+        """Do `work`, of what has statements of its own, in one transaction or not."""
         return await self._write(work)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Do `work`, which writes nothing, in one transaction.
-
-        Raises:
-            StoreError: it could not be read.
-        """
+        """Do `work`, which writes nothing, in one transaction."""
         return await self._read(work)
 
     async def _write(self, work: Callable[[Connection], T]) -> T:

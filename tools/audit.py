@@ -7,9 +7,14 @@ from typing import Any, Final
 import click
 
 from bridge.audit import AuditCheck, AuditEntry, AuditHead, AuditRow
+from bridge.checkpoints import CheckpointError, read_checkpoints
+from bridge.fleet_files import open_trust, read_fleet
+from bridge.settings import FleetSettings, Settings
+from protocol.codes import Role
+from protocol.keys import VerifyKey
 from tools.bridge_api import BridgeApi
 from tools.console import examples, facts, print_json, table
-from tools.errors import EXIT_FAILED
+from tools.errors import EXIT_FAILED, OperatorError
 from tools.upkeep import of_bridge
 
 PAGE: Final = 200
@@ -38,6 +43,16 @@ class NotedHead(click.ParamType[AuditHead]):
     )
 )
 @click.option("--noted", type=NotedHead(), help="A head that was noted elsewhere.")
+@click.option(
+    "--checkpoints",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A bridge's signed checkpoints, best a copy from elsewhere.",
+)
+@click.option(
+    "--fleet",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="The fleet directory, whose trust bundles say whose checkpoints count.",
+)
 @click.option("--lines", type=click.IntRange(0), default=20, help="Newest rows shown.")
 @of_bridge
 @click.pass_context
@@ -47,6 +62,8 @@ def audit(
     api_key_file: Path | None,
     *,
     noted: AuditHead | None,
+    checkpoints: Path | None,
+    fleet: Path | None,
     lines: int,
     as_json: bool,
 ) -> None:
@@ -55,7 +72,12 @@ def audit(
     Note the printed head elsewhere: who can write to the whole store can make the trail
     anew, and is found by a head that they do not know of.
     """
-    check = AuditCheck(noted)
+    if (checkpoints is None) is not (fleet is None):
+        raise click.UsageError("--checkpoints and --fleet go together")
+    heads = [] if noted is None else [noted]
+    if checkpoints is not None and fleet is not None:
+        heads += _checked(checkpoints, fleet)
+    check = AuditCheck(*heads)
     newest: list[dict[str, Any]] = []
     head = AuditHead()
     for page in _pages(BridgeApi.at(api, api_key_file)):
@@ -83,6 +105,30 @@ def audit(
             click.echo(f"broken: {fault}", err=True)
     if check.faults:
         ctx.exit(EXIT_FAILED)
+
+
+def _checked(checkpoints: Path, fleet: Path) -> list[AuditHead]:
+    settings = Settings(fleet=FleetSettings(directory=str(fleet)))
+    identity = read_fleet(settings)
+    trust = open_trust(settings, identity).current
+    raw_keys = {
+        found.public_key
+        for bundle in trust.bundles.values()
+        for found in bundle.keys
+        if found.role is Role.RECEIPT
+    }
+    keys = [VerifyKey.load(raw) for raw in sorted(raw_keys)]
+    heads = read_checkpoints(
+        checkpoints,
+        fleet_id=identity.fleet_id,
+        keys=keys,
+    )
+    try:
+        return list(heads)
+    except CheckpointError as error:
+        raise OperatorError(
+            f"{checkpoints}: {error}", "somebody was at it: take an older copy"
+        ) from error
 
 
 def _pages(bridge: BridgeApi) -> Iterator[dict[str, Any]]:

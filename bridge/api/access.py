@@ -6,7 +6,8 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bridge.api.keys import ANYBODY, Keys, Principal, principal_of
+from bridge.api.callers import Callers
+from bridge.api.keys import ANYBODY, Principal, principal_of
 from bridge.api.permits import (
     APPROVALS_PATH,
     CITY_PATHS,
@@ -16,8 +17,7 @@ from bridge.api.permits import (
     role_for,
 )
 from bridge.api.problems import ProblemError, respond
-from bridge.api.rates import Rates
-from bridge.api.tokens import NoRoleError, TokenCheck, TokenError
+from bridge.api.tokens import NoRoleError, TokenError
 
 BODY_LIMIT: Final = 16_384
 """Bytes of a request's body; the largest order has about 500."""
@@ -36,25 +36,18 @@ class Gate:
 
     Args:
         app: what stands behind; finds who calls as ``principal`` in its scope.
-        keys: whose they are; empty lets everybody in, which `bridge.bootstrap` allows
-            on loopback only.
+        callers: who may call; without keys and tokens everybody, which
+            `bridge.bootstrap` allows on loopback only.
         open_paths: paths that need no key.
-        rates: how often callers may call.
-        tokens: checks bearer tokens; None if there is no provider.
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        keys: Keys,
-        open_paths: frozenset[str],
-        rates: Rates,
-        tokens: TokenCheck | None = None,
+        self, app: ASGIApp, callers: Callers, open_paths: frozenset[str]
     ) -> None:
         self._app = app
-        self._keys = keys
-        self._rates = rates
-        self._tokens = tokens
+        self._keys = callers.keys
+        self._rates = callers.rates
+        self._tokens = callers.tokens
         self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -17,6 +17,7 @@ from bridge.api.access import Gate, RoleCheck
 from bridge.api.approvals import add_approvals
 from bridge.api.auditing import Auditor, add_audit
 from bridge.api.bodies import CommandBody
+from bridge.api.callers import Callers
 from bridge.api.description import PROBLEMS, describe
 from bridge.api.diagnoses import add_diagnoses
 from bridge.api.documents import Document, of_command, of_rental, of_vehicle
@@ -24,16 +25,14 @@ from bridge.api.evidence import add_evidence
 from bridge.api.explanations import add_explanations
 from bridge.api.forms import HexId
 from bridge.api.gbfs import PATHS, add_gbfs
-from bridge.api.keys import Keys, Role
+from bridge.api.keys import Role
 from bridge.api.letters import Judge, add_letters
 from bridge.api.mds import add_mds
 from bridge.api.permits import principal_in, require_within_rental
 from bridge.api.problems import ProblemError
-from bridge.api.rates import Rates
 from bridge.api.registered import Registered, VehicleText
 from bridge.api.sinks import add_sinks
 from bridge.api.streams import EventStreams, add_streams
-from bridge.api.tokens import TokenCheck
 from bridge.api.upkeep import Upkeep, add_upkeep
 from bridge.approval_desk import ApprovalDesk
 from bridge.commands import Origin
@@ -118,9 +117,7 @@ def make_application(
     readiness: Readiness,
     now: WallClock,
     random_bytes: RandomBytes,
-    keys: Keys,
-    rates: Rates,
-    tokens: TokenCheck | None = None,
+    callers: Callers,
     provider: Provider | None = None,
     publisher: Publisher | None = None,
 ) -> ASGIApp:
@@ -140,9 +137,7 @@ def make_application(
         readiness: answers ``/ready``.
         now: UTC ms.
         random_bytes: for pings.
-        keys: that open it, and whose they are; empty lets everybody in.
-        rates: how often callers may call.
-        tokens: checks bearer tokens; None for no provider.
+        callers: who may call, and how often.
         provider: writes what a city is given; None for no city.
         publisher: has what everybody is given; None for nothing.
     """
@@ -174,8 +169,8 @@ def make_application(
     if publisher is not None:
         add_gbfs(app, publisher)
         open_paths |= PATHS
-    describe(app, open_paths=open_paths, has_tokens=tokens is not None)
-    return Gate(Auditor(RoleCheck(app), store, now), keys, open_paths, rates, tokens)
+    describe(app, open_paths=open_paths, has_tokens=callers.tokens is not None)
+    return Gate(Auditor(RoleCheck(app), store, now), callers, open_paths)
 
 
 def _add_status(app: FastAPI, readiness: Readiness) -> None:

@@ -17,7 +17,7 @@ from bridge.rows.deliveries import GivenUp, Progress
 from bridge.store import Store
 
 PAGE_LIMIT: Final = 200
-"""Given-up events on one page."""
+"""Sinks, and given-up events, on one page."""
 
 POSITION_LIMIT: Final = 2**63 - 1
 
@@ -57,13 +57,19 @@ def add_sinks(
         return relay
 
     @app.get("/v1/sinks")
-    async def list_sinks() -> Document:
-        """Return how far every sink is."""
+    async def list_sinks(
+        limit: Annotated[int, Query(ge=1, le=PAGE_LIMIT)] = PAGE_LIMIT,
+        after: Annotated[str | None, Query(pattern=NAME)] = None,
+    ) -> Document:
+        """Return how far every sink is, in the order of their names."""
+        names = sorted(name for name in by_name if after is None or name > after)
+        page = names[:limit]
         return {
             "sinks": [
-                _of_sink(relay, await store.progress(relay.name), now())
-                for relay in relays
-            ]
+                _of_sink(by_name[name], await store.progress(name), now())
+                for name in page
+            ],
+            "next": page[-1] if len(names) > limit else None,
         }
 
     @app.get("/v1/sinks/{name}")

@@ -4,7 +4,7 @@ from collections import Counter
 from http import HTTPStatus
 from typing import Annotated, Final, Protocol
 
-from fastapi import Body, FastAPI, Path, Request
+from fastapi import Body, FastAPI, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bridge.api.documents import Document, of_configuration
@@ -21,7 +21,7 @@ from protocol.identity import VehicleId
 from protocol.sync import CONFIG_LIMIT
 
 LAGGARDS_LIMIT: Final = 1_000
-"""Cars that the list names; the counts are of all."""
+"""Cars on one page; the counts are of all."""
 
 LARGEST_SEQ: Final = 2**63 - 1
 
@@ -93,7 +93,10 @@ def _add_trust(
     app: FastAPI, store: Store, registry: RegistryDirectory, trust: HeldTrust
 ) -> None:
     @app.get("/v1/trust")
-    async def get_trust() -> Document:
+    async def get_trust(
+        limit: Annotated[int, Query(ge=1, le=LAGGARDS_LIMIT)] = LAGGARDS_LIMIT,
+        after: Annotated[str | None, Query(pattern=r"^[A-Z2-7]{26}$")] = None,
+    ) -> Document:
         """Return the newest trust bundle and which vehicles have not got it."""
         newest = trust().newest
         names = list(registry.current)
@@ -101,7 +104,11 @@ def _add_trust(
         versions = {
             name: states.get(name, VehicleState()).bundle_version for name in names
         }
-        lagging = [name for name in names if versions[name] < newest.version]
+        lagging = [
+            name
+            for name in names
+            if versions[name] < newest.version and (after is None or str(name) > after)
+        ]
         return {
             "version": newest.version,
             "issued": rfc3339(newest.issued_ms),
@@ -113,8 +120,9 @@ def _add_trust(
             },
             "laggards": [
                 {"vehicle_id": str(name), "version": versions[name]}
-                for name in lagging[:LAGGARDS_LIMIT]
+                for name in lagging[:limit]
             ],
+            "next": str(lagging[limit - 1]) if len(lagging) > limit else None,
         }
 
 

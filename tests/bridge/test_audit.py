@@ -32,7 +32,7 @@ def trail(length: int) -> tuple[list[AuditRow], AuditHead]:
 def faults_of(
     rows: list[AuditRow], head: AuditHead, noted: AuditHead | None = None
 ) -> list[str]:
-    check = AuditCheck(noted)
+    check = AuditCheck(*([] if noted is None else [noted]))
     for row in rows:
         check.take(row)
     check.end(head)
