@@ -271,6 +271,7 @@ async def test_a_server_that_crashes_costs_nothing_that_was_acknowledged(
     fleet: FleetDirectory, tmp_path: Path
 ) -> None:
     # Row 26, I-23: the bridge acknowledges nothing meanwhile and goes on by itself.
+    # I-23 (F), row 26.
     with running_server() as own:
         database = PostgresDatabase(own.make_database())
         async with World(fleet, tmp_path / "a", database=database) as world:

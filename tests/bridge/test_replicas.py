@@ -55,6 +55,7 @@ async def test_bridges_come_and_go_and_every_ledger_is_told_once_in_its_order(
     site: Site,
 ) -> None:
     """I-25, I-34, row 28: one bridge, four, one; nothing acknowledged is lost."""
+    # I-25 (F), row 28.
     phase = ENTRIES // 4
     async with asyncio.timeout(120), replica(site, 1) as first:
         await site.tell(phase)

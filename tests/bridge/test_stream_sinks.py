@@ -168,6 +168,7 @@ async def test_a_server_that_is_killed_loses_no_event(
     fleet: FleetDirectory, tmp_path: Path, server: NatsServer
 ) -> None:
     # Row 32
+    # row 32.
     await server.make_stream()
     sink = stream_sink(server)
     async with World(fleet, tmp_path / "store", (sink,)) as world:

@@ -145,6 +145,7 @@ async def test_what_a_principal_publishes_reaches_exactly_whom_it_may(
     room: Room, principal: str
 ) -> None:
     # FF-ADR-06.
+    # row 23.
     if principal == UNKNOWN and not room.is_mosquitto:
         pytest.skip(
             "nats-server does not let an unknown vehicle in: see test_admission"
@@ -190,6 +191,7 @@ async def test_no_subscription_delivers_more_than_a_principal_may_read(
     room: Room, principal: str
 ) -> None:
     # FF-ADR-06.
+    # row 23.
     if principal == UNKNOWN and not room.is_mosquitto:
         pytest.skip(
             "nats-server does not let an unknown vehicle in: see test_admission"

@@ -128,6 +128,7 @@ async def stays_powerless(
 async def test_a_a_revoked_cars_live_session_ends_and_no_new_one_is_of_use(
     street: Street,
 ) -> None:
+    # row 34.
     victim, other = street.names[:2]
     async with (
         observing(street.link("ff-bridge-1"), ["ff/v1/+/up/#"]) as bridge,
@@ -201,6 +202,7 @@ def broken(registry: Path) -> None:
 async def test_b_and_c_a_list_that_is_damaged_locks_nobody_out_and_nobody_in(
     street: Street, damage: Damage
 ) -> None:
+    # row 35.
     victim, other = street.names[:2]
     street.revoke(victim)
     street.refresh()

@@ -137,7 +137,7 @@ async def test_a_whole_rental_reaches_the_backend_signed_and_once(
 async def test_a_rental_that_ends_without_a_network_is_reported_once_afterwards(
     rig: Rig, api: aiohttp.ClientSession
 ) -> None:
-    # H14, H21, I-13, I-19, I-21; fault row 13
+    # H14, H21, I-13 (F), I-19 (F), I-21; fault row 13
     car, card = rig.cars[0], Card(bytes.fromhex("04a1b2c3d4e5f6"))
     await online(api, car)
     rental_id, _reserved = await reserve(api, car, card)

@@ -14,6 +14,7 @@ def test_delays_double_up_to_the_maximum() -> None:
 
 
 def test_jitter_spreads_a_fleet_over_half_of_the_delay() -> None:
+    # K22.
     backoff = Backoff(initial_s=10, maximum_s=10, jitter=0.5)
 
     assert backoff.delay_s(1, random=lambda: 0.0) == 10

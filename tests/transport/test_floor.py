@@ -82,6 +82,7 @@ def test_a_car_whose_wall_clock_is_wrong_connects_to_a_valid_broker(
     pki: Pki, starts: timedelta, ends: timedelta
 ) -> None:
     # FF-TIM-05.
+    # I-29 (F), row 36: a handshake, and a wall clock that lies.
     floor = pki.now + starts + timedelta(minutes=30)
 
     assert shake_at(pki, pki.issue(NAME), floor, starts=starts, ends=ends) == b"!"
@@ -153,6 +154,7 @@ def test_our_own_certificate_is_expired_by_the_floor_and_never_too_early(
     pki: Pki,
 ) -> None:
     # FF-TIM-05.
+    # row 34.
     own = pki.issue(NAME, starts=HOUR, ends=DAY)
 
     floored_client_context(own, floor=lambda: pki.now)

@@ -48,7 +48,7 @@ def _desk(vector: dict[str, Any]) -> Desk:
 
 @pytest.mark.parametrize("name", ARRIVALS)
 def test_a_frame_arrives_and_fares_as_expected(name: str) -> None:
-    """K11, FF-AUTH-02, FF-AUTH-12, FF-EVO-04."""
+    """I-7 (P), I-9 (P), K11, FF-AUTH-02, FF-AUTH-12, FF-EVO-04."""
     vector = VECTORS[name]
     receiver = vector["receiver"]
     # A wall clock decides nothing: this one is wrong by decades.

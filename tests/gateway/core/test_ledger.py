@@ -4,6 +4,8 @@ from dataclasses import replace
 from typing import Final
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.core.ledger import (
     Freed,
@@ -213,6 +215,30 @@ def test_a_receipt_for_other_bytes_frees_nothing(head_hash: bytes) -> None:
     # FF-RCP-08.
     # I-22: the hash is that of another entry, or of none.
     assert _judge(_receipt(3, head_hash=head_hash)) is None
+
+
+@given(
+    upto=st.integers(0, 6),
+    ledger_id=st.sampled_from([LEDGER, bytes(8)]),
+    place=st.integers(0, 31),
+    flip=st.integers(0, 255),
+)
+def test_whatever_a_receipt_says_it_frees_the_entries_that_it_names_or_none(
+    upto: int, ledger_id: bytes, place: int, flip: int
+) -> None:
+    """I-22 (P): ledger, sequence and each bit of the hash must fit."""
+    hashes = {entry.seq: entry.hash for entry in _sealed()[0]}
+    named = bytearray(hashes.get(upto, bytes(32)))
+    named[place] ^= flip
+
+    freed = _judge(_receipt(upto, ledger_id=ledger_id, head_hash=bytes(named)))
+
+    if ledger_id != LEDGER or upto > len(hashes):
+        assert freed is None
+    elif upto <= 1:
+        assert freed in {None, Freed(1, ())}  # receipted before: nothing more
+    else:
+        assert freed == (None if flip else Freed(upto, ()))
 
 
 def test_a_receipt_with_the_hash_of_a_neighbour_frees_nothing() -> None:

@@ -123,7 +123,7 @@ def test_every_class_at_every_receiver_from_every_role(
     frame_class: FrameClass, receiver: FrameClass, signer: str
 ) -> None:
     # FF-AUTH-04, FF-FRE-13, FF-RCP-04.
-    # I-7: direction, class and role, each with each.
+    # I-7 (P): direction, class and role, each with each.
     key = SIGNERS[signer]
 
     judged = RECEIVERS[receiver](sample(frame_class, key), DESK)

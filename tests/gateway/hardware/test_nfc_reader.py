@@ -127,7 +127,7 @@ class FlakyFrontend:
 
 
 async def test_a_reader_that_hangs_is_lost_within_five_seconds() -> None:
-    # I-15: gone, hung, mute
+    # I-15 (F): gone, hung, mute
     release = threading.Event()
     reader = NfcReader("hung", opener=lambda _path: StubbornFrontend(release))
     loop = asyncio.get_running_loop()
@@ -170,7 +170,7 @@ async def test_threads_that_hang_are_bounded(monkeypatch: pytest.MonkeyPatch) ->
 async def test_an_unplugged_reader_is_lost_once_and_a_card_left_on_it_is_no_new_tap(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # I-14, I-15
+    # I-14, I-15 (F)
     monkeypatch.setattr(nfc_reader, "REOPEN_S", 0.01)
     attempts = 0
 

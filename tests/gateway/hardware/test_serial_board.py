@@ -123,6 +123,7 @@ async def test_a_lost_answer_is_asked_for_with_the_same_number_and_acted_on_once
     plugged: PtyBoard,
 ) -> None:
     # I-5
+    # row 8.
     plugged.firmware.answers = lambda _frame: len(orders_heard(plugged)) > 2
     board = SerialBoard(str(plugged.path))
 
@@ -140,6 +141,7 @@ async def test_a_lost_answer_is_asked_for_with_the_same_number_and_acted_on_once
 
 async def test_garbage_before_a_frame_costs_nothing(plugged: PtyBoard) -> None:
     # I-4
+    # row 8.
     board = SerialBoard(str(plugged.path))
 
     async with running(board.run) as ear:
@@ -179,6 +181,7 @@ async def test_a_board_that_falls_silent_is_lost_once_and_found_again(
     plugged: PtyBoard,
 ) -> None:
     # Row 8: silent and hung, the port still there.
+    # row 8.
     async with running(SerialBoard(str(plugged.path)).run) as ear:
         await ear.hear(BoardReported)
         plugged.is_mute = True

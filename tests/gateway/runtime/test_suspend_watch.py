@@ -79,6 +79,7 @@ print(before, watch.has_overslept)
 def test_unlock_after_suspend_a_real_jump_of_the_boot_clock_is_noticed(
     slept_s: int, noticed: bool
 ) -> None:
+    # I-6 (F), row 11: the clock of the system jumps, in a process of its own.
     done = subprocess.run(
         [sys.executable, "-c", _SLEEPER, str(slept_s)],
         capture_output=True,
