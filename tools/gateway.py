@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 import click
+from cryptography import x509
 
 from gateway.bootstrap import Gateway, build_gateway
 from gateway.hardware import nfc_reader
@@ -40,7 +41,7 @@ from gateway.uplink.https_enrolment import HttpsEnrolment
 from gateway.uplink.mqtt_links import mqtt_links
 from gateway.uplink.renewal import Applicant, Renewal
 from gateway.uplink.tls_store import TlsStore
-from tools.clock import read_clock
+from tools.clock import read_clock, wall_clock
 from tools.console import (
     examples,
     heading,
@@ -354,7 +355,19 @@ def _compose(
         update_order=UpdateOrder(settings.ledger),
         recordings=settings.recordings,
         endurance=endurance,
+        told=lambda: _certificate_line(settings, identity),
     )
+
+
+def _certificate_line(settings: Settings, identity: Identity) -> list[str]:
+    """Return how many days the TLS certificate in use has left, for SNAPSHOT."""
+    tls = TlsStore(settings.tls, tls_of(identity)).current()
+    try:
+        found = x509.load_pem_x509_certificate(tls.certificate.read_bytes())
+    except (OSError, ValueError):
+        return ["certificate_days=-"]
+    left = found.not_valid_after_utc - wall_clock()
+    return [f"certificate_days={left.days}"]
 
 
 def _memory_file() -> Path | None:

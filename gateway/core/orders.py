@@ -22,6 +22,7 @@ from gateway.core.events import CommandReceived
 from gateway.core.grants import change_grants, why_not_change
 from gateway.core.incident import restart, why_not_restart
 from gateway.core.key_rotation import UNPROVED
+from gateway.core.messages import show_message
 from gateway.core.refuelling import begin_refuelling, finish_refuelling
 from gateway.core.repertoire import KnownCommand, UnknownCommand
 from gateway.core.service import is_barred
@@ -76,6 +77,7 @@ _FOR_OPERATORS: Final = (
     orders.Reboot,
     orders.RequestSnapshot,
     orders.Explain,
+    orders.ShowMessage,
     Service,
 )
 """Commands that may name no rental: an operator's."""
@@ -140,6 +142,8 @@ def _carry_out(  # noqa: C901, PLR0912 - one branch for each opcode
             _done(turn, event, request, Code.OK)
         case orders.RequestSnapshot() | orders.Explain():
             _done(turn, event, request, Code.OK)
+        case orders.ShowMessage():
+            _answer(turn, event, request, show_message(turn, command))
         case orders.Restart() | orders.Reboot():
             _restart(turn, event, request, command)
         case orders.RotateKey():

@@ -59,6 +59,11 @@ class PromptKey(Enum):
     HANDOVER_OFFERED = "handover-offered"
     HANDOVER_AGREED = "handover-agreed"
     HANDOVER_OVER = "handover-over"
+    MESSAGE_CALL_US = "message-call-us"
+    MESSAGE_BRING_BACK = "message-bring-back"
+    MESSAGE_PARK_AT = "message-park-at"
+    MESSAGE_HELP_COMES = "message-help-comes"
+    MESSAGE_DRIVE_NO_MORE = "message-drive-no-more"
 
 
 @unique

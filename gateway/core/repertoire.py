@@ -25,6 +25,7 @@ KnownCommand = (
     | orders.Reboot
     | orders.RequestSnapshot
     | orders.Explain
+    | orders.ShowMessage
     | rental_command.SetDefaultMode
     | rental_command.HandoverOffer
     | rental_command.HandoverRequest
@@ -34,7 +35,7 @@ KnownCommand = (
 )
 """Commands that this car carries out."""
 
-UnknownCommand = orders.UnlockAndEnable | orders.LockAndDisable | orders.ShowMessage
+UnknownCommand = orders.UnlockAndEnable | orders.LockAndDisable
 """Commands that the wire has and this car does not carry out."""
 
 REPERTOIRE: Final = tuple(orders.OPCODE_OF[record] for record in get_args(KnownCommand))

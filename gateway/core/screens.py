@@ -100,6 +100,11 @@ SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
         PromptKey.HANDOVER_OFFERED: Screen(),
         PromptKey.HANDOVER_AGREED: Screen(),
         PromptKey.HANDOVER_OVER: Screen(),
+        PromptKey.MESSAGE_CALL_US: Screen(),
+        PromptKey.MESSAGE_BRING_BACK: Screen(words=1),
+        PromptKey.MESSAGE_PARK_AT: Screen(words=1),
+        PromptKey.MESSAGE_HELP_COMES: Screen(words=1),
+        PromptKey.MESSAGE_DRIVE_NO_MORE: Screen(),
     }
 )
 """Every prompt's row."""

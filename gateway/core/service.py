@@ -25,6 +25,7 @@ _MAY_RUN: Final = (
     orders.Ping,
     orders.RequestSnapshot,
     orders.Explain,
+    orders.ShowMessage,
 )
 """Commands that close, hold or only ask: done twice they do no harm, and only the
 journal on the disk could tell that they were done before (I-5)."""

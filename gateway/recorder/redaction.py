@@ -39,7 +39,7 @@ from gateway.core.state import (
     Tap,
     WalkUp,
 )
-from protocol.command import Command, Reserve
+from protocol.command import Command, Reserve, ShowMessage
 from protocol.identity import card_digest
 from protocol.rental_command import Grant, HandoverOffer, HandoverRequest
 from protocol.sealing import PIN_LENGTHS
@@ -145,6 +145,8 @@ class Redaction:
                     latitude_e7=_snap(command.latitude_e7, grid_e7),
                     longitude_e7=_snap(command.longitude_e7, grid_e7),
                 )
+            case ShowMessage(arguments=arguments):
+                return replace(command, arguments=tuple(map(_nameless, arguments)))
             case HandoverRequest(name=name):
                 return replace(
                     command,
