@@ -75,7 +75,6 @@ class Composer:
                 idempotency_key=key_of(compound.command_id, number),
                 request_digest=compound.request_digest,
                 part_of=compound.command_id,
-                origin=compound.origin,
             )
         )
         return await self._sign(record, part.payload)

@@ -165,14 +165,16 @@ def _lines(document: Mapping[str, Any], indent: str) -> Iterator[str]:
         f"{document['vehicle_id']}: {document['state']}{end}, {took:.3f} s"
     )
     for hop in document["hops"]:
+        if hop["hop"] == "checked":
+            yield f"{indent}  {'':<37}checked     {hop['detail']}: {hop['words']}"
+            continue
         after = "" if hop["after_ms"] is None else f"+{hop['after_ms']} ms"
-        at = hop["at"] or "-"
         yield (
-            f"{indent}  {at:<25}{after:>10}  {hop['hop']:<12}"
+            f"{indent}  {hop['at'] or '-':<25}{after:>10}  {hop['hop']:<12}"
             f"[{hop['shown_by']}] {hop['words']}"
         )
         if hop["detail"]:
-            yield f"{indent}{'':<52}{hop['detail']}"
+            yield f"{indent}  {'':<49}{hop['detail']}"
     for part in document["parts"]:
         if "hops" in part:
             yield from _lines(part, indent + "    ")

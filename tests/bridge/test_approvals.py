@@ -111,6 +111,8 @@ async def events_of(running: Running) -> tuple[list[Any], list[str]]:
         ({"kind": "lock", "rental_id": None}, True),
         ({"kind": "lock", "rental_id": None, "mode": "plain"}, False),
         ({"kind": "lock", "rental_id": RENTAL.hex(), "mode": "end"}, False),
+        ({"kind": "lock_and_disable", "rental_id": None}, True),
+        ({"kind": "lock_and_disable", "rental_id": RENTAL.hex()}, False),
         (UNLOCK, False),
         ({"kind": "ping"}, False),
     ],

@@ -9,11 +9,13 @@ from typing import Any, Final
 
 import pytest
 
+from bridge.api.keys import Role
 from bridge.commands import CommandRecord
 from bridge.evidence import Archive
 from bridge.explanation import explanation_of
 from bridge.rows.evidence import RentalProof
 from bridge.rows.trails import find_trail
+from bridge.settings import ApprovalSettings
 from certs.fleet import FleetDirectory
 from protocol.anchors import EvidenceAnchors
 from protocol.codes import Code, Executed, FrameClass, LockMode
@@ -21,6 +23,7 @@ from protocol.command import ANY_VERSION, LockAndDisable, Unlock
 from protocol.fleet import FleetPart
 from tests.bridge.car import RENTAL, sample
 from tests.bridge.running import Running, running_bridge
+from tests.bridge.test_roles import ask, bridge_with_roles
 from tests.bridge.world import World
 from tools.cli import run
 from tools.evidence import anchors_of
@@ -237,6 +240,30 @@ async def answered(running: Running) -> str:
     frame = await running.broker.next_sent(FrameClass.CMD)
     await running.say(FrameClass.RESULT, running.car.result(frame))
     return str(command["id"])
+
+
+@pytest.mark.broker
+async def test_who_approved_is_shown_with_who_asked(
+    fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    # K28
+    hold = {"kind": "engine_hold", "rental_id": None}
+    async with bridge_with_roles(
+        fleet, tmp_path, approvals=ApprovalSettings()
+    ) as running:
+        await running.say(FrameClass.HELLO, running.car.hello())
+        path = f"/v1/vehicles/{running.car.id}/commands"
+        _, problem = await ask(running, Role.OPERATOR, "post", path, hold)
+        approve = f"/v1/approvals/{problem['approval']['id']}/approve"
+        _, approved = await ask(running, Role.APPROVER, "post", approve)
+        command_id = approved["outcomes"][0]["command_id"]
+        explain = f"/v1/commands/{command_id}/explain"
+        _, document = await ask(running, Role.OPERATOR, "get", explain)
+        looking, _ = await ask(running, Role.VIEWER, "get", explain)
+
+    assert looking == 403
+    assert hops(document)[:2] == ["approved", "signed"]
+    assert "approver approved what operator asked" in document["hops"][0]["words"]
 
 
 @pytest.mark.broker
