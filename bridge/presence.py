@@ -74,6 +74,11 @@ class Presence(msgspec.Struct, frozen=True, gc=False):
             return LinkState.SILENT
         return LinkState.ONLINE
 
+    def is_online(self, *, now: int) -> bool:
+        """Return whether `state` is ONLINE, without saying what else it is."""
+        is_heard = now - self.heard_ms <= SILENCE_MS
+        return bool(self.hello_ms) and self.ended is None and is_heard
+
     def since_ms(self, *, now: int) -> int:
         """Return since when it is so, UTC ms; 0 if it never was otherwise."""
         match self.state(now=now):

@@ -235,7 +235,7 @@ class VehicleState(msgspec.Struct, frozen=True, gc=False):
 
     def is_online(self, *, now: int) -> bool:
         """Return whether a command has a chance to be received."""
-        return self.presence.state(now=now) is LinkState.ONLINE
+        return self.presence.is_online(now=now)
 
     @property
     def is_electric(self) -> bool:

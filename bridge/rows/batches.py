@@ -31,7 +31,7 @@ from bridge.rows.places import load_places, write_places
 from bridge.rows.receipts import OpenGap
 from bridge.rows.rentals import flag_lost
 from bridge.rows.rotations import write_rotations
-from bridge.rows.statements import chunks, upsert
+from bridge.rows.statements import chunks, upsert, upsert_many
 from bridge.rows.steps import write_steps
 from bridge.rows.vehicles import load_vehicles, write_vehicles
 from bridge.vehicle import VehicleState
@@ -326,17 +326,10 @@ def _write_telemetry(connection: Connection, space: Workspace, now: int) -> None
         for header in (record.frame.header,)
     }
     if rows:
-        connection.execute(
-            upsert(connection, schema.telemetry),
-            [
-                {
-                    "vehicle_id": vehicle_id,
-                    "slot": slot,
-                    "data": data,
-                    "received_ms": now,
-                }
-                for (vehicle_id, slot), data in rows.items()
-            ],
+        upsert_many(
+            connection,
+            schema.telemetry,
+            [(name, slot, data, now) for (name, slot), data in rows.items()],
         )
 
 
