@@ -56,5 +56,5 @@ class GbfsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How far a fuelled car drives with a full tank."""
     electric_range_km: Kilometres = 300
     """How far an electric car drives with a full battery."""
-    ttl_s: Annotated[int, msgspec.Meta(ge=5, le=300)] = 30
+    ttl_s: Annotated[int, msgspec.Meta(ge=5, le=300)] = 60
     """How long a feed may be kept; it is made once in this time."""

@@ -281,14 +281,14 @@ def rows_of(
 ) -> tuple[VehicleState, list[StepRow]]:
     """Return the vehicle as it stands then, and what is to be stored of it."""
     standing, steps = told
+    if not steps and standing == vehicle.standing:
+        return vehicle, []
     energy = vehicle.twin.get("energy_pct")
     energy_pct = energy.value if energy and isinstance(energy.value, int) else None
     rows = [
         StepRow(vehicle_id, step, ledger_id, seq, energy_pct, vehicle.is_electric)
         for step in steps
     ]
-    if standing == vehicle.standing:
-        return vehicle, rows
     return msgspec.structs.replace(vehicle, standing=standing), rows
 
 

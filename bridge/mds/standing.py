@@ -40,7 +40,7 @@ from protocol.event import (
     ReservationStarted,
 )
 from protocol.snapshot import NO_RENTAL
-from protocol.vehicle_event import ServiceModeChanged
+from protocol.vehicle_event import LedgerReset, ServiceModeChanged
 
 _IDLE: Final = frozenset(
     {MdsState.AVAILABLE, MdsState.NON_OPERATIONAL, MdsState.REMOVED}
@@ -210,6 +210,9 @@ def happened(
     steps = _Steps(standing, at_ms)
     if isinstance(body, ServiceModeChanged):
         steps.change(in_workshop=body.on)
+    if isinstance(body, LedgerReset) and standing.state not in _IDLE:
+        # How it ended is lost with the ledger, and the car knows nothing of it.
+        steps.reach(MdsState.AVAILABLE)
     change = _CHANGES.get(type(body))
     if change is not None:
         rental_id: bytes = getattr(body, "rental_id", NO_RENTAL)

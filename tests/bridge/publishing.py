@@ -13,4 +13,5 @@ GBFS: Final = GbfsSettings(
     timezone="Europe/Berlin",
     email="feeds@fleet.example",
     url="https://api.fleet.example",
+    ttl_s=30,
 )

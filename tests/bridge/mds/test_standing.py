@@ -31,8 +31,8 @@ from protocol.event import (
     ReservationStarted,
     Resumed,
 )
-from protocol.rental_codes import ServiceModeReason
-from protocol.vehicle_event import ServiceModeChanged
+from protocol.rental_codes import ResetReason, ServiceModeReason
+from protocol.vehicle_event import LedgerReset, ServiceModeChanged
 from tests.bridge.car import RENTAL, REPORT
 from tests.depth import times
 
@@ -298,6 +298,22 @@ def test_what_was_lost_with_a_ledger_is_inferred_and_marked() -> None:
     ]
     assert all(step.is_inferred for step in city.steps[-2:])
     assert city.steps[-1].rental_id == RENTAL
+
+
+def test_a_car_that_begins_another_ledger_has_no_trip_any_more() -> None:
+    city = City()
+    city.tell(opened(), started())
+    city.lose()
+    city.seq = 0
+    city.greet(ahead=1)
+
+    told = city.tell(LedgerReset(bytes(8), 7, bytes(32), ResetReason.LOST))
+
+    assert told == [
+        "comms_restored>on_trip",
+        "trip_stop>stopped",
+        "trip_end>available",
+    ]
 
 
 def test_each_time_a_car_becomes_free_it_gets_another_name() -> None:
