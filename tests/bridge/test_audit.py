@@ -15,6 +15,7 @@ from bridge.audit import ASKED, AuditCheck, AuditEntry, AuditHead, AuditRow, cha
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
 from tests.bridge.car import RENTAL
+from tests.bridge.running import Running
 from tests.bridge.test_roles import KEY, ask, bridge_with_roles
 from tests.tools.command_line import freefloat
 
@@ -99,8 +100,11 @@ async def test_orders_and_refusals_are_written_down_before_and_after(
         rental = RENTAL.hex()
         reserve = {"kind": "reserve", "rental_id": rental, "hold_s": 9, "pin": "73219"}
         _, command = await ask(running, Role.SERVICE, "post", path, reserve)
+        await written(running, 2)
         await ask(running, Role.VIEWER, "post", path, {"kind": "ping"})
+        await written(running, 4)
         await ask(running, Role.OPERATOR, "post", f"/v1/rentals/{rental}/close")
+        await written(running, 6)
         await ask(running, Role.VIEWER, "get", "/v1/vehicles")
         _, page = await ask(running, Role.ADMIN, "get", "/v1/audit")
 
@@ -119,6 +123,13 @@ async def test_orders_and_refusals_are_written_down_before_and_after(
         (6, "operator", closed, "409", 5),
     ]
     assert "73219" not in json.dumps(page)
+
+
+async def written(running: Running, count: int) -> None:
+    """Wait for so many rows: the second of each call is written behind its answer."""
+    async with asyncio.timeout(20):
+        while len((await running.bridge.store.audit_after(0, 100))[0]) < count:  # noqa: ASYNC110 - asked
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.broker
