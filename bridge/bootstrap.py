@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from bridge.api.application import make_application
-from bridge.api.callers import open_callers
+from bridge.api.callers import Callers, open_callers
 from bridge.api.streams import EventStreams
 from bridge.approval_desk import ApprovalDesk
 from bridge.checkpoints import watch_audit
@@ -131,6 +131,7 @@ class Bridge:
         expiry: ExpiryWatch,
         clock_watch: ClockWatch,
         seal: SocketSeal | None,
+        callers: Callers,
     ) -> None:
         self.api_url = api_url
         """Where the API answers, without a slash at the end."""
@@ -149,6 +150,7 @@ class Bridge:
         self._expiry = expiry
         self._clock_watch = clock_watch
         self._seal = seal
+        self._callers = callers
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_stopping = False
 
@@ -192,6 +194,8 @@ class Bridge:
             found["registry"] = self._registry.alarm
         if self._clock_watch.alarm:
             found["clock"] = self._clock_watch.alarm
+        if self._callers.hint:
+            found["approvals"] = self._callers.hint
         return found
 
     def alarms(self) -> dict[str, bool]:
@@ -393,6 +397,7 @@ async def open_bridge(
             expiry=expiry,
             clock_watch=clock_watch,
             seal=seal,
+            callers=callers,
         )
         for relay in relays:
             await relay.open()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.api.keys import Keys, load_keys
+from bridge.api.keys import Keys, Role, load_keys
 from bridge.api.rates import Rates
 from bridge.api.tokens import TokenCheck
 from bridge.figures import Figures
@@ -21,6 +21,8 @@ class Callers:
     """Checks bearer tokens; None without a provider."""
     rates: Rates
     """How often each may call."""
+    hint: str
+    """What is amiss with who may call; empty if nothing is."""
 
 
 def open_callers(
@@ -39,6 +41,16 @@ def open_callers(
     tokens = None
     if settings.oidc is not None:
         tokens = TokenCheck(settings.oidc, now=now, clock_s=clock_s)
-    return Callers(
-        keys, tokens, Rates(settings.rates, clock_s=clock_s, figures=figures)
+    rates = Rates(settings.rates, clock_s=clock_s, figures=figures)
+    return Callers(keys, tokens, rates, _hint_of(settings, keys))
+
+
+def _hint_of(settings: Settings, keys: Keys) -> str:
+    """Say it before somebody needs an approver at night."""
+    may = [p for p in keys.values() if p.role.includes(Role.APPROVER)]
+    if not settings.approvals.required or settings.oidc is not None or may:
+        return ""
+    return (
+        "no key has the role approver, so orders that need a second person expire; "
+        "give somebody NAME:approver:KEY, or set approvals.required = false"
     )

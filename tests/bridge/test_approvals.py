@@ -1,20 +1,29 @@
 """No single key stops a car that is on the way, or many cars at once (K28)."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from bridge.api.keys import Role
+from bridge.approvals import Cause, MassLimits
+from bridge.postgres_database import PostgresDatabase
+from bridge.rows.approvals import reach
 from bridge.settings import ApprovalSettings
+from bridge.store import Store
 from certs.fleet import FleetDirectory
+from certs.vehicle import random_vehicle_id
 from protocol.codes import FrameClass
 from tests.bridge.car import RENTAL
-from tests.bridge.running import Json, Running
+from tests.bridge.running import Json, Running, running_bridge
 from tests.bridge.test_roles import KEY, ask, bridge_with_roles
 from tests.bridge.world import NOW_MS
+from tests.postgres import running_server
 from tests.tools.command_line import freefloat
+from tools.bridge_settings import local_settings
 
 pytestmark = pytest.mark.broker
 
@@ -344,3 +353,57 @@ async def test_an_engineer_approves_on_the_command_line(
     assert approval in listed
     assert "approved" in approved
     assert sent(running) == 1
+
+
+async def test_a_bridge_without_an_approver_says_so_before_one_is_needed(
+    fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    settings = msgspec.structs.replace(
+        local_settings(
+            fleet.path, state=tmp_path, broker=("127.0.0.1", 1), api=("127.0.0.1", 0)
+        ),
+        approvals=ApprovalSettings(),
+    )
+    async with running_bridge(fleet, tmp_path, settings=settings) as running:
+        status, ready = await running.get("/ready")
+        assert (status, list(ready["warnings"])) == (200, ["approvals"])
+
+
+@pytest.mark.postgres
+async def test_bridges_on_one_database_count_the_same_vehicles(
+    fleet: FleetDirectory,
+) -> None:
+    # K28: splitting an order over replicas and callers at the same moment.
+    cars = [random_vehicle_id() for _ in range(10)]
+    limits = MassLimits(window_ms=60_000, by_caller=100, in_all=7)
+    with running_server() as server:
+        url = server.make_database()
+        stores = [
+            Store(PostgresDatabase(url), fleet_id=fleet.fleet.fleet_id)
+            for _ in range(2)
+        ]
+        for store in stores:
+            await asyncio.to_thread(store.open)
+        try:
+            causes = await asyncio.gather(
+                *(
+                    store.write(
+                        partial(
+                            reach,
+                            caller=f"caller-{number % 3}",
+                            vehicle_id=car,
+                            limits=limits,
+                            now=NOW_MS,
+                        )
+                    )
+                    for number, car in enumerate(cars)
+                    for store in stores
+                )
+            )
+        finally:
+            for store in stores:
+                await store.close()
+
+    # Each car was asked for twice, and counts once.
+    assert causes.count(None) == 14
+    assert set(causes) == {None, Cause.MANY_IN_ALL}
