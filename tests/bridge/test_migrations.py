@@ -90,7 +90,7 @@ def somebody_elses(connection: Connection) -> None:
 def test_what_this_release_does_not_know_is_left_alone(
     tmp_path: Path, make: Callable[[Connection], None], about: str
 ) -> None:
-    # Row 37: a half-made or newer database is refused with the reason.
+    # Fault row 37: a half-made or newer database is refused with the reason.
     made = create_engine(f"sqlite:///{tmp_path / 'store'}")
     with made.begin() as connection:
         make(connection)

@@ -132,7 +132,7 @@ async def test_two_bridges_that_hold_parts_of_one_ledger_tell_it_once_and_in_ord
 async def test_two_bridges_that_keep_receipts_of_one_another_s_cars_wait_in_no_circle(
     fleet: FleetDirectory, server: Server
 ) -> None:
-    """Row 26: found by `test_rolling_restart`; each failed batch cost a reconnect."""
+    """Fault row 26 (deadlock): found by real bridges; each one cost a reconnect."""
     receipts = [
         SignedReceipt(vehicle_id, bytes(8), upto, b"receipt", NOW_MS)
         for upto in range(1, 200)

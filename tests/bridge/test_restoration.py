@@ -101,7 +101,7 @@ def numbers(world: World) -> list[tuple[bytes, bytes, int, int]]:
 async def test_after_a_restore_no_number_is_used_again_and_the_car_is_asked_first(
     fleet: FleetDirectory, engine: Engine
 ) -> None:
-    """Row 37, I-6, I-25, FF-SYN-10, K13, K14."""
+    """Fault row 37, I-6, I-25, FF-SYN-10, K13, K14."""
     fleet_id = fleet.fleet.fleet_id
     async with bridge(fleet, engine, "before") as world:
         entries = entries_of(world.car)

@@ -257,7 +257,7 @@ async def until(condition: Callable[[], bool], *, seconds: int) -> None:
 async def test_a_bridge_that_froze_as_the_leader_wakes_up_and_commands_nothing_twice(
     site: Site,
 ) -> None:
-    """Row 29: the lease's epoch fences it, and what it signed is sent as it was."""
+    """Fault row 29: the lease's epoch fences it; what it signed is sent as it was."""
     driver = site.drivers[0]
 
     def leader() -> int:

@@ -1,0 +1,161 @@
+"""A broker that is killed, frozen or wiped in the middle of a rental (rows 19 to 21).
+
+Real mosquitto, a real bridge and an emulated car with its journal. The renter notices
+nothing, and the rental is reported exactly once when a broker is there again.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bridge.broker.access import BrokerAccess
+from bridge.broker.embedded import EmbeddedBroker
+from firmware_emulator.customer import Customer
+from firmware_emulator.reader import Card
+from firmware_emulator.rental_script import (
+    choose_to_end,
+    drive,
+    end_by_card,
+    enter_pin,
+    get_in,
+    start_engine,
+    stop_engine,
+    tap_to_open,
+)
+from firmware_emulator.script import play
+from protocol.fleet import FleetPart
+from tests.depth import times
+from tests.tools.test_rental_over_brokers import PIN, online, order, reserve
+from tools.clock import wall_clock
+from tools.rig import Rig, open_rig
+from transport.tls import TlsIdentity
+
+pytestmark = [
+    pytest.mark.broker,
+    pytest.mark.mosquitto,
+    pytest.mark.timeout(240),
+]
+
+CARD = Card(bytes.fromhex("04a1b2c3d4e5f6"))
+FROZEN_S = times(4, deep=60)
+"""A minute by the matrix; it ends before anybody's keepalive in the short form."""
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with open_rig(tmp_path / "rig", broker="mosquitto") as system:
+        yield system
+
+
+@pytest.fixture
+async def api(rig: Rig) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(
+        rig.bridge.api_url, headers={"X-Api-Key": rig.api_key}
+    ) as session:
+        yield session
+
+
+async def eventually(condition: Callable[[], bool], *, seconds: int = 90) -> None:
+    for _ in range(10 * seconds):
+        if condition():
+            return
+        await asyncio.sleep(0.1)
+    raise TimeoutError
+
+
+def events(rig: Rig, kind: str) -> int:
+    return rig.events_file.read_text(encoding="utf-8").count(f'"freefloat.{kind}"')
+
+
+def send(rig: Rig, number: signal.Signals) -> None:
+    assert rig.broker.pid is not None
+    os.kill(rig.broker.pid, number)
+
+
+@contextlib.asynccontextmanager
+async def another_broker(rig: Rig) -> AsyncIterator[None]:
+    """Start it anew where the dead one was."""
+    known = frozenset(map(str, rig.fleet.vehicle_ids()))
+    async with EmbeddedBroker(
+        directory=rig.directory / "broker",
+        identity=TlsIdentity.of_fleet(rig.fleet.path, FleetPart.BROKER),
+        access=BrokerAccess(is_vehicle=known.__contains__),
+        clock=wall_clock,
+        kind="mosquitto",
+        port=rig.broker.port,
+    ):
+        yield
+
+
+async def begin(rig: Rig, api: aiohttp.ClientSession) -> Customer:
+    await online(api, rig.cars[0])
+    await reserve(api, rig.cars[0], CARD)
+    customer = Customer(rig.cars[0].devices, CARD, pin=PIN)
+    steps = (tap_to_open(), get_in(), enter_pin(), start_engine())
+    _ = [report async for report in play(steps, customer)]
+    return customer
+
+
+async def end(customer: Customer) -> None:
+    """End the rental at the car, which needs no broker (I-13, I-19)."""
+    steps = (drive(5.0), stop_engine(), choose_to_end(), end_by_card())
+    reports = [report async for report in play(steps, customer)]
+    assert str(reports[-1].indicator) == "green"
+
+
+async def require_told_once(rig: Rig, api: aiohttp.ClientSession) -> None:
+    await eventually(lambda: events(rig, "rental.ended") > 0)
+    await online(api, rig.cars[0])
+    _, outcome = await reserve(api, rig.cars[0], CARD)
+    # A whole order later, whatever was sent twice is here.
+    assert outcome["state"] == "succeeded"
+    assert events(rig, "rental.started") == 1
+    assert events(rig, "rental.ended") == 1
+
+
+@pytest.mark.parametrize("is_wiped", [False, True], ids=["killed", "wiped"])
+async def test_a_broker_that_dies_with_what_it_had_taken_costs_nothing(
+    rig: Rig, api: aiohttp.ClientSession, *, is_wiped: bool
+) -> None:
+    """Fault row 19, and row 21 where its memory is gone too; I-21, I-13 (F), L1."""
+    customer = await begin(rig, api)
+    # What the car sends now is taken by the system, and read by nobody before it dies.
+    send(rig, signal.SIGSTOP)
+    await end(customer)
+    send(rig, signal.SIGKILL)
+    await eventually(lambda: not rig.bridge.is_connected)
+    refused: dict[str, Any] = await order(api, rig.cars[0], kind="ping")
+    if is_wiped:
+        shutil.rmtree(rig.directory / "broker")
+
+    async with another_broker(rig):
+        await require_told_once(rig, api)
+
+    # Never "done" for what nobody has sent.
+    assert refused.get("state") != "succeeded"
+
+
+async def test_a_broker_that_froze_is_no_news_for_the_renter_and_doubles_nothing(
+    rig: Rig, api: aiohttp.ClientSession
+) -> None:
+    """Fault row 20, I-21, I-13 (F), L10."""
+    customer = await begin(rig, api)
+    send(rig, signal.SIGSTOP)
+    try:
+        await end(customer)
+        silent = await order(api, rig.cars[0], kind="ping")
+        await asyncio.sleep(FROZEN_S)
+    finally:
+        send(rig, signal.SIGCONT)
+
+    await require_told_once(rig, api)
+
+    assert silent.get("state") != "succeeded"
