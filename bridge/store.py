@@ -24,6 +24,7 @@ from bridge.commands import CommandRecord
 from bridge.credit import CREDIT_MOST
 from bridge.database import Database, Signal
 from bridge.errors import SettingsError, StoreError
+from bridge.group_commit import GroupCommit
 from bridge.ingest import Rejection, Verified
 from bridge.key_book import KeyBook, Rotation
 from bridge.ledger import Ledger, gaps_of
@@ -65,6 +66,9 @@ READERS: Final = 2
 """Threads for reads: one for the API, one for the sinks."""
 
 T = TypeVar("T")
+
+Reservation = tuple[bytes, bytes, int, int]
+"""Key id, session id, lane, and how many sequences of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +115,8 @@ class Store:
         self._random_bytes = random_bytes
         self._fleet_id = fleet_id
         self._is_open = False
-        self._reserve_lock = asyncio.Lock()
-        self._reserving: list[
-            tuple[tuple[bytes, bytes, int, int], asyncio.Future[int]]
-        ] = []
+        self._reserving = GroupCommit(self._reserve_all)
+        self._auditing = GroupCommit(self._append_all)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
 
@@ -318,33 +320,12 @@ class Store:
         Calls that wait at the same time share one transaction: when a thousand cars
         come back at once, an order to one of them must not wait for a thousand disks.
         """
-        wanted = (key_id, session_id, lane, count)
-        reserved: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._reserving.append((wanted, reserved))
-        async with self._reserve_lock:
-            if not reserved.done():
-                await self._reserve_all()
-        return reserved.result()
+        return await self._reserving.submit((key_id, session_id, lane, count))
 
-    async def _reserve_all(self) -> None:
-        """Reserve for everybody who waits, in one transaction."""
-        waiting, self._reserving = self._reserving, []
-        try:
-            firsts = await self._write(
-                lambda c: [
-                    commands.reserve_sequences(c, *wanted) for wanted, _ in waiting
-                ]
-            )
-        except asyncio.CancelledError:
-            # Who held the pen goes away; the next one reserves for the others.
-            self._reserving = [*waiting, *self._reserving]
-            raise
-        except StoreError as error:
-            for _, reserved in waiting:
-                reserved.set_exception(error)
-            return
-        for (_, reserved), first in zip(waiting, firsts, strict=True):
-            reserved.set_result(first)
+    async def _reserve_all(self, wanted: Sequence[Reservation]) -> list[int]:
+        return await self._write(
+            lambda c: [commands.reserve_sequences(c, *each) for each in wanted]
+        )
 
     async def rental(self, rental_id: bytes) -> Rental | None:
         """Return a rental, or None."""
@@ -514,7 +495,11 @@ class Store:
 
     async def append_audit(self, entry: AuditEntry) -> int:
         """Write down who did what; return the row's id."""
-        return await self._write(lambda c: audit.append_audit(c, [entry]))
+        return await self._auditing.submit(entry)
+
+    async def _append_all(self, entries: Sequence[AuditEntry]) -> range:
+        last = await self._write(lambda c: audit.append_audit(c, entries))
+        return range(last - len(entries) + 1, last + 1)
 
     async def audit_after(
         self, after: int, limit: int

@@ -18,22 +18,25 @@ def append_audit(connection: Connection, entries: Sequence[AuditEntry]) -> int:
     """Write entries behind the others; return the id of the last one."""
     lock_audit(connection)
     head = audit_head(connection)
+    rows = []
     for entry in entries:
         row = chained(head, entry)
-        connection.execute(
-            insert(_TABLE).values(
-                id=row.row_id,
-                at_ms=entry.at_ms,
-                who=entry.who,
-                role=entry.role,
-                what=entry.what,
-                outcome=entry.outcome,
-                asked=entry.asked,
-                prev_hash=row.prev_hash,
-                row_hash=row.row_hash,
-            )
+        rows.append(
+            {
+                "id": row.row_id,
+                "at_ms": entry.at_ms,
+                "who": entry.who,
+                "role": entry.role,
+                "what": entry.what,
+                "outcome": entry.outcome,
+                "asked": entry.asked,
+                "prev_hash": row.prev_hash,
+                "row_hash": row.row_hash,
+            }
         )
         head = AuditHead(row.row_id, row.row_hash)
+    if rows:
+        connection.execute(insert(_TABLE), rows)
     connection.execute(
         upsert(connection, schema.meta).values(
             name=_HEAD, value=f"{head.row_id} {head.row_hash.hex()}"
