@@ -3,7 +3,7 @@
 It passes bytes and understands none, so TLS goes from end to end and the broker's name
 is checked as ever. `cut` aborts what is open and refuses what comes: both sides see a
 reset, as when a mobile network drops a car. `stall` passes nothing on and tells nobody,
-as a tunnel does.
+as a tunnel does. Its `weather` makes it late, slow or wrong.
 """
 
 import asyncio
@@ -12,6 +12,9 @@ import socket
 import struct
 from collections.abc import Coroutine
 from typing import Any, Final, Self
+
+from firmware_emulator.chance import seeded
+from firmware_emulator.weather import FAIR, Weather
 
 LOOPBACK: Final = "127.0.0.1"
 """Where it listens, and nowhere else."""
@@ -27,14 +30,16 @@ _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 class CuttableLink:
     """One car's way to one broker; an asynchronous context manager."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, seed: int = 1) -> None:
         """Lead to a broker.
 
         Args:
             host: name or address of the broker.
             port: its TCP port.
+            seed: of what the weather does by chance.
         """
         self._target = (host, port)
+        self._chance = seeded(seed, "weather")
         self._server: asyncio.Server | None = None
         self._streams: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -44,6 +49,8 @@ class CuttableLink:
         """Whether new connections are refused."""
         self.connections = 0
         """How many were let through since the beginning."""
+        self.weather: Weather = FAIR
+        """What happens to bytes from now on, on what is open and on what comes."""
 
     async def __aenter__(self) -> Self:
         """Listen on a free port.
@@ -127,10 +134,20 @@ class CuttableLink:
     async def _pass_on(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        passed = 0
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK):
                 await self._open.wait()
-                writer.write(data)
+                weather = self.weather
+                await asyncio.sleep(weather.delay_s(len(data), self._chance))
+                arriving = weather.spoil(data, self._chance)
+                if weather.breaks_after and passed + len(data) > weather.breaks_after:
+                    writer.write(arriving[: max(0, weather.breaks_after - passed)])
+                    await writer.drain()
+                    self._abort()
+                    return
+                passed += len(data)
+                writer.write(arriving)
                 await writer.drain()
 
     def _abort(self) -> None:

@@ -106,7 +106,8 @@ async def test_a_client_without_tls_gets_no_answer(room: Room) -> None:
 
 
 async def test_our_client_refuses_a_broker_of_another_name(room: Room) -> None:
-    # K5: the certificate names localhost and 127.0.0.1.
+    # K5, row 18: a name server that lies leads to a broker that is refused, since our
+    # certificate names localhost and 127.0.0.1.
     context = raw_context(room, room.identities[VEHICLE_A])
     settings = LinkSettings("127.0.0.1", room.broker.port, client_id=VEHICLE_A)
     other = room.pki.issue(

@@ -1,0 +1,152 @@
+"""Networks that are late, slow, broken and wrong, between a real car and broker."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from firmware_emulator.chance import seeded
+from firmware_emulator.customer import Customer
+from firmware_emulator.demand import Bridge
+from firmware_emulator.link import CuttableLink
+from firmware_emulator.reader import Card
+from firmware_emulator.rental_script import (
+    drive,
+    end_by_card,
+    enter_pin,
+    get_in,
+    start_engine,
+    stop_engine,
+    tap_to_open,
+)
+from firmware_emulator.script import play_step
+from firmware_emulator.vehicle import EmulatedVehicle
+from firmware_emulator.weather import FAIR, GSM, Weather
+from protocol.event import RentalEnded
+from tools.rig import Rig, open_rig
+
+CARD = Card(bytes.fromhex("04a1b2c3d4e5f6"))
+PIN = "2468"
+
+
+def link_of(vehicle: EmulatedVehicle) -> CuttableLink:
+    assert isinstance(vehicle.link, CuttableLink)
+    return vehicle.link
+
+
+def api_of(rig: Rig) -> Bridge:
+    return Bridge(rig.bridge.api_url, rig.api_key)
+
+
+async def order(api: Bridge, vehicle: EmulatedVehicle, kind: str) -> dict[str, Any]:
+    path = f"/v1/vehicles/{vehicle.vehicle_id}/commands?wait_s=30"
+    return await api.call("POST", path, {"kind": kind})
+
+
+async def drop_by_drop(vehicle: EmulatedVehicle, weather: Weather, count: int) -> None:
+    """Let `count` more connections come about in this weather, then be fair."""
+    link = link_of(vehicle)
+    link.weather = weather
+    first = link.connections
+    async with asyncio.timeout(60):
+        while link.connections < first + count:  # noqa: ASYNC110 - TCP tells nobody
+            await asyncio.sleep(0.05)
+    link.weather = FAIR
+
+
+def test_a_lost_piece_is_late_and_a_slow_one_takes_its_time() -> None:
+    chance = seeded(1, "weather")
+
+    delays = {GSM.delay_s(600, chance) for _ in range(100)}
+
+    assert delays == {1.0, 2.0}
+    assert FAIR.delay_s(600, chance) == 0.0
+
+
+def test_a_spoiled_piece_differs_in_one_bit() -> None:
+    data = bytes(range(64))
+    weather = Weather(spoiled_one_in=1)
+
+    for seed in range(50):
+        other = weather.spoil(data, seeded(seed, "weather"))
+        number = int.from_bytes(data, "big") ^ int.from_bytes(other, "big")
+        assert number.bit_count() == 1
+    assert FAIR.spoil(data, seeded(1, "weather")) == data
+
+
+def test_a_weather_that_cannot_be_names_what_is_wrong() -> None:
+    with pytest.raises(ValueError, match="latency_s may not be -1"):
+        Weather(latency_s=-1)
+
+
+@pytest.mark.broker
+@pytest.mark.timeout(240)
+async def test_over_a_slow_and_lossy_network_an_order_is_done_or_honestly_is_not(
+    tmp_path: Path,
+) -> None:
+    # Row 15, I-6, I-11, I-13: a second there and back, 9.6 kbit/s, a fifth lost.
+    async with open_rig(tmp_path / "rig", cars=1) as rig:
+        vehicle, api = rig.cars[0], api_of(rig)
+        await api.wait_online(vehicle.vehicle_id)
+        rental_id = await api.reserve(vehicle.vehicle_id, CARD, PIN)
+        link_of(vehicle).weather = GSM
+
+        told = await order(api, vehicle, "flash_hazards")
+
+        assert told["state"] in {"succeeded", "expired", "timed_out"}
+        # The car needs no network for its customer.
+        customer = Customer(vehicle.devices, CARD, PIN)
+        for step in (tap_to_open(), get_in(), enter_pin(), start_engine()):
+            await play_step(step, customer)
+        link_of(vehicle).weather = FAIR
+        if told["state"] != "succeeded":
+            path = f"/v1/commands/{told['id']}?wait_s=30"
+            told = await api.call("GET", path)
+        assert told["state"] in {"succeeded", "expired", "rejected"}
+        for last in (drive(8), stop_engine(), end_by_card()):
+            await play_step(last, customer)
+        rental = await api.wait_report(rental_id)
+    assert rental["report"]["distance_m"] == 8
+
+
+@pytest.mark.broker
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    "weather",
+    [
+        pytest.param(Weather(breaks_after=4_500), id="reset in the middle of frames"),
+        pytest.param(Weather(spoiled_one_in=6), id="flipped bits below TLS"),
+    ],
+)
+async def test_a_connection_that_breaks_again_and_again_neither_loses_nor_doubles(
+    tmp_path: Path, weather: Weather
+) -> None:
+    # Rows 16 and 17, I-5, I-21: no partial and no altered frame is accepted.
+    async with open_rig(tmp_path / "rig", cars=1) as rig:
+        vehicle, api = rig.cars[0], api_of(rig)
+        await api.wait_online(vehicle.vehicle_id)
+        rental_id = await api.reserve(vehicle.vehicle_id, CARD, PIN)
+        breaking = asyncio.ensure_future(drop_by_drop(vehicle, weather, 4))
+        link_of(vehicle).cut()
+        link_of(vehicle).restore()
+        customer = Customer(vehicle.devices, CARD, PIN)
+
+        for step in (tap_to_open(), get_in(), enter_pin(), start_engine()):
+            await play_step(step, customer)
+        for last in (drive(8), stop_engine(), end_by_card()):
+            await play_step(last, customer)
+        await breaking
+
+        rental = await api.wait_report(rental_id)
+        letters = await api.call("GET", "/v1/dead-letters")
+        vehicle_known = await api.call("GET", f"/v1/vehicles/{vehicle.vehicle_id}")
+    assert rental["report"]["distance_m"] == 8
+    assert vehicle_known["online"]
+    bodies = [entry.body for entry in vehicle.devices.witness.entries]
+    assert sum(isinstance(body, RentalEnded) for body in bodies) == 1
+    lines = rig.events_file.read_text().splitlines()
+    ended = [line for line in lines if "freefloat.rental.ended" in line]
+    assert len(ended) == 1
+    # What TLS let through was whole: the bridge doubted no frame of this car.
+    assert letters["letters"] == []
