@@ -134,8 +134,14 @@ class Service:
     answers: list[int] = field(default_factory=list)
     ends: dict[str, str] = field(default_factory=dict)
 
-    async def order(self, driver: Driver, first: int, *, wait_s: int = 10) -> str:
-        """Order an unlock until somebody has taken it; return its state."""
+    async def order(
+        self, driver: Driver, first: int, *, wait_s: int = 10, is_patient: bool = False
+    ) -> str:
+        """Order an unlock until somebody has taken it; return its id.
+
+        With patience, "try again" is done as it says: a bridge that froze inside a
+        transaction holds its locks until the database ends it (IDLE_TIMEOUT_MS).
+        """
         key = os.urandom(8).hex()
         while True:
             for number in (first, *(set(self.bridges) - {first})):
@@ -151,6 +157,9 @@ class Service:
                     ) as response:
                         self.answers.append(response.status)
                         document = await response.json()
+                        if is_patient and "Retry-After" in response.headers:
+                            await asyncio.sleep(1)
+                            break
                         assert response.status < 300, document
                         self.ends[document["id"]] = document["state"]
                         return str(document["id"])
@@ -280,7 +289,7 @@ async def test_a_bridge_that_froze_as_the_leader_wakes_up_and_commands_nothing_t
         await until(lambda: by_process[leader()] == other, seconds=60)
         driver.answers = True
         await driver.answer(driver.commands[0])
-        second = await service.order(driver, other, wait_s=15)
+        second = await service.order(driver, other, wait_s=15, is_patient=True)
         await driver.finish()
         ended = await service.state(first, service.bridges[other])
 
