@@ -50,7 +50,7 @@ FIRST ?= 1
 SIM_WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 simulate: $(VENV)/.dev ## SEEDS worlds of cars, bridge and hostile link; SEED=N repeats one
 	$(BIN)/python -m tests.simulation --workers $(SIM_WORKERS) \
-	  $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS))
+	  $(if $(LIFE),--life $(LIFE)) $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS))
 
 FUZZ_S ?= 600
 fuzz: $(VENV)/.fuzz ## fuzz every reader of foreign bytes for FUZZ_S seconds each

@@ -68,16 +68,16 @@ def main() -> int:
         print("\n".join(outcome.lines))
         _tell_coverage(outcome.counts)
         print(f"seed {outcome.seed}: trace {outcome.trace_hash}")
-        return _verdict([outcome], 1)
-    return _campaign(options.first, options.seeds, options.workers)
+        return _verdict([outcome], 1, options.life)
+    return _campaign(options.first, options.seeds, options.workers, options.life)
 
 
-def _campaign(first: int, seeds: int, workers: int) -> int:
+def _campaign(first: int, seeds: int, workers: int, life: float) -> int:
     begun = told = time.monotonic()
     counts: Counter[str] = Counter()
     failed: list[Outcome] = []
     done = 0
-    for outcome in _outcomes(first, seeds, workers):
+    for outcome in _outcomes(first, seeds, workers, life):
         done += 1
         counts += outcome.counts
         if outcome.violation is not None:
@@ -91,12 +91,12 @@ def _campaign(first: int, seeds: int, workers: int) -> int:
     took = time.monotonic() - begun
     _tell_coverage(counts)
     print(f"{done} seeds in {took:.0f} s, {done / took:.1f} a second")
-    return _verdict(failed, done)
+    return _verdict(failed, done, life)
 
 
-def _outcomes(first: int, seeds: int, workers: int) -> Iterator[Outcome]:
+def _outcomes(first: int, seeds: int, workers: int, life: float) -> Iterator[Outcome]:
     parts = [
-        Part(start, min(CHUNK, first + seeds - start))
+        Part(start, min(CHUNK, first + seeds - start), life)
         for start in range(first, first + seeds, CHUNK)
     ]
     if workers <= 1:
@@ -122,13 +122,17 @@ def _tell_coverage(counts: Counter[str]) -> None:
         print(f"  {name:<32}{total:>10,}")
 
 
-def _verdict(outcomes: list[Outcome], done: int) -> int:
+def _life(life: float) -> str:
+    return "" if life == 1.0 else f" LIFE={life}"
+
+
+def _verdict(outcomes: list[Outcome], done: int, life: float) -> int:
     failed = [outcome for outcome in outcomes if outcome.violation is not None]
     for outcome in failed[:3]:
         print(f"\nseed {outcome.seed} breaks an invariant: {outcome.violation}")
         for line in outcome.lines[-40:]:
             print(f"  {line}")
-        print(f"  again: make simulate SEED={outcome.seed}")
+        print(f"  again: make simulate SEED={outcome.seed}{_life(life)}")
     if failed:
         print(f"\nFAILED: {len(failed)} of {done} seeds break an invariant")
         return 1

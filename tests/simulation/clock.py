@@ -20,10 +20,15 @@ class WallClock:
 
     def __init__(self, seconds: Seconds, *, start_ms: int) -> None:
         self._seconds = seconds
-        self._start_ms = start_ms
+        self._start_ms = self._true_ms = start_ms
 
     def __call__(self) -> int:
         return self._start_ms + round(self._seconds() * 1_000)
 
     def jump(self, milliseconds: int) -> None:
-        self._start_ms += milliseconds
+        """Set it forward from the true time, or back if negative."""
+        self._start_ms = self._true_ms + milliseconds
+
+    def heal(self) -> None:
+        """Set it right, as a time service does."""
+        self._start_ms = self._true_ms

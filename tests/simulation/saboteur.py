@@ -54,6 +54,7 @@ class Saboteur:
         """Let everything work again that was cut, stalled, unplugged or jammed."""
         for way in self._broker.ways.values():
             way.is_cut = way.is_deaf = way.is_mute = False
+        self._bridge.clock.heal()
         for car in self._cars:
             devices = car.devices
             devices.reader.repair()
@@ -140,11 +141,18 @@ class Saboteur:
     async def _jump(self) -> None:
         far = self._rng.choice((YEAR_MS * 10, YEAR_MS, HOUR_MS, 90_000))
         jump_ms = round(self._rng.uniform(-far, far))
-        self._trace.note("world", "a wall clock jumps", kind="clock jumps")
-        if self._rng.random() < 0.2:
-            self._bridge.clock.jump(max(-HOUR_MS, min(HOUR_MS, jump_ms)))
-        else:
-            self._car().clock.jump_wall(jump_ms)
+        whose = "bridge" if self._rng.random() < 0.2 else self._car().name
+        if whose == "bridge":
+            jump_ms = max(-HOUR_MS, min(HOUR_MS, jump_ms))
+            self._bridge.clock.jump(jump_ms)
+        for car in self._cars:
+            if car.name == whose:
+                car.clock.jump_wall(jump_ms)
+        self._trace.note(
+            "world",
+            f"clock of {whose} jumps {jump_ms / 1000:.0f} s",
+            kind="clock jumps",
+        )
 
     async def _break(self) -> None:
         devices = self._car().devices
