@@ -48,6 +48,7 @@ COVERAGE = (
     ("messages lost, held back", ("messages lost", "messages held back")),
     ("messages repeated, replayed", ("messages repeated", "messages replayed")),
     ("messages altered", ("messages altered",)),
+    ("receipts forged", ("receipts forged",)),
     ("messages misrouted, retained", ("messages misrouted", "messages retained")),
 )
 """What is told of what occurred, and which counts are summed for it."""

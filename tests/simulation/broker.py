@@ -8,13 +8,15 @@ ours are: what was under way when a connection ended is gone (reliability.md L1,
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from types import TracebackType
 from typing import Final, Self
 
-from protocol.frame import FRAME_LIMIT
+from protocol.entry import entry_hash
+from protocol.frame import FRAME_LIMIT, parse_frame
 from protocol.identity import VehicleId
+from protocol.receipt import RECEIPT
 from protocol.topic import PREFIX
 from tests.simulation.hostility import KIND, Hostility
 from tests.simulation.trace import Trace
@@ -261,6 +263,8 @@ class Broker:
         if chance() < worse.spoil:
             self.trace.count("messages altered")
             self.later(self._soon(5.0), topic, self._spoilt(payload))
+        if chance() < worse.forge:
+            self._forge(topic)
         if chance() < worse.misroute:
             self.trace.count("messages misrouted")
             self.later(self._soon(5.0), self._astray(topic), payload)
@@ -274,7 +278,7 @@ class Broker:
             self.trace.count("messages lost")
         elif chance() < worse.hold:
             self.trace.count("messages held back")
-            self.later(self._soon(20.0), topic, payload)
+            self.later(self._soon(40.0), topic, payload)
         else:
             self.deliver(topic, payload)
 
@@ -302,6 +306,32 @@ class Broker:
         if link is not None:
             on_done = self.on_done if client == BRIDGE else None
             link.deliver(Message(topic, payload, retain, on_done))
+
+    def _forge(self, topic: str) -> None:
+        """Send a car a receipt of our own for the newest entry that we saw of it.
+
+        It fits the car's ledger in every byte but the signature, which is an old one's.
+        """
+        vehicle = topic.split("/")[2]
+        entry = receipt = None
+        for known, payload in self.recorded:
+            if known == f"{PREFIX}/{vehicle}/up/event":
+                entry = payload
+            elif known == f"{PREFIX}/{vehicle}/down/receipt":
+                receipt = payload
+        if entry is None or receipt is None:
+            return
+        old, head = parse_frame(receipt), parse_frame(entry)
+        claim = RECEIPT.parse(old.payload)
+        body = RECEIPT.build(
+            replace(
+                claim, upto=head.header.seq, head_hash=entry_hash(entry), rejects=()
+            )
+        )
+        forged = receipt.replace(old.payload, body)
+        if len(body) == len(old.payload):
+            self.trace.count("receipts forged")
+            self.later(self._soon(2.0), f"{PREFIX}/{vehicle}/down/receipt", forged)
 
     def _record(self, topic: str, payload: bytes) -> None:
         if len(self.recorded) < RECORDED:

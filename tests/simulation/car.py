@@ -16,6 +16,7 @@ from firmware_emulator.car import Car
 from firmware_emulator.chance import seeded
 from firmware_emulator.devices import EmulatedDevices, mixed_car
 from gateway.bootstrap import Gateway, build_gateway, signer_of
+from gateway.core.appearance import light_of
 from gateway.core.state import State
 from gateway.ports import StoreError
 from gateway.runtime.parts import AgentRestartError
@@ -38,6 +39,12 @@ LEDGER: Final = Path("ledger.db")
 
 UP_MS: Final = 3_600_000
 """How long a car's machine has been up when a seed begins."""
+
+LAMP_LOOK_S: Final = 0.4
+
+LAMP_MOST_S: Final = 1.0
+"""How long the lamp may be wrong: 500 ms for the mind (H15), and as long again for two
+looks and for a board that joins the line."""
 
 ANEW_S: Final = 1.0
 """After which a supervisor starts an agent that ended by itself."""
@@ -75,6 +82,7 @@ class SimulatedCar:
         self._vfs: DiskVfs | None = None
         self._life: asyncio.Task[None] | None = None
         self._world: asyncio.Task[None] | None = None
+        self._lamp: asyncio.Task[None] | None = None
         self.store: WatchedStore | None = None
         self.gateway: Gateway | None = None
         oracle.add_car(self.identity, self)
@@ -98,13 +106,15 @@ class SimulatedCar:
     def start(self) -> None:
         """Build the car and switch it on."""
         self._world = asyncio.create_task(self.devices.world.run())
+        self._lamp = asyncio.create_task(self._watch_lamp())
         self._switch_on()
 
     async def end(self) -> None:
         """End everything; no invariant is asked any more."""
         await self._switch_off()
-        if self._world is not None:
-            await _cancel(self._world)
+        for task in (self._lamp, self._world):
+            if task is not None:
+                await _cancel(task)
 
     async def power_cut(self, off_s: float) -> None:
         """Cut the power, lose or tear what was not synced, and boot again."""
@@ -179,6 +189,28 @@ class SimulatedCar:
     def _stepped(self, step: Step) -> None:
         self.devices.witness.stepped(step)
         self.oracle.stepped(self.client, step)
+
+    async def _watch_lamp(self) -> None:
+        """I-16: look at the lamp itself, through the windscreen."""
+        loop = asyncio.get_running_loop()
+        right_s = loop.time()
+        while True:
+            await asyncio.sleep(LAMP_LOOK_S)
+            board, state = self.devices.board, self.state
+            is_joined = board._link is not None and not board._is_lost
+            shown = self.devices.world.firmware.indicator
+            if (
+                state is None
+                or not is_joined
+                or board.cable_cut
+                or (shown.light, shown.blinking) == light_of(state)
+            ):
+                right_s = loop.time()
+            elif loop.time() - right_s > LAMP_MOST_S:
+                self.oracle.fail(
+                    f"I-16: the lamp of {self.name} shows {shown}, it should show "
+                    f"{light_of(state)[0].name}"
+                )
 
     async def _live(self, gateway: Gateway, disk: Disk) -> None:
         """Run the gateway; start it anew as a supervisor would."""

@@ -14,9 +14,11 @@ class Hostility:
     repeat: float = 0.0
     """Share that comes once more, up to a minute later."""
     hold: float = 0.0
-    """Share that others overtake, up to 20 s."""
+    """Share that others overtake, up to 40 s."""
     spoil: float = 0.0
     """Share of which an altered copy comes too."""
+    forge: float = 0.0
+    """Share at which a receipt comes that the bridge never signed."""
     misroute: float = 0.0
     """Share of which a copy comes to another car, or back to the sender's topic."""
     retain: float = 0.0
@@ -63,6 +65,7 @@ class Hostility:
             hold=share(0.10),
             spoil=share(0.05),
             misroute=share(0.05),
+            forge=share(0.05),
             retain=share(0.03),
             replay_every_s=every(10.0),
             cut_every_s=every(60.0),

@@ -1,0 +1,158 @@
+"""Faults that are put in so that the simulation shows that it finds them.
+
+Each is a fault that somebody could make in one line of the product. `number` is the
+invariant that must complain, `seed` one in which it does.
+
+    python -m tests.simulation.planted   # how many seeds each takes, from the first on
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from unittest import mock
+
+from sqlalchemy import Connection
+
+from bridge import commands
+from bridge.commands import CommandRecord, CommandState
+from bridge.errors import StoreError
+from firmware_emulator.boards import EmulatedBoard
+from gateway.core import acceptance
+from gateway.core.acceptance import Verdict
+from gateway.core.authentication import Desk, Dropped
+from gateway.core.moment import Moment
+from gateway.runtime import intake
+from protocol.codes import Code, Light
+from protocol.errors import DecodeError
+from protocol.frame import parse_frame
+from protocol.receipt import RECEIPT, Receipt
+from tests.simulation.bridge import MortalDatabase
+from tests.simulation.seed_run import made_fleet, run_seed
+
+LIFE: Final = 0.6
+"""Of the worlds in which faults are looked for."""
+
+MOST_SEEDS: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """One fault."""
+
+    name: str
+    number: str
+    """Invariants of which one must complain; a pattern."""
+    plant: Callable[[], AbstractContextManager[object]]
+    seed: int
+
+
+def _twice() -> AbstractContextManager[object]:
+    real = acceptance.judge
+
+    def judge(data: bytes, *, retained: bool, desk: Desk, now: Moment) -> Verdict:
+        forgetful = replace(desk, journal=lambda _msg_id: None, lanes={})
+        return real(data, retained=retained, desk=forgetful, now=now)
+
+    return mock.patch.object(intake, "judge", judge)
+
+
+def _late() -> AbstractContextManager[object]:
+    real = acceptance._why_not
+
+    def why_not(*args: Any, **parts: Any) -> Code | None:
+        code = real(*args, **parts)
+        return None if code is Code.EXPIRED else code
+
+    return mock.patch.object(acceptance, "_why_not", why_not)
+
+
+def _credulous() -> AbstractContextManager[object]:
+    def open_receipt(data: bytes, desk: Desk, *, now: Moment) -> Receipt | Dropped:
+        del desk, now
+        try:
+            return RECEIPT.parse(parse_frame(data).payload)
+        except DecodeError as error:
+            return Dropped(error.code, error.detail)
+
+    return mock.patch.object(intake, "open_receipt", open_receipt)
+
+
+def _hasty() -> AbstractContextManager[object]:
+    """Acknowledge and receipt every eighth batch without its commit."""
+    real, calls = MortalDatabase.transact, 0
+
+    def transact(
+        self: MortalDatabase, work: Callable[[Connection], Any], *, writes: bool
+    ) -> Any:
+        nonlocal calls
+        kept: list[Any] = []
+
+        def undone(connection: Connection) -> None:
+            kept.append(work(connection))
+            raise StoreError("undone")
+
+        if "commit_batch" in work.__qualname__:
+            calls += 1
+            if calls % 8 == 0:
+                try:
+                    real(self, undone, writes=writes)
+                except StoreError:
+                    if kept:
+                        return kept[0]
+                    raise
+        return real(self, work, writes=writes)
+
+    return mock.patch.object(MortalDatabase, "transact", transact)
+
+
+def _dark() -> AbstractContextManager[object]:
+    async def show_light(self: EmulatedBoard, light: Light, *, blinking: bool) -> None:
+        if light is not Light.YELLOW:
+            await real(self, light, blinking=blinking)
+
+    real = EmulatedBoard.show_light
+    return mock.patch.object(EmulatedBoard, "show_light", show_light)
+
+
+def _hopeful() -> AbstractContextManager[object]:
+    """Take silence for success."""
+
+    def timed_out(record: CommandRecord, *, now: int) -> CommandRecord:
+        del now
+        return replace(record, state=CommandState.SUCCEEDED, version=record.version + 1)
+
+    return mock.patch.object(commands, "timed_out", timed_out)
+
+
+PLANTED: Final = (
+    Planted("a car forgets what it has carried out", "I-5|I-8|I-10", _twice, 1),
+    Planted("a car obeys after the expiry", "I-6", _late, 1),
+    Planted("a car believes a receipt without its signature", "I-22", _credulous, 1),
+    Planted("a bridge acknowledges before it commits", "I-22|I-23", _hasty, 1),
+    Planted("a car forgets to show that it is reserved", "I-16", _dark, 1),
+    Planted("a bridge takes silence for success", "I-11", _hopeful, 1),
+)
+
+
+def search(planted: Planted, first: int = 1) -> Iterator[tuple[int, str]]:
+    """Yield each seed and its complaint, up to the first one that complains."""
+    with made_fleet() as fleet, planted.plant():
+        for seed in range(first, first + MOST_SEEDS):
+            outcome = run_seed(seed, fleet, life=LIFE)
+            yield seed, str(outcome.violation or "")
+            if outcome.violation is not None:
+                return
+
+
+def main() -> None:
+    """Tell how many seeds each fault takes."""
+    logging.disable(logging.CRITICAL)
+    for planted in PLANTED:
+        found = list(search(planted))
+        print(f"{len(found):3} seeds: {planted.name}: {found[-1][1]}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
