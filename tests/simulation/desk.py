@@ -1,5 +1,6 @@
 """What customers and operators know of one car: who has it, and what was ordered."""
 
+import contextlib
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -67,6 +68,7 @@ class Desk:
     async def act(self) -> None:
         """Order something, as an operator or an app would."""
         rng = self.rng
+        await self._look_up()
         state = self.state
         is_free = state is None or state.rental_id is None
         if is_free and rng.random() < 0.8:
@@ -81,6 +83,17 @@ class Desk:
         waits = isinstance(order, Lock | EngineHold | CancelReservation)
         defer_s = rng.choice((0.0, 30.0)) if waits else 0.0
         await self.order(order, wait_s=wait_s, defer_s=defer_s)
+
+    async def _look_up(self) -> None:
+        """Ask what became of an earlier order, and judge the answer."""
+        process = self.bridge.process
+        if process is None or not self.ordered:
+            return
+        command_id = self.rng.choice(self.ordered[-3:])
+        with contextlib.suppress(StoreError):
+            record = await process.dispatcher.find(command_id, wait_s=0.0)
+            if record is not None:
+                self.judge(record)
 
     def _reservation(self) -> ReserveOrder:
         rng = self.rng
