@@ -1,7 +1,7 @@
 """Faults that are put in so that the simulation shows that it finds them.
 
 Each is a fault that somebody could make in one line of the product. `number` is the
-invariant that must complain, `seed` one in which it does.
+invariant that must complain.
 
     python -m tests.simulation.planted   # how many seeds each takes, from the first on
 """
@@ -46,6 +46,7 @@ class Planted:
     """Invariants of which one must complain; a pattern."""
     plant: Callable[[], AbstractContextManager[object]]
     seed: int
+    """The first from 1 on that finds it, in worlds of `LIFE`."""
 
 
 def _twice() -> AbstractContextManager[object]:
@@ -59,11 +60,13 @@ def _twice() -> AbstractContextManager[object]:
 
 
 def _late() -> AbstractContextManager[object]:
+    """Ask neither for the expiry nor for what came since."""
     real = acceptance._why_not
+    forgiven = {Code.EXPIRED, Code.SUPERSEDED}
 
     def why_not(*args: Any, **parts: Any) -> Code | None:
         code = real(*args, **parts)
-        return None if code is Code.EXPIRED else code
+        return None if code in forgiven else code
 
     return mock.patch.object(acceptance, "_why_not", why_not)
 
@@ -128,11 +131,11 @@ def _hopeful() -> AbstractContextManager[object]:
 
 PLANTED: Final = (
     Planted("a car forgets what it has carried out", "I-5|I-8|I-10", _twice, 1),
-    Planted("a car obeys after the expiry", "I-6", _late, 1),
-    Planted("a car believes a receipt without its signature", "I-22", _credulous, 1),
-    Planted("a bridge acknowledges before it commits", "I-22|I-23", _hasty, 1),
+    Planted("a car obeys whenever a command comes", "I-6|I-8", _late, 1),
+    Planted("a car believes a receipt without its signature", "I-22", _credulous, 7),
+    Planted("a bridge acknowledges before it commits", "I-22|I-23", _hasty, 2),
     Planted("a car forgets to show that it is reserved", "I-16", _dark, 1),
-    Planted("a bridge takes silence for success", "I-11", _hopeful, 1),
+    Planted("a bridge takes silence for success", "I-11", _hopeful, 3),
 )
 
 

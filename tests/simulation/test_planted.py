@@ -6,23 +6,23 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.simulation.planted import LIFE, PLANTED, Planted
-from tests.simulation.seed_run import Fleet, made_fleet, run_seed
+from tests.simulation.planted import PLANTED, Planted, search
 
 
-@pytest.fixture(scope="module")
-def fleet() -> Iterator[Fleet]:
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
     logging.disable(logging.CRITICAL)
-    with made_fleet() as made:
-        yield made
+    yield
     logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name)
-def test_a_planted_fault_is_found(planted: Planted, fleet: Fleet) -> None:
-    """I-5, I-6, I-11, I-16, I-22, I-23: an oracle that cannot fail proves nothing."""
-    with planted.plant():
-        outcome = run_seed(planted.seed, fleet, life=LIFE)
+def test_a_planted_fault_is_found(planted: Planted) -> None:
+    """I-5, I-6, I-11, I-16, I-22, I-23: an oracle that cannot fail proves nothing.
 
-    assert outcome.violation is not None
-    assert re.search(planted.number, str(outcome.violation)), outcome.violation
+    It begins with a seed that is known to find it; a change of the product that moves
+    the traces makes it look a little further.
+    """
+    *_, (seed, complaint) = search(planted, first=planted.seed)
+
+    assert re.search(planted.number, complaint), f"seed {seed}: {complaint!r}"
