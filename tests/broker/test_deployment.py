@@ -2,9 +2,10 @@
 
 import asyncio
 import re
-import subprocess
+import ssl
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -54,6 +55,56 @@ def test_the_deployed_access_list_is_that_of_the_embedded_broker() -> None:
     assert lines(ACCESS_LIST.read_text()) == lines(embedded)
 
 
+SHOWN: Final = {
+    "user": "test_deployment::test_mosquitto_runs_with_the_deployed_settings",
+    "pid_file": "test_deployment::test_mosquitto_runs_with_the_deployed_settings",
+    "log_dest": "test_deployment::test_mosquitto_runs_with_the_deployed_settings",
+    "log_type": "test_deployment::test_mosquitto_runs_with_the_deployed_settings",
+    "log_timestamp_format": "test_deployment::"
+    "test_mosquitto_runs_with_the_deployed_settings",
+    "listener": "test_admission::test_a_client_without_tls_gets_no_answer",
+    "allow_anonymous": "test_admission::"
+    "test_a_client_gets_no_connection_whose_certificate_is",
+    "require_certificate": "test_admission::"
+    "test_a_client_gets_no_connection_whose_certificate_is",
+    "use_identity_as_username": "test_admission::"
+    "test_a_name_that_no_ca_of_ours_gives_is_refused_or_powerless",
+    "use_username_as_clientid": "test_admission::"
+    "test_a_valid_car_cannot_take_anothers_client_id",
+    "tls_version": "test_admission::test_an_old_tls_version_is_refused",
+    "cafile": "test_admission::test_a_client_gets_no_connection_whose_certificate_is",
+    "certfile": "test_admission::test_our_client_refuses_a_broker_of_another_name",
+    "keyfile": "test_admission::test_our_client_refuses_a_broker_of_another_fleet",
+    "acl_file": "test_confinement::"
+    "test_no_subscription_delivers_more_than_a_principal_may_read",
+    "max_packet_size": "test_link::"
+    "test_a_message_that_exceeds_the_packet_limit_is_refused_unsent",
+    "max_inflight_messages": "test_link::"
+    "test_a_slow_consumer_loses_nothing_and_may_publish_meanwhile",
+    "max_queued_messages": "test_link::"
+    "test_a_slow_consumer_loses_nothing_and_may_publish_meanwhile",
+    "retain_available": "test_confinement::test_nothing_published_is_retained",
+    "persistence": "test_link::"
+    "test_what_was_not_acknowledged_does_not_come_again_in_a_clean_session",
+}
+"""Which test of this folder shows what a line does, on the lines that deploy/ has (the
+embedded broker's are the same by the tests below)."""
+
+ONLY_COST: Final = {"set_tcp_nodelay", "sys_interval"}
+"""Lines that change what something costs and not what happens; measured once."""
+
+
+def test_each_deployed_line_is_shown_by_a_test_that_there_is() -> None:
+    """Issue 5, point 7: every line explained and tested."""
+    keys = {line.split()[0] for line in lines(SETTINGS.read_text())}
+
+    assert keys == set(SHOWN) | ONLY_COST
+    for shown in SHOWN.values():
+        module, name = shown.split("::")
+        source = Path(__file__).with_name(f"{module}.py").read_text()
+        assert f"def {name}(" in source, shown
+
+
 def test_every_deployed_line_has_a_reason_above_it() -> None:
     paragraphs = SETTINGS.read_text().split("\n\n")
 
@@ -65,6 +116,7 @@ def test_every_deployed_line_has_a_reason_above_it() -> None:
 async def test_mosquitto_runs_with_the_deployed_settings(
     pki: Pki, tmp_path: Path
 ) -> None:
+    """K3, K4: the very file of deploy/, but for paths, ports and the user."""
     server, vehicle = pki.issue("broker", server=True), pki.issue(VEHICLE_A)
     port, warden_port = free_port("127.0.0.1"), free_port("127.0.0.1")
     warden = tmp_path / "warden.crt", tmp_path / "warden.key"
@@ -84,20 +136,53 @@ async def test_mosquitto_runs_with_the_deployed_settings(
     ):
         assert here in text
         text = text.replace(here, there)
-    settings = tmp_path / "mosquitto.conf"
+    settings, log = tmp_path / "mosquitto.conf", tmp_path / "log"
     settings.write_text(text)
-    process = await asyncio.create_subprocess_exec(
-        str(find_broker(BrokerKind.MOSQUITTO).path),
-        "-c",
-        str(settings),
-        stderr=subprocess.DEVNULL,
-    )
+    with log.open("wb") as said:
+        process = await asyncio.create_subprocess_exec(
+            str(find_broker(BrokerKind.MOSQUITTO).path),
+            "-c",
+            str(settings),
+            stderr=said,
+        )
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await publish_once_up(port, vehicle)
+            pid = int((tmp_path / "mosquitto.pid").read_text())
+            refused = [
+                await is_refused(each, vehicle, most=ssl.TLSVersion.TLSv1_2)
+                for each in (port, warden_port)
+            ]
+            # The guard's door knows the guard's own certificate and no vehicle's.
+            refused.append(await is_refused(warden_port, vehicle))
     finally:
         process.terminate()
         await process.wait()
+
+    assert pid == process.pid
+    assert refused == [True, True, True]
+    # Who came and went, with the instant: what the nightly audit reads.
+    came = rf"^\d{{4}}-\d\d-\d\dT[\d:]{{8}}: New client connected .* as {VEHICLE_A}"
+    assert re.search(came, log.read_text(), flags=re.MULTILINE)
+
+
+async def is_refused(
+    port: int, identity: TlsIdentity, *, most: ssl.TLSVersion | None = None
+) -> bool:
+    """Whether the listener ends the connection before a byte of MQTT is answered."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.load_cert_chain(identity.certificate, identity.key)
+    if most is not None:
+        context.maximum_version = most
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        writer.write(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01a")
+        answer = await reader.read(4)
+        writer.transport.abort()
+    except OSError:
+        return True
+    return answer == b""
 
 
 async def publish_once_up(port: int, identity: TlsIdentity) -> None:
