@@ -104,12 +104,27 @@ async def forged_receipts(trial: Trial, car: Car) -> None:
                 expected=f"a hello with receipts up to {base + 1}",
                 came=f"a hello with receipts up to {freed}",
             )  # fmt: skip
+        head = await _head(car)
         trial.judge(
             "FF-HEL-07",
-            car.greeting.head_seq == top and car.greeting.head_hash == right,
-            sent="CHALLENGE", expected=f"a hello with head {top} and its entry's hash",
-            came=f"head {car.greeting.head_seq}, {car.greeting.head_hash.hex()[:16]}",
+            head >= top and head in car.entries
+            and car.greeting.head_hash == _hash(car, head),
+            sent="CHALLENGE",
+            expected=f"a hello with head {top} or above and its entry's hash",
+            came=f"head {head}, {car.greeting.head_hash.hex()[:16]}",
         )  # fmt: skip
+
+
+async def _head(car: Car) -> int:
+    """Return the head that a hello names, of an entry that has come if it does.
+
+    A car may write more than results: an answer to a ping follows its result (FF-DIA).
+    """
+    for _ in range(5):
+        if car.greeting.head_seq in car.entries:
+            break
+        await car.renew()
+    return car.greeting.head_seq
 
 
 async def _freed_by(car: Car, data: bytes) -> int:
