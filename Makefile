@@ -9,7 +9,7 @@ WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 SOURCES := protocol keystore transport gateway firmware_emulator bridge certs tools
 CODE := $(SOURCES) tests examples
 
-.PHONY: help demo test deep check bench bench-fleet explore simulate fuzz format vectors docs lock clean
+.PHONY: faults help demo test deep check bench bench-fleet explore simulate fuzz format vectors docs lock clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,12 @@ SIM_WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 simulate: $(VENV)/.dev ## SEEDS worlds of cars, bridge and hostile link; SEED=N repeats one
 	$(BIN)/python -m tests.simulation --workers $(SIM_WORKERS) \
 	  $(if $(LIFE),--life $(LIFE)) $(if $(SEED),--seed $(SEED),--first $(FIRST) --seeds $(SEEDS))
+
+faults: $(VENV)/.dev ## the faults of broker, store and bridge, in their long form
+	FREEFLOAT_DEEP=1 $(BIN)/pytest --timeout=900 tests/tools/test_broker_faults.py \
+	  tests/bridge/test_postgres_faults.py tests/bridge/test_rolling_restart.py \
+	  tests/bridge/test_restoration.py tests/bridge/test_replicas.py \
+	  tests/bridge/test_real_broker.py tests/bridge/test_failpoints.py
 
 FUZZ_S ?= 600
 fuzz: $(VENV)/.fuzz ## fuzz every reader of foreign bytes for FUZZ_S seconds each
