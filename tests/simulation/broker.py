@@ -226,6 +226,8 @@ class Broker:
     hostility: Hostility = KIND
     ways: dict[str, Way] = field(default_factory=dict)
     recorded: list[tuple[str, bytes]] = field(default_factory=list)
+    _withheld: dict[bytes, float] = field(default_factory=dict)
+    """Until when copies of a message that is held back are lost."""
     on_published: Callable[[str, str, bytes], None] = lambda *_: None
     """Told of what clients publish, before anything is done to it."""
     on_done: Callable[[bytes], None] | None = None
@@ -260,6 +262,10 @@ class Broker:
         self.on_published(client, topic, payload)
         self._record(topic, payload)
         worse, chance = self.hostility, self.rng.random
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._withheld.get(payload, 0.0):
+            self.trace.count("messages lost")
+            return
         if chance() < worse.spoil:
             self.trace.count("messages altered")
             self.later(self._soon(5.0), topic, self._spoilt(payload))
@@ -278,7 +284,9 @@ class Broker:
             self.trace.count("messages lost")
         elif chance() < worse.hold:
             self.trace.count("messages held back")
-            self.later(self._soon(40.0), topic, payload)
+            delay_s = self._soon(40.0)
+            self._withheld[payload] = now_s + delay_s
+            self.later(delay_s, topic, payload)
         else:
             self.deliver(topic, payload)
 

@@ -131,7 +131,7 @@ def _hopeful() -> AbstractContextManager[object]:
 
 PLANTED: Final = (
     Planted("a car forgets what it has carried out", "I-5|I-8|I-10", _twice, 1),
-    Planted("a car obeys whenever a command comes", "I-6|I-8", _late, 1),
+    Planted("a car obeys whenever a command comes", "I-6|I-8", _late, 10),
     Planted("a car believes a receipt without its signature", "I-22", _credulous, 7),
     Planted("a bridge acknowledges before it commits", "I-22|I-23", _hasty, 2),
     Planted("a car forgets to show that it is reserved", "I-16", _dark, 1),
