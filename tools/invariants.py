@@ -40,7 +40,7 @@ _SINGLE: Final = re.compile(
     r"(?: to (?P=kind)(?P<last>\d{1,2}))?"
     r"(?: \((?P<methods>[PSDMF](?:, [PSDMF])*)\))?"
 )
-_ROWS: Final = re.compile(r"\brows? (?P<all>\d{1,2}(?:(?:, | and | to )\d{1,2})*)")
+_ROWS: Final = re.compile(r"\b[Rr]ows? (?P<all>\d{1,2}(?:(?:, | and | to )\d{1,2})*)")
 _SPAN: Final = re.compile(r"(?P<first>\d+)(?: to (?P<last>\d+))?")
 
 
