@@ -13,6 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -162,6 +163,7 @@ def sources() -> Iterator[tuple[Path, bool]]:
         yield path, True
 
 
+@cache
 def citations() -> Mapping[str, list[Citation]]:
     """Return where each clause is cited."""
     found: dict[str, set[Citation]] = defaultdict(set)

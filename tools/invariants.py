@@ -17,6 +17,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -117,6 +118,7 @@ def _drawn(source: str) -> list[int]:
     ]
 
 
+@cache
 def tests() -> Mapping[str, Mapping[Citation, frozenset[Method]]]:
     """Return the tests of each number, and by which methods they show it."""
     found: dict[str, dict[Citation, frozenset[Method]]] = defaultdict(dict)

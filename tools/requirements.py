@@ -11,6 +11,7 @@ import re
 import tokenize
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -76,6 +77,7 @@ def cited_by_tests(source: str, file: str) -> list[tuple[str, Citation]]:
     ]
 
 
+@cache
 def tests() -> Mapping[str, list[Citation]]:
     """Return the tests of each requirement."""
     found: dict[str, set[Citation]] = defaultdict(set)
@@ -85,6 +87,7 @@ def tests() -> Mapping[str, list[Citation]]:
     return {number: sorted(places) for number, places in found.items()}
 
 
+@cache
 def code() -> Mapping[str, list[str]]:
     """Return the files that say that they do something for a requirement."""
     found: dict[str, set[str]] = defaultdict(set)

@@ -116,12 +116,14 @@ def reservation_after_reboot(
 ) -> Reservation:
     """Carry a reservation over a reboot.
 
-    When neither fleet nor satellites have told the time before and after, the
-    reservation ends at once: it must never outlive the fleet's own end (H1). A car
-    without a battery clock boots with the last time that it knew, as if it had not been
-    off at all, and a time server is believed by nobody who opens doors.
+    When no clock of quality tells how long the machine was off, the reservation ends at
+    once: it must never outlive the fleet's own end (H1). A car without a battery clock
+    boots with the last time that it knew, as if it had not been off at all. A time
+    server is believed here, and nowhere else: at the first instant after a boot neither
+    fleet nor satellites have told the time yet, and who reserved would stand before a
+    car that has forgotten it. A lie buys no more than what was left.
     """
-    is_told = None not in {last.trusted_ms, now.trusted_ms}
+    is_told = last.quality.trusted and now.quality.trusted
     gap = gap_ms(last, now) if is_told else None
     left_ms = 0 if gap is None else reservation.until_ms - last.boot_ms - gap
     return replace(reservation, until_ms=now.boot_ms + max(0, left_ms))

@@ -18,11 +18,11 @@ from tests.bridge.car import RENTAL, REPORT
 from tests.bridge.publishing import GBFS, MDS
 from tests.bridge.running import Running, running_bridge
 from tests.bridge.test_sinks_api import with_lines
-from tests.depth import times
+from tests.depth import DEEP, times
 
 pytestmark = pytest.mark.broker
 
-EXAMPLES = times(3, deep=50)
+EXAMPLES = times(1, deep=50)
 """For each route, beside those at every bound."""
 
 CHECKS = "not_a_server_error,content_type_conformance"
@@ -96,7 +96,7 @@ async def try_every_route(
     return said.decode()
 
 
-@pytest.mark.parametrize("has_known_ids", [True, False])
+@pytest.mark.parametrize("has_known_ids", [True, *([False] if DEEP else [])])
 async def test_what_schemathesis_makes_of_the_description_ends_in_no_server_error(
     fleet: FleetDirectory, tmp_path: Path, has_known_ids: bool
 ) -> None:

@@ -129,7 +129,7 @@ class Consumer:
 
 
 class BreakerLife(RuleBasedStateMachine):
-    """I-32: open means no calls but probes, and it closes soon after a recovery."""
+    """I-32 (P): open means no calls but probes; it closes soon after a recovery."""
 
     def __init__(self) -> None:
         super().__init__()

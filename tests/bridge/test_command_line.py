@@ -15,6 +15,7 @@ from protocol.fleet import FleetPart
 from tests.bridge.conftest import make_fleet
 from tests.bridge.test_real_broker import clock
 from tests.tools.command_line import SOURCES, freefloat, require_clear_failure, running
+from tests.tools.listening import ports_of
 
 pytestmark = pytest.mark.demo
 
@@ -40,10 +41,13 @@ def test_with_the_broker_down_it_says_so_keeps_trying_and_ends_cleanly(
         while "no link" not in line:
             line = process.stderr.readline()
             assert line, "ended without saying that there is no broker"
+        ports = ports_of(process.pid)
         process.send_signal(number)
         _out, errors = process.communicate(timeout=15)
 
-    assert told["api"].startswith("http://127.0.0.1:")
+    # K17: the API's port is open, and no other.
+    assert told["api"] == f"http://127.0.0.1:{ports.pop()}"
+    assert ports == set()
     assert "nothing listens at 127.0.0.1:1" in line
     assert "next try in" in line
     assert process.returncode == 0, errors

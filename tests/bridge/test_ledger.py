@@ -1,6 +1,6 @@
 """Ledger rules: whatever the order of arrival, the chain is told once and in order."""
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bridge.credit import CREDIT_MOST
@@ -81,6 +81,51 @@ def test_the_same_sequence_with_another_hash_is_a_fork_and_changes_nothing() -> 
 
     assert placed.placement is Placement.FORKED
     assert placed.ledger == ledger
+
+
+@given(
+    stored=st.sets(st.integers(1, 30), min_size=1),
+    choice=st.integers(0, 99),
+    noise=st.binary(min_size=32, max_size=32),
+)
+def test_whatever_is_stored_another_content_of_it_is_a_fork(
+    stored: set[int], choice: int, noise: bytes
+) -> None:
+    # I-27 (P), FF-LED-17.
+    ledger = fill(*sorted(stored, reverse=True))
+    seq = sorted(stored)[choice % len(stored)]
+    other = Place(seq, noise, entry(seq).prev_hash)
+
+    placed = place(ledger, other, known_hash=digest(seq))
+
+    is_same = noise == digest(seq)
+    assert placed.placement is (Placement.DUPLICATE if is_same else Placement.FORKED)
+    assert placed.ledger == ledger
+    assert placed.released == ()
+
+
+@given(
+    arrival=st.permutations(range(1, 9)),
+    at=st.integers(2, 8),
+    noise=st.binary(min_size=32, max_size=32),
+)
+def test_in_whatever_order_a_broken_chain_comes_it_stops_there_and_is_reported(
+    arrival: list[int], at: int, noise: bytes
+) -> None:
+    # I-27 (P), FF-LED-19.
+    assume(noise != digest(at - 1))
+    ledger, told, reported = Ledger(), list[int](), set[int]()
+
+    for seq in arrival:
+        one = Place(seq, digest(seq), noise) if seq == at else entry(seq)
+        placed = place(ledger, one, known_hash=None)
+        ledger = placed.ledger
+        told.extend(placed.released)
+        if placed.broken_at is not None:
+            reported.add(placed.broken_at)
+
+    assert told == list(range(1, at))
+    assert reported == {at}
 
 
 def test_an_entry_that_names_another_predecessor_is_held_and_reported() -> None:

@@ -132,7 +132,7 @@ async def left_behind(world: World, arrivals: Sequence[Arrival]) -> Outcome:
 async def test_what_an_attacker_adds_changes_nothing_that_is_told(
     fleet: FleetDirectory, noise: list[tuple[str, int, int]]
 ) -> None:
-    # FF-ADR-16, FF-LED-15.
+    # I-24 (P). FF-ADR-16, FF-LED-15.
     with tempfile.TemporaryDirectory() as directory:
         world = World(fleet, Path(directory) / "unused")
         cars = [

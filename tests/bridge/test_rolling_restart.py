@@ -200,7 +200,7 @@ def told(site: Site) -> dict[str, list[int]]:
 async def test_bridges_are_restarted_one_after_the_other_under_load_and_nothing_is_lost(
     site: Site,
 ) -> None:
-    """I-34, I-25, row 28."""
+    """I-34 (F), I-25 (F), row 28."""
     over = asyncio.Event()
 
     async def drive(driver: Driver) -> None:

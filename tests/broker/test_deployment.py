@@ -1,8 +1,11 @@
 """deploy/mosquitto.conf is what the embedded broker runs, and mosquitto accepts it."""
 
 import asyncio
+import contextlib
 import re
 import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
@@ -111,15 +114,29 @@ def test_every_deployed_line_has_a_reason_above_it() -> None:
     assert all(paragraph.startswith("#") for paragraph in paragraphs)
 
 
-@pytest.mark.broker
-@pytest.mark.mosquitto
-async def test_mosquitto_runs_with_the_deployed_settings(
-    pki: Pki, tmp_path: Path
-) -> None:
-    """K3, K4: the very file of deploy/, but for paths, ports and the user."""
-    server, vehicle = pki.issue("broker", server=True), pki.issue(VEHICLE_A)
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A mosquitto that runs with the file of deploy/."""
+
+    port: int
+    warden_port: int
+    process: asyncio.subprocess.Process
+    pid_file: Path
+    log: Path
+
+
+@contextlib.asynccontextmanager
+async def deployed(pki: Pki, directory: Path, *more: str) -> AsyncIterator[Deployed]:
+    """Run mosquitto with the very file of deploy/, but for paths, ports and the user.
+
+    Args:
+        pki: issues the broker's certificate.
+        directory: for its files.
+        more: further lines of the vehicles' listener.
+    """
+    server = pki.issue("broker", server=True)
     port, warden_port = free_port("127.0.0.1"), free_port("127.0.0.1")
-    warden = tmp_path / "warden.crt", tmp_path / "warden.key"
+    warden = directory / "warden.crt", directory / "warden.key"
     make_service_certificate(*warden, host=IPv4Address("127.0.0.1"), now=clock())
     text = SETTINGS.read_text()
     for here, there in (
@@ -127,8 +144,11 @@ async def test_mosquitto_runs_with_the_deployed_settings(
         (f"{FOLDER}/tls.key", str(server.key)),
         (f"{FOLDER}/trust-anchors.pem", str(server.trust_anchors)),
         (f"{FOLDER}/mosquitto.acl", str(ACCESS_LIST)),
-        ("listener 8883 0.0.0.0", f"listener {port} 127.0.0.1"),
-        ("/run/mosquitto/mosquitto.pid", str(tmp_path / "mosquitto.pid")),
+        (
+            "listener 8883 0.0.0.0",
+            "\n".join((f"listener {port} 127.0.0.1", *more)),
+        ),
+        ("/run/mosquitto/mosquitto.pid", str(directory / "mosquitto.pid")),
         ("listener 8884 ", f"listener {warden_port} "),
         (f"{FOLDER}/warden.crt", str(warden[0])),
         (f"{FOLDER}/warden.key", str(warden[1])),
@@ -136,7 +156,7 @@ async def test_mosquitto_runs_with_the_deployed_settings(
     ):
         assert here in text
         text = text.replace(here, there)
-    settings, log = tmp_path / "mosquitto.conf", tmp_path / "log"
+    settings, log = directory / "mosquitto.conf", directory / "log"
     settings.write_text(text)
     with log.open("wb") as said:
         process = await asyncio.create_subprocess_exec(
@@ -146,24 +166,34 @@ async def test_mosquitto_runs_with_the_deployed_settings(
             stderr=said,
         )
     try:
-        async with asyncio.timeout(30):
-            await publish_once_up(port, vehicle)
-            pid = int((tmp_path / "mosquitto.pid").read_text())
-            refused = [
-                await is_refused(each, vehicle, most=ssl.TLSVersion.TLSv1_2)
-                for each in (port, warden_port)
-            ]
-            # The guard's door knows the guard's own certificate and no vehicle's.
-            refused.append(await is_refused(warden_port, vehicle))
+        yield Deployed(port, warden_port, process, directory / "mosquitto.pid", log)
     finally:
         process.terminate()
         await process.wait()
 
-    assert pid == process.pid
+
+@pytest.mark.broker
+@pytest.mark.mosquitto
+async def test_mosquitto_runs_with_the_deployed_settings(
+    pki: Pki, tmp_path: Path
+) -> None:
+    """K3, K4."""
+    vehicle = pki.issue(VEHICLE_A)
+    async with deployed(pki, tmp_path) as broker, asyncio.timeout(30):
+        await publish_once_up(broker.port, vehicle)
+        pid = int(broker.pid_file.read_text())
+        refused = [
+            await is_refused(each, vehicle, most=ssl.TLSVersion.TLSv1_2)
+            for each in (broker.port, broker.warden_port)
+        ]
+        # The guard's door knows the guard's own certificate and no vehicle's.
+        refused.append(await is_refused(broker.warden_port, vehicle))
+
+    assert pid == broker.process.pid
     assert refused == [True, True, True]
     # Who came and went, with the instant: what the nightly audit reads.
     came = rf"^\d{{4}}-\d\d-\d\dT[\d:]{{8}}: New client connected .* as {VEHICLE_A}"
-    assert re.search(came, log.read_text(), flags=re.MULTILINE)
+    assert re.search(came, broker.log.read_text(), flags=re.MULTILINE)
 
 
 async def is_refused(
@@ -185,15 +215,20 @@ async def is_refused(
     return answer == b""
 
 
-async def publish_once_up(port: int, identity: TlsIdentity) -> None:
+def link_of(port: int, name: str, identity: TlsIdentity) -> MqttLink:
+    return MqttLink(
+        LinkSettings("127.0.0.1", port, client_id=name, connect_timeout_s=2.0),
+        client_context(identity, now=clock()),
+    )
+
+
+async def publish_once_up(
+    port: int, identity: TlsIdentity, *, name: str = VEHICLE_A
+) -> None:
     while True:
-        link = MqttLink(
-            LinkSettings("127.0.0.1", port, client_id=VEHICLE_A),
-            client_context(identity, now=clock()),
-        )
         try:
-            async with link:
-                await link.publish(up(VEHICLE_A), b"x")
+            async with link_of(port, name, identity) as link:
+                await link.publish(up(name), b"x")
         except LinkError:
             await asyncio.sleep(0.02)
         else:

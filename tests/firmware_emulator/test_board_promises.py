@@ -196,7 +196,7 @@ class BoardInACar(RuleBasedStateMachine):
 
 
 def test_the_board_keeps_its_promises_whatever_happens() -> None:
-    """I-1 to I-4, I-13: judged at the instant of acting, by its own switches."""
+    """I-1 to I-4, I-3 (P), I-13: judged when it acts, by its own switches."""
     run_state_machine_as_test(
         BoardInACar,
         settings=settings(max_examples=60, stateful_step_count=40, deadline=None),

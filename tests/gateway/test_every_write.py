@@ -52,7 +52,7 @@ STATIONS: Final = build_station_list(
 class Work(ABC):
     """Something that a car makes durable, and how it is seen whether it did."""
 
-    one_in = 6
+    one_in = 13
     """How many of its writes are tried each time."""
 
     async def prepare(self, world: World) -> None:
@@ -177,7 +177,7 @@ class AKey(Work):
 class APayment(Work):
     """Holds the engine from the instant at which the fleet is asked to pay."""
 
-    one_in = 13
+    one_in = 27
 
     async def prepare(self, world: World) -> None:
         await come_to_the_pump(world)
@@ -203,7 +203,7 @@ class APayment(Work):
 class AHandover(Work):
     """Ends one rental and begins the next, both or none."""
 
-    one_in = 53
+    one_in = 107
 
     def __init__(self) -> None:
         self.first = b""

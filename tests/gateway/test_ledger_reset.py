@@ -158,7 +158,7 @@ async def test_a_power_cut_at_every_write_of_a_reset_tells_it_once() -> None:
     before = world.disk.operations
     await world.start()
     await world.stop()
-    for cut_at in some(range(world.disk.operations - before), one_in=4):
+    for cut_at in some(range(world.disk.operations - before), one_in=9):
         world = World(seed=cut_at)
         await world.start()
         ledger_id = world.fleet.ledger_id

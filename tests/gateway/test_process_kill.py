@@ -1,4 +1,4 @@
-"""A car's process killed at a sync of its real ledger: a command ends once (I-10)."""
+"""A car's process killed at a sync of its ledger: a command ends once (I-10, K21)."""
 
 import subprocess
 import sys

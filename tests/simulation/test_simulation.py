@@ -23,9 +23,12 @@ def fleet() -> Iterator[Fleet]:
 
 
 def test_no_invariant_is_broken_in_some_seeds(fleet: Fleet) -> None:
-    """I-1, I-2, I-5..I-12, I-14, I-16, I-17, I-21..I-29 over whole cars and bridge."""
+    """I-1, I-2, I-5 to I-12, I-14, I-16, I-17, I-21 to I-29, with whole cars.
+
+    The bridge dies between its steps and the consumer fails at times: I-26 (S).
+    """
     counts: Counter[str] = Counter()
-    for seed in range(1, 1 + times(8, deep=2_000)):
+    for seed in range(1, 1 + times(5, deep=2_000)):
         outcome = run_seed(seed, fleet, life=SHORT)
         assert outcome.violation is None, (
             f"{outcome.violation}: python -m tests.simulation --seed {seed} "

@@ -112,7 +112,7 @@ def test_a_broker_that_dies_in_the_middle_fails_the_demonstration(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_demonstration_cleanly(
     tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -14,6 +14,7 @@ from firmware_emulator.serial_line import SerialCable
 from firmware_emulator.witness import Witness
 from firmware_emulator.world import CarWorld
 from protocol.codes import Light
+from tests.tools.listening import ports_of
 from tests.tools.test_gateway import configure, make_car, start
 
 
@@ -41,6 +42,8 @@ async def test_a_hung_agent_moves_no_bolt_and_leaves_no_green_light(
         process = await start(tmp_path, "run", "--unattended")
         try:
             await lamp(Light.GREEN)
+            # K17: nobody can call a car.
+            assert ports_of(process.pid) == set()
 
             process.send_signal(signal.SIGSTOP)
             await lamp(Light.FAULT_PATTERN)

@@ -212,15 +212,21 @@ def test_a_reservation_ends_when_no_clock_tells_how_long_it_was_dark(
     assert scene.mode is RentalMode.AVAILABLE
 
 
-def test_a_time_server_alone_carries_no_reservation() -> None:
-    # H1, I-29: whoever can set a clock could keep a car; only fleet and satellites tell
+def test_a_time_server_carries_a_reservation_and_buys_no_more_than_was_left() -> None:
+    # H1, I-28, I-29: right after a boot nobody has told the time yet.
     scene = Scene(quality=ClockQuality.NTP)
     scene.reserve()
+    before = scene.state.reservation
+    assert before is not None
+    left_ms = before.until_ms - scene.boot_ms
     scene.is_told_the_time = False
 
     scene.restart(off_s=5)
 
-    assert scene.mode is RentalMode.AVAILABLE
+    assert scene.mode is RentalMode.RESERVED
+    after = scene.state.reservation
+    assert after is not None
+    assert after.until_ms - scene.boot_ms <= left_ms - 5_000
 
 
 def test_a_reservation_survives_a_restart_of_the_agent() -> None:
