@@ -8,8 +8,8 @@ or event waits for it.
 import asyncio
 import importlib
 import logging
-from collections.abc import Iterable
-from typing import Final, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Protocol
 
 from bridge.errors import SettingsError
 from bridge.observation import TracingSettings
@@ -36,6 +36,40 @@ class Tracer(Protocol):
         """Take spans that are over; never raises, never waits."""
 
 
+class _Told:
+    """An exporter that says once that the collector takes nothing, and when it does.
+
+    The library calls it from a thread of its own.
+    """
+
+    def __init__(self, exporter: Any, *, success: object, url: str) -> None:  # noqa: ANN401 - an extra's
+        self._exporter, self._success, self._url = exporter, success, url
+        self._is_down = False
+
+    def export(self, spans: Sequence[object]) -> object:
+        """Send spans; return what the exporter returned."""
+        result = self._exporter.export(spans)
+        is_down = result is not self._success
+        if is_down and not self._is_down:
+            LOG.warning(
+                "= the collector at %s takes no traces; nothing else is affected: "
+                "look whether it runs, and at `url` in [tracing]",
+                self._url,
+            )
+        if self._is_down and not is_down:
+            LOG.info("= the collector at %s takes traces again", self._url)
+        self._is_down = is_down
+        return result
+
+    def shutdown(self) -> None:
+        """End it."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Send what waits."""
+        return bool(self._exporter.force_flush(timeout_millis))
+
+
 class CollectorTracer:
     """Sends spans to a collector by OTLP over HTTP.
 
@@ -57,14 +91,21 @@ class CollectorTracer:
                 f"[tracing] needs a library that is not installed: {error}",
                 advice="install freefloat with the extra `tracing`",
             ) from error
-        # It complains at each attempt, and with a stack: once in a while is enough.
+        # It complains at each attempt, and with a stack: `_Told` says it once.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         self._trace, self._sdk = trace, sdk
+        self._is_broken = False
         self._resource = resources.Resource(
             {"service.name": "freefloat-bridge", "service.instance.id": instance}
         )
         self._processor = export.BatchSpanProcessor(
-            otlp.OTLPSpanExporter(endpoint=settings.url, timeout=settings.timeout_s),
+            _Told(
+                otlp.OTLPSpanExporter(
+                    endpoint=settings.url, timeout=settings.timeout_s
+                ),
+                success=export.SpanExportResult.SUCCESS,
+                url=settings.url,
+            ),
             max_queue_size=QUEUE,
             max_export_batch_size=BATCH,
             schedule_delay_millis=EVERY_S * 1_000,
@@ -76,7 +117,9 @@ class CollectorTracer:
             for span in spans:
                 self._processor.on_end(self._readable(span))
         except Exception:  # noqa: BLE001 - whatever is wrong with a trace is no frame's
-            LOG.debug("= a trace was not told", exc_info=True)
+            if not self._is_broken:
+                LOG.exception("= traces are not told: a defect; report this once")
+            self._is_broken = True
 
     async def close(self) -> None:
         """Send what waits, for as long as one attempt may take."""

@@ -26,7 +26,8 @@ from protocol.evidence import (
     verify_evidence,
 )
 from protocol.rendering import fields_of, render_frame, type_name
-from tools.bridge_api import API_VARIABLE, KEY_VARIABLE, BridgeApi
+from tools.api_options import api_options
+from tools.bridge_api import BridgeApi
 from tools.console import examples, facts, heading, json_option, print_json, step, table
 from tools.errors import OperatorError
 
@@ -52,22 +53,7 @@ def evidence() -> None:
     )
 )
 @click.argument("rental_id")
-@click.option(
-    "--api",
-    envvar=API_VARIABLE,
-    default="http://127.0.0.1:8080",
-    show_default=True,
-    show_envvar=True,
-    metavar="URL",
-    help="Where the bridge's API answers.",
-)
-@click.option(
-    "--api-key-file",
-    envvar=KEY_VARIABLE,
-    show_envvar=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="File with the API key.",
-)
+@api_options
 @click.option(
     "-o",
     "--output",

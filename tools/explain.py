@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from protocol.anchors import EvidenceAnchors
-from tools.bridge_api import API_VARIABLE, KEY_VARIABLE, BridgeApi
+from tools.api_options import api_options
+from tools.bridge_api import BridgeApi
 from tools.console import examples, heading, json_option, print_json, step
 from tools.errors import EXIT_FAILED, OperatorError
 from tools.evidence import anchors_of, read_anchors
@@ -35,22 +36,7 @@ FILE_LIMIT = 64 * 1024 * 1024
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="An explanation that was exported; no bridge is asked then.",
 )
-@click.option(
-    "--api",
-    envvar=API_VARIABLE,
-    default="http://127.0.0.1:8080",
-    show_default=True,
-    show_envvar=True,
-    metavar="URL",
-    help="Where the bridge's API answers.",
-)
-@click.option(
-    "--api-key-file",
-    envvar=KEY_VARIABLE,
-    show_envvar=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="File with the API key; an operator's.",
-)
+@api_options
 @click.option(
     "--anchors",
     "anchors_file",

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import click
 
-from tools.bridge_api import API_VARIABLE, KEY_VARIABLE, BridgeApi
+from tools.api_options import api_options
+from tools.bridge_api import BridgeApi
 from tools.console import examples, heading, json_option, print_json, table, warning
 from tools.diagnosis import await_diagnosis
 from tools.errors import EXIT_FAILED, OperatorError
@@ -76,22 +77,7 @@ class Pong:
         "freefloat ping AB3X --json | jq '.pongs[0].car_ms.board'",
     )
 )
-@click.option(
-    "--api",
-    envvar=API_VARIABLE,
-    default="http://127.0.0.1:8080",
-    show_default=True,
-    show_envvar=True,
-    metavar="URL",
-    help="Where the bridge's API answers.",
-)
-@click.option(
-    "--api-key-file",
-    envvar=KEY_VARIABLE,
-    show_envvar=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="File with the API key.",
-)
+@api_options
 @click.option(
     "--count",
     type=click.IntRange(1, 100),

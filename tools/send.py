@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tools.bridge_api import API_VARIABLE, KEY_VARIABLE
+from tools.api_options import api_options
 from tools.console import examples, facts, heading, json_option, print_json, table
 from tools.ordering import api_of, for_vehicle, order, rental_option, text_of
 from tools.send_compound import COMPOUND_VERBS
@@ -27,22 +27,7 @@ from tools.send_upkeep import UPKEEP_VERBS
         "freefloat send lock AB3X --mode end --json",
     )
 )
-@click.option(
-    "--api",
-    envvar=API_VARIABLE,
-    default="http://127.0.0.1:8080",
-    show_default=True,
-    show_envvar=True,
-    metavar="URL",
-    help="Where the bridge's API answers.",
-)
-@click.option(
-    "--api-key-file",
-    envvar=KEY_VARIABLE,
-    show_envvar=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="File with the API key.",
-)
+@api_options
 @click.pass_context
 def send(ctx: click.Context, api: str, api_key_file: Path | None) -> None:
     """Order something of a car and show its signed outcome.

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from tools.bridge_api import API_VARIABLE, KEY_VARIABLE, BridgeApi
+from tools.api_options import api_options
+from tools.bridge_api import BridgeApi
 from tools.console import examples, facts, json_option, print_json, table
 from tools.errors import EXIT_FAILED
 
@@ -18,23 +19,7 @@ Deed = Callable[..., None]
 
 def of_bridge(command: Deed) -> Deed:
     """Give a command the options that say which bridge is asked, and ``--json``."""
-    url = click.option(
-        "--api",
-        envvar=API_VARIABLE,
-        default="http://127.0.0.1:8080",
-        show_default=True,
-        show_envvar=True,
-        metavar="URL",
-        help="Where the bridge's API answers.",
-    )
-    key = click.option(
-        "--api-key-file",
-        envvar=KEY_VARIABLE,
-        show_envvar=True,
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="File with the API key.",
-    )
-    return url(key(json_option(command)))
+    return api_options(json_option(command))
 
 
 @click.command(

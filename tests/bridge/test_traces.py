@@ -135,7 +135,7 @@ async def test_a_command_is_one_trace_from_the_api_to_the_consumer(
 
 
 async def test_a_collector_that_is_down_costs_nothing_but_the_traces(
-    fleet: FleetDirectory, tmp_path: Path
+    fleet: FleetDirectory, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
@@ -146,6 +146,9 @@ async def test_a_collector_that_is_down_costs_nothing_but_the_traces(
         async with asyncio.timeout(60):
             async with running_bridge(fleet, tmp_path, settings=settings) as running:
                 await ordered(running)
+    said = [each for each in caplog.messages if "takes no traces" in each]
+    assert len(said) == 1
+    assert url in said[0]
 
 
 async def test_without_its_section_nothing_is_traced(
