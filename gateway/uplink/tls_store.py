@@ -87,10 +87,14 @@ class TlsStore:
         self.on_connected()
 
     def refused(self, identity: TlsIdentity) -> None:
-        """No connection with this identity: the next attempt takes an older one."""
+        """No connection with this identity: the next attempt takes an older one.
+
+        What was under way while a newer one was written says nothing of that one.
+        """
         with self._lock:
-            if identity == self.current():
-                self._chosen = (self._chosen + 1) % len(self._candidates)
+            if identity != self.current():
+                return
+            self._chosen = (self._chosen + 1) % len(self._candidates)
         self.on_refused()
 
     def add(self, *, key: bytes, chain: bytes, anchors: bytes) -> TlsIdentity:

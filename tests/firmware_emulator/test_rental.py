@@ -49,6 +49,7 @@ from protocol.event import (
     Resumed,
 )
 from protocol.result import Result
+from tests.depth import times
 
 CARD = Card(bytes.fromhex("04a1b2c3d4e5f6"))
 PIN = "2468"
@@ -502,7 +503,7 @@ def random_day(tmp_path: Path, seed: int) -> list[tuple[int, str]]:
     return ledger
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(times(1, deep=8)))
 def test_the_same_seed_lives_the_same_day(tmp_path: Path, seed: int) -> None:
     first = random_day(tmp_path / "first", seed)
 

@@ -115,6 +115,9 @@ async def require_told_once(rig: Rig, api: aiohttp.ClientSession) -> None:
     await eventually(lambda: events(rig, "rental.ended") > 0)
     await online(api, rig.cars[0])
     _, outcome = await reserve(api, rig.cars[0], CARD)
+    if outcome["state"] == "expired":
+        # Signed for a session that was just over: the car did nothing, and says so.
+        _, outcome = await reserve(api, rig.cars[0], CARD)
     # A whole order later, whatever was sent twice is here.
     assert outcome["state"] == "succeeded"
     assert events(rig, "rental.started") == 1

@@ -68,6 +68,21 @@ def test_an_identity_that_is_refused_gives_way_to_the_older_one_and_gets_its_tur
     assert told == ["refused", "refused", "connected"]
 
 
+def test_an_attempt_that_was_under_way_while_a_new_one_came_says_nothing_of_it(
+    tmp_path: Path,
+) -> None:
+    # Or a car would renew twice: found by a loaded machine.
+    told: list[str] = []
+    store = TlsStore(tmp_path / "tls", INSTALLED)
+    store.on_refused = lambda: told.append("refused")
+    new = add(store)
+
+    store.refused(INSTALLED)
+
+    assert told == []
+    assert store.current() == new
+
+
 @pytest.mark.parametrize("cut_after", range(4))
 def test_a_power_cut_while_writing_leaves_the_old_identity_and_the_next_attempt_works(
     tmp_path: Path, cut_after: int, monkeypatch: pytest.MonkeyPatch
