@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from bridge.api.keys import Principal, Role
+from bridge.foreign_tls import foreign_client_context
 from bridge.ports import WallClock
 from bridge.settings import OidcSettings, is_loopback
 from bridge.wire import LOG
@@ -183,7 +184,11 @@ class TokenCheck:
     async def _fetch(self) -> None:
         self._tried_s = self._clock_s()
         try:
-            async with asyncio.timeout(FETCH_S), aiohttp.ClientSession() as session:
+            connector = aiohttp.TCPConnector(ssl=foreign_client_context())
+            async with (
+                asyncio.timeout(FETCH_S),
+                aiohttp.ClientSession(connector=connector) as session,
+            ):
                 base = self._settings.issuer.rstrip("/")
                 url = f"{base}/.well-known/openid-configuration"
                 about = await _get(session, url)

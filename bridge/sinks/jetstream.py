@@ -21,6 +21,7 @@ from nats.js.api import Header
 from nats.js.errors import APIError
 
 from bridge.errors import SettingsError, SinkError
+from bridge.foreign_tls import foreign_client_context
 from bridge.rows.outbox import OutboxRow
 from bridge.settings import JetStreamSettings
 from bridge.sinks.ports import TraceParent
@@ -134,14 +135,12 @@ class JetStreamSink:
         if not self._settings.url.startswith("tls:"):
             return None
         try:
-            context = ssl.create_default_context(cafile=anchors)
+            return foreign_client_context(anchors=anchors)
         except (OSError, ssl.SSLError) as error:
             raise SettingsError(
                 f"sink {self.name}: {Path(anchors or '')} cannot be used: {error}",
                 advice="name a file of PEM certificates in trust_anchors",
             ) from error
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return context
 
 
 def _said(error: Exception) -> str:

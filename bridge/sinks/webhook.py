@@ -16,6 +16,7 @@ import aiohttp
 from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
 
 from bridge.errors import SettingsError, SinkError
+from bridge.foreign_tls import foreign_client_context
 from bridge.ports import WallClock
 from bridge.rows.outbox import OutboxRow
 from bridge.sinks.ports import TraceParent
@@ -84,7 +85,9 @@ class WebhookSink:
         """Make a connection pool of its own, so that no other sink waits for it."""
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=self._timeout_s),
-            connector=aiohttp.TCPConnector(limit=PARALLEL),
+            connector=aiohttp.TCPConnector(
+                limit=PARALLEL, ssl=foreign_client_context()
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
