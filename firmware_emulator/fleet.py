@@ -104,6 +104,7 @@ class EmulatedFleet:
         monotonic: a clock that never goes back, in seconds.
         wall: UTC in seconds.
         bridge: whose API reserves; None for cars that stand about.
+        recorder: whether each car's flight recorder runs.
         tell: is told what happens.
     """
 
@@ -118,6 +119,7 @@ class EmulatedFleet:
         monotonic: Seconds,
         wall: Seconds,
         bridge: Bridge | None = None,
+        recorder: bool = False,
         tell: Tell = lambda _car, _what: None,
     ) -> None:
         """Build the cars; nothing runs before the fleet is entered.
@@ -148,6 +150,7 @@ class EmulatedFleet:
                     data=data / directory.name,
                     devices=EmulatedDevices(car, clock),
                     backoff=Backoff(maximum_s=10.0),
+                    recorder=recorder,
                 )
             )
 

@@ -51,7 +51,7 @@ def car_of(settings: CarSettings, rng: Random) -> Car:
 
 @asynccontextmanager
 async def memory_stage(
-    directory: Path, settings: CarSettings, *, seed: int = 1
+    directory: Path, settings: CarSettings, *, seed: int = 1, recorder: bool = False
 ) -> AsyncIterator[Stage]:
     """Build a fleet and a car, let it live, and yield the stage when it is ready.
 
@@ -61,6 +61,7 @@ async def memory_stage(
         directory: for the fleet's PKI and the car's ledger; empty or absent.
         settings: how the car stands.
         seed: of chance.
+        recorder: whether the car's flight recorder runs.
     """
     fleet = MemoryFleet.create(directory / "fleet")
     vehicle_id, own = fleet.issue()
@@ -76,6 +77,7 @@ async def memory_stage(
         links=fleet.links(vehicle_id),
         link=MemoryWay(fleet, vehicle_id),
         random_bytes=seeded(seed, "ids").randbytes,
+        recorder=recorder,
     )
     async with vehicle:
         await vehicle.wait_ready()

@@ -39,6 +39,9 @@ from transport.tls import TlsIdentity
 LEDGER: Final = "ledger.db"
 """Name of the ledger's file in a car's data directory."""
 
+RECORDER: Final = "recorder"
+"""Name of the flight recorder's directory there, as in `gateway.settings`."""
+
 READY_TIMEOUT_S: Final = 15.0
 """From starting to a lamp that shows something; a fleet of 50 needs 2 s."""
 
@@ -97,7 +100,7 @@ class EmulatedVehicle:
         self._time = time
         self._random_bytes = random_bytes
         self._backoff = backoff
-        self._recordings = data / "recorder" if recorder else None
+        self._recordings = data / RECORDER if recorder else None
         self._stack = AsyncExitStack()
         self._life: asyncio.Task[None] | None = None
         self._power: asyncio.Task[None] | None = None
@@ -200,6 +203,11 @@ class EmulatedVehicle:
     def vehicle_id(self) -> VehicleId:
         """Which vehicle."""
         return self._identity.vehicle_id
+
+    @property
+    def recordings(self) -> Path | None:
+        """Where its flight recorder writes; None if it has none."""
+        return self._recordings
 
     @property
     def has_power(self) -> bool:

@@ -188,6 +188,11 @@ def car(
     help="End after so long, when the rentals that run have ended; without it with "
     "Ctrl-C.",
 )
+@click.option(
+    "--record",
+    is_flag=True,
+    help="Let each car's flight recorder write, to be replayed and explained.",
+)
 @json_option
 def fleet(
     fleet: Path,
@@ -199,6 +204,7 @@ def fleet(
     verbose: bool,
     cars: int,
     minutes: float | None,
+    record: bool,
     as_json: bool,
 ) -> int:
     """Let a handful of cars live random days from one seed.
@@ -225,6 +231,7 @@ def fleet(
         monotonic=time.monotonic,
         wall=wall_s,
         bridge=bridge,
+        recorder=record,
         tell=tell,
     )
     if not as_json:

@@ -11,11 +11,13 @@ from firmware_emulator.chance import seeded
 from firmware_emulator.clock import EmulatedClock
 from firmware_emulator.devices import EmulatedDevices, random_car
 from firmware_emulator.vehicle import EmulatedVehicle
+from gateway.recorder.ring import recordings
 from protocol.content import Body, Content
 from protocol.fleet import FleetPart
 from protocol.identity import VEHICLE_TEXT
 from protocol.rendering import render_content
 from tools.clock import wall_s
+from tools.console import step
 from tools.errors import OperatorError
 from transport.backoff import Backoff
 
@@ -67,18 +69,25 @@ def build_vehicle(
         data=own,
         devices=EmulatedDevices(emulated_car, EmulatedClock(time.monotonic, wall_s)),
         backoff=Backoff(maximum_s=10.0),
+        recorder=True,
     )
 
 
 @asynccontextmanager
 async def put_away(vehicle: EmulatedVehicle) -> AsyncIterator[None]:
-    """Let a vehicle live, and keep how its car was left, however that ends."""
+    """Let a vehicle live, and keep how its car was left, however that ends.
+
+    Says at last where the flight recording is: who failed needs it most.
+    """
     try:
         async with vehicle:
             yield
     finally:
         if vehicle.data.is_dir():
             save_car(vehicle.devices.car, vehicle.data / CAR_FILE)
+        where = vehicle.recordings
+        if where is not None and recordings(where):
+            step(f"recorded: freefloat gateway replay {where}")
 
 
 def told(body: Body) -> str:

@@ -6,6 +6,7 @@ real broker and bridge that it starts and ends itself.
 
 import asyncio
 import logging
+import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -20,7 +21,7 @@ from firmware_emulator.memory_stage import memory_stage
 from firmware_emulator.saying import Stage
 from firmware_emulator.scenario import Scenario, scenarios
 from firmware_emulator.scenario_run import Check, StepSeen, Verdict, perform
-from tools.console import examples, heading, json_option, print_json, table
+from tools.console import examples, heading, json_option, print_json, step, table
 from tools.errors import OperatorError
 
 EVERYTHING = "all"
@@ -40,6 +41,8 @@ Show = Callable[[Scenario, StepSeen | Verdict | None], None]
         "freefloat emulate scenario blink --fast     # in memory, within a second",
         "freefloat emulate scenario blink            # with a broker and a bridge",
         "freefloat emulate scenario all --fast --json",
+        "freefloat emulate scenario blink --fast --recordings seen",
+        "freefloat gateway explain command seen/blink # why did it blink?",
     ),
 )
 @click.argument("names", nargs=-1, metavar="[NAME...]")
@@ -50,9 +53,19 @@ Show = Callable[[Scenario, StepSeen | Verdict | None], None]
     help="In one process without broker and bridge, on a clock that does not wait.",
 )
 @click.option("--seed", type=int, default=1, show_default=True)
+@click.option(
+    "--recordings",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep each car's flight recording in a directory of the story's name here.",
+)
 @json_option
 def scenario(
-    names: tuple[str, ...], as_list: bool, fast: bool, seed: int, as_json: bool
+    names: tuple[str, ...],
+    as_list: bool,
+    fast: bool,
+    seed: int,
+    recordings: Path | None,
+    as_json: bool,
 ) -> int:
     """Play named stories on a car and say whether they came about.
 
@@ -66,7 +79,12 @@ def scenario(
         return 0
     chosen = _chosen(names)
     show: Show = _show_json if as_json else _show
-    verdicts = [_play(each, fast=fast, seed=seed, show=show) for each in chosen]
+    verdicts = []
+    for each in chosen:
+        kept = None if recordings is None else _place(recordings, each)
+        verdicts.append(_play(each, fast=fast, seed=seed, show=show, kept=kept))
+        if kept is not None and not as_json:
+            step(f"recorded: freefloat gateway replay {kept}")
     if len(verdicts) > 1 and not as_json:
         passed = sum(verdict.passed for verdict in verdicts)
         heading(f"{passed} of {len(verdicts)} scenarios passed")
@@ -90,42 +108,75 @@ def _chosen(names: Iterable[str]) -> list[Scenario]:
     return chosen
 
 
-def _play(each: Scenario, *, fast: bool, seed: int, show: Show) -> Verdict:
+def _place(recordings: Path, each: Scenario) -> Path:
+    """Return where a story's recording goes, which must not be there yet."""
+    place = recordings / each.name
+    if place.exists():
+        # Of two runs in one ring nobody could tell which he reads.
+        raise OperatorError(
+            f"{place} exists already", "name another directory, or take it away first"
+        )
+    return place
+
+
+def _play(
+    each: Scenario, *, fast: bool, seed: int, show: Show, kept: Path | None
+) -> Verdict:
     with tempfile.TemporaryDirectory(prefix="freefloat-scenario-") as directory:
         path = Path(directory)
         if fast:
             return virtual_time.run(
-                _perform(each, memory_stage(path, each.car, seed=seed), show)
+                _perform(
+                    each,
+                    memory_stage(path, each.car, seed=seed, recorder=kept is not None),
+                    show,
+                    kept,
+                )
             )
         # A car in memory needs neither broker nor bridge, nor what they install.
         from tools.scenario_stage import broker_stage  # noqa: PLC0415
 
-        return asyncio.run(_guarded(each, broker_stage(path, each.car, seed), show))
+        return asyncio.run(
+            _guarded(each, broker_stage(path, each.car, seed), show, kept)
+        )
 
 
 async def _guarded(
-    each: Scenario, stage: AbstractAsyncContextManager[Stage], show: Show
+    each: Scenario,
+    stage: AbstractAsyncContextManager[Stage],
+    show: Show,
+    kept: Path | None,
 ) -> Verdict:
     """Perform it; SIGTERM ends it in order, as Ctrl-C does."""
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
-        return await _perform(each, stage, show)
+        return await _perform(each, stage, show, kept)
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
 
 
 async def _perform(
-    each: Scenario, stage: AbstractAsyncContextManager[Stage], show: Show
+    each: Scenario,
+    stage: AbstractAsyncContextManager[Stage],
+    show: Show,
+    kept: Path | None,
 ) -> Verdict:
-    async with stage as ready:
-        show(each, None)
-        told: AsyncIterator[StepSeen | Verdict] = perform(each, ready)
-        async for seen in told:
-            show(each, seen)
-            if isinstance(seen, Verdict):
-                return seen
+    where: Path | None = None
+    try:
+        async with stage as ready:
+            where = ready.vehicle.recordings
+            show(each, None)
+            told: AsyncIterator[StepSeen | Verdict] = perform(each, ready)
+            async for seen in told:
+                show(each, seen)
+                if isinstance(seen, Verdict):
+                    return seen
+    finally:
+        # The recorder writes its last when the car ends; then the place is cleared.
+        if kept is not None and where is not None and where.is_dir():
+            shutil.copytree(where, kept)
     raise OperatorError(f"{each.name} came to no verdict", "report this")
 
 
