@@ -67,7 +67,8 @@ LOW_SOON_L = 12.505
 
 def rental_steps(plan: RentalPlan) -> tuple[ScriptStep, ...]:
     """Return a whole rental: open, PIN, drive, park, return, refuel, drive, end."""
-    low = (entry(EnergyLow), prompt(PromptKey.ENERGY_LOW)) if plan.falls_low else ()
+    told = prompt(PromptKey.ENERGY_LOW, PromptKey.CHARGE_LOW)
+    low = (entry(EnergyLow), told) if plan.falls_low else ()
     return (
         tap_to_open(),
         look_at_damage(),
@@ -210,7 +211,10 @@ def stop_engine() -> ScriptStep:
     return ScriptStep(
         "stops the engine",
         deed,
-        (entry(EngineStopped), prompt(PromptKey.CHOOSE_NEXT)),
+        (
+            entry(EngineStopped),
+            prompt(PromptKey.CHOOSE_NEXT, PromptKey.CHOOSE_NEXT_ELECTRIC),
+        ),
     )
 
 

@@ -193,11 +193,11 @@ def bolts(*, locked: bool) -> Expectation:
     )
 
 
-def prompt(key: PromptKey) -> Expectation:
-    """Expect these words on the display."""
+def prompt(*keys: PromptKey) -> Expectation:
+    """Expect these words on the display, or the same for another kind of car."""
     return Expectation(
-        f"the display to say {key.value!r}",
-        lambda devices, _: devices.display.prompt.key is key,
+        f"the display to say {' or '.join(repr(key.value) for key in keys)}",
+        lambda devices, _: devices.display.prompt.key in keys,
     )
 
 

@@ -37,7 +37,8 @@ readers lose and find a card that is held still; assumed, to be measured with ea
 
 BOARDING_MS: Final = 5_000
 """After opening, a tap does not lock at once: a customer who taps again because the
-doors took a moment must not end the rental by it (domain-facts.md 1.2)."""
+doors took a moment must not end the rental by it (domain-facts.md 1.2). Who has chosen
+at the display to park or to end means the tap."""
 
 REFUSAL_RECORD_MS: Final = 30_000
 """A refused card is written to the ledger at most once in this time, so that nobody
@@ -199,7 +200,7 @@ def _tap_when_stopped(turn: Turn, uid: bytes, rental_id: bytes, digest: bytes) -
         _grant(turn, Purpose.PLAIN_UNLOCK, rental_id, digest)
         return
     boarding = turn.now.boot_ms - rental.opened_ms < BOARDING_MS
-    if boarding and not rental.driven:
+    if boarding and not rental.driven and rental.parking_chosen is None:
         return
     _lock_or_unlock(turn, uid, rental_id, digest, lock_purpose(rental))
 

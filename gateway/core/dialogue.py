@@ -8,6 +8,7 @@ belongs in `_ASKERS`, with a row in `gateway.core.screens.SCREENS`. Answers are 
 
 from collections.abc import Callable
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from gateway.core.appearance import (
@@ -35,11 +36,20 @@ from gateway.core.state import (
     State,
 )
 from gateway.core.stations import known_station, nearest
-from protocol.codes import LockDefault, RentalMode
+from protocol.codes import EnergyKind, LockDefault, RentalMode
 from protocol.damage_list import Damage
 
 Asker = Callable[[State, Rental], Prompt | None]
 """Says what it would show in this state of a rental, None for nothing."""
+
+_OF_ELECTRIC: Final = MappingProxyType(
+    {
+        PromptKey.ENERGY_LOW: PromptKey.CHARGE_LOW,
+        PromptKey.CHOOSE_NEXT: PromptKey.CHOOSE_NEXT_ELECTRIC,
+        PromptKey.OFFER_REFUEL: PromptKey.OFFER_CHARGE,
+    }
+)
+"""Screens that say it otherwise in a car that is charged (H13)."""
 
 ENGLISH: Final = b"en"
 """What the display speaks when nobody has said what the customer speaks."""
@@ -57,8 +67,15 @@ def screen_of(state: State) -> Prompt:
         return NO_PROMPT
     asked = (asker(state, rental) for asker in _ASKERS)
     prompt = next((each for each in asked if each is not None), NO_PROMPT)
+    if prompt.key in _OF_ELECTRIC and _is_electric(state):
+        prompt = replace(prompt, key=_OF_ELECTRIC[prompt.key])
     language = language_of(state)
     return prompt if language == ENGLISH else replace(prompt, language=language)
+
+
+def _is_electric(state: State) -> bool:
+    kind = None if state.reading is None else state.reading.energy_kind
+    return kind is EnergyKind.ELECTRIC
 
 
 def is_offered(state: State, choice: Choice) -> bool:
@@ -216,8 +233,9 @@ def _at_station(state: State, rental: Rental) -> Prompt | None:
 def _what_next(state: State, rental: Rental) -> Prompt | None:
     if state.mode is not RentalMode.STOPPED or not rental.driven:
         return None
-    default = term_of(rental.reservation.lock_default)
-    return Prompt(PromptKey.CHOOSE_NEXT, terms=(default,))
+    default = rental.reservation.lock_default
+    lines = _short_range(state) if default is LockDefault.END else ()
+    return Prompt(PromptKey.CHOOSE_NEXT, terms=(term_of(default),), lines=lines)
 
 
 def _may_start(state: State, _: Rental) -> Prompt | None:

@@ -2,6 +2,7 @@
 
 from gateway.core import actuation, refuelling
 from gateway.core.appearance import LOW_ENERGY_PCT
+from gateway.core.inspection import finish_inspection
 from gateway.core.reading import Reading
 from gateway.core.stations import station_here
 from gateway.core.table import Trigger
@@ -28,6 +29,9 @@ def follow_engine(turn: Turn, reading: Reading) -> None:
             driven=True, parking_chosen=None, reporting=False, station=None
         )
         turn.hush()
+        # Who drives off has taken the car as it was shown: a second driver, or one for
+        # whom the fleet released the engine, was not asked for a PIN at boarding.
+        finish_inspection(turn)
         turn.record(EngineStarted(turn.rental_id, reading.odometer_m))
     elif mode is RentalMode.DRIVING:
         turn.transit(Trigger.ENGINE_STOPPED)

@@ -2,8 +2,9 @@
 
 After the first opening the display shows what the fleet knows of the car's damage, then
 asks how clean it is, and then for the PIN. Nobody is held up: each question can be
-passed by, and the right PIN ends the inspection too, since who drives off has taken the
-car as it was shown. Damage can be reported at any time while the car stands.
+passed by, and the right PIN or a started engine ends the inspection too, since who
+drives off has taken the car as it was shown. Damage can be reported at any time while
+the car stands.
 """
 
 from typing import Final

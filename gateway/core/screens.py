@@ -66,10 +66,13 @@ SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
         PromptKey.WAIT: Screen(_MENU),
         PromptKey.MAY_START: Screen(_MENU),
         PromptKey.CHOOSE_NEXT: Screen(_MENU, terms=1),
+        PromptKey.CHOOSE_NEXT_ELECTRIC: Screen(_MENU, terms=1),
         PromptKey.OFFER_REFUEL: Screen(_AT_STATION, words=1),
+        PromptKey.OFFER_CHARGE: Screen(_AT_STATION, words=1),
         PromptKey.LOCK_TO_PARK: Screen(_MENU, (Form.PIN,)),
         PromptKey.LOCK_TO_END: Screen(_MENU, (Form.PIN,)),
         PromptKey.ENERGY_LOW: Screen((Choice.OFFER_HANDOVER,), numbers=1),
+        PromptKey.CHARGE_LOW: Screen((Choice.OFFER_HANDOVER,), numbers=1),
         PromptKey.FUEL_CARD_PIN: Screen(
             (Choice.PAID_BY_CARD, Choice.PAY_ONLINE, Choice.REFUEL_DONE),
             has_secret=True,

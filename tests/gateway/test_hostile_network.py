@@ -358,6 +358,7 @@ def check(
 
 
 def test_no_network_makes_a_car_obey_twice_late_or_out_of_order() -> None:
+    # S1: whoever has the network in hand.
     # FF-FRE-04, FF-FRE-06, FF-FRE-21, FF-FRE-22, FF-FRE-25, FF-CMD-08, FF-CMD-09.
     # I-5, I-6, I-8, I-9, I-10, I-11, I-22, I-27, K12; protocol-design.md section 5.6.
     check(HostileNetwork, examples=times(8, deep=600), steps=30)

@@ -33,6 +33,7 @@ from tools.published_keys import CAR_B_KEY
 
 
 def test_a_rental_is_proved_whole(court: Court) -> None:
+    # S4: by signatures of both sides.
     """K13, FF-EVI-04, FF-EVI-06, FF-EVI-07."""
     exhibit = rental_of(court)
 
@@ -79,6 +80,7 @@ def test_a_rental_after_the_end_of_the_first_tls_certificate_is_proved(
 
 
 def test_every_flipped_bit_is_refused(court: Court) -> None:
+    # S5: minutes and distance are in it.
     """K13, FF-EVI-02: bytes over the whole file, a bit each, in turn."""
     data = build_evidence(rental_of(court))
     for index in some(range(len(data)), one_in=7):

@@ -79,6 +79,7 @@ def _signer(name: str) -> str:
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_every_flipped_bit_of_a_frame_is_refused(name: str) -> None:
+    # S5, S11: by the signature, not by TLS.
     # FF-SIG-07.
     # K11
     data = frame_of(name)

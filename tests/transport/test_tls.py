@@ -40,6 +40,7 @@ def identity(pki: Pki) -> TlsIdentity:
 def test_a_client_context_demands_tls_1_3_the_fleets_ca_and_the_servers_name(
     identity: TlsIdentity,
 ) -> None:
+    # S2: nobody else reads.
     context = client_context(identity, now=NOW)
 
     assert context.minimum_version is ssl.TLSVersion.TLSv1_3
@@ -49,6 +50,7 @@ def test_a_client_context_demands_tls_1_3_the_fleets_ca_and_the_servers_name(
 
 
 def test_a_server_context_demands_a_client_certificate(pki: Pki) -> None:
+    # S1, S2: no stranger is let in.
     context = server_context(pki.issue("broker", server=True), now=NOW)
 
     assert context.minimum_version is ssl.TLSVersion.TLSv1_3

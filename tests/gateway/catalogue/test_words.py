@@ -81,7 +81,7 @@ def test_no_language_leaves_a_text_empty(language: str) -> None:
 def test_a_prompt_speaks_the_language_of_its_customer() -> None:
     prompt = Prompt(PromptKey.PIN_WRONG, (2,), language=b"de")
 
-    assert words_of(prompt) == "Falsche PIN, noch 2 Versuche"
+    assert words_of(prompt) == "Falsche PIN, übrige Versuche: 2"
 
 
 def test_a_language_that_nobody_translated_speaks_english() -> None:

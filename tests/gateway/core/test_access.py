@@ -71,6 +71,7 @@ def test_every_card_of_the_reservation_opens() -> None:
 
 @pytest.mark.parametrize("mode", list(RentalMode))
 def test_a_strangers_card_moves_nothing_in_any_mode(mode: RentalMode) -> None:
+    # S3: before the doors.
     # I-12
     scene = Scene()
     scene.be(mode)
@@ -224,6 +225,25 @@ def test_another_card_of_the_customer_while_boarding_ends_nothing_either() -> No
     scene.tap(SECOND_CARD)
 
     assert scene.mode is RentalMode.STOPPED
+
+
+@pytest.mark.parametrize(
+    ("choice", "mode"),
+    [(Choice.END, RentalMode.AVAILABLE), (Choice.PARK, RentalMode.PARKED)],
+)
+def test_a_choice_at_the_display_means_the_tap_while_boarding_too(
+    choice: Choice, mode: RentalMode
+) -> None:
+    # C24, C26: who opens, chooses and leaves must not walk away from an open car.
+    scene = Scene()
+    scene.rent()
+    scene.advance(2)
+
+    scene.choose(choice)
+    scene.tap()
+
+    assert scene.mode is mode
+    assert scene.reading.locked
 
 
 def test_after_boarding_a_tap_locks_and_ends() -> None:

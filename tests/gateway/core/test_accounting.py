@@ -16,7 +16,7 @@ from gateway.core.moment import Moment
 from gateway.core.prompts import Choice, Line, LineKey, Prompt, PromptKey
 from gateway.core.turn import Decision
 from protocol.board.message import Plug
-from protocol.codes import ClockQuality, EnergyKind, RentalMode
+from protocol.codes import ClockQuality, EnergyKind, LockDefault, RentalMode
 from protocol.event import RentalEnded, RentalStarted, Resumed
 from tests.gateway.core.scene import RENTAL, RESTING, START_WALL_MS, Scene
 
@@ -357,6 +357,21 @@ def test_who_ends_with_too_little_range_is_warned(
     assert scene.state.shown_prompt == Prompt(PromptKey.LOCK_TO_END, lines=lines)
     scene.choose(Choice.PARK)
     assert scene.state.shown_prompt == Prompt(PromptKey.LOCK_TO_PARK)
+
+
+@pytest.mark.parametrize("default", list(LockDefault))
+def test_who_would_end_by_locking_is_warned_before_it(default: LockDefault) -> None:
+    # H4, B21, C28: also who locks without a choice ends, if that is the default.
+    scene = TrueTime()
+    scene.rent_and_release(lock_default=default)
+    scene.drive()
+
+    scene.board(range_km=15)
+
+    warned = default is LockDefault.END
+    lines = (Line(LineKey.SHORT_RANGE, (15, 15)),) if warned else ()
+    assert scene.prompt is PromptKey.CHOOSE_NEXT
+    assert scene.state.shown_prompt.lines == lines
 
 
 def test_a_stay_that_is_over_before_anybody_tells_the_time_is_put_right_too() -> None:

@@ -23,7 +23,12 @@ from protocol.event import (
     RentalStarted,
 )
 from protocol.identity import card_digest
-from protocol.rental_event import HandoverAccepted, HandoverDone, HandoverOffered
+from protocol.rental_event import (
+    HandoverAccepted,
+    HandoverDone,
+    HandoverOffered,
+    InspectionDone,
+)
 from protocol.snapshot import NO_RENTAL
 from tests.gateway.core.scene import (
     PIN,
@@ -228,6 +233,19 @@ def test_the_next_driver_is_shown_the_damage_and_drives_on_an_own_bill() -> None
     assert shown is PromptKey.NO_KNOWN_DAMAGE
     assert (ended.rental_id, ended.distance_m) == (SECOND, 4_000)
     assert 600_000 <= ended.total_ms < 620_000
+
+
+def test_a_next_driver_who_drives_off_at_once_is_asked_what_next_afterwards() -> None:
+    # H11, C16: the questions of boarding do not stand in the way of the menu.
+    scene = agreed()
+    scene.tap(BOB)
+    scene.type_pin()
+    scene.forget()
+
+    scene.drive()
+
+    assert scene.prompt is PromptKey.CHOOSE_NEXT
+    assert scene.one(InspectionDone).rental_id == SECOND
 
 
 def test_the_first_drivers_card_is_a_strangers_afterwards() -> None:

@@ -20,6 +20,7 @@ from tests.gateway.core.scene import (
 
 
 def test_the_right_pin_releases_the_engine() -> None:
+    # S3: before the engine.
     # C11
     scene = Scene()
     scene.rent()

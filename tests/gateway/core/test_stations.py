@@ -110,6 +110,25 @@ def test_an_electric_car_sees_chargers_only() -> None:
     assert line == Line(LineKey.STATION, (100,), words=("No 5",))
 
 
+def test_an_electric_car_speaks_of_charging_and_offers_the_same() -> None:
+    # H13, C14, C16, C18
+    scene = told()
+    scene.rent_and_release()
+    scene.board(energy_kind=EnergyKind.ELECTRIC)
+    scene.drive_off()
+    fix(scene)
+    scene.board(energy_pct=20)
+    low = scene.prompt
+    scene.board(engine_running=False, ignition_on=False, speed_dkmh=0)
+    away = scene.prompt
+    fix(scene, north_m=100)
+
+    assert (low, away) == (PromptKey.CHARGE_LOW, PromptKey.CHOOSE_NEXT_ELECTRIC)
+    assert scene.prompt is PromptKey.OFFER_CHARGE
+    scene.choose(Choice.REFUEL)
+    assert scene.mode is RentalMode.REFUELLING
+
+
 def test_without_a_position_the_low_level_is_told_all_the_same() -> None:
     # C14
     scene = told()
