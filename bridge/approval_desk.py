@@ -22,6 +22,7 @@ from bridge.approvals import (
     ApprovalNeededError,
     ApprovalState,
     Cause,
+    ConsentNeededError,
     DecisionRefusedError,
     MassLimits,
     Outcome,
@@ -31,6 +32,7 @@ from bridge.approvals import (
 )
 from bridge.audit import AuditEntry
 from bridge.commands import Origin
+from bridge.consent import ConsentError, parse_consent, statement_of
 from bridge.dispatch import DEFERRABLE, Dispatcher
 from bridge.errors import OrderRefusedError, Refusal, StoreError
 from bridge.lease import Lease
@@ -79,6 +81,7 @@ class ApprovalDesk:
         on_events: Callable[[], None],
     ) -> None:
         self._is_required = settings.required
+        self._is_signed = settings.signed
         self._life_ms = settings.expire_s * 1000
         self._limits = MassLimits(
             settings.window_s * 1000, settings.vehicles_per_caller, settings.vehicles
@@ -100,6 +103,7 @@ class ApprovalDesk:
         is_counted: bool,
         idempotency_key: str | None = None,
         defer_s: int = 0,
+        audit_row: int = 0,
     ) -> None:
         """Let an order pass, or keep it for a second person.
 
@@ -110,6 +114,7 @@ class ApprovalDesk:
             is_counted: whether the caller's orders count towards the limits.
             idempotency_key: the caller's; the order's repetitions follow its approval.
             defer_s: as `bridge.dispatch.Dispatcher.submit` takes it.
+            audit_row: the row of the audit trail that asks for it.
 
         Raises:
             ApprovalNeededError: it waits, or was decided; nothing is sent by this call.
@@ -137,7 +142,8 @@ class ApprovalDesk:
             idempotency_key,
             defer_s if opcode_of(order) in DEFERRABLE else 0,
         )
-        raise ApprovalNeededError(await self._keep(caller, wanted, cause, digest, ""))
+        kept = await self._keep(caller, wanted, cause, digest, audit_row=audit_row)
+        raise ApprovalNeededError(kept)
 
     async def ask(
         self,
@@ -147,6 +153,7 @@ class ApprovalDesk:
         *,
         note: str,
         defer_s: int,
+        audit_row: int = 0,
     ) -> Approval:
         """Keep one order for many vehicles; return its approval.
 
@@ -167,7 +174,14 @@ class ApprovalDesk:
         unique = tuple(dict.fromkeys(vehicle_ids))
         wanted = Wanted(unique, opcode, build_command(order), None, defer_s)
         digest = _digest(caller, unique, order, None)
-        return await self._keep(caller, wanted, Cause.MANY_VEHICLES, digest, note)
+        return await self._keep(
+            caller,
+            wanted,
+            Cause.MANY_VEHICLES,
+            digest,
+            note=note,
+            audit_row=audit_row,
+        )
 
     async def find(self, approval_id: bytes) -> Approval | None:
         """Return an approval, or None."""
@@ -182,9 +196,24 @@ class ApprovalDesk:
         )
 
     async def decide(
-        self, approval_id: bytes, *, by: str, is_approved: bool, reason: str
+        self,
+        approval_id: bytes,
+        *,
+        by: str,
+        is_approved: bool,
+        reason: str,
+        consent: bytes = b"",
+        audit_row: int = 0,
     ) -> Approval | None:
         """Approve or reject; the same decision of the same person again is no error.
+
+        Args:
+            approval_id: 16 bytes.
+            by: who decides.
+            is_approved: what they decide.
+            reason: what they say about it.
+            consent: what they signed with their own key; empty for nothing.
+            audit_row: the row of the audit trail that decides.
 
         Returns:
             The approval, with what became of it if that took no longer than
@@ -192,6 +221,7 @@ class ApprovalDesk:
 
         Raises:
             DecisionRefusedError: by who asked, or it is decided otherwise, or over.
+            ConsentNeededError: it must be signed and is not, or something else was.
             StoreError: nothing was decided.
         """
         found = await self.find(approval_id)
@@ -205,6 +235,8 @@ class ApprovalDesk:
             if now >= found.expires_ms:
                 await self._expire(found, now)
             else:
+                if is_approved:
+                    self._require_consent(found, consent)
                 after = replace(
                     found,
                     state=wanted,
@@ -212,6 +244,8 @@ class ApprovalDesk:
                     decided_ms=now,
                     reason=reason,
                     is_carried_out=not is_approved,
+                    consent=consent if is_approved else b"",
+                    decided_row=audit_row,
                 )
                 await self._write(found, after, now)
             found = await self.find(approval_id) or found
@@ -221,6 +255,23 @@ class ApprovalDesk:
             await asyncio.wait({self._begin(found)}, timeout=ANSWER_S)
             found = await self.find(approval_id) or found
         return found
+
+    def statement_of(self, approval: Approval) -> bytes:
+        """Return what who approves signs with their own key."""
+        return statement_of(approval, self._store.fleet_id)
+
+    def _require_consent(self, approval: Approval, consent: bytes) -> None:
+        """Whose key it is the signer knows; here is only seen that it fits."""
+        if not consent:
+            if self._is_signed:
+                raise ConsentNeededError(approval, "it is not signed")
+            return
+        try:
+            stated = parse_consent(consent).statement
+        except ConsentError as error:
+            raise ConsentNeededError(approval, str(error)) from error
+        if stated != self.statement_of(approval):
+            raise ConsentNeededError(approval, "something else was signed")
 
     async def run(self) -> None:
         """End what nobody decides and finish what was left, until cancelled."""
@@ -273,7 +324,14 @@ class ApprovalDesk:
         )
 
     async def _keep(
-        self, caller: str, wanted: Wanted, cause: Cause, digest: bytes, note: str
+        self,
+        caller: str,
+        wanted: Wanted,
+        cause: Cause,
+        digest: bytes,
+        *,
+        note: str = "",
+        audit_row: int = 0,
     ) -> Approval:
         now = self._now()
         made = Approval(
@@ -286,6 +344,7 @@ class ApprovalDesk:
             asked_ms=now,
             expires_ms=now + self._life_ms,
             note=note,
+            audit_row=audit_row,
         )
 
         def work(connection: Connection) -> Approval:
@@ -373,7 +432,7 @@ class ApprovalDesk:
                 idempotency_key=key,
                 wait_s=0,
                 defer_s=wanted.defer_s,
-                origin=Origin(approval_id=approval.approval_id),
+                origin=Origin(approval.audit_row, approval.approval_id),
             )
         except OrderRefusedError as error:
             return Outcome(vehicle_id, b"", str(error))

@@ -146,6 +146,13 @@ class Approval:
     """Whether everything was done that will be."""
     outcomes: tuple[Outcome, ...] = ()
     """For each vehicle that was dealt with, in the order of `wanted`."""
+    consent: bytes = b""
+    """What who approved signed with their own key (`bridge.consent`), for a signer in a
+    process of its own; empty if they signed nothing."""
+    audit_row: int = 0
+    """The row of the audit trail that asked for it; 0 for none."""
+    decided_row: int = 0
+    """The row of the audit trail that decided; 0 for none."""
 
 
 class ApprovalError(BridgeError):
@@ -180,6 +187,16 @@ class DecisionRefusedError(ApprovalError):
         super().__init__(f"approval {approval.approval_id.hex()} is {approval.state}")
         self.approval = approval
         self.is_own = is_own
+
+
+class ConsentNeededError(ApprovalError):
+    """Who approves must sign it with their own key, and did not; nothing changed."""
+
+    def __init__(self, approval: Approval, why: str) -> None:
+        """Keep the approval as it is, and what is amiss."""
+        super().__init__(f"approval {approval.approval_id.hex()}: {why}")
+        self.approval = approval
+        self.why = why
 
 
 def immobilises(order: Order) -> bool:

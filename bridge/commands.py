@@ -27,6 +27,7 @@ again, whoever says "busy"; a new command in its place needs the proof that it w
 executed (`is_proved_undone`), and names it.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum, unique
@@ -38,7 +39,7 @@ from bridge.twin import Values, values_of_snapshot
 from protocol.codes import Code, Executed, Retry
 from protocol.frame import Header
 from protocol.hello import OUTCOMES_LIMIT, Hello
-from protocol.identity import VehicleId
+from protocol.identity import ID_SIZE, VehicleId
 from protocol.result import Result, retry_of
 from protocol.signing import request_hash
 
@@ -142,6 +143,17 @@ class Origin:
     """The row of the audit trail that asked for it; 0 for none."""
     approval_id: bytes = b""
     """16 bytes: the approval that it was carried out by; empty for none."""
+
+    def command_id(self, vehicle_id: VehicleId) -> bytes:
+        """Return the id of the one command of an approval to a vehicle, or nothing.
+
+        It is made of the approval, so whoever carries it out again after a crash asks
+        the signer for the same command, for which the consent was used.
+        """
+        if not self.approval_id:
+            return b""
+        named = b"ff-approved-v1\0" + self.approval_id + vehicle_id.raw
+        return hashlib.sha256(named).digest()[:ID_SIZE]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import assert_never
 from sqlalchemy import Connection
 
 from bridge import cloud_event, commands
-from bridge.commands import CommandRecord
+from bridge.commands import CommandRecord, Origin
 from bridge.compound import End, Send, key_of, next_step
 from bridge.errors import OrderRefusedError, StoreError
 from bridge.orders import KINDS
@@ -75,6 +75,7 @@ class Composer:
                 idempotency_key=key_of(compound.command_id, number),
                 request_digest=compound.request_digest,
                 part_of=compound.command_id,
+                origin=Origin(approval_id=compound.origin.approval_id),
             )
         )
         return await self._sign(record, part.payload)

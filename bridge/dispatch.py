@@ -31,6 +31,7 @@ from bridge.lease import Lease
 from bridge.orders import KINDS, BoundOrder, Order, complete, digest_of, opcode_of
 from bridge.ports import CommandSigner, RandomBytes, SigningOrder, WallClock
 from bridge.registry import Registry, RegistryDirectory
+from bridge.rows.approvals import find_consent
 from bridge.store import Store
 from bridge.tracer import Tracer
 from bridge.traces import accepted, ended
@@ -401,7 +402,7 @@ class Dispatcher:
         opcode = opcode_of(order)
         return commands.request(
             CommandRecord(
-                command_id=self._random_bytes(ID_SIZE),
+                command_id=origin.command_id(vehicle_id) or self._random_bytes(ID_SIZE),
                 vehicle_id=vehicle_id,
                 kind=KINDS[opcode],
                 opcode=opcode,
@@ -439,10 +440,13 @@ class Dispatcher:
         now = self._now()
         car_now_ms = self._car_now(vehicle)
         to = vehicle.addressee(record.vehicle_id, car_now_ms, now=now)
-        opcode = Opcode(record.opcode)
+        opcode, approval_id = Opcode(record.opcode), record.origin.approval_id
+        consent = b""
+        if approval_id:
+            consent = await self._store.read(lambda c: find_consent(c, approval_id))
         try:
             signed = await self._signer.sign(
-                SigningOrder(to, opcode, payload, record.command_id)
+                SigningOrder(to, opcode, payload, record.command_id, consent)
             )
         except (SigningError, NoSignerError) as error:
             raise refused_by_signer(error) from error

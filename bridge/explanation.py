@@ -53,6 +53,7 @@ def explanation_of(trail: Trail, exhibit: Exhibit) -> Document:
     """Return the document of a command, its parts included."""
     record = trail.record
     hops = list(_hops(trail, exhibit))
+    rows = (trail.asked, trail.decided, trail.answered)
     for before, hop in zip([None, *hops], hops, strict=False):
         hop["after_ms"] = _between(before, hop)
     return {
@@ -66,7 +67,7 @@ def explanation_of(trail: Trail, exhibit: Exhibit) -> Document:
         "took_ms": record.trail[-1][1] - record.requested_ms if record.trail else 0,
         "hops": hops,
         "snapshot": record.snapshot,
-        "audit": [document_of_row(row) for row in (trail.asked, trail.answered) if row],
+        "audit": [document_of_row(row) for row in rows if row],
         "proof": {
             "issuing_certificate": _text(exhibit.issuing_certificate),
             "signing_certificate": _text(exhibit.signing_certificate),
@@ -92,7 +93,9 @@ def _hops(trail: Trail, exhibit: Exhibit) -> Iterator[Hop]:
     if trail.asked is not None:
         yield _asked(trail.asked)
     if trail.approval is not None:
-        yield _approved(trail.approval)
+        # Who asked was answered then that it waits; nobody is answered at the end.
+        yield from _answered(trail.answered)
+        yield _approved(trail.approval, trail.decided)
     if record.part_of:
         yield _hop(
             "begun",
@@ -115,15 +118,8 @@ def _hops(trail: Trail, exhibit: Exhibit) -> Iterator[Hop]:
             f"the fleet confirmed the ledger up to {receipt.upto}, the result in it",
             _signature(receipt.data),
         )
-    if trail.answered is not None:
-        row = trail.answered
-        yield _hop(
-            "answered",
-            row.entry.at_ms,
-            CHAINED,
-            f"{row.entry.who} got {row.entry.outcome}",
-            f"audit row {row.row_id}",
-        )
+    if trail.approval is None:
+        yield from _answered(trail.answered)
 
 
 def _of_state(
@@ -176,13 +172,29 @@ def _asked(row: AuditRow) -> Hop:
     return _hop("asked", entry.at_ms, CHAINED, who, f"audit row {row.row_id}")
 
 
-def _approved(approval: Approval) -> Hop:
+def _answered(row: AuditRow | None) -> Iterator[Hop]:
+    if row is not None:
+        yield _hop(
+            "answered",
+            row.entry.at_ms,
+            CHAINED,
+            f"{row.entry.who} got {row.entry.outcome}",
+            f"audit row {row.row_id}",
+        )
+
+
+def _approved(approval: Approval, row: AuditRow | None) -> Hop:
     words = (
         f"{approval.decided_by} {approval.state.value} what {approval.asked_by} asked: "
         f"{approval.cause.value}"
     )
+    if approval.consent:
+        words += "; signed with their own key"
     name = f"approval {approval.approval_id.hex()}"
-    return _hop("approved", approval.decided_ms, RECORDED, words, name)
+    if row is None:
+        return _hop("approved", approval.decided_ms, RECORDED, words, name)
+    detail = f"{name}, audit row {row.row_id}"
+    return _hop("approved", approval.decided_ms, CHAINED, words, detail)
 
 
 def _hop(

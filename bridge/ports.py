@@ -147,6 +147,8 @@ class SigningOrder:
     """Its encoded body."""
     msg_id: bytes
     """16 bytes: the command's id."""
+    consent: bytes = b""
+    """The signed word of a second person (`bridge.consent`); empty for none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,6 +242,9 @@ class ApprovalSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Different vehicles that all operators together may reach within it."""
     expire_s: Annotated[int, msgspec.Meta(ge=60, le=86_400)] = 900
     """How long an order waits for its second person."""
+    signed: bool = False
+    """Who approves must sign with a key of their own: a signer in a process of its own
+    asks for that (`freefloat signer run`)."""
 
 
 class SignerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -115,9 +115,22 @@ class Seal(Protocol[K]):
         """
 
     async def sign(
-        self, header: Header, payload: bytes, *, key: K, car_now_ms: int
+        self,
+        header: Header,
+        payload: bytes,
+        *,
+        key: K,
+        car_now_ms: int,
+        consent: bytes = b"",
     ) -> bytes:
         """Return a signed frame.
+
+        Args:
+            header: of the frame.
+            payload: what it says.
+            key: whose signature is wanted.
+            car_now_ms: estimated boot clock of the car.
+            consent: the signed word of a second person; empty for none.
 
         Raises:
             SigningError: it is not signed.
@@ -134,10 +147,16 @@ class OwnSeal:
         self._fleet_id = fleet_id
 
     async def sign(
-        self, header: Header, payload: bytes, *, key: SigningKey, car_now_ms: int
+        self,
+        header: Header,
+        payload: bytes,
+        *,
+        key: SigningKey,
+        car_now_ms: int,
+        consent: bytes = b"",
     ) -> bytes:
         """Return a signed frame."""
-        del car_now_ms  # whoever has the key believes itself
+        del car_now_ms, consent  # whoever has the key believes itself
         try:
             return sign_frame(header, payload, fleet_id=self._fleet_id, key=key)
         except (EncodeError, ProtocolError) as error:
@@ -186,7 +205,11 @@ class FrameSigner(Generic[K]):
             msg_id=order.msg_id,
         )
         data = await self._seal.sign(
-            header, order.payload, key=key, car_now_ms=order.to.car_now_ms
+            header,
+            order.payload,
+            key=key,
+            car_now_ms=order.to.car_now_ms,
+            consent=order.consent,
         )
         return SignedCommand(data, key.key_id, rule.lane, seq, not_after_ms)
 

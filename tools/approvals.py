@@ -1,13 +1,27 @@
 """`freefloat bridge approvals`: orders that need a second person."""
 
+import base64
+from dataclasses import fields
+from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
+from bridge.consent import ConsentError, Statement, consent_to, parse_statement
+from bridge.orders import KINDS
+from keystore.errors import KeystoreError
+from keystore.signer import open_signing_key
+from protocol.codes import Opcode
+from protocol.identity import VehicleId
+from protocol.snapshot import NO_RENTAL
 from tools.bridge_api import BridgeApi
+from tools.clock import wall_s
 from tools.console import examples, facts, print_json, table
+from tools.errors import OperatorError
 from tools.upkeep import of_bridge
+
+SIGN_VARIABLE: Final = "FREEFLOAT_APPROVER_KEY"
 
 STATES = ("pending", "approved", "rejected", "expired")
 
@@ -16,6 +30,7 @@ STATES = ("pending", "approved", "rejected", "expired")
     epilog=examples(
         "freefloat bridge approvals list",
         "freefloat bridge approvals approve 3f0c... --note 'spoke with Anna'",
+        "freefloat bridge approvals approve 3f0c... --sign-with ~/approver.key",
         "freefloat bridge approvals reject 3f0c...",
     )
 )
@@ -59,43 +74,137 @@ def list_(
     )
 
 
-def _decision(name: str, text: str) -> click.Command:
-    @click.command(
-        name=name, help=text, epilog=examples(f"freefloat bridge approvals {name} 3f0c")
+@approvals.command(
+    epilog=examples(
+        "freefloat bridge approvals approve 3f0c...",
+        "freefloat bridge approvals approve 3f0c... --sign-with ~/approver.key",
     )
-    @click.argument("approval")
-    @click.option("--note", default="", help="Why; up to 200 characters.")
-    @of_bridge
-    def decide(
-        api: str, api_key_file: Path | None, *, approval: str, note: str, as_json: bool
-    ) -> None:
-        bridge = BridgeApi.at(api, api_key_file)
-        found: dict[str, Any] = bridge.post(
-            f"/v1/approvals/{approval}/{name}", {"note": note}
+)
+@click.argument("approval")
+@click.option("--note", default="", help="Why; up to 200 characters.")
+@click.option(
+    "--sign-with",
+    envvar=SIGN_VARIABLE,
+    show_envvar=True,
+    metavar="KEY",
+    help="Your own signing key, a file or a pkcs11: URI; shows what you sign first.",
+)
+@click.option("--yes", is_flag=True, help="Sign without asking.")
+@of_bridge
+def approve(
+    api: str,
+    api_key_file: Path | None,
+    *,
+    approval: str,
+    note: str,
+    sign_with: str | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Let an order go that somebody else gave."""
+    bridge = BridgeApi.at(api, api_key_file)
+    body: dict[str, object] = {"note": note}
+    if sign_with is not None:
+        body["signature"] = _signature(
+            bridge.get(f"/v1/approvals/{approval}"), sign_with, is_asked=not yes
         )
-        if as_json:
-            print_json(found)
-            return
-        facts({f"approval {found['id']}": found["state"]})
-        if not found["is_carried_out"]:
-            facts({"commands": "are being given; see 'approvals list --json'"})
-        table(
-            ("vehicle", "command", "problem"),
+    _show(bridge.post(f"/v1/approvals/{approval}/approve", body), as_json=as_json)
+
+
+@approvals.command(epilog=examples("freefloat bridge approvals reject 3f0c..."))
+@click.argument("approval")
+@click.option("--note", default="", help="Why; up to 200 characters.")
+@of_bridge
+def reject(
+    api: str, api_key_file: Path | None, *, approval: str, note: str, as_json: bool
+) -> None:
+    """Stop an order that somebody else gave."""
+    bridge = BridgeApi.at(api, api_key_file)
+    found = bridge.post(f"/v1/approvals/{approval}/reject", {"note": note})
+    _show(found, as_json=as_json)
+
+
+def _signature(
+    document: dict[str, Any], reference: str, *, is_asked: bool
+) -> dict[str, object]:
+    """Sign what the bridge shows, after the person saw what the bytes say.
+
+    Raises:
+        OperatorError: the key cannot be used, what the bridge gave is no statement or
+            another one's, or the person said no.
+    """
+    try:
+        statement = base64.b64decode(document["statement"], validate=True)
+        stated = parse_statement(statement)
+        told = _told(stated)
+    except (ConsentError, ValueError, KeyError) as error:
+        raise OperatorError(
+            f"the bridge gave nothing that can be signed: {error}",
+            "sign nothing, and look at the bridge",
+        ) from None
+    if stated.approval_id.hex() != document["id"]:
+        raise OperatorError(
+            "the bridge gave another approval to sign than it names",
+            "sign nothing, and look at the bridge",
+        )
+    for name, value in told.items():
+        click.echo(f"{name}: {value}", err=True)
+    if is_asked:
+        click.confirm("Do you sign this?", err=True, abort=True)
+    try:
+        key = open_signing_key(reference)
+        consent = consent_to(statement, key, now=round(wall_s() * 1000))
+    except KeystoreError as error:
+        raise OperatorError(str(error), error.advice) from error
+    return {
+        "decided_ms": consent.decided_ms,
+        "key_id": consent.key_id.hex(),
+        "signature": consent.signature.hex(),
+    }
+
+
+def _told(stated: Statement) -> dict[str, str]:
+    """Say in words what the bytes say, whatever the bridge said of them."""
+    command = stated.command()
+    values = {field.name: getattr(command, field.name) for field in fields(command)}
+    told = {
+        "you sign": KINDS[Opcode(stated.opcode)],
+        **{name: _word(value) for name, value in values.items()},
+        "asked by": stated.asked_by,
+        "may wait": f"{stated.defer_s} s for a vehicle that is offline",
+        "vehicles": str(len(stated.vehicle_ids)),
+    }
+    for number, raw in enumerate(stated.vehicle_ids, 1):
+        told[f"vehicle {number}"] = str(VehicleId(raw))
+    return told
+
+
+def _word(value: object) -> str:
+    if isinstance(value, IntEnum):
+        return value.name.lower()
+    if value == NO_RENTAL:
+        return "none"
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def _show(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    facts({f"approval {found['id']}": found["state"]})
+    if not found["is_carried_out"]:
+        facts({"commands": "are being given; see 'approvals list --json'"})
+    table(
+        ("vehicle", "command", "problem"),
+        (
             (
-                (
-                    outcome["vehicle_id"],
-                    outcome["command_id"] or "-",
-                    outcome["problem"] or "-",
-                )
-                for outcome in found["outcomes"]
-            ),
-        )
-
-    return decide
-
-
-approvals.add_command(_decision("approve", "Let an order go that somebody else gave."))
-approvals.add_command(_decision("reject", "Stop an order that somebody else gave."))
+                outcome["vehicle_id"],
+                outcome["command_id"] or "-",
+                outcome["problem"] or "-",
+            )
+            for outcome in found["outcomes"]
+        ),
+    )
 
 
 def _vehicles(one: dict[str, Any]) -> str:

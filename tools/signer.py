@@ -14,6 +14,8 @@ from bridge.signer import require_use
 from bridge.signing.journal import Head, Journal, faults_of, read_log
 from bridge.signing.service import SigningService
 from bridge.signing.settings import SignerSettings, load_signer_settings
+from keystore.errors import KeystoreError
+from keystore.signer import open_signing_key
 from tools.clock import wall_s
 from tools.console import examples, facts, json_option, print_json, step
 from tools.errors import EXIT_FAILED, OperatorError
@@ -91,6 +93,26 @@ def open_signer(
         now=lambda: round(wall_s() * 1000),
         forgets_epoch=forgets_epoch,
     )
+
+
+@signer.command(epilog=examples("freefloat signer approver ~/approver.key"))
+@click.argument("key")
+@click.option("--name", default="NAME", help="Theirs at the bridge.")
+@json_option
+def approver(key: str, *, name: str, as_json: bool) -> None:
+    """Show the block of the signer's settings that lets a person approve.
+
+    KEY is that person's own signing key, a file or a pkcs11: URI, which nobody else
+    has: 'openssl genpkey -algorithm ed25519' makes one.
+    """
+    try:
+        found = open_signing_key(key).verify_key
+    except KeystoreError as error:
+        raise OperatorError(str(error), error.advice) from error
+    if as_json:
+        print_json({"name": name, "public_key": found.raw.hex()})
+        return
+    click.echo(f'[[approver]]\nname = "{name}"\npublic_key = "{found.raw.hex()}"')
 
 
 @signer.command(

@@ -244,6 +244,7 @@ def _add_commands(
     ) -> Document:
         """Order something of a vehicle and wait for its signed outcome."""
         caller = principal_in(request.scope)
+        audit_row = request.scope.get("audit_row", 0)
         require_within_rental(caller, body)
         vehicle, order = registered(vehicle_id), body.to_order(random_bytes)
         await desk.admit(
@@ -253,6 +254,7 @@ def _add_commands(
             is_counted=caller.role.includes(Role.OPERATOR),
             idempotency_key=idempotency_key,
             defer_s=defer_s,
+            audit_row=audit_row,
         )
         record, is_repeated = await dispatcher.submit(
             vehicle,
@@ -261,7 +263,7 @@ def _add_commands(
             wait_s=wait_s,
             retry_of=b"" if retry_of is None else bytes.fromhex(retry_of),
             defer_s=defer_s,
-            origin=Origin(audit_row=request.scope.get("audit_row", 0)),
+            origin=Origin(audit_row=audit_row),
         )
         response.status_code = int(
             HTTPStatus.OK if record.state.is_terminal else HTTPStatus.ACCEPTED

@@ -1,5 +1,6 @@
 """Routes of orders that need a second person: asking, looking, deciding (K28)."""
 
+import base64
 from dataclasses import fields
 from enum import IntEnum
 from http import HTTPStatus
@@ -22,8 +23,10 @@ from bridge.approvals import (
     ApprovalImpossibleError,
     ApprovalNeededError,
     ApprovalState,
+    ConsentNeededError,
     DecisionRefusedError,
 )
+from bridge.consent import Consent, build_consent
 from bridge.instants import rfc3339
 from bridge.ports import RandomBytes
 from bridge.registry import RegistryDirectory
@@ -66,6 +69,20 @@ class DecisionBody(_Body):
     note: Note = ""
 
 
+class SignatureBody(_Body):
+    """What who approves signed with a key of their own."""
+
+    decided_ms: Annotated[int, Field(strict=True, ge=0, le=2**53)]
+    key_id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
+
+
+class ApprovalBody(DecisionBody):
+    """An approval; signed, if the fleet's signer asks for that."""
+
+    signature: SignatureBody | None = None
+
+
 def add_approvals(
     app: FastAPI,
     desk: ApprovalDesk,
@@ -77,6 +94,7 @@ def add_approvals(
     app.add_exception_handler(ApprovalNeededError, _on_needed)
     app.add_exception_handler(ApprovalImpossibleError, _on_impossible)
     app.add_exception_handler(DecisionRefusedError, _on_decision_refused)
+    app.add_exception_handler(ConsentNeededError, _on_consent_needed)
 
     @app.post("/v1/approvals", status_code=int(HTTPStatus.CREATED))
     async def ask(
@@ -89,6 +107,7 @@ def add_approvals(
             body.order.to_order(random_bytes),
             note=body.note,
             defer_s=body.defer_s,
+            audit_row=request.scope.get("audit_row", 0),
         )
         response.headers["Location"] = _path(kept)
         return of_approval(kept)
@@ -109,13 +128,15 @@ def add_approvals(
     @app.get("/v1/approvals/{approval_id}")
     async def get_approval(approval_id: ApprovalId) -> Document:
         """Return how far an order is that needs a second person."""
-        return of_approval(_known(await desk.find(bytes.fromhex(approval_id))))
+        found = _known(await desk.find(bytes.fromhex(approval_id)))
+        statement = base64.b64encode(desk.statement_of(found)).decode("ascii")
+        return of_approval(found) | {"statement": statement}
 
     @app.post("/v1/approvals/{approval_id}/approve")
     async def approve(
         request: Request,
         approval_id: ApprovalId,
-        body: Annotated[DecisionBody | None, Body()] = None,
+        body: Annotated[ApprovalBody | None, Body()] = None,
     ) -> Document:
         """Let an order go that somebody else gave."""
         return await decide(request, approval_id, body, is_approved=True)
@@ -129,6 +150,14 @@ def add_approvals(
         """Stop an order that somebody else gave."""
         return await decide(request, approval_id, body, is_approved=False)
 
+    async def consent_in(body: DecisionBody | None, approval_id: str) -> bytes:
+        """Return what was signed; over what, the bridge and the signer look."""
+        given = body.signature if isinstance(body, ApprovalBody) else None
+        if given is None:
+            return b""
+        found = _known(await desk.find(bytes.fromhex(approval_id)))
+        return _consent(desk.statement_of(found), given)
+
     async def decide(
         request: Request,
         approval_id: str,
@@ -141,8 +170,21 @@ def add_approvals(
             by=principal_in(request.scope).name,
             is_approved=is_approved,
             reason="" if body is None else body.note,
+            consent=await consent_in(body, approval_id),
+            audit_row=request.scope.get("audit_row", 0),
         )
         return of_approval(_known(found))
+
+
+def _consent(statement: bytes, given: SignatureBody) -> bytes:
+    return build_consent(
+        Consent(
+            statement,
+            given.decided_ms,
+            bytes.fromhex(given.key_id),
+            bytes.fromhex(given.signature),
+        )
+    )
 
 
 def of_approval(approval: Approval) -> Document:
@@ -165,6 +207,7 @@ def of_approval(approval: Approval) -> Document:
         "decided_by": approval.decided_by,
         "decided": rfc3339(approval.decided_ms),
         "reason": approval.reason,
+        "is_signed": bool(approval.consent),
         "is_carried_out": approval.is_carried_out,
         "outcomes": [
             {
@@ -246,6 +289,21 @@ async def _on_impossible(_request: Request, error: Exception) -> Response:
             f"nothing was sent: {_CAUSES[error.cause]}, so it needs a second person, "
             "and an order with PINs, cards or a span of time is never kept; use "
             "the fleet service's own key, which orders within rentals, or wait",
+        )
+    )
+
+
+async def _on_consent_needed(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, ConsentNeededError):
+        raise error
+    name = error.approval.approval_id.hex()
+    return respond(
+        ProblemError(
+            HTTPStatus.FORBIDDEN,
+            "approval-unsigned",
+            f"nothing was decided: {error.why}, and this fleet's signer asks for the "
+            f"approver's own signature; run 'freefloat bridge approvals approve {name} "
+            "--sign-with KEY'",
         )
     )
 

@@ -84,6 +84,12 @@ def find_approval(connection: Connection, approval_id: bytes) -> Approval | None
     return found[0] if found else None
 
 
+def find_consent(connection: Connection, approval_id: bytes) -> bytes:
+    """Return what who approved signed with their own key; empty if nothing."""
+    found = find_approval(connection, approval_id)
+    return b"" if found is None else found.consent
+
+
 def find_by_request(connection: Connection, digest: bytes) -> Approval | None:
     """Return the newest approval of a request, or None."""
     query = select(_TABLE).where(_TABLE.c.digest == digest)

@@ -41,6 +41,8 @@ class Trail:
     """What that caller was answered."""
     approval: Approval | None
     """Who approved; None if nobody needed to."""
+    decided: AuditRow | None
+    """The call that approved; None if nobody needed to."""
     entries: tuple[bytes, ...]
     """The run of the ledger from the car's result to what the receipt confirms."""
     receipt: SignedReceipt | None
@@ -57,12 +59,14 @@ def find_trail(connection: Connection, command_id: bytes) -> Trail | None:
     receipt, entries = _confirmed(connection, record)
     asked, answered = _asked(connection, record.origin.audit_row)
     approval_id = record.origin.approval_id
+    approval = find_approval(connection, approval_id) if approval_id else None
     return Trail(
         record=record,
         parts=tuple(find_trail(connection, part.command_id) for part in record.parts),
         asked=asked,
         answered=answered,
-        approval=find_approval(connection, approval_id) if approval_id else None,
+        approval=approval,
+        decided=_row(connection, approval.decided_row) if approval else None,
         entries=entries,
         receipt=receipt,
         rotations=rotations_of(connection, str(record.vehicle_id)),
@@ -74,7 +78,6 @@ def _asked(
 ) -> tuple[AuditRow | None, AuditRow | None]:
     if not row_id:
         return None, None
-    asked = connection.execute(select(_AUDIT).where(_AUDIT.c.id == row_id)).first()
     answered: Row[tuple[object, ...]] | None = connection.execute(
         select(_AUDIT)
         .where(_AUDIT.c.id.between(row_id + 1, row_id + ANSWER_ROWS))
@@ -83,9 +86,15 @@ def _asked(
         .limit(1)
     ).first()
     return (
-        None if asked is None else audit_row_of(asked),
+        _row(connection, row_id),
         None if answered is None else audit_row_of(answered),
     )
+
+
+def _row(connection: Connection, row_id: int) -> AuditRow | None:
+    query = select(_AUDIT).where(_AUDIT.c.id == row_id)
+    found = connection.execute(query).first()
+    return None if found is None else audit_row_of(found)
 
 
 def _confirmed(

@@ -92,7 +92,13 @@ class SocketSeal:
         return self._require().keys
 
     async def sign(
-        self, header: Header, payload: bytes, *, key: VerifyKey, car_now_ms: int
+        self,
+        header: Header,
+        payload: bytes,
+        *,
+        key: VerifyKey,
+        car_now_ms: int,
+        consent: bytes = b"",
     ) -> bytes:
         """Return a signed frame.
 
@@ -112,7 +118,7 @@ class SocketSeal:
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._asked[number] = answer
         try:
-            talk.writer.write(encode(Ask(number, epoch, car_now_ms, unsigned)))
+            talk.writer.write(encode(Ask(number, epoch, car_now_ms, unsigned, consent)))
             async with asyncio.timeout(ANSWER_S):
                 signature = await answer
         except TimeoutError:

@@ -13,12 +13,12 @@ import msgspec
 
 from bridge.errors import BridgeError
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of these messages; a signer of another one is not asked."""
 
 LENGTH_SIZE: Final = 4
 MESSAGE_LIMIT: Final = 32_768
-"""Bytes of a message: the largest frame and what is said beside it."""
+"""Bytes of a message: a frame, a consent for a thousand cars, and what is beside."""
 
 Id8 = Annotated[bytes, msgspec.Meta(min_length=8, max_length=8)]
 Id16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
@@ -62,6 +62,8 @@ class Ask(Record, frozen=True):
     """Estimated boot clock of the car, from which the frame's life is counted."""
     unsigned: bytes
     """The frame without its signature."""
+    consent: bytes = b""
+    """The second person's word (`bridge.consent`); empty for none."""
 
 
 class Signed(Record, frozen=True):

@@ -10,12 +10,14 @@ Pure: it is told what was asked and what time it is.
 """
 
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from bridge.errors import CapError, SigningError
 from bridge.keyring import Use, choose
 from bridge.signing.messages import Ask
+from bridge.signing.second_person import Passed, SecondPerson, passed_of
 from bridge.signing.settings import PolicySettings
 from bridge.trust import Trust
 from protocol.codes import FrameClass, Lane, Opcode, SyncType
@@ -41,6 +43,10 @@ WINDOW: Final = 64
 given at the same moment may overtake each other on the way here."""
 
 
+NOTHING_ASKED: Final = Passed(is_outside=False)
+"""Of frames that are no commands."""
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """A frame that may be signed."""
@@ -51,13 +57,16 @@ class Judged:
     """What signs it."""
     kind: str
     """What it is, for the log."""
+    passed: Passed = NOTHING_ASKED
+    """Whether a second person let it go."""
 
 
 class Policy:
     """The rules and counters of one signer."""
 
-    def __init__(self, settings: PolicySettings) -> None:
+    def __init__(self, settings: PolicySettings, second: SecondPerson) -> None:
         self._settings = settings
+        self._second = second
         self._opcodes = frozenset(
             Opcode[name.upper()]
             for name in settings.opcodes or [o.name for o in COMMANDS]
@@ -72,9 +81,29 @@ class Policy:
         self.epoch = 0
         """The highest epoch that asked."""
 
-    def remember(self, vehicle_id: bytes, at_ms: int) -> None:
-        """Count a command that the log tells of; restarting wins nobody room."""
-        self._count(vehicle_id, at_ms)
+    def remember(self, facts: Mapping[str, int | str], *, is_counted: bool) -> None:
+        """Take what the log tells of; restarting wins nobody room, nor a consent twice.
+
+        Args:
+            facts: of an entry of something that was signed.
+            is_counted: whether it was within the last day.
+        """
+        found, at_ms = passed_of(facts), int(facts["at_ms"])
+        if found is None:
+            return
+        vehicle, passed = found
+        if is_counted:
+            self._count(vehicle.raw, at_ms)
+        if is_counted and passed.is_outside:
+            self._second.count(vehicle.raw, at_ms=at_ms)
+        if passed.approval_id:
+            self._second.use(
+                passed.approval_id,
+                vehicle.raw,
+                int(Opcode[str(facts["kind"]).upper()]),
+                msg_id=bytes.fromhex(str(facts["msg_id"])),
+                at_ms=at_ms,
+            )
 
     def judge(
         self,
@@ -112,7 +141,7 @@ class Policy:
             )
         is_command = header.frame_class is FrameClass.CMD
         judged = (
-            self._command(frame, ask, keys, trust)
+            self._command(frame, ask, keys, trust, now)
             if is_command
             else self._other(frame, ask, keys, trust)
         )
@@ -122,15 +151,21 @@ class Policy:
         self._note(frame)
         if is_command:
             self._count(header.vehicle_id.raw, now)
+            self._second.note(header, judged.passed, now=now)
         self._frames.append(now)
         return judged
 
     def _command(
-        self, frame: Frame, ask: Ask, keys: tuple[SigningKey, ...], trust: Trust
+        self,
+        frame: Frame,
+        ask: Ask,
+        keys: tuple[SigningKey, ...],
+        trust: Trust,
+        now: int,
     ) -> Judged:
         header = frame.header
         try:
-            parse_command(header.type, header.schema, frame.payload)
+            command = parse_command(header.type, header.schema, frame.payload)
         except ProtocolError as error:
             raise SigningError(f"this is no command: {error}") from error
         opcode = Opcode(header.type)
@@ -144,7 +179,8 @@ class Policy:
             rule.ttl_limit_ms, grant.max_ttl_ms, self._settings.life_s * 1000
         )
         _require_life(frame, ask, longest_ms)
-        return Judged(frame, key, opcode.name.lower())
+        passed = self._second.judge(header, command, ask.consent, now=now)
+        return Judged(frame, key, opcode.name.lower(), passed)
 
     def _other(
         self, frame: Frame, ask: Ask, keys: tuple[SigningKey, ...], trust: Trust

@@ -8,10 +8,12 @@ then: nothing leaves that is not in the log.
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import os
 import socket
 import stat
 import struct
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,13 +34,15 @@ from bridge.signing.messages import (
     Signed,
     encode,
 )
-from bridge.signing.policy import DAY_MS, Judged, Policy
+from bridge.signing.policy import DAY_MS, MINUTE_MS, Judged, Policy
+from bridge.signing.second_person import SecondPerson, approvers_of
 from bridge.signing.settings import SignerSettings
 from bridge.trust import TrustDirectory
 from bridge.wire import LOG
 from protocol.codes import FrameClass
 from protocol.errors import ProtocolError
-from protocol.identity import VehicleId
+from protocol.frame import parse_frame
+from protocol.keys import SIGNATURE_SIZE
 from protocol.signing import sign_frame
 
 READ_SIZE: Final = 65_536
@@ -50,6 +54,16 @@ BATCH_LIMIT: Final = 256
 
 WRITE_S: Final = 5.0
 """Patience with somebody who does not read answers."""
+
+REFUSED: Final = "refused"
+"""Class of an entry that tells what was asked and not signed."""
+
+REFUSALS_LIMIT: Final = 120
+"""Refusals written down in a minute; the log is not to be filled by who asks."""
+
+NO_APPROVER: Final = (
+    "no [[approver]] is named, so what needs a second person is signed for nobody"
+)
 
 REFRESH_S: Final = 1.0
 """How often keys and trust are looked at."""
@@ -91,17 +105,27 @@ class SigningService:
         self._trust = trust
         self._journal = journal
         self._now = now
-        self._policy = Policy(settings.policy)
+        self._policy = Policy(
+            settings.policy,
+            SecondPerson(
+                settings.second_person,
+                approvers_of(settings.approver),
+                fleet_id=fleet_id,
+            ),
+        )
+        self._refusals: deque[int] = deque()
+        if settings.second_person.required and not settings.approver:
+            LOG.warning("= signer: %s", NO_APPROVER)
         self._peers: set[_Peer] = set()
         self._waiting: asyncio.Queue[tuple[_Peer, Ask]] = asyncio.Queue(WAITING_LIMIT)
         since_ms = now() - DAY_MS
         for entry in journal.recent:
             facts = entry.facts
+            if facts["class"] == REFUSED:
+                continue
             if not forgets_epoch:
                 self._policy.epoch = max(self._policy.epoch, int(facts["epoch"]))
-            if facts["class"] == "cmd" and int(facts["at_ms"]) > since_ms:
-                vehicle = VehicleId.from_text(str(facts["vehicle"]))
-                self._policy.remember(vehicle.raw, int(facts["at_ms"]))
+            self._policy.remember(facts, is_counted=int(facts["at_ms"]) > since_ms)
 
     @contextlib.asynccontextmanager
     async def serve(self) -> AsyncIterator[None]:
@@ -174,23 +198,22 @@ class SigningService:
     def _answer(self, batch: list[tuple[_Peer, Ask]]) -> list[Message]:
         """Judge, sign and write down; blocks."""
         answers: list[Message] = []
-        places: list[int] = []
         facts: list[Facts] = []
+        entries_of: dict[int, int] = {}
         now = self._now()
-        for peer, ask in batch:
+        for place, (peer, ask) in enumerate(batch):
             try:
                 judged = self._policy.judge(
                     ask, keys=self._keys.keys, trust=self._trust.current, now=now
                 )
                 signature = self._sign(judged)
             except SigningError as error:
-                retry_after_s = (
-                    error.retry_after_s if isinstance(error, CapError) else 0
-                )
-                answers.append(Refused(ask.number, str(error)[:300], retry_after_s))
+                answers.append(_refused(ask, error))
                 LOG.warning("= signer: user %d is refused: %s", peer.uid, error)
+                if self._may_tell_refusal(now):
+                    facts.append(_refusal(ask, error, uid=peer.uid, now=now))
                 continue
-            places.append(len(answers))
+            entries_of[place] = len(facts)
             answers.append(Signed(ask.number, 0, signature))
             facts.append(_facts(judged, signature, ask, uid=peer.uid, now=now))
         if not facts:
@@ -199,15 +222,24 @@ class SigningService:
             entries = self._journal.append(facts, now=now)
         except StoreError as error:
             LOG.error("= signer: %s", error)
-            for place in places:
+            for place in entries_of:
                 number = batch[place][1].number
                 answers[place] = Refused(number, "the signer's log takes nothing", 2)
             return answers
-        for place, entry in zip(places, entries, strict=True):
+        for place, index in entries_of.items():
             found = answers[place]
             if isinstance(found, Signed):
-                answers[place] = Signed(found.number, entry.number, found.signature)
+                number = entries[index].number
+                answers[place] = Signed(found.number, number, found.signature)
         return answers
+
+    def _may_tell_refusal(self, now: int) -> bool:
+        while self._refusals and self._refusals[0] <= now - MINUTE_MS:
+            self._refusals.popleft()
+        if len(self._refusals) >= REFUSALS_LIMIT:
+            return False
+        self._refusals.append(now)
+        return True
 
     def _sign(self, judged: Judged) -> bytes:
         frame = judged.frame
@@ -257,9 +289,16 @@ def _refused(ask: Ask, error: SigningError) -> Refused:
 def _facts(
     judged: Judged, signature: bytes, ask: Ask, *, uid: int, now: int
 ) -> dict[str, int | str]:
-    header = judged.frame.header
+    header, passed = judged.frame.header, judged.passed
     is_command = header.frame_class is FrameClass.CMD
-    return {
+    told: dict[str, int | str] = {}
+    if passed.is_outside:
+        told["outside"] = 1
+    if passed.approval_id:
+        told["approval"] = passed.approval_id.hex()
+        told["approver"] = passed.approver
+        told["consent"] = hashlib.sha256(ask.consent).hexdigest()
+    return told | {
         "at_ms": now,
         "uid": uid,
         "epoch": ask.epoch,
@@ -273,6 +312,30 @@ def _facts(
         "msg_id": header.msg_id.hex(),
         "signature": signature.hex(),
     }
+
+
+def _refusal(
+    ask: Ask, error: SigningError, *, uid: int, now: int
+) -> dict[str, int | str]:
+    """Return what the log says of what was asked and not signed."""
+    told: dict[str, int | str] = {
+        "at_ms": now,
+        "uid": uid,
+        "epoch": ask.epoch,
+        "class": REFUSED,
+        "why": str(error)[:300],
+        "asked": hashlib.sha256(ask.unsigned).hexdigest(),
+        "consent": hashlib.sha256(ask.consent).hexdigest() if ask.consent else "",
+    }
+    with contextlib.suppress(ProtocolError):
+        header = parse_frame(ask.unsigned + bytes(SIGNATURE_SIZE)).header
+        told |= {
+            "of": header.frame_class.label,
+            "type": header.type,
+            "vehicle": str(header.vehicle_id),
+            "msg_id": header.msg_id.hex(),
+        }
+    return told
 
 
 def _uid_of(writer: asyncio.StreamWriter) -> int:

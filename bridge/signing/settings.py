@@ -18,6 +18,8 @@ import msgspec
 from bridge.errors import SettingsError
 from bridge.settings import FleetSettings, Settings, Text
 from protocol.codes import Opcode
+from protocol.errors import ProtocolError
+from protocol.keys import VerifyKey
 
 FILE_LIMIT = 65_536
 """Bytes of a settings file."""
@@ -55,6 +57,29 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Frames of any kind; when all cars come back each gets a few."""
 
 
+class SecondPersonSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the signer signs only with an approver's signature (K28)."""
+
+    required: bool = True
+    """False: nothing, and whoever owns the bridge can stop the fleet by himself."""
+    window_s: Annotated[int, msgspec.Meta(ge=60, le=86_400)] = 600
+    """How far back vehicles are counted."""
+    vehicles: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 60
+    """Different vehicles that get orders outside rentals within it without one; as
+    `approvals.vehicles` of the bridge."""
+
+
+class ApproverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A person who may let orders go that somebody else gave."""
+
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    """For the log; a name of theirs at the bridge."""
+    public_key: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64}|[0-9a-f]{66})$")]
+    """Of their own signing key: Ed25519, or P-256 compressed, in hexadecimal."""
+    callers: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=64)], ...] = ()
+    """Every other name under which they may ask the bridge."""
+
+
 class SignerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of it."""
 
@@ -64,6 +89,10 @@ class SignerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where bridges ask."""
     policy: PolicySettings = PolicySettings()
     """What is signed at most."""
+    second_person: SecondPersonSettings = SecondPersonSettings()
+    """What needs an approver's signature."""
+    approver: tuple[ApproverSettings, ...] = ()
+    """Who may give it."""
     log: Text = "signer-log"
     """Directory of the log of what was signed."""
 
@@ -99,7 +128,19 @@ def load_signer_settings(path: Path) -> SignerSettings:
                 f"settings {path}: policy.opcodes names {name!r}, which is no command",
                 advice="use the names of docs/api.md, such as unlock",
             )
+    for one in found.approver:
+        _require_key(one, path)
     return anchored_signer(found, path.parent)
+
+
+def _require_key(one: ApproverSettings, path: Path) -> None:
+    try:
+        VerifyKey.load(bytes.fromhex(one.public_key))
+    except ProtocolError as error:
+        raise SettingsError(
+            f"settings {path}: the public key of approver {one.name} is none: {error}",
+            advice="copy it from `freefloat signer approver KEY-FILE`",
+        ) from error
 
 
 def anchored_signer(found: SignerSettings, directory: Path) -> SignerSettings:

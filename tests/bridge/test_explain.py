@@ -262,8 +262,14 @@ async def test_who_approved_is_shown_with_who_asked(
         looking, _ = await ask(running, Role.VIEWER, "get", explain)
 
     assert looking == 403
-    assert hops(document)[:2] == ["approved", "signed"]
-    assert "approver approved what operator asked" in document["hops"][0]["words"]
+    assert hops(document)[:4] == ["asked", "answered", "approved", "signed"]
+    asked, answered, approved = document["hops"][:3]
+    assert asked["words"].startswith("operator, operator, asked: POST")
+    assert "409" in answered["words"]
+    assert "approver approved what operator asked" in approved["words"]
+    told = [(row["who"], row["outcome"][:5]) for row in document["audit"]]
+    assert told[:2] == [("operator", "asked"), ("approver", "asked")]
+    assert f"audit row {document['audit'][1]['id']}" in approved["detail"]
 
 
 @pytest.mark.broker

@@ -43,8 +43,13 @@ from bridge.signing.messages import (
     encode,
 )
 from bridge.signing.policy import Policy
+from bridge.signing.second_person import SecondPerson
 from bridge.signing.service import SigningService
-from bridge.signing.settings import PolicySettings, SocketSettings
+from bridge.signing.settings import (
+    PolicySettings,
+    SecondPersonSettings,
+    SocketSettings,
+)
 from bridge.signing.settings import SignerSettings as ServiceSettings
 from bridge.trust import Trust
 from certs.fleet import FleetDirectory
@@ -133,7 +138,8 @@ class Signer:
         self.fleet = fleet
         self.header = header_of(fleet)
         self.trust = Trust.begin(fleet.trust_bundle(), fleet_id=fleet.fleet.fleet_id)
-        self.policy = Policy(msgspec.convert(caps, PolicySettings))
+        second = SecondPerson(SecondPersonSettings(), {}, fleet_id=fleet.fleet.fleet_id)
+        self.policy = Policy(msgspec.convert(caps, PolicySettings), second)
         self.payload = build_command(Unlock(NO_RENTAL, ANY_VERSION))
         self.now = NOW_MS
 
