@@ -8,8 +8,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from bridge.errors import StoreError
-
 W = TypeVar("W")
 R = TypeVar("R")
 
@@ -27,7 +25,7 @@ class GroupCommit(Generic[W, R]):
         """Write, with whatever else waits, and return the result.
 
         Raises:
-            StoreError: it was not written.
+            Exception: what the writing raised; it was not written.
         """
         written: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((wanted, written))
@@ -44,7 +42,7 @@ class GroupCommit(Generic[W, R]):
             # Who held the pen goes away; the next one writes for the others.
             self._waiting = [*waiting, *self._waiting]
             raise
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - given to everyone who waits for it
             for _, written in waiting:
                 written.set_exception(error)
             return

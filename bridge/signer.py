@@ -37,8 +37,10 @@ from protocol.errors import EncodeError, ProtocolError
 from protocol.frame import Header
 from protocol.identity import ID_SIZE
 from protocol.keys import SigningKey
-from protocol.receipt import RECEIPT, Receipt
-from protocol.signing import sign_frame
+from protocol.packed.frame import build_unsigned
+from protocol.packed.receipt import build_receipt
+from protocol.receipt import Receipt
+from protocol.signing import sign_frame, to_be_signed
 from protocol.sync import (
     SYNC_SCHEMA,
     SYNC_TTL_LIMIT_MS,
@@ -361,6 +363,6 @@ class InProcessReceiptSigner:
             wall_ms=to.wall_ms,
             msg_id=self._random_bytes(ID_SIZE),
         )
-        return sign_frame(
-            header, RECEIPT.build(receipt), fleet_id=self._fleet_id, key=key
-        )
+        unsigned = build_unsigned(header, build_receipt(receipt))
+        message = to_be_signed(FrameClass.RECEIPT, self._fleet_id, unsigned)
+        return unsigned + key.sign(message)

@@ -27,10 +27,12 @@ from protocol.codes import Code, Suite
 from protocol.ed25519 import load_ed25519
 from protocol.errors import AuthenticationError, EncodeError
 from protocol.identity import key_id
-from protocol.key_material import suite_of
+from protocol.key_material import RAW_SIZES, suite_of
 
 SIGNATURE_SIZE: Final = 64
 """Bytes of a signature in both suites (protocol-design.md 1)."""
+
+_ED25519_SIZE: Final = RAW_SIZES[Suite.ED25519]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ class VerifyKey:
 
     @property
     def _is_ed25519(self) -> bool:
-        return isinstance(self.handle, Ed25519PublicKey)
+        # The length tells the suite, sooner than an abstract class does.
+        return len(self.raw) == _ED25519_SIZE
 
     def _holds(self, signature: bytes, message: bytes) -> bool:
         if not isinstance(self.handle, Ed25519PublicKey):
@@ -124,6 +127,12 @@ class Ed25519SigningKey:
 
     handle: Ed25519PrivateKey
     """The private key."""
+    public: bytes = field(init=False, compare=False)
+    """Its public half, 32 bytes; made once, since every frame names it."""
+
+    def __post_init__(self) -> None:
+        raw = self.handle.public_key().public_bytes_raw()
+        object.__setattr__(self, "public", raw)
 
     @classmethod
     def from_seed(cls, seed: bytes) -> Self:
@@ -143,12 +152,12 @@ class Ed25519SigningKey:
     @property
     def verify_key(self) -> VerifyKey:
         """The public half."""
-        return VerifyKey.load(self.handle.public_key().public_bytes_raw())
+        return VerifyKey.load(self.public)
 
     @property
     def key_id(self) -> bytes:
         """The 8 bytes that name this key in frames."""
-        return key_id(self.handle.public_key().public_bytes_raw())
+        return key_id(self.public)
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte signature; deterministic (RFC 8032, 5.1.6)."""
@@ -164,12 +173,15 @@ class P256SigningKey:
 
     handle: EllipticCurvePrivateKey
     """The private key, of P-256."""
+    public: bytes = field(init=False, compare=False)
+    """Its public half, 33 bytes; made once, since every frame names it."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.handle.curve, SECP256R1):
             raise EncodeError(
                 f"a signing key is of P-256, not of {self.handle.curve.name}"
             )
+        object.__setattr__(self, "public", p256.compressed(self.handle.public_key()))
 
     @classmethod
     def from_seed(cls, seed: bytes) -> Self:
@@ -189,12 +201,12 @@ class P256SigningKey:
     @property
     def verify_key(self) -> VerifyKey:
         """The public half."""
-        return VerifyKey.load(p256.compressed(self.handle.public_key()))
+        return VerifyKey.load(self.public)
 
     @property
     def key_id(self) -> bytes:
         """The 8 bytes that name this key in frames."""
-        return key_id(p256.compressed(self.handle.public_key()))
+        return key_id(self.public)
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte signature; deterministic (RFC 6979), low s."""

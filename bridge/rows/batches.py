@@ -6,10 +6,18 @@ about ten statements and one fsync.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import msgspec
-from sqlalchemy import Connection, insert, select, tuple_, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    bindparam,
+    insert,
+    select,
+    tuple_,
+    update,
+)
 
 from bridge import schema
 from bridge.ingest import (
@@ -47,6 +55,25 @@ _PLACE: Final = tuple_(
 )
 _LEDGER: Final = tuple_(schema.ledgers.c.vehicle_id, schema.ledgers.c.ledger_id)
 _LEDGER_OF_FRAME: Final = tuple_(schema.frames.c.vehicle_id, schema.frames.c.ledger_id)
+
+# Made once: making a statement takes longer than the store needs to answer it.
+_NAMED: Final[BindParameter[Any]] = bindparam("named", expanding=True)
+_HELD: Final = select(
+    schema.frames.c.vehicle_id,
+    schema.frames.c.ledger_id,
+    schema.frames.c.seq,
+    schema.frames.c.entry_hash,
+    schema.frames.c.prev_hash,
+).where(schema.frames.c.is_held, _LEDGER_OF_FRAME.in_(_NAMED))
+_LEDGERS: Final = select(schema.ledgers).where(_LEDGER.in_(_NAMED))
+_KNOWN: Final = select(
+    schema.frames.c.vehicle_id,
+    schema.frames.c.ledger_id,
+    schema.frames.c.seq,
+    schema.frames.c.entry_hash,
+    schema.frames.c.refused,
+).where(_PLACE.in_(_NAMED))
+_INSERT_FRAMES: Final = insert(schema.frames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,20 +169,12 @@ def _load_ledgers(
     connection: Connection, keys: Iterable[LedgerKey]
 ) -> dict[LedgerKey, Ledger]:
     found: dict[LedgerKey, Ledger] = {}
-    columns = schema.frames.c
     for chunk in chunks((str(vehicle), ledger) for vehicle, ledger in keys):
         held: dict[tuple[str, bytes], dict[int, Place]] = {}
-        query = select(
-            columns.vehicle_id,
-            columns.ledger_id,
-            columns.seq,
-            columns.entry_hash,
-            columns.prev_hash,
-        ).where(columns.is_held, _LEDGER_OF_FRAME.in_(chunk))
-        for row in connection.execute(query):
+        for row in connection.execute(_HELD, {"named": chunk}):
             place = Place(row.seq, row.entry_hash, row.prev_hash)
             held.setdefault((row.vehicle_id, row.ledger_id), {})[row.seq] = place
-        for row in connection.execute(select(schema.ledgers).where(_LEDGER.in_(chunk))):
+        for row in connection.execute(_LEDGERS, {"named": chunk}):
             name = (row.vehicle_id, row.ledger_id)
             key = (VehicleId.from_text(row.vehicle_id), row.ledger_id)
             found[key] = Ledger(row.upto, row.head_hash, held.get(name, {}))
@@ -184,18 +203,10 @@ def open_gaps(connection: Connection, older_than: int) -> list[OpenGap]:
 def _load_known(
     connection: Connection, keys: Iterable[EntryKey]
 ) -> tuple[dict[EntryKey, bytes], set[EntryKey]]:
-    columns = schema.frames.c
     found: dict[EntryKey, bytes] = {}
     refused: set[EntryKey] = set()
     for chunk in chunks(_place(key) for key in keys):
-        query = select(
-            columns.vehicle_id,
-            columns.ledger_id,
-            columns.seq,
-            columns.entry_hash,
-            columns.refused,
-        ).where(_PLACE.in_(chunk))
-        for row in connection.execute(query):
+        for row in connection.execute(_KNOWN, {"named": chunk}):
             key = (VehicleId.from_text(row.vehicle_id), row.ledger_id, row.seq)
             found[key] = row.entry_hash
             if row.refused is not None:
@@ -255,7 +266,7 @@ def _write_frames(connection: Connection, space: Workspace, now: int) -> None:
             }
             for row in space.frames
         ]
-        connection.execute(insert(schema.frames), rows)
+        connection.execute(_INSERT_FRAMES, rows)
     earlier = [_place(key) for key in space.released if key not in stored]
     for chunk in chunks(earlier):
         connection.execute(

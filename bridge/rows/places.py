@@ -5,9 +5,9 @@ time (`erase_places`), and nothing else holds what stood in it.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, select, tuple_, update
+from sqlalchemy import BindParameter, Connection, Row, bindparam, select, tuple_, update
 
 from bridge import schema
 from bridge.places import PlaceRecord, PlaceState
@@ -22,6 +22,12 @@ _TABLE: Final = schema.places
 _KEY: Final = tuple_(_TABLE.c.vehicle_id, _TABLE.c.ledger_id, _TABLE.c.seq)
 _LEDGER: Final = tuple_(_TABLE.c.vehicle_id, _TABLE.c.ledger_id)
 
+_NAMED: Final[BindParameter[Any]] = bindparam("named", expanding=True)
+_AWAITED: Final = select(_TABLE).where(
+    _TABLE.c.state == int(PlaceState.AWAITED), _LEDGER.in_(_NAMED)
+)
+_OF_ENTRIES: Final = select(_TABLE).where(_KEY.in_(_NAMED))
+
 
 def load_places(
     connection: Connection, ledgers: Iterable[LedgerKey], keys: Iterable[EntryKey]
@@ -29,13 +35,11 @@ def load_places(
     """Return what is known of these places, and all that these ledgers await."""
     found: dict[EntryKey, PlaceRecord] = {}
     for chunk in chunks((str(vehicle), ledger) for vehicle, ledger in ledgers):
-        query = select(_TABLE).where(
-            _TABLE.c.state == int(PlaceState.AWAITED), _LEDGER.in_(chunk)
-        )
-        found |= {_key(row): _record(row) for row in connection.execute(query)}
+        rows = connection.execute(_AWAITED, {"named": chunk})
+        found |= {_key(row): _record(row) for row in rows}
     for part in chunks((str(vehicle), ledger, seq) for vehicle, ledger, seq in keys):
-        query = select(_TABLE).where(_KEY.in_(part))
-        found |= {_key(row): _record(row) for row in connection.execute(query)}
+        rows = connection.execute(_OF_ENTRIES, {"named": part})
+        found |= {_key(row): _record(row) for row in rows}
     return found
 
 

@@ -1,6 +1,7 @@
 """Statements that both engines have, each in its own words."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -11,6 +12,10 @@ from sqlalchemy.sql.dml import Insert
 
 CHUNK: Final = 256
 """Rows named in one statement; SQLite takes 32,766 values in all."""
+
+STATEMENTS_KEPT: Final = 64
+"""Statements that are made once: two for each table and engine would be fewer. Making
+one takes longer than SQLite needs for the row."""
 
 T = TypeVar("T")
 
@@ -42,9 +47,14 @@ def upsert(
         rising: a column; within one ``ledger_id`` a row is not overwritten by one
             with a smaller value in it.
     """
+    return _upsert(connection.dialect.name, table, rising)
+
+
+@lru_cache(maxsize=STATEMENTS_KEPT)
+def _upsert(dialect: str, table: Table, rising: str | None) -> Insert:
     keys = [column.name for column in table.primary_key]
-    postgresql = connection.dialect.name == "postgresql"
-    statement = (postgresql_insert if postgresql else sqlite_insert)(table)
+    is_postgresql = dialect == "postgresql"
+    statement = (postgresql_insert if is_postgresql else sqlite_insert)(table)
     replaced = {c.name: c for c in statement.excluded if c.name not in keys}
     where = None
     if rising is not None:
@@ -59,8 +69,13 @@ def insert_new(
     connection: Connection, table: Table, *, unique: Sequence[str]
 ) -> Insert:
     """Return an insert that leaves a row with the same unique columns as it is."""
-    postgresql = connection.dialect.name == "postgresql"
-    statement = (postgresql_insert if postgresql else sqlite_insert)(table)
+    return _insert_new(connection.dialect.name, table, tuple(unique))
+
+
+@lru_cache(maxsize=STATEMENTS_KEPT)
+def _insert_new(dialect: str, table: Table, unique: tuple[str, ...]) -> Insert:
+    is_postgresql = dialect == "postgresql"
+    statement = (postgresql_insert if is_postgresql else sqlite_insert)(table)
     return statement.on_conflict_do_nothing(index_elements=list(unique))
 
 

@@ -2,29 +2,36 @@
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from bridge.errors import SettingsError, SinkError
+from bridge.group_commit import GroupCommit
 from bridge.rows.outbox import OutboxRow
+
+PARALLEL: Final = 64
+"""Events that one flush of the disk makes durable; a flush for each would cost more
+than everything else that is done for a ledger entry."""
 
 MODE: Final = 0o640
 """The file tells who drove when; it is not for every user of the machine."""
 
 
 class JsonLinesSink:
-    """Appends events to a file, each durable before the next.
+    """Appends events to a file, each durable before it counts as taken.
 
     A crash between the write and the cursor writes an event again: readers drop
     repeated ``id``. A line that a crash cut is ended before the next one is written.
     """
 
-    parallel = 1
+    parallel = PARALLEL
 
     def __init__(self, name: str, path: Path) -> None:
         self._name = name
         self._path = path
         self._descriptor: int | None = None
+        self._appending = GroupCommit(self._append_all)
 
     @property
     def name(self) -> str:
@@ -38,7 +45,7 @@ class JsonLinesSink:
     async def deliver(self, row: OutboxRow) -> None:
         """Append one event."""
         try:
-            await asyncio.to_thread(self._append, row.body + b"\n")
+            await self._appending.submit(row.body + b"\n")
         except OSError as error:
             raise SinkError(f"{self._path}: {error.strerror}") from error
 
@@ -61,6 +68,10 @@ class JsonLinesSink:
                 advice="check the path and its owner",
             ) from error
 
+    async def _append_all(self, lines: Sequence[bytes]) -> Sequence[None]:
+        await asyncio.to_thread(self._append, b"".join(lines))
+        return [None] * len(lines)
+
     def _append(self, data: bytes) -> None:
         if self._descriptor is None:
             raise OSError(0, "the sink is not open")
@@ -71,6 +82,7 @@ class JsonLinesSink:
                 left = left[os.write(self._descriptor, left) :]
             os.fsync(self._descriptor)
         except OSError:
-            # A full disk: no half line may stay before the whole one.
+            # A full disk: no half line may stay before the whole one, and no line of
+            # which nobody will hear that it was taken.
             os.ftruncate(self._descriptor, size)
             raise
