@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
+from bridge.admission import open_turnstile
 from bridge.api.application import make_application
 from bridge.api.callers import Callers, open_callers
 from bridge.api.streams import EventStreams
@@ -364,6 +365,7 @@ async def open_bridge(
         on_receipt=steward.receipted,
         clock_watch=clock_watch,
         figures=figures,
+        turnstile=open_turnstile(settings.intake, figures),
         tracer=tracer,
         share=settings.broker.share,
     )

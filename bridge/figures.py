@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from bridge.commands import CommandRecord, CommandState
 from bridge.ingest import Rejection, Verified
+from protocol.codes import Code
 
 BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Frames; the last is the most that a batch may hold (`bridge.intake.BATCH_LIMIT`)."""
@@ -26,6 +27,15 @@ END_BUCKETS: Final = (0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 15, 30, 60, 120, 600)
 
 ENDED_LIMIT: Final = 4_096
 """Ended commands remembered, so that one that is written again is not counted again."""
+
+HOSTILE: Final = (
+    Code.BAD_SIGNATURE,
+    Code.UNKNOWN_KEY,
+    Code.REVOKED,
+    Code.WRONG_VEHICLE,
+    Code.RETAINED,
+)
+"""Why a message is not believed that no car of the fleet sends in good order (K24)."""
 
 _COUNTED: Final = frozenset(
     {CommandState.TIMED_OUT, *(state for state in CommandState if state.is_terminal)}
@@ -54,6 +64,20 @@ class Figures:
             "freefloat_frames_rejected",
             "Messages that were not believed, by code (docs/protocol.md).",
             ["code"],
+            registry=self.registry,
+        )
+        for code in HOSTILE:
+            # From 0: `increase` does not see the first rise of a series that begins
+            # with it, and the first one of these is what somebody has to hear of.
+            self._rejected.labels(code.name.lower())
+        self._dropped = Counter(
+            "freefloat_frames_dropped",
+            "Telemetry that was dropped because its car sent more than its rate.",
+            registry=self.registry,
+        )
+        self._delayed = Counter(
+            "freefloat_frames_delayed",
+            "Other frames that had to wait because their car sent more than its rate.",
             registry=self.registry,
         )
         self._batch_frames = Histogram(
@@ -118,6 +142,11 @@ class Figures:
     def received(self, count: int) -> None:
         """Count messages taken from the link."""
         self._received.inc(count)
+
+    def flooded(self, *, dropped: int, delayed: int) -> None:
+        """Count frames of cars that sent more than their rate."""
+        self._dropped.inc(dropped)
+        self._delayed.inc(delayed)
 
     def committed(
         self,

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, TypeGuard
 
 from bridge import traces
+from bridge.admission import Turnstile
 from bridge.clock_watch import ClockWatch
 from bridge.commands import CommandRecord, Sendings
 from bridge.conveyor import Conveyor
@@ -114,10 +115,14 @@ class Intake:
         on_receipt: Callable[[VehicleId], None],
         clock_watch: ClockWatch,
         figures: Figures,
+        turnstile: Turnstile | None = None,
         share: str | None = None,
         tracer: Tracer | None = None,
     ) -> None:
-        """Name the shared subscription, if other bridges take part in it."""
+        """Name the shared subscription, if other bridges take part in it.
+
+        Without a turnstile every car may send as much as it likes.
+        """
         self._tracer = tracer
         self._connect = connect
         self._wire = wire
@@ -134,6 +139,7 @@ class Intake:
         self._on_receipt = on_receipt
         self._clock_watch = clock_watch
         self._figures = figures
+        self._turnstile = turnstile
         self._filter = ALL_UPLINKS if share is None else f"$share/{share}/{ALL_UPLINKS}"
         self._verifiers = ThreadPoolExecutor(VERIFIERS, thread_name_prefix="verify")
         self._sent_receipts: list[SignedReceipt] = []
@@ -210,8 +216,7 @@ class Intake:
         conveyor = Conveyor(self._prove, self._settle, self._confirm)
         try:
             while True:
-                batch = _Batch(await conveyor.next(lambda: link.take(BATCH_LIMIT)))
-                conveyor.put(batch)
+                conveyor.put(_Batch(await conveyor.next(lambda: self._take(link))))
         except asyncio.CancelledError:
             # Who is told to stop stops, also when the batch under way fails: nothing
             # of it was acknowledged, and every car sends it again.
@@ -225,6 +230,13 @@ class Intake:
             raise
         finally:
             self._link = None
+            if self._turnstile is not None:
+                self._turnstile.forget()
+
+    async def _take(self, link: Link) -> Sequence[Incoming]:
+        if self._turnstile is None:
+            return await link.take(BATCH_LIMIT)
+        return await self._turnstile.take(link, BATCH_LIMIT)
 
     async def _prove(self, batch: _Batch) -> None:
         """Verify a batch in a thread."""

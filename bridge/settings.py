@@ -296,6 +296,23 @@ class RateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Calls from one address with a wrong key or token, or without."""
 
 
+PerSecond = Annotated[float, msgspec.Meta(ge=0.1, le=10_000)]
+Frames = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+
+
+class IntakeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much each car may send, at each bridge (`bridge.admission`)."""
+
+    telemetry_per_s: PerSecond = 10.0
+    """Frames of telemetry a second; beyond it they are dropped."""
+    telemetry_burst: Frames = 300
+    """Frames of telemetry that may come at once, as after an outage."""
+    entries_per_s: PerSecond = 50.0
+    """Other frames a second; beyond it they wait."""
+    entries_burst: Frames = 512
+    """Other frames that may come at once: eight times a car's largest credit."""
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of it."""
 
@@ -329,6 +346,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The audit trail."""
     oidc: OidcSettings | None = None
     """Whose tokens count beside API keys."""
+    intake: IntakeSettings = IntakeSettings()
+    """How much each car may send."""
     rates: RateSettings = RateSettings()
     """How often callers may call."""
     approvals: ApprovalSettings = ApprovalSettings()

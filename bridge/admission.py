@@ -1,0 +1,190 @@
+"""What is let into a batch, so that one car that floods harms itself alone (I-31, K23).
+
+Between the link and the batches, before a signature costs anything. Each car has two
+buckets (`bridge.allowance`). Telemetry above its rate is dropped: the next sample says
+more, and the protocol calls it losable. Everything else is never dropped: above its
+rate it waits here without an acknowledgement, and what the same car says later waits
+behind it. An honest car reaches neither: its credit (`bridge.credit`) is smaller.
+
+Rule 1: what one car said stays in its order; telemetry alone overtakes.
+Rule 2: only so much waits (`WAITING_LIMIT`). Beyond it, frames are let in at once: a
+broker stops serving who leaves too much unacknowledged, which would harm every car.
+Rule 3: the topic names the car. The broker confines each car to its own; whoever could
+publish in its name could keep it silent anyway.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bridge.allowance import Allowance, Rate
+from bridge.figures import Figures
+from bridge.ports import Incoming, Link
+from bridge.settings import IntakeSettings
+from bridge.wire import LOG
+from protocol.codes import FrameClass, FrameType
+from protocol.errors import DecodeError
+from protocol.identity import VehicleId
+from protocol.topic import parse_topic
+
+WAITING_LIMIT: Final = 512
+"""Messages that may wait unacknowledged: half of what the embedded NATS hands out
+(`bridge.broker.nats.MAXIMUM_PENDING`)."""
+
+SAID_AGAIN_S: Final = 60.0
+"""Seconds between two warnings of one bridge about cars that flood."""
+
+_TYPE: Final = slice(6, 8)
+"""Where a frame says its type (docs/protocol/frame.md). A PLACE comes on the topic of
+telemetry and must not be lost."""
+
+_PLACE: Final = int(FrameType.PLACE).to_bytes(2, "big")
+_TELEM: Final = FrameClass.TELEM
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeRates:
+    """What each car may say."""
+
+    telemetry: Rate
+    """Beyond it is dropped."""
+    entries: Rate
+    """Of everything else; beyond it waits."""
+
+
+class Turnstile:
+    """Lets frames of one connection in, each car at its rate."""
+
+    def __init__(
+        self,
+        rates: IntakeRates,
+        *,
+        figures: Figures,
+        clock_s: Callable[[], float],
+        waiting_limit: int = WAITING_LIMIT,
+    ) -> None:
+        """Begin with full buckets.
+
+        Args:
+            rates: of every car.
+            figures: counts what was dropped and delayed.
+            clock_s: a clock that nobody sets.
+            waiting_limit: how many messages may wait (rule 2).
+        """
+        self._telemetry = Allowance(rates.telemetry)
+        self._entries = Allowance(rates.entries)
+        self._figures = figures
+        self._clock_s = clock_s
+        self._limit = waiting_limit
+        self._queues: dict[VehicleId, deque[Incoming]] = {}
+        self._ready: deque[Incoming] = deque()
+        self._taking: asyncio.Task[Sequence[Incoming]] | None = None
+        self._said_s: float | None = None
+        self.waiting = 0
+        """Messages that wait for their car's rate."""
+
+    def forget(self) -> None:
+        """Forget what a connection left that is over: it comes again on the next."""
+        self._queues.clear()
+        self._ready.clear()
+        self.waiting = 0
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
+
+    async def take(self, link: Link, limit: int) -> Sequence[Incoming]:
+        """Return the next messages that may come in, at least one, at most `limit`.
+
+        Raises:
+            TransportError: as `Link.take`; what waits here comes again.
+        """
+        self._release()
+        while not self._ready:
+            if self._taking is None:
+                self._taking = asyncio.ensure_future(link.take(limit))
+                self._taking.add_done_callback(_heed)
+            await asyncio.wait({self._taking}, timeout=self._next_s())
+            # What waits is older than what came, so it goes first (rule 1).
+            self._release()
+            if self._taking.done():
+                taken, self._taking = self._taking, None
+                self._admit(taken.result())
+        count = min(limit, len(self._ready))
+        return [self._ready.popleft() for _ in range(count)]
+
+    def _admit(self, messages: Sequence[Incoming]) -> None:
+        """Sort what came: in, dropped, or waiting."""
+        now_s = self._clock_s()
+        admitted = self._ready
+        dropped: dict[VehicleId, int] = {}
+        delayed = 0
+        for message in messages:
+            try:
+                route = parse_topic(message.topic)
+            except DecodeError:
+                admitted.append(message)
+                continue
+            who = route.vehicle_id
+            if route.frame_class is _TELEM and message.payload[_TYPE] != _PLACE:
+                if self._telemetry.take(who, now_s=now_s):
+                    admitted.append(message)
+                else:
+                    message.done()
+                    dropped[who] = dropped.get(who, 0) + 1
+            elif who not in self._queues and self._entries.take(who, now_s=now_s):
+                admitted.append(message)
+            elif self.waiting < self._limit:
+                self._queues.setdefault(who, deque()).append(message)
+                self.waiting += 1
+                delayed += 1
+            else:
+                # Rule 2, and rule 1: what waits of this car goes before it.
+                queue = self._queues.pop(who, deque())
+                self.waiting -= len(queue)
+                admitted.extend(queue)
+                admitted.append(message)
+        if dropped or delayed:
+            self._tell(dropped, delayed, now_s)
+
+    def _release(self) -> None:
+        """Let in what waited and has a token now."""
+        now_s = self._clock_s()
+        for who, queue in list(self._queues.items()):
+            while queue and self._entries.take(who, now_s=now_s):
+                self._ready.append(queue.popleft())
+                self.waiting -= 1
+            if not queue:
+                del self._queues[who]
+
+    def _next_s(self) -> float | None:
+        """Return in how many seconds somebody has a token; None if nobody waits."""
+        now_s = self._clock_s()
+        return min(
+            (self._entries.wait_s(who, now_s=now_s) for who in self._queues),
+            default=None,
+        )
+
+    def _tell(self, dropped: dict[VehicleId, int], delayed: int, now_s: float) -> None:
+        self._figures.flooded(dropped=sum(dropped.values()), delayed=delayed)
+        if self._said_s is not None and now_s - self._said_s < SAID_AGAIN_S:
+            return
+        self._said_s = now_s
+        cars = sorted(map(str, dropped.keys() | self._queues.keys()))
+        LOG.warning("= more than its rate is sent by: %s", ", ".join(cars[:3]))
+
+
+def _heed(task: asyncio.Task[Sequence[Incoming]]) -> None:
+    """Look at what ended a task that nobody may come to await any more."""
+    if not task.cancelled():
+        task.exception()
+
+
+def open_turnstile(settings: IntakeSettings, figures: Figures) -> Turnstile:
+    """Return the turnstile of a bridge, by the clock of the running event loop."""
+    rates = IntakeRates(
+        telemetry=Rate(settings.telemetry_per_s, settings.telemetry_burst),
+        entries=Rate(settings.entries_per_s, settings.entries_burst),
+    )
+    return Turnstile(rates, figures=figures, clock_s=asyncio.get_running_loop().time)
