@@ -186,7 +186,7 @@ class Intake:
             await self._commit([])
 
     async def _session(self) -> None:
-        if not await self._store.is_writable():
+        if not await self._store.is_writable(within_s=None):
             raise StoreError("the store does not commit, so nothing is received")
         await self._load_keys()
         async with self._connect() as link:

@@ -4,8 +4,9 @@ Rule 1: what a commit says is on disk. `synchronous_commit` is raised to *on* wh
 server is set lower, since a bridge acknowledges what it committed (I-23).
 Rule 2: two batches that hold frames of one car go one after the other, whichever bridge
 has them: `bridge.rows.locks` takes the cars first, in one order for everybody.
-Rule 3: nothing waits for ever. Statements, locks and idle transactions have limits, and
-a peer that is silently gone is noticed by TCP.
+Rule 3: nothing waits for ever. Statements, locks and idle transactions have limits, a
+peer that is silently gone is noticed by TCP, and one whose machine answers while it
+does not, by us (`bridge.answering_connection`).
 """
 
 import asyncio
@@ -16,10 +17,11 @@ from typing import Final, TypeVar
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from bridge.answering_connection import AnsweringConnection
 from bridge.database import Signal, Topic, sentence, transact
 from bridge.errors import SettingsError
 from bridge.migrations.migration import migrate
@@ -98,6 +100,7 @@ class PostgresDatabase:
             pool_pre_ping=True,
             connect_args=_connect_arguments(),
         )
+        event.listen(engine, "do_connect", _connect)
         event.listen(engine, "connect", _prepare)
         try:
             with engine.begin() as connection:
@@ -174,6 +177,12 @@ def _connect_arguments() -> dict[str, str | int]:
         "keepalives_count": 3,
         "tcp_user_timeout": PEER_TIMEOUT_MS,
     }
+
+
+def _connect(
+    _dialect: Dialect, _record: object, arguments: list[str], named: dict[str, str]
+) -> "AnsweringConnection[tuple[object, ...]]":
+    return AnsweringConnection.connect(*arguments, **named)  # type: ignore[arg-type]  # SQLAlchemy hands over what psycopg takes
 
 
 def _prepare(

@@ -62,6 +62,10 @@ from protocol.identity import ID_SIZE, VehicleId
 from protocol.place import EventPlace
 from protocol.receipt import GAPS_LIMIT, REJECTS_LIMIT, Receipt
 
+CHECK_S: Final = 3.0
+"""How long a commit may take before the store counts as one that does not commit, in s.
+Whoever asks whether we are ready gets an answer, and before his own patience ends."""
+
 READERS: Final = 2
 """Threads for reads: one for the API, one for the sinks."""
 
@@ -115,6 +119,7 @@ class Store:
         self._random_bytes = random_bytes
         self._fleet_id = fleet_id
         self._is_open = False
+        self._checking: asyncio.Future[bool] | None = None
         self._reserving = GroupCommit(self._reserve_all)
         self._auditing = GroupCommit(self._append_all)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
@@ -523,8 +528,15 @@ class Store:
 
         return await self._write(work)
 
-    async def is_writable(self) -> bool:
-        """Return whether a transaction commits now."""
+    async def is_writable(self, *, within_s: float | None = CHECK_S) -> bool:
+        """Return whether a transaction commits now, or in time; None waits it out."""
+        if self._checking is None:
+            self._checking = asyncio.ensure_future(self._check())
+        # One check for all who ask meanwhile, behind whatever hangs.
+        done, _ = await asyncio.wait({self._checking}, timeout=within_s)
+        return any(check.result() for check in done)
+
+    async def _check(self) -> bool:
         try:
             await self._write(
                 lambda c: c.execute(
@@ -533,6 +545,8 @@ class Store:
             )
         except StoreError:
             return False
+        finally:
+            self._checking = None
         return True
 
     async def write(self, work: Callable[[Connection], T]) -> T:

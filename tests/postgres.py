@@ -120,6 +120,46 @@ class Server:
             connection.execute(f"CREATE DATABASE {name}".encode())
         return self.url(name)
 
+    def make_replica(self) -> "Server":
+        """Return a started server that streams from this one.
+
+        From then on what this one commits is on the replica's disk too
+        (synchronous replication); `promote` lets it stand on its own.
+        """
+        replica = Server()
+        if replica._user is not None:
+            shutil.chown(replica._folder, replica._user)
+        try:
+            replica._run(
+                *(
+                    client_program("pg_basebackup"),
+                    "--host=127.0.0.1",
+                    f"--port={self.port}",
+                ),
+                *(f"--username={USER}", f"--pgdata={replica._folder / 'data'}"),
+                *("--write-recovery-conf", "--checkpoint=fast", "--no-sync"),
+            )
+            replica.start()
+            self._wait_synchronous()
+        except BaseException:
+            replica.remove()
+            raise
+        return replica
+
+    def _wait_synchronous(self) -> None:
+        admin = self.url("postgres")
+        self.execute(admin, "ALTER SYSTEM SET synchronous_standby_names = '*'")
+        self.execute(admin, "SELECT pg_reload_conf()")
+        state, begun_s = "SELECT sync_state FROM pg_stat_replication", time.monotonic()
+        while self.execute(admin, state) != [("sync",)]:
+            if time.monotonic() > begun_s + START_S:
+                raise TimeoutError(state)
+            time.sleep(0.05)
+
+    def promote(self) -> None:
+        """Let a replica stand on its own and take writes."""
+        self.execute(self.url("postgres"), "SELECT pg_promote(true, 30)")
+
     def execute(self, url: str, statement: str) -> list[tuple[object, ...]]:
         with psycopg.connect(url, autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
