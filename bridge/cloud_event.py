@@ -79,6 +79,7 @@ TYPES: Final = {
     EventType.GRANT_CHANGED: "freefloat.grant.changed",
     EventType.SERVICE_MODE: "freefloat.service.mode",
     EventType.DIAGNOSED: "freefloat.diagnosis.told",
+    EventType.HANDOVER_PLANNED: "freefloat.handover.planned",
 }
 """The CloudEvents type of each event."""
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from firmware_emulator.devices import EmulatedDevices
+from firmware_emulator.display import FilledIn
 from firmware_emulator.errors import StepError
 from firmware_emulator.reader import Card
 from firmware_emulator.street import MM_PER_M, Place
-from gateway.core.events import DamageEntered, PumpEntered, RatingEntered
 from gateway.core.prompts import Choice
 from protocol.codes import EnergyKind
 
@@ -62,7 +62,7 @@ class Customer:
         if not self.devices.display.choose(choice):
             raise StepError("the display is dead: the car is without power")
 
-    def fill_in(self, form: RatingEntered | DamageEntered | PumpEntered) -> None:
+    def fill_in(self, form: FilledIn) -> None:
         """Fill in what the display asks for.
 
         Raises:

@@ -15,6 +15,7 @@ from firmware_emulator.witness import Witness
 from gateway.catalogue.words import HIDDEN, words_of
 from gateway.core.events import (
     DamageEntered,
+    DestinationEntered,
     Event,
     MenuChosen,
     PinEntered,
@@ -23,6 +24,9 @@ from gateway.core.events import (
 )
 from gateway.core.prompts import NO_PROMPT, Choice, Prompt
 from gateway.ports import Report
+
+FilledIn = RatingEntered | DamageEntered | PumpEntered | DestinationEntered
+"""A form that a driver has filled in."""
 
 REMEMBERED: Final = 1_000
 """Prompts kept; a day of random life shows about 100."""
@@ -91,7 +95,7 @@ class EmulatedDisplay:
         """Choose in the menu; return whether the display was alive to take it."""
         return self._say(lambda: MenuChosen(choice))
 
-    def fill_in(self, form: RatingEntered | DamageEntered | PumpEntered) -> bool:
+    def fill_in(self, form: FilledIn) -> bool:
         """Fill in a form and confirm; return whether the display took it."""
         return self._say(lambda: form)
 

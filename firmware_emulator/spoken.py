@@ -13,6 +13,7 @@ from typing import Final
 
 from firmware_emulator.car import Leaf, Window
 from firmware_emulator.customer import Customer
+from firmware_emulator.display import FilledIn
 from firmware_emulator.errors import ScriptError, StepError
 from firmware_emulator.saying import (
     SHOWN,
@@ -28,7 +29,12 @@ from firmware_emulator.saying import (
 from firmware_emulator.spoken_expect import EXPECT_VERBS
 from firmware_emulator.spoken_fleet import FLEET_VERBS
 from firmware_emulator.spoken_world import WORLD_VERBS
-from gateway.core.events import DamageEntered, PumpEntered, RatingEntered
+from gateway.core.events import (
+    DamageEntered,
+    DestinationEntered,
+    PumpEntered,
+    RatingEntered,
+)
 from gateway.core.prompts import Choice
 from protocol.rental_codes import DamageKind, DamagePlace
 
@@ -324,7 +330,11 @@ def _read_pump_number(rest: list[str]) -> Deed:
     return _fills_in(PumpEntered(round(number(rest, 0, 1_000))))
 
 
-def _fills_in(form: RatingEntered | DamageEntered | PumpEntered) -> Deed:
+def _read_destination(rest: list[str]) -> Deed:
+    return _fills_in(DestinationEntered(" ".join(rest)))
+
+
+def _fills_in(form: FilledIn) -> Deed:
     async def deed(stage: Stage) -> None:
         stage.customer.fill_in(form)
 
@@ -359,6 +369,8 @@ VERBS: Final[dict[str, Verb]] = {
         Verb("paid", "say: paid by fuel card", _chooses(Choice.PAID_BY_CARD)),
         Verb("done", "say: refuelled", _chooses(Choice.REFUEL_DONE)),
         Verb("offer", "offer the car to others", _chooses(Choice.OFFER_HANDOVER)),
+        Verb("plan", "choose to hand over there", _chooses(Choice.PLAN_HANDOVER)),
+        Verb("destination WORDS", "type where the way ends", _read_destination),
         Verb("accept", "accept who asks", _chooses(Choice.ACCEPT_HANDOVER)),
         Verb("decline", "decline who asks", _chooses(Choice.DECLINE_HANDOVER)),
         Verb("wash [TIMES]", "use washer fluid", _read_wash),

@@ -139,6 +139,7 @@ class EventType(CodeSpace):
     GRANT_CHANGED = 0x8126
     SERVICE_MODE = 0x8127
     DIAGNOSED = 0x8128
+    HANDOVER_PLANNED = 0x8129
 
     def __str__(self) -> str:
         return f"0x{self.value:04X} {self.name}"

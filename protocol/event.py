@@ -49,6 +49,7 @@ from protocol.rental_event import (
     HandoverAccepted,
     HandoverDone,
     HandoverOffered,
+    HandoverPlanned,
     InspectionDone,
     PaymentDecided,
     PaymentRequested,
@@ -502,6 +503,7 @@ EVENTS: Final[dict[EventType, Layout[Any]]] = {
     EventType.GRANT_CHANGED: vehicle_event.GRANT_CHANGED,
     EventType.SERVICE_MODE: vehicle_event.SERVICE_MODE,
     EventType.DIAGNOSED: DIAGNOSED,
+    EventType.HANDOVER_PLANNED: rental_event.HANDOVER_PLANNED,
 }
 """Every event of version 1 and its body."""
 
@@ -546,6 +548,7 @@ EventBody = (
     | GrantChanged
     | ServiceModeChanged
     | Diagnosed
+    | HandoverPlanned
 )
 
 TYPE_OF: Final[dict[type[object], EventType]] = {

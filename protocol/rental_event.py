@@ -26,6 +26,9 @@ NOTE_LIMIT: Final = 200
 NO_PHOTO: Final = bytes(32)
 """The hash of a photo that was not taken."""
 
+DESTINATION_LIMIT: Final = 96
+"""Bytes of a destination in UTF-8: a street and a number, also in Cyrillic letters."""
+
 STARS_LIMIT: Final = 5
 """The best rating; the worst is 1."""
 
@@ -107,6 +110,22 @@ class HandoverOffered:
 
 
 @dataclass(frozen=True, slots=True)
+class HandoverPlanned:
+    """Where the driver will be when the car is handed over (C31, F14).
+
+    The offer itself is the `HandoverOffered` before it. These are the driver's own
+    words, said in order to be told to others; no position of the car is in them.
+    """
+
+    rental_id: bytes
+    """16 bytes."""
+    offer_id: bytes
+    """16 bytes: the offer that it belongs to."""
+    destination: str
+    """As typed; 1 to 96 bytes from a car, up to 96 on the wire."""
+
+
+@dataclass(frozen=True, slots=True)
 class HandoverAccepted:
     """The driver accepted a second driver."""
 
@@ -161,5 +180,11 @@ PAYMENT_DECIDED: Final = Layout(
     reserved(3),
 )
 HANDOVER_OFFERED: Final = Layout(HandoverOffered, _RENTAL, "offer_id" / ID)
+HANDOVER_PLANNED: Final = Layout(
+    HandoverPlanned,
+    _RENTAL,
+    "offer_id" / ID,
+    "destination" / text_up_to(DESTINATION_LIMIT),
+)
 HANDOVER_ACCEPTED: Final = Layout(HandoverAccepted, _RENTAL, "offer_id" / ID)
 HANDOVER_DONE: Final = Layout(HandoverDone, _RENTAL, "new_rental_id" / ID)

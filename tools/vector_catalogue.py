@@ -50,6 +50,7 @@ from protocol.rental_event import (
     HandoverAccepted,
     HandoverDone,
     HandoverOffered,
+    HandoverPlanned,
     InspectionDone,
     PaymentDecided,
     PaymentRequested,
@@ -247,6 +248,11 @@ def next_ledger(
                 1,
                 ("committed_ms=4", "board_ms=-", "reader_ms=112", "signed_ms=2012"),
             ),
+        ),
+        (
+            "handover_planned",
+            "a destination that is not ASCII",
+            HandoverPlanned(RENTAL, OFFER, "Münchner Straße 12"),
         ),
     )
 

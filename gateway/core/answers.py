@@ -10,7 +10,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
-from gateway.core import handover, inspection, payment, refuelling
+from gateway.core import destination, handover, inspection, payment, refuelling
 from gateway.core.dialogue import is_offered
 from gateway.core.prompts import Choice
 from gateway.core.table import Trigger
@@ -48,10 +48,12 @@ def _refuel_done(turn: Turn) -> None:
 def _back(turn: Turn) -> None:
     """Leave the form that stands."""
     visit = turn.rental.refuelling
-    if visit is None:
-        inspection.leave_report(turn)
-    else:
+    if visit is not None:
         turn.change_rental(refuelling=replace(visit, asks_pump=False))
+    elif turn.rental.planning:
+        destination.leave_plan(turn)
+    else:
+        inspection.leave_report(turn)
 
 
 _ANSWERS: Final[Mapping[Choice, Callable[[Turn], None]]] = MappingProxyType(
@@ -66,6 +68,7 @@ _ANSWERS: Final[Mapping[Choice, Callable[[Turn], None]]] = MappingProxyType(
         Choice.REPORT_DAMAGE: inspection.begin_report,
         Choice.BACK: _back,
         Choice.OFFER_HANDOVER: handover.offer,
+        Choice.PLAN_HANDOVER: destination.begin_plan,
         Choice.ACCEPT_HANDOVER: handover.accept,
         Choice.DECLINE_HANDOVER: handover.decline,
     }

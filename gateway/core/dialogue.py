@@ -181,6 +181,13 @@ def _reporting(state: State, rental: Rental) -> Prompt | None:
     return Prompt(PromptKey.REPORT_DAMAGE)
 
 
+def _planning(state: State, rental: Rental) -> Prompt | None:
+    """Ask where the way ends, for the offer to hand over there (C31)."""
+    if state.mode is not RentalMode.STOPPED or not rental.planning:
+        return None
+    return Prompt(PromptKey.DESTINATION)
+
+
 def _inspection(state: State, rental: Rental) -> Prompt | None:
     if state.mode is not RentalMode.STOPPED or rental.inspection is Inspection.DONE:
         return None
@@ -257,6 +264,7 @@ _ASKERS: Final[tuple[Asker, ...]] = (
     _visit,
     _low_energy,
     _reporting,
+    _planning,
     _chosen,
     _blocked,
     _inspection,

@@ -26,7 +26,11 @@ def follow_engine(turn: Turn, reading: Reading) -> None:
         # A lock that was under way must not end or park a rental that drives off.
         actuation.fail(turn, Code.IGNITION_ON, Executed.MAYBE)
         turn.change_rental(
-            driven=True, parking_chosen=None, reporting=False, station=None
+            driven=True,
+            parking_chosen=None,
+            reporting=False,
+            planning=False,
+            station=None,
         )
         turn.hush()
         # Who drives off has taken the car as it was shown: a second driver, or one for

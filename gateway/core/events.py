@@ -171,6 +171,14 @@ class PumpEntered:
 
 
 @dataclass(frozen=True, slots=True)
+class DestinationEntered:
+    """The driver typed where the car may be handed over, and confirmed (C31)."""
+
+    destination: str
+    """As typed; up to 96 bytes in UTF-8."""
+
+
+@dataclass(frozen=True, slots=True)
 class UplinkConnected:
     """The fleet can be reached: a session with it is open."""
 
@@ -267,6 +275,7 @@ Event = (
     | RatingEntered
     | DamageEntered
     | PumpEntered
+    | DestinationEntered
     | UplinkConnected
     | UplinkLost
     | DeadlineReached

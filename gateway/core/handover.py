@@ -1,11 +1,12 @@
 """Handing a rented car to the next driver: planned, offered, asked for (H11).
 
 Three ways lead to it (C31 to C33, F14 to F16). Planned: the first driver has offered
-the car for the end of the way, and the fleet tells who comes and where to meet
-(HANDOVER_OFFER). By the driver: who still looks for a parking space offers the car at
-the display, and the fleet looks for somebody. By who searches: the fleet asks the
-driver (HANDOVER_REQUEST), who accepts or declines. In the end all three are the same:
-the fleet has told the car the second driver's cards and sealed secrets.
+the car for the end of the way, at the display (`gateway.core.destination`) or in the
+app, and the fleet tells who comes and where to meet (HANDOVER_OFFER). By the driver:
+who still looks for a parking space offers the car at the display, and the fleet looks
+for somebody. By who searches: the fleet asks the driver (HANDOVER_REQUEST), who accepts
+or declines. In the end all three are the same: the fleet has told the car the second
+driver's cards and sealed secrets.
 
 The second driver's card, or app, and PIN count together, with the car standing and the
 engine off. At that instant the first rental ends with its report and the second begins;
@@ -28,7 +29,14 @@ from gateway.core.grants import spend_grants
 from gateway.core.prompts import Prompt, PromptKey
 from gateway.core.rental import begin, end
 from gateway.core.service import is_in_service
-from gateway.core.state import Handover, Purpose, Reservation, SearchRequest, State
+from gateway.core.state import (
+    Handover,
+    Purpose,
+    Rental,
+    Reservation,
+    SearchRequest,
+    State,
+)
 from gateway.core.table import Trigger
 from gateway.core.turn import Turn
 from protocol.codes import AccessMeans, Code, EndReason, RentalMode
@@ -60,16 +68,30 @@ def offer_id_of(rental_id: bytes, number: int) -> bytes:
 
 def offer(turn: Turn) -> None:
     """Offer the car to whoever searches near (C32)."""
-    rental = turn.state.rental
-    if rental is None:
+    if turn.state.rental is None:
         return
-    if rental.offers >= OFFERS_LIMIT or rental.handover is not None:
+    if may_offer(turn.rental):
+        make_offer(turn)
+    else:
         turn.notify(Prompt(PromptKey.NOT_NOW))
-        return
-    number = rental.offers + 1
+
+
+def may_offer(rental: Rental) -> bool:
+    """Return whether the driver can offer the car: promised to nobody, not too often.
+
+    The fleet may name somebody at any time.
+    """
+    return rental.offers < OFFERS_LIMIT and rental.handover is None
+
+
+def make_offer(turn: Turn) -> bytes:
+    """Tell the fleet of one more offer, which `may_offer` allows; return its id."""
+    number = turn.rental.offers + 1
+    offer_id = offer_id_of(turn.rental_id, number)
     turn.change_rental(offers=number)
-    turn.record(HandoverOffered(turn.rental_id, offer_id_of(turn.rental_id, number)))
+    turn.record(HandoverOffered(turn.rental_id, offer_id))
     turn.notify(Prompt(PromptKey.HANDOVER_OFFERED))
+    return offer_id
 
 
 def take_offer(turn: Turn, command: HandoverOffer) -> Code:

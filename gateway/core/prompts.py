@@ -62,6 +62,8 @@ class PromptKey(Enum):
     HANDOVER_OFFERED = "handover-offered"
     HANDOVER_AGREED = "handover-agreed"
     HANDOVER_OVER = "handover-over"
+    DESTINATION = "destination"
+    DESTINATION_MALFORMED = "destination-malformed"
     MESSAGE_CALL_US = "message-call-us"
     MESSAGE_BRING_BACK = "message-bring-back"
     MESSAGE_PARK_AT = "message-park-at"
@@ -83,6 +85,7 @@ class Choice(Enum):
     REPORT_DAMAGE = "report damage"
     BACK = "back"
     OFFER_HANDOVER = "offer handover"
+    PLAN_HANDOVER = "plan handover"
     ACCEPT_HANDOVER = "accept handover"
     DECLINE_HANDOVER = "decline handover"
 
@@ -99,6 +102,8 @@ class Form(Enum):
     """Answered by `gateway.core.events.DamageEntered`."""
     PUMP = "pump"
     """Answered by `gateway.core.events.PumpEntered`."""
+    DESTINATION = "destination"
+    """Answered by `gateway.core.events.DestinationEntered`."""
 
 
 @unique

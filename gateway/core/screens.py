@@ -40,6 +40,7 @@ _MENU: Final = (
     Choice.REFUEL,
     Choice.REPORT_DAMAGE,
     Choice.OFFER_HANDOVER,
+    Choice.PLAN_HANDOVER,
 )
 _AT_STATION: Final = (Choice.REFUEL, Choice.END, Choice.PARK, Choice.REPORT_DAMAGE)
 _BOARDING: Final = (Choice.CONTINUE, Choice.REPORT_DAMAGE, Choice.END, Choice.PARK)
@@ -59,6 +60,7 @@ SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
         PromptKey.NO_KNOWN_DAMAGE: Screen(_BOARDING, (Form.PIN,)),
         PromptKey.RATE_CLEANLINESS: Screen(_BOARDING, (Form.RATING, Form.PIN)),
         PromptKey.REPORT_DAMAGE: Screen((Choice.BACK,), (Form.DAMAGE,)),
+        PromptKey.DESTINATION: Screen((Choice.BACK,), (Form.DESTINATION,)),
         PromptKey.ENTER_PIN: Screen(_MENU, (Form.PIN,), numbers=1),
         PromptKey.PIN_BLOCKED: Screen(_MENU),
         PromptKey.PIN_BLOCKED_FOR_GOOD: Screen(_MENU),
@@ -103,6 +105,7 @@ SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
         PromptKey.HANDOVER_OFFERED: Screen(),
         PromptKey.HANDOVER_AGREED: Screen(),
         PromptKey.HANDOVER_OVER: Screen(),
+        PromptKey.DESTINATION_MALFORMED: Screen(numbers=1),
         PromptKey.MESSAGE_CALL_US: Screen(),
         PromptKey.MESSAGE_BRING_BACK: Screen(words=1),
         PromptKey.MESSAGE_PARK_AT: Screen(words=1),

@@ -214,6 +214,8 @@ class Rental:
     """Who asks for it."""
     offers: int = 0
     """Offers to hand over that the driver made."""
+    planning: bool = False
+    """Whether it is asked where the car will be handed over (C31)."""
     station: int | None = None
     """The station at whose geofence the engine was stopped (C18)."""
     payment: Payment | None = None

@@ -13,6 +13,7 @@ from gateway.core import (
     accounting,
     actuation,
     answers,
+    destination,
     driving,
     handover,
     inspection,
@@ -35,6 +36,7 @@ from gateway.core.events import (
     ConfigurationTold,
     DamageEntered,
     DeadlineReached,
+    DestinationEntered,
     DiskFailed,
     DiskRecovered,
     Event,
@@ -202,6 +204,8 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - o
             inspection.report_damage(turn, event)
         case PumpEntered():
             payment.enter_pump(turn, event)
+        case DestinationEntered():
+            destination.enter_destination(turn, event)
         case UplinkConnected():
             turn.change(online=True)
         case UplinkLost():

@@ -12,6 +12,7 @@ from typing import Final
 
 from gateway.core.events import (
     DamageEntered,
+    DestinationEntered,
     Event,
     MenuChosen,
     PinEntered,
@@ -30,7 +31,7 @@ CHOICES: Final = {choice.value: choice for choice in Choice}
 
 HELP: Final = (
     "type 'pin DIGITS', 'pump NUMBER', 'rate INSIDE OUTSIDE', "
-    "'damage PLACE KIND NOTE', or one of: " + ", ".join(CHOICES)
+    "'damage PLACE KIND NOTE', 'destination WORDS', or one of: " + ", ".join(CHOICES)
 )
 
 _PLACES: Final = {each.name.lower(): each for each in DamagePlace}
@@ -96,6 +97,8 @@ def parse_line(line: str) -> Event | None:
             return RatingEntered(int(inside), int(outside))
         case ["pump", pump] if pump.isdecimal():
             return PumpEntered(int(pump))
+        case ["destination", _, *_]:
+            return DestinationEntered(" ".join(line.split()[1:]))
         case ["damage", place, kind, *_] if place in _PLACES and kind in _KINDS:
             note = " ".join(line.split()[3:])
             return DamageEntered(_PLACES[place], _KINDS[kind], note)

@@ -31,6 +31,7 @@ _NOT_COMPARED: Final = frozenset(
     {
         # Replaced in what is kept: see `gateway.recorder.redaction`.
         *("uid", "card", "cards", "authority", "sealed", "pin", "name", "note"),
+        "destination",
         # A place, and what is said of one.
         *("latitude_e7", "longitude_e7", "words", "lines"),
     }

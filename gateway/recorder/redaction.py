@@ -10,7 +10,7 @@ still lead the mind to the same decisions. So secrets are replaced, not struck o
   together (`introduce`); nothing leads back to the card.
 * A PIN becomes four zeros, or one letter if it could be no PIN. Whether it was right is
   an event of its own.
-* Sealed secrets, names and notes become a mark: the mind asks only whether there are
+* Sealed secrets, names, notes and destinations become a mark: the mind asks only whether there are
   any.
 * A place is made coarse. Where the decision depends on the place itself, the recorder
   notices and keeps it (`gateway.recorder.tape`).
@@ -20,10 +20,12 @@ import hashlib
 from dataclasses import replace
 from typing import Final
 
+from gateway.core.destination import is_destination
 from gateway.core.events import (
     CardPresented,
     CommandReceived,
     DamageEntered,
+    DestinationEntered,
     Event,
     PinEntered,
     PositionFixed,
@@ -118,8 +120,8 @@ class Redaction:
                 return CardPresented(self.alias(uid))
             case PinEntered(pin=pin):
                 return PinEntered(_blind_pin(pin))
-            case DamageEntered():
-                return replace(event, note="")
+            case DamageEntered() | DestinationEntered():
+                return _wordless(event)
             case PositionFixed(position=position):
                 return PositionFixed(_coarse(position, grid_e7))
             case CommandReceived(command=command):
@@ -281,6 +283,13 @@ def _blind(sealed: bytes) -> bytes:
 
 def _nameless(name: str) -> str:
     return _MARK if name else ""
+
+
+def _wordless(event: DamageEntered | DestinationEntered) -> Event:
+    """Return what was typed without its words; what was refused is refused again."""
+    if isinstance(event, DamageEntered):
+        return replace(event, note="")
+    return DestinationEntered(_MARK if is_destination(event.destination) else "")
 
 
 def _search(search: SearchRequest | None) -> SearchRequest | None:

@@ -6,6 +6,7 @@ from gateway.core.events import (
     BoardReported,
     CardPresented,
     DamageEntered,
+    DestinationEntered,
     Event,
     MenuChosen,
     PinEntered,
@@ -25,6 +26,7 @@ _WORTH_MS: Final[dict[type[object], int]] = {
     RatingEntered: SHORT_TTL_MS,
     DamageEntered: SHORT_TTL_MS,
     PumpEntered: SHORT_TTL_MS,
+    DestinationEntered: SHORT_TTL_MS,
 }
 """How long an event may wait for its turn; kinds that are not here, for ever."""
 

@@ -79,6 +79,7 @@ from protocol.rental_codes import (
     TamperKind,
 )
 from protocol.rental_event import (
+    DESTINATION_LIMIT,
     NOTE_LIMIT,
     STARS_LIMIT,
     CleanlinessRated,
@@ -86,6 +87,7 @@ from protocol.rental_event import (
     HandoverAccepted,
     HandoverDone,
     HandoverOffered,
+    HandoverPlanned,
     InspectionDone,
     PaymentDecided,
     PaymentRequested,
@@ -204,6 +206,9 @@ EVENTS: Final[dict[int, Payload]] = {
         Diagnosed,
         ID, member(DiagnosisKind), within("B", 1, PARTS_LIMIT),
         within("B", 1, PARTS_LIMIT), Zeros(1), Items(Text(LINE_LIMIT), LINES_LIMIT),
+    ),
+    EventType.HANDOVER_PLANNED: Varied(
+        HandoverPlanned, ID, ID, Text(DESTINATION_LIMIT)
     ),
 }  # fmt: skip
 """Every event of version 1 (docs/protocol.md, events); one line per group of fields."""

@@ -9,6 +9,7 @@ from gateway.core.events import (
     BoardRefused,
     BoardReported,
     CardPresented,
+    DestinationEntered,
     Event,
     MenuChosen,
     PinEntered,
@@ -133,6 +134,10 @@ class FakeDisplay:
     def type_pump(self, pump: int) -> None:
         assert self._report is not None, "start the world first"
         self._report(PumpEntered(pump))
+
+    def type_destination(self, words: str) -> None:
+        assert self._report is not None, "start the world first"
+        self._report(DestinationEntered(words))
 
 
 class FakePositioning:

@@ -100,6 +100,7 @@ _SPECIAL: Final[dict[str, st.SearchStrategy[Any]]] = {
     ),
     "name": _fitting(32),
     "note": _fitting(200),
+    "destination": _fitting(96),
     "arguments": st.lists(_fitting(32), max_size=4).map(tuple),
     "new_key": st.binary(min_size=32, max_size=33),
     "inside": st.integers(1, 5),

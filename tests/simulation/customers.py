@@ -7,7 +7,12 @@ from firmware_emulator.car import Leaf
 from firmware_emulator.customer import Customer
 from firmware_emulator.errors import DeedError, StepError
 from firmware_emulator.reader import Card
-from gateway.core.events import DamageEntered, PumpEntered, RatingEntered
+from gateway.core.events import (
+    DamageEntered,
+    DestinationEntered,
+    PumpEntered,
+    RatingEntered,
+)
 from gateway.core.prompts import Choice
 from protocol.rental_codes import DamageKind, DamagePlace
 from tests.simulation.desk import PIN, Desk
@@ -107,6 +112,7 @@ class RandomCustomer:
             ("a choice", lambda: me.choose(rng.choice(tuple(Choice)))),
             ("a damage", lambda: me.fill_in(self._damage())),
             ("a pump", lambda: me.fill_in(PumpEntered(rng.randrange(12)))),
+            ("a destination", lambda: me.fill_in(DestinationEntered("Elm Street"))),
             ("boot", self._boot),
             ("take the key", self._take_key),
             ("start the engine", me.start_engine),

@@ -18,6 +18,7 @@ from gateway.core.events import (
     CardPresented,
     CommandReceived,
     DeadlineReached,
+    DestinationEntered,
     DiskFailed,
     DiskRecovered,
     Event,
@@ -167,6 +168,10 @@ def _asks_pump(rental: Rental) -> Rental | None:
     if visit is None:
         return None
     return replace(rental, refuelling=replace(visit, asks_pump=True))
+
+
+def _planning(rental: Rental) -> Rental:
+    return replace(rental, planning=True)
 
 
 def _searched(rental: Rental) -> Rental:
@@ -414,6 +419,8 @@ DEEP: Final = (
     ),
     _order("no service", Service(NO_RENTAL, ANY_VERSION, ServiceRequest.OFF, 0)),
     _chooses(Choice.OFFER_HANDOVER),
+    _chooses(Choice.PLAN_HANDOVER),
+    Step("a destination", DestinationEntered("Elm Street"), (_in_rental(_planning),)),
     _chooses(Choice.ACCEPT_HANDOVER, _in_rental(_searched)),
     _with(PAYING[4], "offline", _offline),
     _with(_BOBS_CARD, "with an old report", _stale),

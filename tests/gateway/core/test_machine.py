@@ -24,6 +24,7 @@ from gateway.core.events import (
     BoardRefusal,
     ConfigurationTold,
     DamageEntered,
+    DestinationEntered,
     Event,
     PinVerdict,
     PositionFixed,
@@ -376,6 +377,12 @@ class CoreMachine(RuleBasedStateMachine):
         held = self.scene.state.rental_id or b""
         self.scene.order(replace(command, rental_id=held))
         self.scene.choose(choice)
+
+    @precondition(lambda self: self.scene.mode is RentalMode.STOPPED)
+    @rule(words=st.sampled_from(["Elm Street", "", "a" * 97]))
+    def the_driver_types_where_the_way_ends(self, words: str) -> None:
+        self.scene.choose(Choice.PLAN_HANDOVER)
+        self.scene.happen(DestinationEntered(words))
 
     @precondition(lambda self: self.scene.mode is RentalMode.STOPPED)
     @rule(by_app=st.booleans())

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.core.events import (
+    DestinationEntered,
     Event,
     MenuChosen,
     PinEntered,
@@ -35,6 +36,8 @@ def keyboard() -> Iterator[tuple[int, int]]:
         ("end", MenuChosen(Choice.END)),
         ("Refuel  done", MenuChosen(Choice.REFUEL_DONE)),
         ("paid by card", MenuChosen(Choice.PAID_BY_CARD)),
+        ("destination Elm  Street", DestinationEntered("Elm Street")),
+        ("destination", None),
         ("pin", None),
         ("pin 1 2", None),
         ("open sesame", None),

@@ -22,6 +22,7 @@ from tests.gateway.devices import FakeVault
 from tests.gateway.world import World
 
 CANARY_PIN: Final = "86420975"
+CANARY_WORDS = "Canary Wharf 17"
 CANARY_CARD: Final = bytes.fromhex("04c0ffee15bad0")
 CANARY_STRANGER: Final = bytes.fromhex("04deadbeef1234")
 CANARY_SEALED: Final = b"sealed-canary-of-the-fuel-card"
@@ -42,6 +43,11 @@ async def whole_rental(world: World) -> bytes:
         await world.advance(0.5)
     world.display.type_pin(CANARY_PIN)
     await world.advance(1.0)
+    for words in ("", CANARY_WORDS):
+        world.display.choose(Choice.PLAN_HANDOVER)
+        await world.advance(0.5)
+        world.display.type_destination(words)
+        await world.advance(0.5)
     world.board.change(engine_running=True, ignition_on=True, speed_dkmh=300)
     await world.advance(120.0)
     world.board.change(engine_running=False, ignition_on=False, speed_dkmh=0)
@@ -128,6 +134,7 @@ def test_no_pin_no_card_and_nothing_that_leads_to_one_is_kept(
 
 def _canaries(rental_id: bytes) -> Iterator[tuple[str, bytes]]:
     secrets = {"pin": CANARY_PIN.encode(), "sealed": CANARY_SEALED}
+    secrets["destination"] = CANARY_WORDS.encode()
     for name, uid in (("card", CANARY_CARD), ("stranger", CANARY_STRANGER)):
         secrets[name] = uid
         for number, bound in enumerate((rental_id, bytes(16))):
