@@ -10,8 +10,8 @@ still lead the mind to the same decisions. So secrets are replaced, not struck o
   together (`introduce`); nothing leads back to the card.
 * A PIN becomes four zeros, or one letter if it could be no PIN. Whether it was right is
   an event of its own.
-* Sealed secrets, names, notes and destinations become a mark: the mind asks only whether there are
-  any.
+* Sealed secrets, names, notes and destinations become a mark: the mind asks only
+  whether there are any.
 * A place is made coarse. Where the decision depends on the place itself, the recorder
   notices and keeps it (`gateway.recorder.tape`).
 """
