@@ -31,10 +31,8 @@ from gateway.runtime.system_clock import SystemClock, boot_mark
 from gateway.runtime.timekeeper import Timekeeper
 from gateway.settings import Settings, load_settings
 from gateway.storage.failure_note import FailureNote
-from gateway.storage.files import SystemFiles
 from gateway.storage.identity import Identity, load_identity
 from gateway.storage.key_order import KeyOrder
-from gateway.storage.run_file import RunFile
 from gateway.storage.update_order import UpdateOrder
 from gateway.storage.worker import ThreadWorker
 from gateway.uplink.https_enrolment import HttpsEnrolment
@@ -56,6 +54,7 @@ from tools.gateway_inspection import Finding, inspect, tls_of
 from tools.gateway_look import config_option
 from tools.gateway_look import inspect as look
 from tools.gateway_recorder import explain_command, recorder, replay_command
+from tools.gateway_start import count_run, load_patiently
 from tools.gateway_update import update
 from tools.structured_log import configure_log
 
@@ -67,9 +66,6 @@ EXIT_REBOOT: Final = 86
 
 EXIT_INTERRUPTED: Final = 130
 """Ended by Ctrl-C."""
-
-FAILPOINT: Final = "FREEFLOAT_FAILPOINT"
-"""Names where a test has the agent crash: `start` lets each whole agent crash."""
 
 LOOK_S: Final = 0.2
 """Between two looks whether the agent has taken an order."""
@@ -160,8 +156,11 @@ def run(config: Path, unattended: bool, verbose: bool) -> int:
     At a terminal, lines typed take the place of display and keypad: 'pin 1234', 'park',
     'refuel', 'end'. The log goes to stderr.
     """
-    settings = _load_settings(config)
-    endurance = _count_start(settings) if unattended else None
+    if unattended:
+        settings = load_patiently(lambda: _load_settings(config))
+        endurance = count_run(settings)
+    else:
+        settings, endurance = _load_settings(config), None
     identity = load_identity(settings.identity)
     _quieten(logging.CRITICAL)
     if not unattended:
@@ -186,27 +185,6 @@ def run(config: Path, unattended: bool, verbose: bool) -> int:
     if endurance is not None:
         endurance.end()
     return ended
-
-
-def _count_start(settings: Settings) -> Endurance:
-    """Count this start, and wait if those before ended by crashes (I-30).
-
-    Before anything that may fail, so that what fails is counted.
-    """
-    settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    endurance = Endurance(
-        RunFile(settings.data, SystemFiles()),
-        patience=settings.restarts.patience,
-        boot_mark=boot_mark(),
-    )
-    wait_ms = endurance.start.wait_ms
-    if wait_ms:
-        warning(f"{endurance.crashes} crashes in a row: waits {wait_ms / 1000:g} s")
-        time.sleep(wait_ms / 1000)
-    endurance.begin()
-    if os.environ.get(FAILPOINT) == "start" and not endurance.start.reduced:
-        os.abort()
-    return endurance
 
 
 @gateway.command(

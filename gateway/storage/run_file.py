@@ -1,8 +1,9 @@
 """The note of the agent's runs, on the disk beside the ledger (I-30).
 
 Whole or not at all: written under another name and renamed. What cannot be read counts
-as no note, and what cannot be written is not counted: a full disk must not keep an
-agent from starting.
+as no note, and what no disk takes is not counted: a full disk must not keep an agent
+from starting. A copy in memory, where there is a place for it, is as new as the boot
+and counts before the disk, which may take nothing more.
 """
 
 import logging
@@ -27,31 +28,52 @@ class RunFile:
     Args:
         directory: of the ledger.
         files: the disk.
+        name: of the file.
+        memory: a directory that outlives the process and not the boot; None for none.
     """
 
-    def __init__(self, directory: Path, files: Files) -> None:
-        self._path = directory / RUN_FILE
+    def __init__(
+        self,
+        directory: Path,
+        files: Files,
+        *,
+        name: str = RUN_FILE,
+        memory: Path | None = None,
+    ) -> None:
+        self._path = directory / name
+        self._copy = None if memory is None else memory / name
         self._files = files
         self.writes = 0
         """Of this run: the flash is worn by each."""
 
     def read(self) -> RunNote:
         """Return the note; that of a new car if there is none or it is damaged."""
+        for path in (self._copy, self._path):
+            note = None if path is None else self._read(path)
+            if note is not None:
+                return note
+        return RunNote()
+
+    def _read(self, path: Path) -> RunNote | None:
         try:
-            data = self._files.read(self._path, _LIMIT)
-            return (
-                RunNote() if data is None else msgspec.json.decode(data, type=RunNote)
-            )
+            data = self._files.read(path, _LIMIT)
+            return None if data is None else msgspec.json.decode(data, type=RunNote)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             _LOG.warning("= the note of the agent's runs is not readable: %s", error)
-            return RunNote()
+            return None
 
     def write(self, note: RunNote) -> None:
         """Keep the note, if the disk takes it."""
-        beside = self._path.with_suffix(".new")
+        if self._copy is not None:
+            self._write(self._copy, note)
+        self.writes += self._write(self._path, note)
+
+    def _write(self, path: Path, note: RunNote) -> bool:
+        beside = path.with_suffix(".new")
         try:
             self._files.write(beside, msgspec.json.encode(note))
-            self._files.rename(beside, self._path)
-            self.writes += 1
+            self._files.rename(beside, path)
         except OSError as error:
             _LOG.warning("= the note of the agent's runs is not kept: %s", error)
+            return False
+        return True
