@@ -9,7 +9,7 @@ WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 SOURCES := protocol keystore transport gateway firmware_emulator bridge certs tools
 CODE := $(SOURCES) tests examples
 
-.PHONY: faults help demo test deep check bench bench-fleet explore simulate fuzz format vectors docs lock clean
+.PHONY: brokers faults help demo test deep check bench bench-fleet explore simulate fuzz format vectors docs lock clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -57,6 +57,23 @@ faults: $(VENV)/.dev ## the faults of broker, store and bridge, in their long fo
 	  tests/bridge/test_postgres_faults.py tests/bridge/test_postgres_failover.py \
 	  tests/bridge/test_rolling_restart.py tests/bridge/test_restoration.py tests/bridge/test_replicas.py \
 	  tests/bridge/test_real_broker.py tests/bridge/test_failpoints.py
+
+HIVEMQ := var/hivemq
+EXTENSION := deploy/hivemq/extension
+brokers: $(VENV)/.dev $(HIVEMQ)/.made ## our programs at HiveMQ; needs Maven, a JDK and the network
+	$(BIN)/pytest --timeout=400 tests/broker/hivemq
+
+$(HIVEMQ)/.made: deploy/hivemq/pom.xml tests/broker/hivemq/Embedded.java \
+  $(EXTENSION)/CertificateAccess.java $(EXTENSION)/hivemq-extension.xml
+	mvn -q -B -f deploy/hivemq/pom.xml dependency:copy-dependencies \
+	  -DoutputDirectory=$(CURDIR)/$(HIVEMQ)/lib
+	mkdir -p $(HIVEMQ)/extensions/freefloat-access
+	javac -nowarn -d $(HIVEMQ)/classes -cp '$(HIVEMQ)/lib/*' tests/broker/hivemq/Embedded.java
+	javac -nowarn -d $(HIVEMQ)/access -cp '$(HIVEMQ)/lib/*' $(EXTENSION)/CertificateAccess.java
+	jar --create --file $(HIVEMQ)/extensions/freefloat-access/freefloat-access.jar \
+	  -C $(HIVEMQ)/access . -C $(EXTENSION) META-INF
+	cp $(EXTENSION)/hivemq-extension.xml $(HIVEMQ)/extensions/freefloat-access/
+	touch $@
 
 FUZZ_S ?= 600
 fuzz: $(VENV)/.fuzz ## fuzz every reader of foreign bytes for FUZZ_S seconds each

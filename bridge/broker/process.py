@@ -59,6 +59,8 @@ class BrokerCommand:
     """DER of the certificate that its MQTT listener must show."""
     trust_anchors: Path
     """PEM that this certificate's chain ends in."""
+    start_timeout_s: float = START_TIMEOUT_S
+    """How long it may take to answer; a program in Java takes longer."""
 
 
 class BrokerProcess:
@@ -150,7 +152,7 @@ class BrokerProcess:
     async def _await_ready(self) -> None:
         command = self._command
         try:
-            async with asyncio.timeout(START_TIMEOUT_S):
+            async with asyncio.timeout(command.start_timeout_s):
                 while not await self._is_ready():
                     if self._process.returncode is not None:
                         raise BrokerStartError(
@@ -163,7 +165,8 @@ class BrokerProcess:
         except TimeoutError as error:
             raise BrokerStartError(
                 f"{command.name} did not answer on {command.host}:{command.port} "
-                f"within {START_TIMEOUT_S:g} s: {self._last_words()}; {self._advice()}"
+                f"within {command.start_timeout_s:g} s: {self._last_words()}; "
+                f"{self._advice()}"
             ) from error
 
     async def _is_ready(self) -> bool:

@@ -1,0 +1,1 @@
+"""HiveMQ's community edition, where `make brokers` has put it."""
