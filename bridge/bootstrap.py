@@ -446,8 +446,16 @@ async def open_bridge(
             now=world.now,
             random_bytes=world.random_bytes,
             callers=callers,
-            provider=Provider(settings.mds) if settings.mds else None,
-            publisher=Publisher(settings.gbfs, store, registry, now=world.now)
+            provider=Provider(settings.mds, settings.stations)
+            if settings.mds
+            else None,
+            publisher=Publisher(
+                settings.gbfs,
+                store,
+                registry,
+                stations=settings.stations,
+                now=world.now,
+            )
             if settings.gbfs
             else None,
         )

@@ -33,7 +33,7 @@ import msgspec
 from bridge.errors import SettingsError
 from bridge.names import NAME
 from bridge.observation import LogSettings, TracingSettings
-from bridge.publication import GbfsSettings, MdsSettings
+from bridge.publication import GbfsSettings, MdsSettings, StationSettings
 from protocol.fleet import FleetPart, TlsPart
 from transport.link import MqttVersion
 
@@ -336,6 +336,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a city is given; nothing without it."""
     gbfs: GbfsSettings | None = None
     """What everybody is given; nothing without it."""
+    stations: tuple[StationSettings, ...] = ()
+    """Where cars have room of their own: told to a city and to everybody."""
     signer: SignerSettings | None = None
     """Who signs commands, if not the bridge itself."""
     tracing: TracingSettings | None = None
@@ -489,6 +491,7 @@ def check_settings(settings: Settings) -> None:
                 f"two sinks are named {name}",
                 advice="give each sink a name of its own: it names its cursor",
             )
+    _check_ids(settings)
     if settings.broker.share is not None and settings.store.url is None:
         raise SettingsError(
             "broker.share needs a store that bridges share",
@@ -543,3 +546,17 @@ def is_loopback(host: str) -> bool:
 def _sentence(error: msgspec.ValidationError) -> str:
     text = str(error)
     return text[:1].lower() + text[1:].replace("`", "'")
+
+
+def _check_ids(settings: Settings) -> None:
+    plans = settings.gbfs.plans if settings.gbfs is not None else ()
+    for what, ids in (
+        ("stations", [one.id for one in settings.stations]),
+        ("gbfs.plans", [one.id for one in plans]),
+    ):
+        twice = next((one for one in ids if ids.count(one) > 1), None)
+        if twice is not None:
+            raise SettingsError(
+                f"two {what} have the id {twice}",
+                advice="give each an id of its own: others know it by that",
+            )

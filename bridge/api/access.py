@@ -10,7 +10,6 @@ from bridge.api.callers import Callers
 from bridge.api.keys import ANYBODY, Principal, principal_of
 from bridge.api.permits import (
     APPROVALS_PATH,
-    CITY_PATHS,
     READING,
     forbidden,
     principal_in,
@@ -18,6 +17,7 @@ from bridge.api.permits import (
 )
 from bridge.api.problems import ProblemError, respond
 from bridge.api.tokens import NoRoleError, TokenError
+from bridge.mds.documents import ROOT
 
 BODY_LIMIT: Final = 16_384
 """Bytes of a request's body; the largest order has about 500."""
@@ -76,7 +76,7 @@ class Gate:
         headers = dict(scope["headers"])
         given = headers.get(b"x-api-key", b"")
         bearer = _bearer_of(headers.get(b"authorization", b""))
-        if not given and path.startswith(CITY_PATHS):
+        if not given and path.startswith(ROOT):
             # As MDS has it: an API key may come as a bearer token.
             given = bearer
         principal = principal_of(given, self._keys)

@@ -13,7 +13,7 @@ import msgspec
 from fastapi import FastAPI, Header, Path, Query, Request, Response
 
 from bridge.api.problems import ProblemError
-from bridge.mds.documents import VERSION, Provider, device_id
+from bridge.mds.documents import VERSION, Document, Provider, device_id
 from bridge.mds.records import (
     Page,
     events_page,
@@ -22,9 +22,11 @@ from bridge.mds.records import (
     trips_page,
     vehicles_page,
 )
+from bridge.mds.stops import stops_of
 from bridge.ports import WallClock
 from bridge.publication import UUID
 from bridge.registry import RegistryDirectory
+from bridge.rows.vehicles import load_vehicles
 from bridge.store import Store
 from protocol.identity import VehicleId
 
@@ -47,7 +49,10 @@ EARLIEST_MS: Final = 1_514_764_800_000
 LATEST_MS: Final = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 
-_SERVED: Final = frozenset({"2.0", "2.0.0"})
+SUPPORTED: Final = "2.0"
+"""The version that is answered, as a media type names it: major and minor."""
+
+_SERVED: Final = frozenset({SUPPORTED, "2.0.0"})
 _ANY: Final = frozenset({"*/*", "application/*", "application/json", MEDIA_TYPE})
 
 Accept = Annotated[str | None, Header(max_length=1_000)]
@@ -101,6 +106,7 @@ def add_mds(
     """Add the routes to the application."""
     _add_vehicles(app, provider, store, registry, now)
     _add_history(app, provider, store, now)
+    _add_stops(app, provider, store, registry, now)
 
     @app.get("/mds/events/recent", response_class=Response, responses=_ANSWERS)
     async def recent_events(
@@ -242,6 +248,36 @@ def _add_history(
         return _answer(request, "telemetry", found)
 
 
+def _add_stops(
+    app: FastAPI,
+    provider: Provider,
+    store: Store,
+    registry: RegistryDirectory,
+    now: WallClock,
+) -> None:
+    async def found_stops() -> list[Document]:
+        states = await store.look(lambda c: load_vehicles(c, registry.current))
+        return stops_of(provider, states, now=now())
+
+    @app.get("/mds/stops", response_class=Response, responses=_ANSWERS)
+    async def list_mds_stops(request: Request, accept: Accept = None) -> Response:
+        """List places where cars have room of their own, and who stands there."""
+        require_version(accept)
+        page = Page(await found_stops(), None, is_empty=False)
+        return _answer(request, "stops", page, now=now())
+
+    @app.get("/mds/stops/{stop_id}", response_class=Response, responses=_ANSWERS)
+    async def get_mds_stop(
+        request: Request, stop_id: DeviceId, accept: Accept = None
+    ) -> Response:
+        """Return one of them."""
+        require_version(accept)
+        wanted = [stop for stop in await found_stops() if stop["stop_id"] == stop_id]
+        if not wanted:
+            raise _unknown("no stop of this fleet has this stop_id")
+        return _answer(request, "stops", Page(wanted, None, is_empty=False), now=now())
+
+
 def require_version(accept: str | None) -> None:
     """Refuse a caller who asks for a version that is not served.
 
@@ -262,6 +298,7 @@ def require_version(accept: str | None) -> None:
         HTTPStatus.NOT_ACCEPTABLE,
         "version-not-served",
         f"this bridge answers {CONTENT_TYPE}",
+        members={"supported_versions": [SUPPORTED]},
     )
 
 

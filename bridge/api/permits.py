@@ -24,6 +24,7 @@ from bridge.api.upkeep_bodies import (
     ServiceBody,
     SnapshotBody,
 )
+from bridge.mds.documents import ROOT
 
 READING: Final = frozenset({"GET", "HEAD"})
 """Methods that order and change nothing."""
@@ -45,9 +46,6 @@ _OF_OPERATORS: Final = (
 
 AUDIT_PATH: Final = "/v1/audit"
 
-CITY_PATHS: Final = "/mds/"
-"""What a city reads."""
-
 APPROVALS_PATH: Final = "/v1/approvals"
 
 _EXPLANATION: Final = re.compile(r"/v1/commands/[^/]*/explain")
@@ -63,7 +61,7 @@ def role_for(method: str, path: str) -> Role:
     if _EXPLANATION.fullmatch(path):
         return Role.OPERATOR
     if method in READING:
-        return Role.AGENCY if path.startswith(CITY_PATHS) else Role.VIEWER
+        return Role.AGENCY if path.startswith(ROOT) else Role.VIEWER
     if _DECISION.fullmatch(path):
         return Role.APPROVER
     return Role.SERVICE if _OF_SERVICES.fullmatch(path) else Role.OPERATOR

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from bridge.api import forms
 from bridge.errors import OrderRefusedError, Refusal, StoreError
+from bridge.mds.documents import ROOT
 from bridge.orders import KINDS
 from bridge.wire import LOG
 
@@ -167,12 +168,14 @@ async def _on_refused(_request: Request, error: Exception) -> Response:
     )
 
 
-async def _on_invalid(_request: Request, error: Exception) -> Response:
+async def _on_invalid(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     errors = [_field_error(found) for found in error.errors()]
     status = HTTPStatus.UNPROCESSABLE_ENTITY
-    if any(found["type"] == "json_invalid" for found in error.errors()):
+    # MDS wants 400 where an hour is missing or is none.
+    is_city = request.url.path.startswith(ROOT)
+    if is_city or any(found["type"] == "json_invalid" for found in error.errors()):
         status = HTTPStatus.BAD_REQUEST
     first = errors[0]
     return respond(

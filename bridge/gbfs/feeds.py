@@ -14,16 +14,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from bridge.gbfs.geometry import ring_of
+from bridge.gbfs.prices import plans_of, prices_of_type
+from bridge.gbfs.stations import information_of, status_of
+from bridge.gbfs.words import Document, text_in
 from bridge.instants import rfc3339
 from bridge.mds.documents import location_of
 from bridge.mds.machine import MdsState
 from bridge.publication import GbfsSettings
+from bridge.stations import Station, station_at
 from bridge.vehicle import VehicleState
 from protocol.business_area import BusinessArea, Corner
 from protocol.identity import VehicleId
-from protocol.place import E7
-
-Document = dict[str, object]
 
 VERSION: Final = "3.0"
 """Of the specification whose documents these are."""
@@ -36,7 +38,6 @@ ELECTRIC_TYPE: Final = "electric"
 
 _PERCENT_STEP: Final = 5
 _RANGE_STEP_M: Final = 10_000
-_IN_THE_STREET: Final = frozenset({MdsState.AVAILABLE, MdsState.NON_OPERATIONAL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Fleet:
     """Every car that is registered and was heard of."""
     area: BusinessArea | None
     """Where a rental may end; None for everywhere."""
+    stations: tuple[Station, ...] = ()
+    """Where cars have room of their own."""
 
 
 def feeds_of(
@@ -60,18 +63,22 @@ def feeds_of(
         secret: `SECRET_SIZE` bytes that names of cars are made of.
         now: UTC ms.
     """
+    cars = vehicles_of(settings, fleet, secret=secret, now=now)
     data: dict[str, Document] = {
         "system_information": _system(settings),
-        "vehicle_types": {"vehicle_types": _types(settings)},
-        "vehicle_status": {
-            "vehicles": vehicles_of(settings, fleet.states, secret=secret, now=now)
-        },
+        "vehicle_types": {"vehicle_types": _types(settings, fleet)},
+        "vehicle_status": {"vehicles": cars},
     }
+    if fleet.stations:
+        types = (FUEL_TYPE, ELECTRIC_TYPE)
+        data["station_information"] = information_of(settings, fleet.stations, types)
+        data["station_status"] = status_of(fleet.stations, cars, now=now)
+    if settings.plans:
+        data["system_pricing_plans"] = plans_of(settings)
     if fleet.area is not None:
         data["geofencing_zones"] = _zones(settings, fleet.area)
-    feeds = [
-        {"name": name, "url": f"{settings.url}/gbfs/3.0/{name}.json"} for name in data
-    ]
+    feeds = [{"name": name, "url": _url(settings, name)} for name in data]
+    first = {"gbfs": {"feeds": feeds}, "manifest": _manifest(settings)}
     return {
         name: {
             "last_updated": rfc3339(now),
@@ -79,21 +86,17 @@ def feeds_of(
             "version": VERSION,
             "data": found,
         }
-        for name, found in {"gbfs": {"feeds": feeds}, **data}.items()
+        for name, found in (first | data).items()
     }
 
 
 def vehicles_of(
-    settings: GbfsSettings,
-    states: Mapping[VehicleId, VehicleState],
-    *,
-    secret: bytes,
-    now: int,
+    settings: GbfsSettings, fleet: Fleet, *, secret: bytes, now: int
 ) -> list[Document]:
     """Return the free cars, by their passing names."""
     found = [
-        _vehicle(settings, vehicle_id, state, secret=secret, now=now)
-        for vehicle_id, state in states.items()
+        _vehicle(settings, fleet, vehicle_id, secret=secret, now=now)
+        for vehicle_id in fleet.states
     ]
     listed = [vehicle for vehicle in found if vehicle is not None]
     return sorted(listed, key=lambda vehicle: str(vehicle["vehicle_id"]))
@@ -110,17 +113,18 @@ def passing_name(secret: bytes, vehicle_id: VehicleId, rotations: int) -> str:
 
 def _vehicle(
     settings: GbfsSettings,
+    fleet: Fleet,
     vehicle_id: VehicleId,
-    state: VehicleState,
     *,
     secret: bytes,
     now: int,
 ) -> Document | None:
+    state = fleet.states[vehicle_id]
     standing, twin = state.standing, state.twin
     known = location_of(twin)
     mode = twin.get("mode")
     is_free = mode is not None and mode.value == "available"
-    if standing.state not in _IN_THE_STREET or not is_free or known is None:
+    if not standing.is_in_the_street or not is_free or known is None:
         return None
     range_m = _range_m(settings, state)
     if range_m is None:
@@ -148,6 +152,9 @@ def _vehicle(
     if energy is not None and isinstance(energy.value, int):
         rounded = energy.value // _PERCENT_STEP * _PERCENT_STEP
         document["current_fuel_percent"] = rounded / 100
+    station = station_at(fleet.stations, location.latitude_deg, location.longitude_deg)
+    if station is not None:
+        document["station_id"] = station.settings.id
     return document
 
 
@@ -172,14 +179,17 @@ def _type_of(state: VehicleState) -> str:
     return ELECTRIC_TYPE if state.is_electric else FUEL_TYPE
 
 
-def _types(settings: GbfsSettings) -> list[Document]:
+def _types(settings: GbfsSettings, fleet: Fleet) -> list[Document]:
+    # With stations a car may be left there or anywhere in the area.
+    constraint = "hybrid" if fleet.stations else "free_floating"
     return [
         {
             "vehicle_type_id": name,
             "form_factor": "car",
             "propulsion_type": propulsion,
             "max_range_meters": _most_m(settings, is_electric=name == ELECTRIC_TYPE),
-            "return_constraint": "free_floating",
+            "return_constraint": constraint,
+            **prices_of_type(settings, name),
         }
         for name, propulsion in (
             (FUEL_TYPE, "combustion"),
@@ -188,14 +198,25 @@ def _types(settings: GbfsSettings) -> list[Document]:
     ]
 
 
+def _manifest(settings: GbfsSettings) -> Document:
+    """Return which systems and versions there are: this one, in this one."""
+    versions = [{"version": VERSION, "url": _url(settings, "gbfs")}]
+    return {"datasets": [{"system_id": settings.system_id, "versions": versions}]}
+
+
+def _url(settings: GbfsSettings, name: str) -> str:
+    return f"{settings.url}/gbfs/3.0/{name}.json"
+
+
 def _system(settings: GbfsSettings) -> Document:
     return {
         "system_id": settings.system_id,
         "languages": [settings.language],
-        "name": [_text(settings, settings.name)],
+        "name": text_in(settings, settings.name),
         "opening_hours": settings.opening_hours,
         "feed_contact_email": settings.email,
         "timezone": settings.timezone,
+        "manifest_url": _url(settings, "manifest"),
     }
 
 
@@ -230,10 +251,10 @@ def _zone(
         "type": "Feature",
         "geometry": {
             "type": "MultiPolygon",
-            "coordinates": [[_ring(polygon)] for polygon in polygons],
+            "coordinates": [[ring_of(polygon)] for polygon in polygons],
         },
         "properties": {
-            "name": [_text(settings, name)],
+            "name": text_in(settings, name),
             "rules": [_rule(may_end=may_end)],
         },
     }
@@ -246,21 +267,3 @@ def _rule(*, may_end: bool) -> Document:
         "ride_end_allowed": may_end,
         "ride_through_allowed": True,
     }
-
-
-def _ring(polygon: tuple[Corner, ...]) -> list[list[float]]:
-    """Return a closed ring, anticlockwise as RFC 7946 wants the outer one."""
-    corners = [(lon, lat) for lat, lon in polygon]
-    if corners[0] == corners[-1]:
-        corners = corners[:-1]
-    following = [*corners[1:], corners[0]]
-    twice_area = sum(
-        x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(corners, following, strict=True)
-    )
-    if twice_area < 0:
-        corners.reverse()
-    return [[lon / E7, lat / E7] for lon, lat in (*corners, corners[0])]
-
-
-def _text(settings: GbfsSettings, text: str) -> Document:
-    return {"text": text, "language": settings.language}

@@ -10,10 +10,11 @@ from sqlalchemy import Connection
 
 from bridge.gbfs.feeds import Fleet, feeds_of
 from bridge.ports import WallClock
-from bridge.publication import GbfsSettings
+from bridge.publication import GbfsSettings, StationSettings
 from bridge.registry import RegistryDirectory
 from bridge.rows.city import common_area
 from bridge.rows.vehicles import load_vehicles
+from bridge.stations import Station
 from bridge.store import Store
 from bridge.wire import LOG
 from protocol.business_area import BusinessArea, parse_business_area
@@ -24,9 +25,14 @@ NAMES: Final = (
     "system_information",
     "vehicle_types",
     "vehicle_status",
+    "manifest",
+    "station_information",
+    "station_status",
+    "system_pricing_plans",
     "geofencing_zones",
 )
-"""Feeds that there may be; zones only where a business area is set."""
+"""Feeds that there may be; stations and plans only where settings have some, zones only
+where a business area is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +56,13 @@ class Publisher:
         store: Store,
         registry: RegistryDirectory,
         *,
+        stations: tuple[StationSettings, ...] = (),
         now: WallClock,
     ) -> None:
         self._settings = settings
         self._store = store
         self._registry = registry
+        self._stations = tuple(map(Station.of, stations))
         self._now = now
         self._lock = asyncio.Lock()
         self._secret = b""
@@ -95,7 +103,7 @@ class Publisher:
 
     def _look(self, connection: Connection) -> Fleet:
         states = load_vehicles(connection, self._registry.current)
-        return Fleet(states, _area(common_area(connection)))
+        return Fleet(states, _area(common_area(connection)), self._stations)
 
 
 def _area(body: bytes | None) -> BusinessArea | None:

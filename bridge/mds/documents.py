@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from bridge.publication import MdsSettings
+from bridge.publication import MdsSettings, StationSettings
 from bridge.rows.steps import StoredStep
+from bridge.stations import Station
 from bridge.twin import Field, Twin
 from bridge.vehicle import VehicleState
 from protocol.identity import VehicleId
@@ -20,6 +21,9 @@ from protocol.place import E7, Place
 from protocol.snapshot import NO_RENTAL
 
 Document = dict[str, object]
+
+ROOT: Final = "/mds/"
+"""Below it is what a city reads."""
 
 VERSION: Final = "2.0.0"
 """Of the specification whose documents these are."""
@@ -82,11 +86,25 @@ class Trip:
     end: Location
 
 
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Which cars stand in a station."""
+
+    available: tuple[VehicleId, ...]
+    """Those that can be rented."""
+    disabled: tuple[VehicleId, ...]
+    """Those that cannot, or are reserved."""
+
+
 class Provider:
     """Writes documents in the name of one operator."""
 
-    def __init__(self, settings: MdsSettings) -> None:
+    def __init__(
+        self, settings: MdsSettings, stations: tuple[StationSettings, ...] = ()
+    ) -> None:
         self._id = settings.provider_id
+        self.stations = tuple(map(Station.of, stations))
+        """Where cars have room of their own."""
         made = _uuid(b"area", uuid.UUID(self._id).bytes)
         self._geography_id = settings.geography_id or made
 
@@ -197,6 +215,26 @@ class Provider:
             "location": location.document,
             **energy,
         }
+
+    def stop(self, station: Station, stop: Stop, *, now: int) -> Document:
+        """Return a station, with the cars that stand in it."""
+        latitude_deg, longitude_deg = station.centre_deg
+        return {
+            "stop_id": self.stop_id(station),
+            "provider_id": self._id,
+            "name": station.settings.name,
+            "last_updated": now,
+            "location": Location(latitude_deg, longitude_deg).document,
+            "status": {"is_installed": True, "is_renting": True, "is_returning": True},
+            "capacity": {"car": station.settings.places},
+            "num_vehicles_available": {"car": len(stop.available)},
+            "num_vehicles_disabled": {"car": len(stop.disabled)},
+            "devices": sorted(map(device_id, (*stop.available, *stop.disabled))),
+        }
+
+    def stop_id(self, station: Station) -> str:
+        """Return a station's id, which stays the same while its own does."""
+        return _uuid(b"stop", self._id.encode() + station.settings.id.encode())
 
     def _about(self, vehicle_id: VehicleId) -> Document:
         return {"device_id": device_id(vehicle_id), "provider_id": self._id}

@@ -74,6 +74,9 @@ class MdsStep:
     """Whether nobody said so, and what came after it says that it must have been."""
 
 
+_IN_THE_STREET: Final = frozenset({MdsState.AVAILABLE, MdsState.NON_OPERATIONAL})
+
+
 class Standing(msgspec.Struct, frozen=True):
     """Where a vehicle stands; a value."""
 
@@ -98,6 +101,11 @@ class Standing(msgspec.Struct, frozen=True):
     def shown(self) -> MdsState:
         """Return where a city was told that it is."""
         return self.state if self.is_contactable else MdsState.NON_CONTACTABLE
+
+    @property
+    def is_in_the_street(self) -> bool:
+        """Return whether it stands there and nobody has it, fit or not."""
+        return self.state in _IN_THE_STREET
 
 
 Told = tuple[Standing, tuple[MdsStep, ...]]

@@ -10,12 +10,13 @@ import msgspec
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from bridge.mds.documents import device_id
+from bridge.mds.documents import Provider, device_id
 from bridge.settings import Settings
+from bridge.stations import Station
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
 from tests.bridge.car import RENTAL, REPORT
-from tests.bridge.publishing import GBFS, MDS
+from tests.bridge.publishing import GBFS, MDS, STATIONS
 from tests.bridge.running import Running, running_bridge
 from tests.bridge.test_sinks_api import with_lines
 from tests.depth import DEEP, times
@@ -55,7 +56,8 @@ CONTENT_TYPES = (
 
 def with_everything(fleet: FleetDirectory, folder: Path) -> Settings:
     """Return settings with a sink `lines` and all that can be published."""
-    return msgspec.structs.replace(with_lines(fleet, folder), mds=MDS, gbfs=GBFS)
+    made = with_lines(fleet, folder)
+    return msgspec.structs.replace(made, mds=MDS, gbfs=GBFS, stations=STATIONS)
 
 
 async def test_the_description_of_the_api_is_valid_openapi(
@@ -117,6 +119,7 @@ async def test_what_schemathesis_makes_of_the_description_ends_in_no_server_erro
             "name": "lines",
             "wait_s": 0,
             "device_id": device_id(running.car.id),
+            "stop_id": Provider(MDS, STATIONS).stop_id(Station.of(STATIONS[0])),
             "feed": "vehicle_status",
             "end_time": "2027-01-15T07",
             "event_time": "2027-01-15T07",

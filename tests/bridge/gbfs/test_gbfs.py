@@ -14,6 +14,7 @@ from bridge.gbfs.feeds import Fleet, feeds_of, passing_name
 from bridge.mds.machine import MdsState
 from bridge.mds.standing import Standing
 from bridge.presence import Presence
+from bridge.stations import Station
 from bridge.twin import Field, Stamp, Twin, Value
 from bridge.vehicle import VehicleState
 from certs.fleet import FleetDirectory
@@ -22,7 +23,7 @@ from protocol.codes import AccessMeans, ConfigKind, FrameClass
 from protocol.event import RentalStarted
 from protocol.identity import VehicleId
 from tests.bridge.car import RENTAL, REPORT, sample
-from tests.bridge.publishing import GBFS
+from tests.bridge.publishing import GBFS, STATIONS
 from tests.bridge.running import Running, running_bridge
 from tests.bridge.world import NOW_MS
 from tests.published import mistakes_in
@@ -59,7 +60,8 @@ def state_of(standing: Standing = FREE, **changes: Value) -> VehicleState:
 
 def feeds(*states: VehicleState, area: BusinessArea | None = AREA) -> dict[str, Any]:
     cars = {VehicleId(bytes([n] * 16)): state for n, state in enumerate(states)}
-    made = feeds_of(GBFS, Fleet(cars, area), secret=SECRET, now=NOW_MS)
+    fleet = Fleet(cars, area, tuple(map(Station.of, STATIONS)))
+    made = feeds_of(GBFS, fleet, secret=SECRET, now=NOW_MS)
     found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(made))
     return found
 
@@ -74,21 +76,29 @@ def test_every_feed_is_as_published() -> None:
 
     assert set(made) == {
         *("gbfs", "system_information", "vehicle_types", "vehicle_status"),
-        "geofencing_zones",
+        *("geofencing_zones", "manifest", "system_pricing_plans"),
+        *("station_information", "station_status"),
     }
     for name, document in made.items():
         assert mistakes_in(document, f"gbfs-3.0/{name}") == [], name
     listed = {feed["name"]: feed["url"] for feed in made["gbfs"]["data"]["feeds"]}
-    assert set(listed) == set(made) - {"gbfs"}
+    assert set(listed) == set(made) - {"gbfs", "manifest"}
     assert listed["vehicle_types"] == (
         "https://api.fleet.example/gbfs/3.0/vehicle_types.json"
     )
 
 
 def test_a_feed_of_an_empty_fleet_without_an_area_is_as_published() -> None:
-    made = feeds(area=None)
+    bare = msgspec.structs.replace(GBFS, plans=())
+    written = feeds_of(bare, Fleet({}, None), secret=SECRET, now=NOW_MS)
+    made = msgspec.json.decode(msgspec.json.encode(written))
 
-    assert "geofencing_zones" not in made
+    assert set(made) == {
+        *("gbfs", "manifest", "system_information", "vehicle_types", "vehicle_status"),
+    }
+    [kind, _electric] = made["vehicle_types"]["data"]["vehicle_types"]
+    assert "pricing_plan_ids" not in kind
+    assert kind["return_constraint"] == "free_floating"
     for name, document in made.items():
         assert mistakes_in(document, f"gbfs-3.0/{name}") == [], name
 
@@ -106,6 +116,7 @@ def test_a_free_car_is_listed_where_it_stands_with_what_is_in_it() -> None:
         "last_reported": "",
         "current_range_meters": 410_000,
         "current_fuel_percent": 0.6,
+        "station_id": "bahnhof",
     }
 
 
@@ -174,6 +185,67 @@ def test_a_ride_ends_in_the_area_and_not_in_what_is_taken_out_of_it() -> None:
         assert sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in pairs) > 0
 
 
+def test_each_kind_of_car_names_the_prices_that_are_for_it() -> None:
+    made = feeds()
+    kinds = made["vehicle_types"]["data"]["vehicle_types"]
+    plans = made["system_pricing_plans"]["data"]["plans"]
+
+    assert {kind["vehicle_type_id"]: kind["pricing_plan_ids"] for kind in kinds} == {
+        "fuel": ["minute"],
+        "electric": ["minute", "strom-tag"],
+    }
+    assert [kind["default_pricing_plan_id"] for kind in kinds] == ["minute"] * 2
+    assert plans[0]["per_min_pricing"] == [{"start": 0, "rate": 0.31, "interval": 1}]
+    assert plans[0]["per_km_pricing"] == [{"start": 100, "rate": 0.25, "interval": 1}]
+    assert plans[1]["per_min_pricing"][0]["end"] == 2_880
+    assert plans[1]["price"] == 49
+
+
+def test_a_station_counts_the_listed_cars_that_stand_in_it_and_no_other() -> None:
+    made = feeds(
+        state_of(),
+        state_of(energy_kind="electric"),
+        state_of(condition="degraded"),
+        state_of(latitude_deg=48.5),
+        state_of(mode="driving"),
+        state_of(msgspec.structs.replace(FREE, state=MdsState.RESERVED)),
+    )
+    cars = made["vehicle_status"]["data"]["vehicles"]
+    [full, empty] = made["station_status"]["data"]["stations"]
+    [place, _other] = made["station_information"]["data"]["stations"]
+
+    assert sorted(str(car.get("station_id")) for car in cars) == [
+        *("None", "bahnhof", "bahnhof", "bahnhof"),
+    ]
+    assert (full["num_vehicles_available"], full["num_vehicles_disabled"]) == (2, 1)
+    assert full["vehicle_types_available"] == [
+        {"vehicle_type_id": "electric", "count": 1},
+        {"vehicle_type_id": "fuel", "count": 1},
+    ]
+    assert (empty["num_vehicles_available"], empty["num_vehicles_disabled"]) == (0, 0)
+    assert (place["lat"], place["lon"]) == (48.135, 11.575)
+    assert place["is_charging_station"] is True
+
+
+def test_the_manifest_names_this_system_and_where_it_begins() -> None:
+    made = feeds()
+
+    assert made["manifest"]["data"]["datasets"] == [
+        {
+            "system_id": "ours",
+            "versions": [
+                {
+                    "version": "3.0",
+                    "url": "https://api.fleet.example/gbfs/3.0/gbfs.json",
+                }
+            ],
+        }
+    ]
+    assert made["system_information"]["data"]["manifest_url"] == (
+        "https://api.fleet.example/gbfs/3.0/manifest.json"
+    )
+
+
 def put(value: object, *path: str | int) -> Callable[[Any], None]:
     def change(document: Any) -> None:
         for part in path[:-1]:
@@ -207,6 +279,15 @@ SPOILS: Final = (
     ("vehicle_status", put("no", "data", "vehicles", 0, "is_disabled")),
     ("vehicle_status", put(148.1, "data", "vehicles", 0, "lat")),
     ("geofencing_zones", drop("data", "global_rules")),
+    ("manifest", drop("data", "datasets", 0, "system_id")),
+    ("manifest", put("4.0", "data", "datasets", 0, "versions", 0, "version")),
+    ("system_pricing_plans", put("Euro", "data", "plans", 0, "currency")),
+    ("system_pricing_plans", drop("data", "plans", 0, "is_taxable")),
+    ("system_pricing_plans", put(-1, "data", "plans", 0, "price")),
+    ("station_information", drop("data", "stations", 0, "lat")),
+    ("station_information", put("x", "data", "stations", 0, "station_area")),
+    ("station_status", put(-1, "data", "stations", 0, "num_vehicles_available")),
+    ("station_status", drop("data", "stations", 0, "is_renting")),
     ("geofencing_zones", put({}, "data", "geofencing_zones", "features", 0)),
 )
 
@@ -340,7 +421,7 @@ async def test_names_stay_the_same_over_a_restart_of_the_bridge(
     secrets = []
     for _ in range(2):
         async with running_bridge(fleet, tmp_path, settings=settings) as running:
-            status, _headers, _document = await read(running, "station_status")
+            status, _headers, _document = await read(running, "system_alerts")
             assert status == 401, "what is no feed is behind the key"
             secrets.append(await running.bridge.store.feed_secret())
 

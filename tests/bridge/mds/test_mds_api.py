@@ -22,7 +22,7 @@ from protocol.event import (
 )
 from protocol.place import EVENT_PLACE, EventPlace, Place, commitment_of
 from tests.bridge.car import RENTAL, REPORT, sample
-from tests.bridge.publishing import MDS
+from tests.bridge.publishing import MDS, STATIONS
 from tests.bridge.running import Json, Running, running_bridge
 from tests.bridge.world import NOW_MS
 from tests.published import mistakes_in
@@ -62,7 +62,7 @@ async def running(
     )
     keys = tmp_path / "api.keys"
     keys.write_text(f"{keys.read_text().strip()}\ncity:agency:{AGENCY}\n")
-    settings = msgspec.structs.replace(made, mds=MDS)
+    settings = msgspec.structs.replace(made, mds=MDS, stations=STATIONS)
     async with running_bridge(fleet, tmp_path, settings=settings, now=clock) as found:
         yield found
 
@@ -230,10 +230,41 @@ async def test_the_version_that_is_asked_for_is_answered_or_none(
             assert answer.status == status, accept
             if status == 200:
                 assert answer.headers["Content-Type"] == CONTENT_TYPE
+            else:
+                assert (await answer.json())["supported_versions"] == ["2.0"]
+
+
+async def test_a_stop_holds_the_cars_that_nobody_has_opened(
+    running: Running,
+) -> None:
+    """K25: where a car stood before its rental is not where it is."""
+    await running.say(FrameClass.HELLO, running.car.hello())
+    at_home = sample(latitude_e7=START.latitude_e7, longitude_e7=START.longitude_e7)
+    await running.say(FrameClass.TELEM, running.car.telemetry(at_home))
+    [before, empty] = await good(running, "/mds/stops", "stops")
+    await tell(running, ReservationStarted(RENTAL, 0, bytes(16)))
+    [reserved, _empty] = await good(running, "/mds/stops", "stops")
+    await tell(running, RentalStarted(RENTAL, AccessMeans.CARD, 1_000_000, 60, 80, 400))
+    [rented, _empty] = await good(running, "/mds/stops", "stops")
+    [alone] = await good(running, f"/mds/stops/{empty['stop_id']}", "stops")
+
+    assert before["num_vehicles_available"] == {"car": 1}
+    assert len(before["devices"]) == 1
+    assert before["capacity"] == {"car": 12}
+    assert reserved["num_vehicles_available"] == {"car": 0}
+    assert reserved["num_vehicles_disabled"] == {"car": 1}
+    assert rented["num_vehicles_disabled"] == {"car": 0}
+    assert rented["devices"] == []
+    assert alone["name"] == "Wo keines steht"
+    assert before["stop_id"] == rented["stop_id"] != alone["stop_id"]
 
 
 REFUSED: Final = (
-    ("/mds/trips", 422),
+    ("/mds/trips", 400),
+    ("/mds/trips?end_time=yesterday", 400),
+    ("/mds/telemetry", 400),
+    ("/mds/events/recent?start_time=1", 400),
+    (f"/mds/stops/{MDS.provider_id}", 404),
     ("/mds/trips?end_time=2027-02-30T10", 400),
     (f"/mds/trips?end_time={HOUR}", 404),
     ("/mds/events/historical?event_time=2020-01-01T00", 404),
