@@ -67,7 +67,15 @@ class ClockEstimate(msgspec.Struct, frozen=True, gc=False):
 
     def offset_ms(self, *, now: int) -> int | None:
         """Return UTC minus the car's clock in ms, never too small; None without any."""
-        return min((_aged(sample, now) for sample in self.samples), default=None)
+        least: int | None = None
+        # A loop, since it runs for every frame.
+        for received, offset in self.samples:
+            aged = offset
+            if now > received:
+                aged += (now - received) * DRIFT_PPM // 1_000_000
+            if least is None or aged < least:
+                least = aged
+        return least
 
     def car_now_ms(self, *, now: int) -> int | None:
         """Return what the car's clock shows at least; None without any sample."""

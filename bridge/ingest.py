@@ -51,6 +51,8 @@ car that signs a larger one would otherwise make every batch with it fail (I-31)
 _TELEM: Final = FrameClass.TELEM
 _SAMPLES: Final = int(FrameType.TELEMETRY)
 
+_UPWARD: Final = frozenset(one for one in FrameClass if one.from_vehicle)
+
 _NEWER: Final = frozenset({Code.UNKNOWN_OPCODE, Code.UNSUPPORTED_SCHEMA})
 
 
@@ -190,6 +192,12 @@ def _require_fresh(*, retain: bool) -> None:
 def _require_route(frame: Frame, route: Route) -> None:
     header = frame.header
     said, routed = header.frame_class, route.frame_class
+    if (
+        said is routed
+        and said in _UPWARD
+        and header.vehicle_id.raw == (route.vehicle_id.raw)
+    ):
+        return
     if not (said.from_vehicle and routed.from_vehicle):
         raise DecodeError(
             Code.WRONG_DIRECTION, f"a {said.label} frame on a {routed.label} topic"
@@ -198,11 +206,10 @@ def _require_route(frame: Frame, route: Route) -> None:
         raise DecodeError(
             Code.BAD_CLASS, f"a {said.label} frame on a {routed.label} topic"
         )
-    if header.vehicle_id != route.vehicle_id:
-        raise DecodeError(
-            Code.WRONG_VEHICLE,
-            f"a frame of {header.vehicle_id} on a topic of {route.vehicle_id}",
-        )
+    raise DecodeError(
+        Code.WRONG_VEHICLE,
+        f"a frame of {header.vehicle_id} on a topic of {route.vehicle_id}",
+    )
 
 
 def _authenticate(

@@ -27,9 +27,8 @@ def sampled(
         now: UTC ms when the frame was received.
         is_again: whether the vehicle may know this frame already.
     """
-    vehicle = vehicle.heard(header, now=now)
-    if telemetry is None:
-        return vehicle
+    if telemetry is None or not telemetry.samples:
+        return vehicle.heard(header, now=now)
     for sample in telemetry.samples:
         vehicle = vehicle.sampled(header, sample, now=now, is_again=is_again)
     return vehicle

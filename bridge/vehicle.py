@@ -141,14 +141,19 @@ class VehicleState(msgspec.Struct, frozen=True, gc=False):
 
     def heard(self, header: Header, *, now: int) -> Self:
         """Return the vehicle after any verified frame."""
-        clock = self.clock
+        boot = boot_counter(header.session_id)
+        return msgspec.structs.replace(
+            self,
+            presence=self.presence.heard(now=now),
+            clock=self._clock_after(header, boot, now),
+        )
+
+    def _clock_after(self, header: Header, boot: int, now: int) -> ClockEstimate:
         # A stored frame of an earlier session says nothing about today's clock, and a
         # first session is believed only from its HELLO on.
-        if header.session_id == self.session_id:
-            boot = boot_counter(header.session_id)
-            clock = clock.observed(boot, header.mono_ms, now=now)
-        heard = self.presence.heard(now=now)
-        return msgspec.structs.replace(self, presence=heard, clock=clock)
+        if header.session_id != self.session_id:
+            return self.clock
+        return self.clock.observed(boot, header.mono_ms, now=now)
 
     def died(self, header: Header, ended: LinkState, *, now: int) -> Self | None:
         """Return the vehicle after a DEATH, or None if that one is stale (rule 2)."""
@@ -179,22 +184,32 @@ class VehicleState(msgspec.Struct, frozen=True, gc=False):
     def sampled(
         self, header: Header, sample: Sample, *, now: int, is_again: bool = False
     ) -> Self:
-        """Return the vehicle with what a sample tells of it, perhaps once more."""
-        age_ms = sample.age_ds * SAMPLE_UNIT_MS
-        stamp = Stamp(boot_counter(header.session_id), max(header.mono_ms - age_ms, 0))
-        observed_ms = self.utc_of(header, now=now)
-        if observed_ms is not None:
-            observed_ms -= age_ms
-        latest = Latest(sample, stamp, observed_ms, now)
+        """Return the vehicle after a frame with this sample, perhaps once more.
+
+        It was heard of by it, too: both in one step, since most of a fleet's frames
+        are these.
+        """
+        boot, age_ms = boot_counter(header.session_id), sample.age_ds * SAMPLE_UNIT_MS
+        clock = self._clock_after(header, boot, now)
+        stamp = Stamp(boot, max(header.mono_ms - age_ms, 0))
+        signed_ms = clock.utc_of(boot, header.mono_ms, now=now)
+        if signed_ms is None:
+            signed_ms = header.wall_ms
+        latest: Latest | None = Latest(sample, stamp, signed_ms - age_ms, now)
+        fields, known = self.fields, self.latest
         if is_again:
+            twin = self.twin
+            after = spread(twin, latest, is_again=True)
+            fields, latest = (fields, known) if after is twin else (after, None)
+        elif known is not None and not known.is_replaced_by(sample, stamp):
             fields = self.twin
-            after = spread(fields, latest, is_again=True)
-            if after is fields:
-                return self
-            return msgspec.structs.replace(self, fields=after, latest=None)
-        if self.latest is None or self.latest.is_replaced_by(sample, stamp):
-            return msgspec.structs.replace(self, latest=latest)
-        return msgspec.structs.replace(self, fields=self.twin, latest=latest)
+        return msgspec.structs.replace(
+            self,
+            presence=self.presence.heard(now=now),
+            clock=clock,
+            fields=fields,
+            latest=latest,
+        )
 
     def with_fault(self, kind: str, *, is_raised: bool) -> Self:
         """Return the vehicle after a fault was raised or cleared."""

@@ -87,14 +87,13 @@ def write_vehicles(
     """
     kept = kept_in(connection)
     if kept is not None:
-        waiting = {
-            vehicle_id
-            for vehicle_id in sampled_only
-            if vehicle_id in states and kept.may_wait(vehicle_id, states[vehicle_id])
-        }
+        written: dict[VehicleId, VehicleState] = {}
         for vehicle_id, state in states.items():
-            kept.stage(vehicle_id, state, is_written=vehicle_id not in waiting)
-        states = {one: states[one] for one in states.keys() - waiting}
+            waits = vehicle_id in sampled_only and kept.may_wait(vehicle_id, state)
+            kept.stage(vehicle_id, state, is_written=not waits)
+            if not waits:
+                written[vehicle_id] = state
+        states = written
     rows = [
         {
             "vehicle_id": str(vehicle_id),

@@ -19,9 +19,13 @@ from protocol.frame import (
 )
 from protocol.identity import ID_SIZE, KEY_ID_SIZE, NAMES_KEPT, VehicleId
 from protocol.keys import SIGNATURE_SIZE
+from protocol.packed.drafted import drafted
 
 _HEADER: Final = struct.Struct(">2sBBBBHBBH16s8s16sQQQ16s")
 """docs/protocol.md, section 2: the 92 bytes before the payload."""
+
+_HEADER_OF: Final = drafted(Header)
+_FRAME_OF: Final = drafted(Frame)
 
 _SUITES: Final = {int(suite): suite for suite in Suite}
 _CLASSES: Final = {int(frame_class): frame_class for frame_class in FrameClass}
@@ -84,7 +88,7 @@ def parse_frame(data: bytes) -> Frame:
             Code.BAD_LEN,
             f"a {frame_class.label} frame of {size} bytes, limit {limit}",
         )
-    header = Header(
+    header = _HEADER_OF(
         suite,
         frame_class,
         flags,
@@ -99,7 +103,7 @@ def parse_frame(data: bytes) -> Frame:
         wall_ms,
         msg_id,
     )
-    return Frame(
+    return _FRAME_OF(
         header, data[HEADER_SIZE:-SIGNATURE_SIZE], data[-SIGNATURE_SIZE:], data
     )
 

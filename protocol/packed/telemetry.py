@@ -9,6 +9,7 @@ from typing import Final
 
 from protocol.codes import Code, RentalMode
 from protocol.errors import DecodeError, EncodeError
+from protocol.packed.drafted import drafted
 from protocol.packed.record import (
     PERCENTS,
     bits_of,
@@ -21,6 +22,8 @@ from protocol.telemetry import SAMPLES_LIMIT, Sample, Telemetry
 
 _SAMPLE: Final = struct.Struct(">HiiHHHIBHBHHBB")
 """docs/protocol.md, telemetry: 30 bytes."""
+
+_SAMPLE_OF: Final = drafted(Sample)
 
 _UNPLACED: Final = 0x7FFF_FFFF
 _NO_U16: Final = 0xFFFF
@@ -94,7 +97,7 @@ def _read_sample(raw: tuple[int, ...]) -> Sample:
     if heading_deg >= _CIRCLE and heading_deg != _NO_U16:
         raise _refused("heading_deg", heading_deg)
     try:
-        return Sample(
+        return _SAMPLE_OF(
             age_ds,
             None if latitude_e7 == _UNPLACED else latitude_e7,
             None if longitude_e7 == _UNPLACED else longitude_e7,
