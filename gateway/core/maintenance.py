@@ -98,6 +98,24 @@ def _tell(turn: Turn, kind: ServiceKind, reading: Reading, *, needed: bool) -> N
         turn.notify(Prompt(PromptKey.SERVICE_DUE, terms=(term_of(kind),)))
 
 
+def upkeep_lines(state: State) -> tuple[str, str]:
+    """Return what SNAPSHOT says of service: needs that stand, and trouble codes now.
+
+    The ledger tells that there is trouble, once; a workshop wants to know which.
+    """
+    needs = ",".join(ServiceKind(kind).name for kind in sorted(state.needs))
+    codes = () if state.reading is None else state.reading.trouble_codes or ()
+    return (
+        f"service={needs or '-'}",
+        f"trouble={','.join(map(_trouble_text, codes)) or '-'}",
+    )
+
+
+def _trouble_text(code: int) -> str:
+    """Return a trouble code as workshops write it, P0301 (SAE J2012)."""
+    return f"{'PCBU'[code >> 14]}{code >> 12 & 3}{code & 0xFFF:03X}"
+
+
 def _falling(value: int | None, band: tuple[int, int]) -> bool | None:
     """Judge a value that is too low at the band's lower end and well at its upper."""
     if value is None:

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from gateway.core.appearance import condition_of
 from gateway.core.events import CommandReceived
+from gateway.core.maintenance import upkeep_lines
 from gateway.core.moment import Moment
 from gateway.ports import Clock, Store
 from gateway.runtime.standing import Standing
@@ -189,6 +190,7 @@ class Diagnostician:
             f"board={_word(is_well=FaultKind.BOARD_SILENT not in state.faults)}",
             f"reader={_word(is_well=FaultKind.READER_GONE not in state.faults)}",
             f"disk={_word(is_well=not standing.is_in_service)}",
+            *upkeep_lines(state),
             f"actuation={pending}",
             f"supply_mv={'-' if supply is None else supply}",
             f"ledger_head={standing.head.seq} waiting={waiting}",

@@ -82,6 +82,7 @@ async def test_a_snapshot_tells_parts_versions_and_fill() -> None:
         assert said["board"] == said["reader"] == said["disk"] == "ok"
         assert said["mode"] == "AVAILABLE"
         assert int(said["ledger_free_kib"]) > 0
+        assert (said["service"], said["trouble"]) == ("-", "-")
         assert said["clock"] == "NTP"
         for name in ("firmware", "supply_mv", "waiting", "trust_bundle", "boot_ms"):
             assert name in said

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.events import PositionFixed
-from gateway.core.maintenance import CONFIRM_MS
+from gateway.core.maintenance import CONFIRM_MS, upkeep_lines
 from gateway.core.prompts import Line, LineKey, Prompt, PromptKey
 from gateway.core.reading import Position
 from gateway.core.state import State
@@ -384,3 +384,17 @@ def test_whatever_is_measured_needs_and_clearings_alternate(
 
 def test_a_new_car_needs_nothing() -> None:
     assert State().needs == frozenset()
+
+
+def test_a_snapshot_names_the_needs_and_every_trouble_code() -> None:
+    # C30, O17: the entry says that there is trouble; a workshop wants to know which.
+    scene = Scene()
+    assert upkeep_lines(scene.state) == ("service=-", "trouble=-")
+
+    stay(scene, oil_pct=5, trouble_codes=(0x0301, 0xC100, 0x9234))
+
+    assert upkeep_lines(scene.state) == (
+        "service=OIL,TROUBLE_CODES",
+        "trouble=P0301,U0100,B1234",
+    )
+    assert upkeep_lines(replace(scene.state, reading=None))[1] == "trouble=-"
