@@ -161,6 +161,11 @@ class Bridge:
         return self._wire.is_connected
 
     @property
+    def is_signing(self) -> bool:
+        """Whether commands can be signed: here, or by the signer's process."""
+        return self._seal is None or not self._seal.last_error
+
+    @property
     def queued_frames(self) -> int:
         """Messages taken from the link that wait to be verified."""
         return self._intake.queued

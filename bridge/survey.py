@@ -48,6 +48,10 @@ class Surroundings(Protocol):
     def registered(self) -> int:
         """Vehicles in the registry."""
 
+    @property
+    def is_signing(self) -> bool:
+        """Whether commands can be signed: here, or by the signer's process."""
+
     def alarms(self) -> Mapping[str, bool]:
         """Return for registry and clock whether they are in alarm."""
 
@@ -129,6 +133,11 @@ class Survey(Collector):
             float(self._is_writable),
         )
         yield _gauge(
+            "freefloat_signer_up",
+            "1 if commands can be signed, here or by the signer's process.",
+            float(around.is_signing),
+        )
+        yield _gauge(
             "freefloat_verify_queue_frames",
             "Messages that were taken from the broker and wait to be verified.",
             around.queued_frames,
@@ -197,6 +206,20 @@ def _of_store(look: Look, *, now: int) -> Iterator[Metric]:
         "Commands that wait for a signed word, by state.",
         ["state"],
         (((s.value,), counts.open_commands.get(s.value, 0)) for s in OPEN),
+    )
+    yield _gauge(
+        "freefloat_approvals_pending",
+        "Orders that wait for a second person.",
+        counts.approvals,
+    )
+    yield _labelled(
+        "freefloat_approvals_left_seconds",
+        "Until the first order that waits for a second person is over; nothing if none "
+        "waits.",
+        [],
+        ()
+        if counts.first_over_ms is None
+        else (((), max(counts.first_over_ms - now, 0) / 1000),),
     )
     yield _labelled(
         "freefloat_dead_letters",

@@ -1,11 +1,15 @@
-"""The key to the bridge's API, as commands read it: the first of a key file.
+"""What opens the bridge's API to a command: an API key, or a bearer token.
 
-The file is the one that the bridge reads (``api.keys_file``), so the same rules hold:
-nobody else may read it, and a line that begins with ``#`` is a comment.
+A file with keys is the one that the bridge reads (``api.keys_file``), so the same rules
+hold: nobody else may read it, a line that begins with ``#`` is a comment, and the first
+key counts. A file may hold a token of an OpenID provider instead, and so may the
+environment. Neither is ever an argument: every user of a machine sees those.
 """
 
 import os
+import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -14,11 +18,43 @@ from tools.errors import OperatorError
 FILE_LIMIT: Final = 32_768
 """Bytes of a key file that are read; the bridge takes no longer one."""
 
+TOKEN_VARIABLE: Final = "FREEFLOAT_TOKEN"  # noqa: S105 - its name, not a token
+"""Environment variable that may hold a bearer token."""
+
+_TOKEN: Final = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+"""A signed JSON web token (RFC 7519): its header is a JSON object, ``{"``."""
+
 _OPEN_TO_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
+def headers_of(path: Path | None, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that open the API; none without a file and a variable.
+
+    Args:
+        path: of a file with a key or a token, which goes before the environment.
+        environment: may hold a token.
+
+    Raises:
+        OperatorError: the file or the variable cannot be used.
+    """
+    if path is not None:
+        found = read_api_key(path)
+        if _TOKEN.fullmatch(found):
+            return {"Authorization": f"Bearer {found}"}
+        return {"X-Api-Key": found}
+    token = environment.get(TOKEN_VARIABLE, "").strip()
+    if not token:
+        return {}
+    if not _TOKEN.fullmatch(token):
+        raise OperatorError(
+            f"{TOKEN_VARIABLE} holds no token of three parts",
+            "get a new one of your provider; an API key belongs into a file",
+        )
+    return {"Authorization": f"Bearer {token}"}
+
+
 def read_api_key(path: Path) -> str:
-    """Return the first key of a file.
+    """Return the first key of a file, or the token in it.
 
     Raises:
         OperatorError: it cannot be read, others can read it, or it holds no key.

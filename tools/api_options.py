@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import click
 
+from tools.api_key import TOKEN_VARIABLE
 from tools.bridge_api import API_VARIABLE, KEY_VARIABLE
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
@@ -27,6 +28,7 @@ def api_options(command: _Command) -> _Command:
         envvar=KEY_VARIABLE,
         show_envvar=True,
         type=click.Path(path_type=Path, dir_okay=False),
-        help="File with the API key.",
+        help="File with an API key or a bearer token; without it the token in "
+        f"{TOKEN_VARIABLE}, if any.",
     )
     return url(key(command))

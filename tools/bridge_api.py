@@ -6,6 +6,7 @@ and ends. A timeout says "unknown", never "failed" (I-11).
 
 import http.client
 import json
+import os
 import secrets
 import urllib.parse
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from tools.api_key import read_api_key
+from tools.api_key import TOKEN_VARIABLE, headers_of
 from tools.errors import OperatorError
 
 ANSWER_LIMIT: Final = 16 * 1024 * 1024
@@ -39,8 +40,8 @@ class BridgeApi:
     """Whether it is https."""
     prefix: str
     """Path before ``/v1``, without a slash at the end."""
-    key: str
-    """Value of X-Api-Key, empty for none."""
+    opening: Mapping[str, str]
+    """The headers that open it, empty for none."""
 
     @classmethod
     def at(cls, url: str, key_file: Path | None) -> Self:
@@ -65,7 +66,7 @@ class BridgeApi:
             port=port or (443 if secure else 80),
             secure=secure,
             prefix=parts.path.rstrip("/"),
-            key="" if key_file is None else read_api_key(key_file),
+            opening=headers_of(key_file, os.environ),
         )
 
     def get(self, path: str, *, timeout_s: float = SLACK_S) -> Any:  # noqa: ANN401 - JSON
@@ -155,7 +156,7 @@ class BridgeApi:
             http.client.HTTPSConnection if self.secure else http.client.HTTPConnection
         )
         connection = kind(self.host, self.port, timeout=timeout_s)
-        every = dict(headers) | ({"X-Api-Key": self.key} if self.key else {})
+        every = {**headers, **self.opening}
         try:
             connection.request(method, self.prefix + path, body=data, headers=every)
             answer = connection.getresponse()
@@ -195,7 +196,10 @@ def _document(status: int, body: bytes) -> Any:  # noqa: ANN401 - JSON
     sentences = [detail or title or f"status {status}", *others]
     advice = ""
     if status == http.HTTPStatus.UNAUTHORIZED:
-        advice = f"name the API key file with --api-key-file or {KEY_VARIABLE}"
+        advice = (
+            f"name a file with an API key or a token with --api-key-file or "
+            f"{KEY_VARIABLE}, or put a token into {TOKEN_VARIABLE}"
+        )
     elif errors:
         advice = "nothing was sent to the car; correct the value and repeat"
     raise OperatorError(f"the bridge says no: {'; '.join(sentences)}", advice)

@@ -149,10 +149,13 @@ def unfinished(connection: Connection, *, limit: int) -> list[Approval]:
     return _find(connection, query.order_by(_TABLE.c.id).limit(limit))
 
 
-def count_pending(connection: Connection) -> int:
-    """Return how many wait for a decision."""
-    query = select(func.count()).where(_TABLE.c.state == ApprovalState.PENDING.value)
-    return connection.execute(query).scalar_one()
+def pending(connection: Connection) -> tuple[int, int | None]:
+    """Return how many wait for a decision, and when the first of them is over."""
+    query = select(func.count(), func.min(_TABLE.c.expires_ms)).where(
+        _TABLE.c.state == ApprovalState.PENDING.value
+    )
+    count, first_ms = connection.execute(query).one()
+    return count, first_ms
 
 
 def _find(connection: Connection, query: Select[Any]) -> list[Approval]:

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, func, select
 
 from bridge import schema
 from bridge.commands import OPEN
+from bridge.rows.approvals import pending
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,10 @@ class Counts:
     """Commands that wait for a signed word, by state."""
     letters: dict[str, int]
     """Dead letters that are kept, by kind."""
+    approvals: int = 0
+    """Orders that wait for a second person."""
+    first_over_ms: int | None = None
+    """When the first of them is over, UTC ms; None if none waits."""
 
 
 def count_rows(connection: Connection) -> Counts:
@@ -38,4 +43,5 @@ def count_rows(connection: Connection) -> Counts:
         online,
         {state: count for state, count in waiting},  # noqa: C416 - rows are no pairs
         {kind: count for kind, count in kept},  # noqa: C416 - rows are no pairs
+        *pending(connection),
     )

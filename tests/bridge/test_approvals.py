@@ -284,6 +284,8 @@ async def test_one_order_for_many_vehicles_is_given_to_each_once_approved(
         _, same = await ask(running, Role.OPERATOR, "post", "/v1/approvals", body)
         assert (asked, approval["state"], sent(running)) == (201, "pending", 0)
         assert same["id"] == approval["id"]
+        counts = await running.bridge.store.counts()
+        assert (counts.approvals, counts.first_over_ms) == (1, NOW_MS + 900_000)
 
         _, done = await decide(running, Role.APPROVER, approval["id"])
 

@@ -1,6 +1,7 @@
 """Bearer tokens of an OpenID provider open the API, and nothing that looks like one
 does (K28)."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -32,7 +33,10 @@ from tests.bridge.issuer import AUDIENCE, EC, RSA, STRANGE, Issuer, running_issu
 from tests.bridge.running import running_bridge
 from tests.bridge.test_roles import bridge_with_roles
 from tests.bridge.world import NOW_MS
+from tests.tools.command_line import freefloat, require_clear_failure
+from tools.api_key import headers_of
 from tools.bridge_settings import local_settings
+from tools.errors import OperatorError
 
 pytestmark = pytest.mark.broker
 
@@ -292,6 +296,40 @@ async def test_the_api_takes_tokens_beside_keys_and_writes_down_whose(
 
     assert {row.entry.who for row in rows} == {"oidc:anna"}
     assert described["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+
+
+async def test_commands_take_a_token_of_a_file_or_the_environment(
+    issuer: Issuer, fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    # K28: never as an argument, which every user of the machine sees.
+    token = issuer.token("r")
+    path = tmp_path / "token"
+    path.touch(mode=0o600)
+    path.write_text(token + "\n")
+    async with bridge_with_roles(fleet, tmp_path, oidc=settings_of(issuer)) as running:
+        to = ("bridge", "sinks", "--api", running.bridge.api_url)
+        by_variable = await asyncio.to_thread(freefloat, *to, FREEFLOAT_TOKEN=token)
+        by_file = await asyncio.to_thread(freefloat, *to, "--api-key-file", path)
+        forged = issuer.token("e", key=STRANGE)
+        refused = await asyncio.to_thread(freefloat, *to, FREEFLOAT_TOKEN=forged)
+
+    assert (by_variable.returncode, by_file.returncode) == (0, 0), by_variable.stderr
+    require_clear_failure(refused, "FREEFLOAT_TOKEN")
+    assert forged not in refused.stderr
+
+
+def test_what_opens_the_api_is_told_apart_and_never_shown(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.touch(mode=0o600)
+    path.write_text(f"anna:operator:{'k' * 40}\n")
+    held = {"FREEFLOAT_TOKEN": "eyJh.eyJi.c2ln"}
+
+    assert headers_of(path, held) == {"X-Api-Key": "k" * 40}
+    assert headers_of(None, held) == {"Authorization": "Bearer eyJh.eyJi.c2ln"}
+    assert headers_of(None, {}) == {}
+    with pytest.raises(OperatorError) as told:
+        headers_of(None, {"FREEFLOAT_TOKEN": "secret"})
+    assert "secret" not in str(told.value)
 
 
 async def test_a_bridge_with_a_provider_and_no_keys_is_not_open(
