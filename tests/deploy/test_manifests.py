@@ -13,6 +13,7 @@ import yaml
 
 from bridge.listener import DRAIN_S
 from bridge.settings import Settings, check_settings, parse_settings
+from bridge.signing.settings import SignerSettings, load_signer_settings
 
 ROOT: Final = Path(__file__).parents[2]
 DEPLOY: Final = ROOT / "deploy"
@@ -109,7 +110,7 @@ def test_each_bridge_of_compose_has_an_identity_of_its_own(number: int) -> None:
 
     service = COMPOSE["services"][f"bridge-{number}"]
     assert f"bridge/{number}/" in str(settings.tls.certificate)
-    assert str(settings.fleet.command_key).endswith(f"command-{number}.key")
+    assert settings.fleet.command_key is None
     assert str(settings.fleet.receipt_key).endswith(f"receipt-{number}.key")
     assert f"./bridge-{number}.toml:/etc/freefloat/bridge.toml:ro" in service["volumes"]
     assert settings.broker.host in COMPOSE["services"]
@@ -166,7 +167,6 @@ def test_the_init_container_lays_out_what_the_settings_name() -> None:
         for path in (
             settings.tls.certificate,
             settings.tls.key,
-            settings.fleet.command_key,
             settings.fleet.receipt_key,
             settings.store.password_file,
             settings.api.keys_file,
@@ -179,6 +179,83 @@ def test_the_init_container_lays_out_what_the_settings_name() -> None:
         for name in names.split()
     }
     assert named == {f"/run/freefloat/{name}" for name in copied}
+
+
+def signer_settings(text: str, folder: Path) -> SignerSettings:
+    path = folder / "signer.toml"
+    path.write_text(text)
+    return load_signer_settings(path)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_each_bridge_of_compose_has_a_signer_with_the_only_command_key(
+    number: int, tmp_path: Path
+) -> None:
+    """I-34, K28: a bridge that is taken over has no key to copy."""
+    text = (DEPLOY / f"compose/signer-{number}.toml").read_text()
+    settings = signer_settings(text, tmp_path)
+    bridge, signer = (
+        COMPOSE["services"][f"{n}-{number}"] for n in ("bridge", "signer")
+    )
+    bridges = parse_settings(
+        (DEPLOY / f"compose/bridge-{number}.toml").read_bytes(), directory=Path("/etc")
+    )
+    volume = f"signer-{number}:/run/freefloat-signer"
+
+    assert str(settings.fleet.command_key).endswith(f"command-{number}.key")
+    assert bridges.signer is not None
+    assert bridges.approvals.signed
+    assert bridges.signer.socket == settings.socket.path
+    assert f"{volume}:ro" in bridge["volumes"]
+    assert volume in signer["volumes"]
+    assert signer["network_mode"] == "none"
+    bridge_user, group = bridge["user"].split(":")
+    assert signer["user"].split(":")[1] == group
+    assert settings.socket.is_for_group
+    assert settings.socket.peers == (int(bridge_user),)
+    guide = (ROOT / "docs/operations.md").read_text()
+    made = next(line for line in guide.splitlines() if "site/bridge-$n -xf" in line)
+    assert "signer/command" not in made
+    assert ("uid=10002,gid=10001,mode=0750") in str(COMPOSE["volumes"])
+    image = (DEPLOY / "container/Dockerfile").read_text()
+    assert "--uid 10002 --gid 10001" in image
+
+
+def test_in_the_cluster_the_signer_alone_has_the_command_key(tmp_path: Path) -> None:
+    """I-34, K28."""
+    text = next(
+        one["data"]["signer.toml"]
+        for one in OBJECTS
+        if one["metadata"]["name"] == "signer-settings"
+    )
+    settings = signer_settings(text, tmp_path)
+    bridges = replica_settings()
+    identity, signer_identity, signer = pod()["initContainers"]
+    (bridge,) = pod()["containers"]
+
+    def mounts(container: dict[str, Any]) -> dict[str, str]:
+        return {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
+
+    assert bridges.fleet.command_key is None
+    assert bridges.signer is not None
+    assert bridges.signer.socket == settings.socket.path
+    assert "command.key" not in identity["command"][-1]
+    assert settings.fleet.command_key == f"{mounts(signer)['signing']}/command.key"
+    assert mounts(signer_identity)["signing"] == mounts(signer)["signing"]
+    assert "signing" not in mounts(bridge) | mounts(identity)
+    with_keys = [
+        c for c in (identity, signer, bridge) if "signer-identities" in mounts(c)
+    ]
+    assert with_keys == []
+    assert mounts(bridge)["signer-socket"] == mounts(signer)["signer-socket"]
+    assert settings.socket.path.startswith(mounts(signer)["signer-socket"])
+    assert settings.log.startswith(mounts(signer)["signer-log"])
+    assert of_kind("StatefulSet")["spec"]["volumeClaimTemplates"]
+    # A sidecar ends after the bridge has drained, and its user is another one.
+    assert signer["restartPolicy"] == "Always"
+    users = [one["securityContext"]["runAsUser"] for one in (signer_identity, signer)]
+    assert users == [10002, 10002]
+    assert settings.socket.peers == (pod()["securityContext"]["runAsUser"],)
 
 
 def test_a_pod_has_the_time_to_drain_and_leaves_alone() -> None:
