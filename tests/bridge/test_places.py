@@ -10,6 +10,8 @@ from sqlalchemy import Connection, select
 from bridge import schema
 from bridge.cloud_event import CONTRADICTED_TYPE
 from bridge.places import AHEAD_LIMIT
+from bridge.postgres_database import PostgresDatabase
+from certs.fleet import FleetDirectory
 from protocol.codes import AccessMeans, FrameClass, FrameType
 from protocol.entry import GENESIS, entry_hash, split_entry
 from protocol.event import EventBody, Parked, RentalStarted, parse_event
@@ -20,6 +22,7 @@ from protocol.receipt import Gap, Receipt
 from protocol.signing import verify_frame
 from tests.bridge.car import RENTAL, receipt_of
 from tests.bridge.world import World
+from tests.postgres import running_server
 
 PLACE: Final = Place(481_371_540, 115_761_240, 35, 2)
 SALT: Final = bytes.fromhex("5a17" * 8)
@@ -165,6 +168,12 @@ async def test_erasing_leaves_a_ledger_that_verifies_and_no_place(
 
     assert await world.store.places(RENTAL) == {}
     frames = await world.store._read(_frames)
+    assert len(frames) == 2
+    assert_chain(world, frames)
+    assert await world.store.erase_places(RENTAL) == 0
+
+
+def assert_chain(world: World, frames: list[bytes]) -> None:
     previous = GENESIS
     public = VerifyKey.load(world.car.key.verify_key.raw)
     for number, data in enumerate(frames, start=1):
@@ -174,8 +183,7 @@ async def test_erasing_leaves_a_ledger_that_verifies_and_no_place(
         assert (frame.header.seq, link.prev_hash) == (number, previous)
         parse_event(frame.header.type, frame.header.schema, rest)
         previous = entry_hash(data)
-    assert (len(frames), previous) == (2, world.car.head)
-    assert await world.store.erase_places(RENTAL) == 0
+    assert previous == world.car.head
 
 
 def _frames(connection: Connection) -> list[bytes]:
@@ -248,3 +256,33 @@ async def test_a_place_enters_no_event_no_note_and_no_telemetry(world: World) ->
         assert str(PLACE.latitude_e7).encode() not in text
         assert SALT not in text
     assert not any(str(PLACE.latitude_e7) in seen.note for seen in world.seen)
+
+
+@pytest.mark.postgres
+async def test_an_erased_place_is_gone_from_postgres_and_its_ledger_still_verifies(
+    fleet: FleetDirectory,
+) -> None:
+    """K25, K26, FF-PLC-07: in no row at once, in no table's file after a VACUUM."""
+    with running_server() as server:
+        url = server.make_database()
+        database = PostgresDatabase(url)
+        async with World(fleet, Path("unused"), database=database) as world:
+            await world.greet()
+            await world.say(FrameClass.TELEM, _frame(world, _told(world, 1)))
+            await world.say(FrameClass.EVENT, _entry(world, STARTED))
+            server.execute(url, "CHECKPOINT")
+            before = server.has_in_tables(SALT)
+            erased = await world.store.erase_places(RENTAL)
+            rows = server.execute(url, "SELECT salt, place FROM places")
+            server.execute(url, "VACUUM places")
+            server.execute(url, "CHECKPOINT")
+            after = server.has_in_tables(SALT)
+            frames = await world.store.read(_frames)
+            assert_chain(world, frames)
+
+    assert before
+    assert erased == 1
+    assert rows == [(None, None)]
+    assert not after
+    commitment = commitment_of(world.car.id, _told(world, 1))
+    assert commitment in frames[0], "the commitment is left"

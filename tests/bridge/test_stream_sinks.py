@@ -250,7 +250,7 @@ def _text(value: str | bytes | None) -> str:
 
 
 def read_topic(servers: str, count: int) -> list[tuple[str, str, int]]:
-    """Return key, event id and partition of the first `count` messages."""
+    """Return key, event id and partition of messages, of `count` events at least."""
     reader = Consumer(
         {
             "bootstrap.servers": servers,
@@ -261,7 +261,7 @@ def read_topic(servers: str, count: int) -> list[tuple[str, str, int]]:
     reader.subscribe(["events"])
     found: list[tuple[str, str, int]] = []
     deadline = time.monotonic() + 30
-    while len(found) < count and time.monotonic() < deadline:
+    while len({name for _, name, _ in found}) < count and time.monotonic() < deadline:
         message = reader.poll(0.5)
         if message is not None and message.error() is None:
             headers = dict(message.headers() or [])
