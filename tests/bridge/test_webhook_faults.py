@@ -63,9 +63,9 @@ class IllConsumer:
     async def drip(self, request: web.Request) -> web.StreamResponse:
         """Send a head that never ends, a byte now and then."""
         assert request.transport is not None
-        request.transport.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")  # type: ignore[attr-defined]  # a stream's
+        request.transport.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
         while not request.transport.is_closing():
-            request.transport.write(b"x")  # type: ignore[attr-defined]  # as above
+            request.transport.write(b"x")
             await asyncio.sleep(0.05)
         return web.Response()
 
