@@ -57,6 +57,9 @@ QUIET_S: Final = 1.0
 LOOK_S: Final = 0.2
 """Between two looks at what no event tells of."""
 
+_NOT_ASKED: Final = {LinkFailure.UNREACHABLE, LinkFailure.DOWN, LinkFailure.NAME}
+"""Failures that say nothing about what the broker thinks of a stranger."""
+
 STATE_FILE: Final = "canary.json"
 
 
@@ -309,7 +312,7 @@ class Canary:
                 async with link:
                     await link.subscribe(f"ff/v1/{name}/down/+")
             except LinkError as error:
-                if error.failure in {LinkFailure.UNREACHABLE, LinkFailure.NAME}:
+                if error.failure in _NOT_ASKED:
                     raise StepFailedError(f"could not be tried: {error}") from error
                 return f"refused ({error.failure})"
             except RefusedError:

@@ -66,12 +66,13 @@ def connect_error(error: Exception, options: ConnectOptions) -> LinkError:
         return LinkError(
             f"nothing listens at {options.where}: check address and port, and that "
             "the broker is running",
-            failure=LinkFailure.UNREACHABLE,
+            failure=LinkFailure.DOWN,
         )
     if isinstance(error, ConnectionResetError):
         return LinkError(
             f"{options.where} reset the connection: check that a broker with TLS "
-            "listens there and accepts our certificate (its log says why not)",
+            "listens there, accepts our certificate and has a connection to spare (its "
+            "log says why not)",
             failure=LinkFailure.REFUSED,
         )
     return LinkError(

@@ -288,7 +288,7 @@ def _sentence(error: ssl.SSLError, host: str) -> str:
 
 _CLOSED: Final = (
     "the other side closed during the TLS handshake: check host and port, our "
-    "certificate, and the broker's log"
+    "certificate, and the broker's log, which also says if it is full"
 )
 """An alert about our certificate may be lost when its sender closes at once."""
 

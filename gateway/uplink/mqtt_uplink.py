@@ -14,6 +14,7 @@ from typing import Final
 
 from gateway.ports import Agent, Clock, Store, StoreError
 from gateway.uplink.link import Link, LinkFactory, Message
+from gateway.uplink.patience import Patience
 from gateway.uplink.schedule import Overdue, Schedule
 from protocol.codes import FrameClass
 from protocol.errors import DecodeError
@@ -21,7 +22,7 @@ from protocol.identity import VehicleId
 from protocol.rendering import render_bytes
 from protocol.topic import downlinks_of, parse_topic, topic_of
 from transport.backoff import Backoff
-from transport.errors import LinkError, LinkFailure, RefusedError, TransportError
+from transport.errors import LinkError, LinkFailure, TransportError
 
 OFFERS_LIMIT: Final = 64
 """Answers that wait, and as many frames that can wait; the oldest is dropped, as a
@@ -71,15 +72,12 @@ class MqttUplink:
         self._links = links
         self._store = store
         self._clock = clock
-        self._random = random
-        self._backoff = Backoff() if backoff is None else backoff
+        self._patience = Patience(backoff or Backoff(), random=random)
         self._log = logging.getLogger(f"{__name__}.{vehicle_id.short}")
         self._schedule = Schedule()
         self._offers: deque[tuple[FrameClass, bytes]] = deque(maxlen=OFFERS_LIMIT)
         self._backlog: deque[tuple[FrameClass, bytes]] = deque(maxlen=OFFERS_LIMIT)
         self._wake = asyncio.Event()
-        self._failures = 0
-        self._refusals = 0
         self._last_failure = ""
         self._retire = asyncio.Event()
         self._heard_ms = 0
@@ -112,7 +110,7 @@ class MqttUplink:
             upto, credit=credit, gaps=gaps, now_ms=self._clock.now().boot_ms
         )
         # The link has proved itself: whoever signs receipts is at its other end.
-        self._failures = 0
+        self._patience.proved()
         self._wake.set()
 
     def renew_link(self) -> None:
@@ -133,28 +131,24 @@ class MqttUplink:
         while True:
             began_ms = self._clock.now().boot_ms
             self._retire.clear()
+            reason: TransportError | None = None
             try:
                 will = await agent.prepare_session()
                 async with self._links(will) as link:
                     await self._serve(link, agent)
-            except RefusedError as error:
-                # The broker's access list is wrong. The fleet may have answered the
-                # hello all the same, so the link's own count says nothing here.
-                self._refusals += 1
-                self._failures = max(self._failures, self._refusals)
-                self._note_failure(error)
             except _RetiredError:
                 self._log.info("= link made anew")
-                self._failures = 0
+                self._patience.proved()
             except TransportError as error:
+                reason = error
+                self._patience.failed(error)
                 self._note_failure(error)
             # Not when we are cancelled: the runtime may be gone by then.
             await agent.close_session()
             now_ms = self._clock.now().boot_ms
             if now_ms - began_ms >= STEADY_MS:
-                self._failures = self._refusals = 0
-            self._failures += 1
-            delay_s = self._backoff.delay_s(self._failures, random=self._random)
+                self._patience.stood()
+            delay_s = self._patience.delay_s(reason)
             await self._clock.sleep_until(now_ms + round(delay_s * 1000))
 
     async def _wait_retired(self) -> None:
@@ -187,7 +181,7 @@ class MqttUplink:
         await link.subscribe(downlinks_of(self._vehicle_id))
         await self._announce(link, agent.open_session)
         self._log.info("= link up")
-        if not self._refusals:
+        if not self._patience.is_refused:
             self._last_failure = ""
         try:
             async with asyncio.TaskGroup() as ways:

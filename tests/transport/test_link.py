@@ -96,7 +96,7 @@ async def test_a_port_where_nothing_listens_is_said(ends: Ends) -> None:
 
     error = await refusal(ends.link(port))
 
-    assert error.failure is LinkFailure.UNREACHABLE
+    assert error.failure is LinkFailure.DOWN
     assert f"nothing listens at 127.0.0.1:{port}" in str(error)
 
 
