@@ -75,7 +75,9 @@ def add_command(connection: Connection, record: CommandRecord) -> CommandRecord:
         connection.execute(_TABLE.insert().values(_row(record)))
         return record
     unique = insert_new(connection, _TABLE, unique=["vehicle_id", "idempotency_key"])
-    if connection.execute(unique.values(_row(record))).rowcount == 1:
+    # What was inserted says so itself: a driver need not know how many rows it was.
+    inserted = unique.values(_row(record)).returning(_TABLE.c.command_id)
+    if connection.execute(inserted).first() is not None:
         return record
     known = find_by_key(connection, record.vehicle_id, record.idempotency_key)
     if known is None:
