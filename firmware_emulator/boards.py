@@ -18,6 +18,7 @@ from protocol.board.link import (
     LinkEvent,
     OrderRefused,
     OrderTaken,
+    StateReceived,
     Synchronised,
 )
 from protocol.board.message import (
@@ -46,6 +47,7 @@ class EmulatedBoard:
         self._light: SetLight | None = None
         self._is_lost = False
         self._answered = asyncio.Event()
+        self._starts: int | None = None
         self.cable_cut = False
         """Whether bytes get lost in both directions; may be set while it runs."""
 
@@ -82,6 +84,11 @@ class EmulatedBoard:
     async def flash_hazards(self, seconds: int) -> None:
         """Let the hazard lights blink."""
         self._order(FlashHazards(seconds))
+
+    @property
+    def starts(self) -> int | None:
+        """How often the board has started, as it last said; None before it did."""
+        return self._starts
 
     async def probe(self) -> None:
         """Order the indicator that shines already, and wait for the board's answer."""
@@ -121,6 +128,8 @@ class EmulatedBoard:
                 self._order(self._light)
         elif isinstance(said, OrderTaken | OrderRefused):
             self._answered.set()
+        if isinstance(said, StateReceived):
+            self._starts = said.state.boot_count
         event = event_of(said)
         if isinstance(event, BoardLost):
             return False

@@ -337,7 +337,12 @@ def build_gateway(
         clock=clock,
         random_bytes=random_bytes,
         probes={Component.BOARD: board.probe, Component.READER: reader.probe},
-        insight=CarInsight(recorder, endurance, told=told),
+        insight=CarInsight(
+            recorder,
+            endurance,
+            board_starts=lambda: board.starts,
+            told=told,
+        ),
         observer=observer,
         recovered=failures.clear,
     )

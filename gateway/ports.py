@@ -122,6 +122,13 @@ class Board(Protocol):
         Never returns as long as it does not answer.
         """
 
+    @property
+    def starts(self) -> int | None:
+        """How often the board says it has started, modulo 65,536; None before it did.
+
+        A number that rises without a power cut of the car is a board that resets.
+        """
+
 
 class Display(Protocol):
     """Screen and keypad before the driver."""

@@ -8,7 +8,8 @@ in a minute, or cannot be reached at all. So nobody who can pay is stranded (H2,
 
 Both the fleet's answer and the driver's word may come twice, late, or after the car has
 gone; each payment is decided once, and money back is the fleet's business (H3). While a
-payment is open the car's snapshot shows a visit with an engine that is held.
+payment is open the car's snapshot shows a visit with an engine that is held, and the
+car's answer to SNAPSHOT names the payment.
 """
 
 import hashlib

@@ -28,6 +28,9 @@ FREE_CRASHES: Final = 1
 WHOLE_CRASHES: Final = 3
 """After more in a row the agent starts reduced."""
 
+ENDINGS_LIMIT: Final = 8
+"""Runs of which the end is remembered, for who asks what happened to the car."""
+
 WRITES_PER_START: Final = 5
 """Of the note: counted, begun, settled, stable, ended."""
 
@@ -62,6 +65,18 @@ class Stage(Enum):
     STABLE = "stable"
 
 
+@unique
+class Ending(Enum):
+    """How a run ended: why the agent was started anew."""
+
+    ORDERED = "ordered"
+    """In order: by the fleet, an update or whoever stopped it."""
+    CRASH = "crash"
+    """While the machine ran on."""
+    MACHINE = "machine"
+    """With the machine: power was lost, or it reset itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunNote:
     """What is known of the runs before; the same bytes until the next change."""
@@ -78,6 +93,8 @@ class RunNote:
     """How far the last run came."""
     boot_mark: str = ""
     """Of the machine's boot that it ran in."""
+    endings: tuple[Ending, ...] = ()
+    """How the runs before ended, oldest first, at most `ENDINGS_LIMIT`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +136,18 @@ def plan_start(
         reduced=reduced,
         stage=Stage.ENDED,
         boot_mark=boot_mark,
+        endings=_endings(note, same_boot=same_boot),
     )
     return Start(wait_ms, reduced, in_storm), planned
+
+
+def _endings(note: RunNote, *, same_boot: bool) -> tuple[Ending, ...]:
+    """Return how runs ended, the last one included; a first start has none."""
+    if not note.boot_mark:
+        return note.endings
+    unasked = Ending.CRASH if same_boot else Ending.MACHINE
+    ending = Ending.ORDERED if note.stage is Stage.ENDED else unasked
+    return (*note.endings, ending)[-ENDINGS_LIMIT:]
 
 
 def _wait_ms(crashes: int, patience: Patience) -> int:
@@ -150,7 +177,7 @@ def stabilise(note: RunNote) -> RunNote:
     if note.reduced:
         crashes = min(note.crashes, WHOLE_CRASHES + 1)
         return replace(note, stage=Stage.STABLE, crashes=crashes)
-    return RunNote(stage=Stage.STABLE, boot_mark=note.boot_mark)
+    return RunNote(stage=Stage.STABLE, boot_mark=note.boot_mark, endings=note.endings)
 
 
 def end(note: RunNote, *, tries_whole: bool = False) -> RunNote:

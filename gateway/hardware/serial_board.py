@@ -22,6 +22,7 @@ from protocol.board.link import (
     OrderLost,
     OrderRefused,
     OrderTaken,
+    StateReceived,
     Synchronised,
 )
 from protocol.board.message import (
@@ -61,6 +62,7 @@ class SerialBoard:
         self._conversation: _Conversation | None = None
         self._is_lost = False
         self._answered = asyncio.Event()
+        self._starts: int | None = None
 
     async def run(self, report: Report) -> None:
         """Report the board's events until cancelled; opens the port again and again."""
@@ -92,6 +94,11 @@ class SerialBoard:
             EncodeError: not 1 to 30 s; nothing was ordered.
         """
         self._order(FlashHazards(seconds))
+
+    @property
+    def starts(self) -> int | None:
+        """How often the board has started, as it last said; None before it did."""
+        return self._starts
 
     async def probe(self) -> None:
         """Order the indicator that shines already, and wait for the board's answer."""
@@ -134,6 +141,8 @@ class SerialBoard:
             _LOG.warning("< board refused %s: %s", said.order, said.reason)
         elif isinstance(said, OrderLost):
             _LOG.warning("= board did not answer %s", said.order)
+        if isinstance(said, StateReceived):
+            self._starts = said.state.boot_count
         event = event_of(said)
         if event is not None and not isinstance(event, BoardLost):
             report(event)

@@ -12,6 +12,7 @@ from gateway.recorder.explanation import explain
 from gateway.recorder.flight_recorder import FlightRecorder
 from gateway.recorder.replay import Replayed
 from gateway.runtime.endurance import Endurance
+from gateway.software import software
 from protocol.command import Explain
 from protocol.diagnosis import ExplainSubject
 
@@ -25,6 +26,7 @@ class CarInsight:
     Args:
         recorder: of the decisions; None for none.
         endurance: of the starts; None where nobody counts them.
+        board_starts: how often the board has started, None if unknown.
         told: what the caller alone knows.
     """
 
@@ -33,18 +35,29 @@ class CarInsight:
         recorder: FlightRecorder | None,
         endurance: Endurance | None,
         *,
+        board_starts: Callable[[], int | None],
         told: Callable[[], Sequence[str]],
     ) -> None:
         self._recorder = recorder
         self._endurance = endurance
+        self._board_starts = board_starts
         self._told = told
+        # Installed software does not change under a running agent.
+        self._software = software()
 
     def facts(self) -> Sequence[str]:
-        """Return what SNAPSHOT says more: crashes, recorder, certificates."""
-        lines = list(self._told())
+        """Return what SNAPSHOT says more: software, starts, recorder, certificates."""
+        starts = self._board_starts()
+        lines = [
+            *self._software,
+            f"board_starts={'-' if starts is None else starts}",
+            *self._told(),
+        ]
         if self._endurance is not None:
             reduced = "reduced" if self._endurance.start.reduced else "whole"
             lines.append(f"agent={reduced} crashes={self._endurance.crashes}")
+            newest_first = [each.value for each in reversed(self._endurance.endings)]
+            lines.append(f"last_ends={','.join(newest_first) or '-'}")
         if self._recorder is not None:
             lines.append(f"recorder_bytes={self._recorder.written}")
         return lines

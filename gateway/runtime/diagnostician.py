@@ -16,6 +16,8 @@ from gateway.core.appearance import condition_of
 from gateway.core.events import CommandReceived
 from gateway.core.maintenance import upkeep_lines
 from gateway.core.moment import Moment
+from gateway.core.payment import holds
+from gateway.core.state import State
 from gateway.ports import Clock, Store
 from gateway.runtime.standing import Standing
 from protocol.codes import FaultKind
@@ -192,14 +194,28 @@ class Diagnostician:
             f"disk={_word(is_well=not standing.is_in_service)}",
             *upkeep_lines(state),
             f"actuation={pending}",
+            _payment_line(state),
             f"supply_mv={'-' if supply is None else supply}",
             f"ledger_head={standing.head.seq} waiting={waiting}",
             f"ledger_free_kib={self._store.free_kib()}",
             f"trust_bundle={standing.trust.bundle.version}",
             f"clock={now.quality.name} boot_ms={now.boot_ms}",
+            f"agent_starts={standing.session.starts}",
             f"time_from={standing.time.known.quality.name}",
             *self._insight.facts(),
         )
+
+
+def _payment_line(state: State) -> str:
+    """Return the rental's last payment, and whether it holds the engine (H3)."""
+    rental = state.rental
+    if rental is None or rental.payment is None:
+        return "payment=-"
+    payment = rental.payment
+    return (
+        f"payment={payment.payment_id.hex()} stage={payment.stage.name} "
+        f"payment_holds={'yes' if holds(rental) else 'no'}"
+    )
 
 
 def _word(*, is_well: bool) -> str:

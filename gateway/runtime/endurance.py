@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 from gateway.core.events import Event, StormBegan, StormEnded
 from gateway.core.restart_storm import (
+    Ending,
     Patience,
     RunNote,
     Start,
@@ -69,6 +70,11 @@ class Endurance:
     def crashes(self) -> int:
         """Crashes in a row before this run."""
         return self._note.crashes
+
+    @property
+    def endings(self) -> tuple[Ending, ...]:
+        """How the runs before this one ended, oldest first."""
+        return self._note.endings
 
     def begin(self) -> None:
         """Call it after the wait, before anything that can fail."""

@@ -47,6 +47,11 @@ class Session:
         """Whether the fleet can reach this session."""
         self.renew(now=now)
 
+    @property
+    def starts(self) -> int:
+        """How often the agent has started, this run included."""
+        return self._boot_counter
+
     def renew(self, *, now: Moment) -> None:
         """Begin a new session; commands of the one before are void."""
         self.id = session_id(self._boot_counter, self._random_bytes(_RANDOM_SIZE))

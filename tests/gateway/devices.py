@@ -41,6 +41,7 @@ class FakeBoard:
         self.hazards_s = 0
         self.is_mute = False
         """Nothing that it is asked is answered."""
+        self.starts: int | None = 17
 
     @property
     def locked(self) -> bool:

@@ -1,17 +1,39 @@
 """PING with hop times, SNAPSHOT and EXPLAIN in the whole gateway."""
 
+import platform
+from importlib.metadata import version
 from pathlib import Path
 
+from gateway.core.payment import payment_id_of
 from gateway.core.reading import Position
+from gateway.core.restart_storm import Patience, RunNote
+from gateway.runtime.endurance import Endurance
 from protocol.codes import Code
 from protocol.command import ANY_VERSION, Command, Explain, Ping, RequestSnapshot
 from protocol.diagnosis import Diagnosed, DiagnosisKind, ExplainSubject
 from protocol.identity import card_digest
 from protocol.snapshot import NO_RENTAL
+from tests.gateway.test_payment import ask_fleet, paid
 from tests.gateway.world import ALICE, MALLORY, World
 
 PING = Ping(NO_RENTAL, ANY_VERSION, bytes(range(16)))
 SNAPSHOT = RequestSnapshot(NO_RENTAL, ANY_VERSION)
+
+
+class Endings:
+    """Keeps the note of the runs, as the flash does."""
+
+    def __init__(self) -> None:
+        self.note = RunNote()
+
+    def read(self) -> RunNote:
+        return self.note
+
+    def write(self, note: RunNote) -> None:
+        self.note = note
+
+    def endurance(self, boot_mark: str) -> Endurance:
+        return Endurance(self, patience=Patience(), boot_mark=boot_mark)
 
 
 def why(subject: ExplainSubject, about_id: bytes = bytes(16)) -> Explain:
@@ -84,8 +106,51 @@ async def test_a_snapshot_tells_parts_versions_and_fill() -> None:
         assert int(said["ledger_free_kib"]) > 0
         assert (said["service"], said["trouble"]) == ("-", "-")
         assert said["clock"] == "NTP"
+        assert (said["board_starts"], said["agent_starts"]) == ("17", "1")
+        assert said["payment"] == "-"
+        assert said["python"] == platform.python_version()
+        assert said["cryptography"] == version("cryptography")
         for name in ("firmware", "supply_mv", "waiting", "trust_bundle", "boot_ms"):
             assert name in said
+        for name in ("build", "sqlite", "apsw", "construct", "msgspec"):
+            assert name in said
+
+
+async def test_a_snapshot_tells_how_the_runs_before_ended() -> None:
+    """Issue 4, point 7, I-30: why the agent was started anew, the newest first."""
+    note = Endings()
+    async with World(endurance=note.endurance) as world:
+        await ask(world, SNAPSHOT)
+        first = values(told(world))["last_ends"]
+        await world.power_cut()
+        await world.advance(5.0)
+        before = len(told(world))
+        await ask(world, SNAPSHOT)
+
+        assert first == "-"
+        said = values(told(world)[before:])
+        assert said["last_ends"].split(",")[0] == "machine"
+        assert said["agent_starts"] == "2"
+
+
+async def test_a_snapshot_shows_the_payment_that_holds_the_engine() -> None:
+    """H3, I-28: a pending payment is seen, also after a power cut, until it is paid."""
+    async with World() as world:
+        rental_id = await ask_fleet(world)
+        await world.power_cut()
+        await world.advance(5.0)
+        await ask(world, SNAPSHOT)
+        pending, before = values(told(world)), len(told(world))
+
+        world.fleet.send(paid(rental_id))
+        await world.advance(2.0)
+        await ask(world, SNAPSHOT)
+        settled = values(told(world)[before:])
+
+        payment_id = payment_id_of(rental_id, 1).hex()
+        assert (pending["payment"], settled["payment"]) == (payment_id, payment_id)
+        assert (pending["stage"], pending["payment_holds"]) == ("PENDING", "yes")
+        assert (settled["stage"], settled["payment_holds"]) == ("PAID", "no")
 
 
 async def test_the_car_explains_a_tap_an_order_a_lock_and_its_light(

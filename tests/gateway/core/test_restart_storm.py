@@ -1,12 +1,16 @@
 """An agent that crashes again and again: bounded starts, and never given up (I-30)."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.events import StormBegan, StormEnded
 from gateway.core.restart_storm import (
+    ENDINGS_LIMIT,
     WHOLE_CRASHES,
+    Ending,
     Patience,
     RunNote,
     Stage,
@@ -110,7 +114,23 @@ def test_a_try_that_lasts_ends_the_storm() -> None:
 
     healed = stabilise(settle(begin(note)))
 
-    assert healed == RunNote(stage=Stage.STABLE, boot_mark="a")
+    assert replace(healed, endings=()) == RunNote(stage=Stage.STABLE, boot_mark="a")
+
+
+def test_how_runs_ended_is_remembered_for_the_last_of_them() -> None:
+    """Issue 4, point 7: ordered, crashed, or with the machine."""
+    _, note = start(RunNote(), "a")
+    first = note.endings
+    _, note = start(end(begin(note)), "a")
+    _, note = start(begin(note), "a")
+    _, note = start(stabilise(settle(begin(note))), "b")
+    told = note.endings
+    for _ in range(ENDINGS_LIMIT):
+        _, note = start(begin(note), "b")
+
+    assert first == ()
+    assert told == (Ending.ORDERED, Ending.CRASH, Ending.MACHINE)
+    assert note.endings == (Ending.CRASH,) * ENDINGS_LIMIT
 
 
 @given(
