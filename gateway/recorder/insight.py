@@ -11,8 +11,8 @@ from gateway.core.events import CardPresented, CommandReceived
 from gateway.recorder.explanation import explain
 from gateway.recorder.flight_recorder import FlightRecorder
 from gateway.recorder.replay import Replayed
+from gateway.recorder.software import software
 from gateway.runtime.endurance import Endurance
-from gateway.software import software
 from protocol.command import Explain
 from protocol.diagnosis import ExplainSubject
 
