@@ -44,6 +44,7 @@ def test_all_that_ends_is_counted_in_days_the_first_first(calendar: Calendar) ->
 def test_it_is_logged_once_a_day_with_what_to_do(
     calendar: Calendar, caplog: pytest.LogCaptureFixture
 ) -> None:
+    # Row 35 (the bridge's certificate): said days before.
     for _ in range(3):
         calendar.watch.look()
     assert caplog.text.count("certificate ends in 20 days; renew it") == 1
@@ -87,6 +88,7 @@ def test_a_chain_ends_with_its_first_certificate_and_a_file_that_is_gone_has_end
 async def test_ready_tells_the_days_and_warns_without_becoming_unready(
     fleet: FleetDirectory, tmp_path: Path
 ) -> None:
+    # Row 35 (the bridge's certificate): said days before.
     now_ms = int(fleet.fleet.created.timestamp() * 1000)
     later_ms = now_ms + (397 - WARN_DAYS + 1) * DAY_MS
     async with running_bridge(fleet, tmp_path, now=lambda: later_ms) as running:

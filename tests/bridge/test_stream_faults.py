@@ -77,7 +77,7 @@ async def test_a_refusal_by_kafka_or_its_silence_after_an_append_loses_no_event(
 async def test_kafka_that_is_down_holds_its_own_cursor_and_nobody_else(
     fleet: FleetDirectory, tmp_path: Path, kafka: MockKafka
 ) -> None:
-    """Fault row 31 (brokers down), I-26, I-31: the outbox holds; the same row goes."""
+    """Fault row 31 (brokers down), I-26, I-31 (F): the outbox holds; the same row goes."""
     sink, beside = topic_sink(kafka.servers, timeout_s=1), MemorySink("beside")
     async with World(fleet, tmp_path / "store", (sink, beside)) as world:
         kafka.down()
@@ -99,7 +99,7 @@ async def test_kafka_that_is_down_holds_its_own_cursor_and_nobody_else(
 async def test_a_frozen_jetstream_holds_its_own_cursor_and_nobody_else(
     fleet: FleetDirectory, tmp_path: Path, server: NatsServer
 ) -> None:
-    """Fault row 32 (SIGSTOP), I-26, I-31: noticed, and each event is there once."""
+    """Fault row 32 (SIGSTOP), I-26, I-31 (F): noticed, and each event is there once."""
     await server.make_stream()
     sink, beside = stream_sink(server), MemorySink("beside")
     assert server.process is not None

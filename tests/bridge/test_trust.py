@@ -113,6 +113,7 @@ def test_a_bundle_of_another_fleet_and_a_lost_directory_are_said(
 async def test_revoked_key_inflight_from_the_office_to_the_car(
     fleet: FleetDirectory, tmp_path: Path
 ) -> None:
+    # Row 35 (command key stolen).
     # What `freefloat certs trust revoke` publishes reaches every connected car at once,
     # and this bridge signs nothing more with the key; nothing is restarted.
     shutil.copytree(fleet.path, tmp_path / "fleet")

@@ -136,6 +136,7 @@ def test_a_vehicle_that_did_not_renew_is_named(
 def test_a_revocation_list_is_due_at_half_of_its_life(
     fleet: FleetDirectory, now: datetime
 ) -> None:
+    # Row 35 (list expired): said days before.
     # L5: one that has ended locks every car out of some brokers.
     with closing(fleet.books()) as books:
         publish_list(fleet, books, fleet.issuing_authority(), now=now)
@@ -148,6 +149,7 @@ def test_a_revocation_list_is_due_at_half_of_its_life(
 def test_a_damaged_revocation_list_is_named(
     fleet: FleetDirectory, now: datetime
 ) -> None:
+    # Row 35 (list broken).
     (fleet.path / FleetPart.REVOCATION_LIST).write_bytes(b"-----BEGIN X509 CRL-----")
 
     assert "cannot be read" in only(fleet, now, "list_damaged").detail

@@ -144,6 +144,7 @@ def test_a_year_without_outages_keeps_every_car_connected_and_spreads_the_load()
 
 
 def test_outages_of_a_third_of_the_life_cost_no_car_its_session() -> None:
+    # Row 34 (authority down).
     # FF-ENR-17, K9.
     cars, authority = fleet(), Authority(outages(LIFE / 3))
 
@@ -184,6 +185,7 @@ def test_an_outage_that_lies_in_wait_for_each_car_harms_none() -> None:
 
 
 def test_a_longer_outage_ends_certificates_and_the_grace_path_brings_all_back() -> None:
+    # Row 34 (authority down, certificate over).
     cars, authority = fleet(), Authority(outages(LIFE / 2))
 
     live(cars, authority)

@@ -145,6 +145,7 @@ def test_the_records_and_certificates_below_stay_valid(
 def test_a_car_learns_the_new_root_with_its_renewal_by_the_link(
     rolling: FleetDirectory, tmp_path: Path
 ) -> None:
+    # Row 34 (another root).
     # Both ends are real: our service, and what the gateway believes of its answer.
     with open_office(rolling) as office:
         folder = tmp_path / "device"

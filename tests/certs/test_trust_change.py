@@ -150,6 +150,7 @@ def test_a_key_that_has_ended_leaves_with_the_next_rotation(
 def test_the_revoke_key_alone_takes_a_stolen_signer_out(
     fleet: FleetDirectory, files: TrustFiles, now: datetime
 ) -> None:
+    # Row 35 (command key stolen).
     # FF-TRU: within minutes and without the offline roots.
     current, revoker = with_revoker(fleet, files, now)
     stolen = next(key for key in current.keys if key.role is Role.RENTAL)

@@ -78,6 +78,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_car_renews_when_due_and_its_link_goes_on_with_the_new_certificate(
     kind: str, tmp_path: Path
 ) -> None:
+    # Row 34 (renewed while it is connected).
     # FF-ENR-17.
     street = RenewingStreet(kind, tmp_path, None)
     # Between 11/20 and 13/20 of this life pass within seconds.
@@ -110,6 +111,7 @@ async def test_a_car_renews_when_due_and_its_link_goes_on_with_the_new_certifica
 async def test_a_car_whose_certificate_expired_in_a_garage_comes_back_by_itself(
     kind: str, tmp_path: Path
 ) -> None:
+    # Row 34 (expired).
     # FF-ENR-11.
     # The floor does not know the time here: broker and service tell the car. The car
     # is at work all the while (I-19).
