@@ -77,7 +77,7 @@ async def test_a_refusal_by_kafka_or_its_silence_after_an_append_loses_no_event(
 async def test_kafka_that_is_down_holds_its_own_cursor_and_nobody_else(
     fleet: FleetDirectory, tmp_path: Path, kafka: MockKafka
 ) -> None:
-    """Fault row 31 (brokers down), I-26, I-31 (F): the outbox holds; the same row goes."""
+    """Fault row 31 (brokers down), I-26, I-31 (F): the same row goes later."""
     sink, beside = topic_sink(kafka.servers, timeout_s=1), MemorySink("beside")
     async with World(fleet, tmp_path / "store", (sink, beside)) as world:
         kafka.down()

@@ -117,7 +117,7 @@ async def test_an_ill_consumer_is_left_alone_and_gets_everything_in_order_afterw
     monkeypatch: pytest.MonkeyPatch,
     way: str,
 ) -> None:
-    """Fault row 30, I-26, I-31 (F), I-32: the breaker opens, and others are unaffected."""
+    """Fault row 30, I-26, I-31 (F), I-32: it opens the breaker and harms no other."""
     quick = Backoff(initial_s=0.05, maximum_s=0.1)
     monkeypatch.setattr(relay_module, "BACKOFF", quick)
     beside = MemorySink("beside")
@@ -153,7 +153,7 @@ async def test_what_a_consumer_says_no_to_is_a_dead_letter_of_its_own_sink(
     consumer: IllConsumer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Fault row 30 (after policy), I-31 (F): set aside with its reason; the rest goes."""
+    """Fault row 30 (after policy), I-31 (F): set aside with its reason."""
     monkeypatch.setattr(
         relay_module, "BACKOFF", Backoff(initial_s=0.001, maximum_s=0.002)
     )
