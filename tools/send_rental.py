@@ -88,12 +88,17 @@ def payment(
         "freefloat send grant AB3X --card 04a1b2c3d4e5f6 --right unlock "
         "--right service",
         "freefloat send grant AB3X --card 04a1b2c3d4e5f6 --withdraw --grant 00..ff",
+        "freefloat send grant AB3X --card 04a1b2c3d4e5f6 --withdraw --rental 00..ff",
     )
 )
 @click.option("--card", required=True, metavar="UID", help="The card's, in hex.")
 @click.option("--rental", metavar="HEX", help="Rental that it can start; a new id.")
 @click.option("--grant", metavar="HEX", help="Id of the grant; a new one without it.")
-@click.option("--withdraw", is_flag=True, help="Take the grant back.")
+@click.option(
+    "--withdraw",
+    is_flag=True,
+    help="Take the grant back; of a rental that runs, the card.",
+)
 @click.option(
     "--right",
     "rights",
@@ -127,8 +132,10 @@ def grant(
     as_json: bool,
 ) -> None:
     """Give a card rights for a time, with no network needed; or take them."""
-    if withdraw and grant is None:
-        raise click.UsageError("--withdraw needs the id of the --grant")
+    if withdraw and grant is None and rental is None:
+        raise click.UsageError(
+            "--withdraw needs the id of the --grant, or of the --rental that runs"
+        )
     now = wall_clock().replace(microsecond=0)
     body: dict[str, object] = {
         "kind": "grant",

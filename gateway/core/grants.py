@@ -4,13 +4,16 @@ A grant comes as a signed command and stands in the state: up to 16, each for on
 one rental and a span of time. Its span is judged by trusted time; without trusted time
 no grant counts, since whoever can set a clock could open cars. A grant starts one
 rental and is then spent. A card that the fleet blocks has its grants withdrawn: a card
-without a grant opens nothing, whatever it is.
+without a grant opens nothing, whatever it is. A withdrawal that names the reservation
+or rental of now takes the card away from that too, since a card may be stolen while its
+rental runs; the customer's app opens as before.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from gateway.core.moment import Moment
-from gateway.core.state import State
+from gateway.core.state import Reservation, State
 from gateway.core.turn import Turn
 from protocol.codes import Code
 from protocol.identity import card_digest
@@ -56,7 +59,8 @@ def why_not_change(state: State, command: Grant, now: Moment) -> Code | None:
     """
     held = next((g for g in state.grants if g.grant_id == command.grant_id), None)
     if command.action is GrantAction.WITHDRAW:
-        return Code.ALREADY_IN_STATE if held is None else None
+        is_so = held is None and _opened_by(state, command) is None
+        return Code.ALREADY_IN_STATE if is_so else None
     span_ms = command.not_after_wall_ms - command.not_before_wall_ms
     is_over = now.trusted_ms is not None and now.trusted_ms >= command.not_after_wall_ms
     is_full = len(_counting(state, now)) >= GRANTS_LIMIT and held is None
@@ -79,7 +83,29 @@ def change_grants(turn: Turn, command: Grant) -> None:
     )
     added = (command,) if command.action is GrantAction.ADD else ()
     turn.change(grants=kept + added)
+    if command.action is GrantAction.WITHDRAW:
+        _block(turn, command)
     turn.record(GrantChanged(command.grant_id, command.action))
+
+
+def _block(turn: Turn, command: Grant) -> None:
+    """Take the card away from the reservation or rental of now, if it opens that."""
+    held = _opened_by(turn.state, command)
+    if held is None:
+        return
+    cards = tuple(card for card in held.cards if card != command.card)
+    if turn.state.rental is None:
+        turn.change(reservation=replace(held, cards=cards))
+    else:
+        turn.change_rental(reservation=replace(held, cards=cards))
+
+
+def _opened_by(state: State, command: Grant) -> Reservation | None:
+    """Return the reservation of now if it is the grant's, and its card opens it."""
+    held = state.reservation if state.rental is None else state.rental.reservation
+    if held is None or held.rental_id != command.rental_id:
+        return None
+    return held if command.card in held.cards else None
 
 
 def spend_grants(turn: Turn, rental_id: bytes) -> None:

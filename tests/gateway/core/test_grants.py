@@ -241,6 +241,39 @@ def test_a_withdrawn_card_opens_nothing() -> None:
     assert scene.one(CardRefused).reason is CardRefusal.NO_RESERVATION
 
 
+@pytest.mark.parametrize("mode", [RentalMode.RESERVED, RentalMode.PARKED])
+def test_a_card_that_is_stolen_while_its_rental_runs_can_be_blocked(
+    mode: RentalMode,
+) -> None:
+    # I-12: blocked; I-19: the other card and the app open as before.
+    scene = Scene()
+    scene.be(mode)
+    blocked = replace(grant_of(scene), action=GrantAction.WITHDRAW)
+    assert scene.answer(blocked).code is Code.OK
+    assert scene.one(GrantChanged).action is GrantAction.WITHDRAW
+    scene.forget()
+
+    scene.tap_later()
+
+    assert scene.mode is mode
+    assert scene.one(CardRefused).reason is CardRefusal.NOT_FOR_THIS_RENTAL
+    assert scene.answer(blocked).code is Code.ALREADY_IN_STATE
+    scene.tap_later(SECOND_CARD)
+    assert scene.mode is RentalMode.STOPPED
+
+
+def test_a_withdrawal_for_another_rental_takes_no_card_from_this_one() -> None:
+    # I-12
+    scene = Scene()
+    scene.reserve()
+    other = grant_of(scene, rental_id=b"\x77" * 16, action=GrantAction.WITHDRAW)
+
+    assert scene.answer(other).code is Code.ALREADY_IN_STATE
+    scene.tap()
+
+    assert scene.mode is RentalMode.STOPPED
+
+
 def test_a_withdrawal_of_what_is_not_there_is_already_so() -> None:
     scene = Scene()
 
