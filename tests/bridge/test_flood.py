@@ -1,0 +1,197 @@
+"""One car that floods, and a store that stands still, at a real broker (I-31, K23)."""
+
+import asyncio
+import contextlib
+import sqlite3
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from bridge.bootstrap import Bridge, open_bridge
+from bridge.broker.access import BrokerAccess
+from bridge.broker.embedded import EmbeddedBroker
+from bridge.settings import IntakeSettings, MetricsSettings, Settings
+from protocol.codes import FrameClass
+from protocol.fleet import FleetPart, VehiclePart
+from protocol.topic import downlinks_of
+from tests.bridge.car import Car, sample
+from tests.bridge.conftest import make_fleet
+from tests.bridge.site import Driver, boot_ms, clock
+from tests.depth import times
+from tools.bridge_settings import local_settings
+from transport.link import LinkSettings, MqttLink
+from transport.tls import TlsIdentity, client_context
+
+pytestmark = [pytest.mark.broker, pytest.mark.mosquitto, pytest.mark.timeout(300)]
+
+ASKED = times(20, deep=500)
+"""Entries of the honest car, each waited for."""
+
+FLOOD = 50
+"""Frames that the other car sends for each turn of the event loop that it gets."""
+
+
+class Street:
+    """Two cars at a broker, and a bridge's settings."""
+
+    def __init__(self, settings: Settings, drivers: list[Driver]) -> None:
+        self.settings = settings
+        self.drivers = drivers
+
+    async def found(self, bridge: Bridge, name: str) -> float:
+        assert bridge.metrics_url is not None
+        async with (
+            aiohttp.ClientSession() as monitor,
+            monitor.get(bridge.metrics_url) as answer,
+        ):
+            text = await answer.text()
+        return sum(
+            one.value
+            for family in text_string_to_metric_families(text)
+            for one in family.samples
+            if one.name == name
+        )
+
+
+@pytest.fixture
+async def street(tmp_path: Path) -> AsyncIterator[Street]:
+    fleet = make_fleet(tmp_path / "fleet", 2, now=clock())
+    known = {str(vehicle_id) for vehicle_id in fleet.vehicle_ids()}
+    async with contextlib.AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(
+            EmbeddedBroker(
+                directory=tmp_path / "broker",
+                identity=TlsIdentity.of_fleet(fleet.path, FleetPart.BROKER),
+                access=BrokerAccess(is_vehicle=known.__contains__),
+                clock=clock,
+                kind="mosquitto",
+            )
+        )
+        drivers = []
+        for vehicle_id in fleet.vehicle_ids():
+            directory = fleet.vehicle_directory(vehicle_id)
+            identity = TlsIdentity(
+                directory / VehiclePart.TLS_CERTIFICATE,
+                directory / VehiclePart.TLS_KEY,
+                directory / VehiclePart.TRUST_ANCHORS,
+            )
+            settings = LinkSettings(broker.host, broker.port, client_id=str(vehicle_id))
+            link = await stack.enter_async_context(
+                MqttLink(settings, client_context(identity, now=clock()))
+            )
+            await link.subscribe(downlinks_of(vehicle_id))
+            driver = Driver(Car(directory, boot_ms=boot_ms), link, 1)
+            stack.callback(asyncio.create_task(driver.listen()).cancel)
+            drivers.append(driver)
+        made = local_settings(
+            fleet.path,
+            state=tmp_path / "state",
+            broker=(broker.host, broker.port),
+            api=("127.0.0.1", 0),
+        )
+        yield Street(
+            msgspec.structs.replace(made, metrics=MetricsSettings(port=0)), drivers
+        )
+
+
+async def until_receipted(driver: Driver, upto: int) -> None:
+    for _ in range(10_000):
+        if driver.receipted >= upto:
+            return
+        await asyncio.sleep(0.005)
+    raise TimeoutError
+
+
+async def waits_s(driver: Driver) -> list[float]:
+    """Let a car tell entries one by one; return how long each receipt took."""
+    found = []
+    for _ in range(ASKED):
+        begun_s = time.monotonic()
+        await driver.tell(1)
+        await until_receipted(driver, len(driver.entries))
+        found.append(time.monotonic() - begun_s)
+    return sorted(found)
+
+
+async def test_a_car_that_floods_delays_no_other_and_loses_telemetry_alone(
+    street: Street,
+) -> None:
+    """I-31 (F), K23, row 27: signed by its own key, on a real broker."""
+    rates = IntakeSettings(telemetry_per_s=10, telemetry_burst=20)
+    settings = msgspec.structs.replace(street.settings, intake=rates)
+    honest, hostile = street.drivers
+    frame = hostile.car.telemetry(sample())
+    topic = hostile.car.topic(FrameClass.TELEM)
+
+    async def flood() -> None:
+        while True:
+            for _ in range(FLOOD):
+                hostile.link.post(topic, frame)
+            # Cars have processors of their own; here they share one with the bridge.
+            await asyncio.sleep(0.01)
+
+    async with open_bridge(settings) as bridge:
+        await bridge.wait_connected()
+        await honest.greet()
+        await hostile.greet()
+        alone_s = await waits_s(honest)
+        flooding = asyncio.create_task(flood())
+        for _ in range(1_000):
+            if await street.found(bridge, "freefloat_frames_dropped_total"):
+                break
+            await asyncio.sleep(0.05)
+        beside_s = await waits_s(honest)
+        await hostile.tell(5)
+        await until_receipted(hostile, 5)
+        flooding.cancel()
+        dropped = await street.found(bridge, "freefloat_frames_dropped_total")
+
+    middle = ASKED // 2
+    sys.stdout.write(
+        f"to the receipt: {alone_s[middle] * 1000:.1f} ms alone, "
+        f"{beside_s[middle] * 1000:.1f} ms beside a flood, {dropped:.0f} dropped\n"
+    )
+    assert dropped > ASKED
+    assert honest.receipted == 2 * ASKED
+    # A bound for a busy machine; the figure above says more.
+    assert beside_s[middle] < 1 + 10 * alone_s[middle]
+
+
+async def test_a_store_that_stands_still_costs_nothing_and_is_said(
+    street: Street,
+) -> None:
+    """I-23 (F), L2, L4, row 26: the broker holds what is not acknowledged."""
+    honest, other = street.drivers
+    async with open_bridge(street.settings) as bridge:
+        await bridge.wait_connected()
+        await honest.greet()
+        with contextlib.closing(
+            sqlite3.connect(street.settings.store.path, isolation_level=None)
+        ) as somebody:
+            somebody.execute("BEGIN IMMEDIATE")
+            await honest.tell(200)
+            await other.tell(200)
+            for _ in range(1_000):
+                if "store" in await bridge.conditions():
+                    break
+                await asyncio.sleep(0.05)
+            else:
+                raise TimeoutError
+            assert honest.receipted == other.receipted == 0
+            somebody.execute("ROLLBACK")
+
+        await asyncio.gather(honest.finish(), other.finish())
+
+        assert honest.receipted == other.receipted == 200
+        for _ in range(1_000):
+            if not await bridge.conditions():
+                break
+            await asyncio.sleep(0.05)
+        else:
+            raise TimeoutError
