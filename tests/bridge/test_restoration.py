@@ -23,8 +23,9 @@ from protocol.codes import FrameClass
 from protocol.command import ANY_VERSION, Unlock
 from protocol.frame import parse_frame
 from protocol.sync import Challenge, SyncBody, parse_sync
-from tests.bridge.car import RENTAL, Car, receipt_of
+from tests.bridge.car import RENTAL, REPORT, Car, receipt_of
 from tests.bridge.stream import TYPES, entries_of
+from tests.bridge.test_evidence import proof_of, verified
 from tests.bridge.world import NOW_MS, World
 from tests.postgres import client_program, running_server
 
@@ -151,7 +152,7 @@ async def test_after_a_restore_no_number_is_used_again_and_the_car_is_asked_firs
         for row in rows:
             check.take(row)
         check.end(head)
-        later = numbers(world)
+        later, proof = numbers(world), verified(fleet, await proof_of(world))
 
     assert doubted == 1
     assert len(used) >= 5
@@ -163,6 +164,9 @@ async def test_after_a_restore_no_number_is_used_again_and_the_car_is_asked_firs
     assert max(receipt.upto for receipt in receipts) == car.seq
     assert check.faults == []
     assert len(rows) == 1
+    # What was receipted before the loss and what came after it prove one rental.
+    assert [entry.frame.header.seq for entry in proof.entries][:2] == [2, 3]
+    assert REPORT in [entry.body for entry in proof.entries]
 
 
 def test_a_backup_is_made_while_the_bridge_writes_and_never_over_another(
