@@ -24,10 +24,14 @@ def run_part(part: Part) -> list[Outcome]:
     gc.disable()
     try:
         with made_fleet() as fleet:
+            # What stands now stays: a collection looks only at what a seed has made.
+            gc.collect()
+            gc.freeze()
             for seed in range(part.first, part.first + part.count):
                 outcomes.append(run_seed(seed, fleet, life=part.life))
                 gc.collect()
     finally:
+        gc.unfreeze()
         if was_enabled:
             gc.enable()
     return outcomes

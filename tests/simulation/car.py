@@ -20,6 +20,7 @@ from gateway.core.appearance import light_of
 from gateway.core.state import State
 from gateway.ports import StoreError
 from gateway.runtime.parts import AgentRestartError
+from gateway.runtime.room import RESERVED_KIB
 from gateway.runtime.step import Step
 from gateway.storage.failure_note import FailureNote
 from gateway.storage.identity import Identity
@@ -78,6 +79,8 @@ class SimulatedCar:
         )
         self.devices = EmulatedDevices(physics, self.clock)
         self.disk = Disk()
+        self.disk_left_kib: int | None = None
+        """Room that other programs leave on the disk; None for enough."""
         self._failures = FailureNote()
         self._vfs: DiskVfs | None = None
         self._life: asyncio.Task[None] | None = None
@@ -100,6 +103,13 @@ class SimulatedCar:
     def state(self) -> State | None:
         """The state that stands; None without power."""
         return None if self.gateway is None else self.gateway.state
+
+    def fill_disk(self, left_kib: int | None) -> None:
+        """Let other programs fill the disk, or make room again (I-20)."""
+        self.disk_left_kib = left_kib
+        kept = self.oracle.cars[self.client].kept
+        is_full = left_kib is not None and left_kib < RESERVED_KIB
+        kept.full_since_s = asyncio.get_running_loop().time() if is_full else None
 
     # -- life ----------------------------------------------------------------------
 
@@ -151,6 +161,7 @@ class SimulatedCar:
         identity, devices = self.identity, self.devices
         self.store = WatchedStore(
             LEDGER,
+            disk_left_kib=lambda: self.disk_left_kib,
             on_release=partial(self.oracle.require_receipted, self.client),
             worker=ThreadWorker("ledger"),
             random_bytes=rng.randbytes,
@@ -218,8 +229,11 @@ class SimulatedCar:
             await gateway.run()
         except AgentRestartError as error:
             self._trace.note(self.name, "starts anew by order")
+            self._trace.count("agents started anew by order")
             if error.of_machine:
+                self.oracle.car_died(self.client)
                 self.clock.reboot()
+                self.devices.world.restart_board()
         except StoreError as error:
             if disk is not self.disk or disk.cut_at is not None:
                 return

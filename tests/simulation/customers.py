@@ -15,7 +15,8 @@ from gateway.core.events import (
 )
 from gateway.core.prompts import Choice
 from protocol.rental_codes import DamageKind, DamagePlace
-from tests.simulation.desk import PIN, Desk
+from tests.simulation.desk import Desk
+from tests.simulation.orders import PIN, SECOND_PIN
 
 Deed = Callable[[], object]
 
@@ -35,8 +36,7 @@ class RandomCustomer:
             await asyncio.sleep(rng.uniform(0.3, 2.0))
             state = self._desk.state
             if state is None or state.rental_id is None:
-                if rng.random() < 0.1:
-                    await self._do("a stranger's tap", self._stranger)
+                await self._pass_by()
                 continue
             for name, deed in self._rental():
                 if rng.random() < 0.12:
@@ -45,6 +45,17 @@ class RandomCustomer:
                     continue  # forgotten
                 await self._do(name, deed)
                 await asyncio.sleep(rng.uniform(0.1, 1.5))
+
+    async def _pass_by(self) -> None:
+        """Try what a free car may be opened by: a stored grant, or nothing (H14)."""
+        rng = self._rng
+        if rng.random() < 0.1:
+            await self._do("a stranger's tap", self._stranger)
+        if self._desk.orders.grants and rng.random() < 0.4:
+            if rng.random() < 0.4:
+                await self._do("a technician's tap", self._technician_tap)
+            else:
+                await self._do("tap", self._tap)
 
     async def _do(self, name: str, deed: Deed) -> None:
         trace = self._desk.trace
@@ -59,7 +70,11 @@ class RandomCustomer:
 
     @property
     def _customer(self) -> Customer:
-        return Customer(self._car.devices, self._desk.card, PIN)
+        return Customer(self._car.devices, self._desk.orders.card, PIN)
+
+    @property
+    def _next_driver(self) -> Customer:
+        return Customer(self._car.devices, self._desk.orders.second, SECOND_PIN)
 
     # -- a rental, as it is meant --------------------------------------------------
 
@@ -82,6 +97,10 @@ class RandomCustomer:
             yield "PIN", me.type_pin
             yield from self._drive()
         if rng.random() < 0.3:
+            yield from self._hand_over()
+        if rng.random() < 0.3:
+            yield from self._pay_online()
+        elif rng.random() < 0.3:
             yield "choose to refuel", lambda: me.choose(Choice.REFUEL)
             yield "refuel", lambda: me.refuel(rng.uniform(0.3, 2.0))
             yield "paid by card", lambda: me.choose(Choice.PAID_BY_CARD)
@@ -92,6 +111,28 @@ class RandomCustomer:
         yield "wait", self._linger
         yield "tap", self._tap
         yield "wait", self._linger
+
+    def _hand_over(self) -> Iterator[tuple[str, Deed]]:
+        """Change seats with who takes the car over, if anybody was named (F14)."""
+        second = self._next_driver
+        yield "offer the car", lambda: second.choose(Choice.OFFER_HANDOVER)
+        yield "the second's tap", self._second_tap
+        yield "the second's PIN", second.type_pin
+        yield "look at the damage", lambda: second.choose(Choice.CONTINUE)
+        yield "PIN", second.type_pin
+        yield from self._drive()
+
+    def _pay_online(self) -> Iterator[tuple[str, Deed]]:
+        """Refuel where the fleet pays (C19 to C22)."""
+        me, rng = self._customer, self._rng
+        yield "choose to refuel", lambda: me.choose(Choice.REFUEL)
+        yield "refuel", lambda: me.refuel(rng.uniform(0.3, 2.0))
+        yield "pay online", lambda: me.choose(Choice.PAY_ONLINE)
+        yield "name the pump", lambda: me.fill_in(PumpEntered(rng.randrange(1, 9)))
+        yield "wait", self._linger
+        yield "wait", self._linger
+        yield "paid by card", lambda: me.choose(Choice.PAID_BY_CARD)
+        yield "refuelled", lambda: me.choose(Choice.REFUEL_DONE)
 
     def _drive(self) -> Iterator[tuple[str, Deed]]:
         me, rng = self._customer, self._rng
@@ -107,6 +148,9 @@ class RandomCustomer:
             ("tap", self._tap),
             ("tap", self._tap),
             ("a stranger's tap", self._stranger),
+            ("the second's tap", self._second_tap),
+            ("a technician's tap", self._technician_tap),
+            ("the second's PIN", self._next_driver.type_pin),
             ("a wrong PIN", lambda: me.type_pin("0000")),
             ("PIN", me.type_pin),
             ("a choice", lambda: me.choose(rng.choice(tuple(Choice)))),
@@ -123,7 +167,13 @@ class RandomCustomer:
         return rng.choice(whims)
 
     def _tap(self) -> None:
-        self._hold(self._desk.card)
+        self._hold(self._desk.orders.card)
+
+    def _second_tap(self) -> None:
+        self._hold(self._desk.orders.second)
+
+    def _technician_tap(self) -> None:
+        self._hold(self._desk.orders.technician)
 
     def _stranger(self) -> None:
         self._hold(Card.random(self._rng))

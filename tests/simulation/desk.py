@@ -3,43 +3,18 @@
 import contextlib
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final
 
-from bridge.bound_orders import Pins, ReserveOrder
 from bridge.commands import CommandRecord, CommandState, is_proved_undone
 from bridge.errors import OrderRefusedError, StoreError
 from bridge.orders import Order
-from firmware_emulator.reader import Card
 from gateway.core.state import State
-from protocol.codes import (
-    CancelReason,
-    Executed,
-    HoldReason,
-    LockDefault,
-    LockMode,
-    ModeRequest,
-)
-from protocol.command import (
-    ANY_VERSION,
-    CancelReservation,
-    EngineHold,
-    EngineRelease,
-    FlashHazards,
-    Lock,
-    Ping,
-    RotateKey,
-    SetMode,
-    Unlock,
-)
-from protocol.identity import ID_SIZE
-from protocol.snapshot import NO_RENTAL
+from protocol.codes import ConfigKind, Executed
+from protocol.command import CancelReservation, EngineHold, Lock
 from tests.simulation.bridge import SimulatedBridge
 from tests.simulation.car import SimulatedCar
 from tests.simulation.oracle import Oracle
+from tests.simulation.orders import RandomOrders, damage_list, stations_near
 from tests.simulation.trace import Trace
-
-PIN: Final = "2468"
-FUEL_CARD_PIN: Final = "4711"
 
 
 @dataclass
@@ -51,15 +26,16 @@ class Desk:
     oracle: Oracle
     trace: Trace
     rng: Random
-    card: Card = field(init=False)
-    rental_id: bytes = NO_RENTAL
+    orders: RandomOrders = field(init=False)
+    bodies: int = 0
+    """How many configuration bodies were wanted."""
     ordered: list[bytes] = field(default_factory=list)
     """Ids of the commands that the bridge made."""
     keys: list[tuple[str, Order]] = field(default_factory=list)
     """Idempotency keys that were used."""
 
     def __post_init__(self) -> None:
-        self.card = Card.random(self.rng)
+        self.orders = RandomOrders(self.rng, self.oracle.promises, self.car.client)
 
     @property
     def state(self) -> State | None:
@@ -71,18 +47,43 @@ class Desk:
         await self._look_up()
         state = self.state
         is_free = state is None or state.rental_id is None
-        if is_free and rng.random() < 0.8:
-            await self.order(self._reservation(), wait_s=rng.choice((0.0, 5.0, 15.0)))
+        if is_free:
+            free = self.orders.for_free_car()
+            await self.order(free, wait_s=rng.choice((0.0, 5.0, 15.0)))
+            return
+        payment = self.orders.payment(state)
+        if payment is not None and rng.random() < 0.5:
+            await self.order(payment, wait_s=rng.choice((0.0, 5.0)))
             return
         if self.keys and rng.random() < 0.1:
             key, order = rng.choice(self.keys)
             await self.order(order, wait_s=5.0, key=key)
             return
-        order = self._order()
+        order = self.orders.anything(state)
         wait_s = rng.choice((0.0, 2.0, 15.0))
         waits = isinstance(order, Lock | EngineHold | CancelReservation)
         defer_s = rng.choice((0.0, 30.0)) if waits else 0.0
         await self.order(order, wait_s=wait_s, defer_s=defer_s)
+
+    async def configure(self) -> None:
+        """Want another body of the car, as an editor of stations or damage would."""
+        process, rng, number = self.bridge.process, self.rng, self.bodies + 1
+        if process is None:
+            return
+        is_list = self.bodies == 0 or rng.random() < 0.5
+        kind = ConfigKind.STATIONS if is_list else ConfigKind.KNOWN_DAMAGE
+        body = (
+            stations_near(self.car.physics, number) if is_list else damage_list(number)
+        )
+        self.bodies = number
+        self.oracle.promises.want(self.car.client, kind, body)
+        vehicle_id = self.car.identity.vehicle_id
+        with contextlib.suppress(StoreError):
+            await process.store.put_configuration(
+                vehicle_id, kind, body, now=process.now()
+            )
+            process.steward.wanted([vehicle_id])
+            self.trace.note("operator", f"wants {kind.name}", kind="bodies wanted")
 
     async def _look_up(self) -> None:
         """Ask what became of an earlier order, and judge the answer."""
@@ -94,42 +95,6 @@ class Desk:
             record = await process.dispatcher.find(command_id, wait_s=0.0)
             if record is not None:
                 self.judge(record)
-
-    def _reservation(self) -> ReserveOrder:
-        rng = self.rng
-        rental_id = rng.randbytes(ID_SIZE)
-        self.oracle.cards[rental_id] = self.card.uid
-        self.rental_id = rental_id
-        return ReserveOrder(
-            rental_id=rental_id,
-            expected_version=ANY_VERSION,
-            hold_s=rng.choice((20, 120, 900)),
-            cards=(self.card.uid,),
-            lock_default=rng.choice(
-                (LockDefault.END, LockDefault.END, LockDefault.PARK)
-            ),
-            language=b"en",
-            pins=Pins(PIN, FUEL_CARD_PIN),
-        )
-
-    def _order(self) -> Order:
-        rng, rental, any_version = self.rng, self.rental_id, ANY_VERSION
-        if self.state is not None and self.state.rental_id and rng.random() < 0.9:
-            rental = self.state.rental_id
-        return rng.choices(
-            (
-                Unlock(rental, any_version),
-                Lock(rental, any_version, rng.choice(tuple(LockMode))),
-                CancelReservation(rental, any_version, CancelReason.CUSTOMER),
-                EngineRelease(rental, any_version, HoldReason.RENTAL),
-                EngineHold(rental, any_version, HoldReason.RENTAL),
-                SetMode(rental, any_version, rng.choice(tuple(ModeRequest))),
-                FlashHazards(NO_RENTAL, any_version, rng.randrange(1, 6)),
-                Ping(NO_RENTAL, any_version, bytes(ID_SIZE)),
-                RotateKey(NO_RENTAL, any_version),
-            ),
-            weights=(5, 4, 2, 2, 2, 2, 2, 1, 0.3),
-        )[0]
 
     async def order(
         self,
@@ -169,11 +134,14 @@ class Desk:
         )
         if record.command_id not in self.ordered:
             self.ordered.append(record.command_id)
+        self.oracle.promises.note(record)
         self.judge(record)
 
     def judge(self, record: CommandRecord) -> None:
         """I-11: what the API says of a command, the car has signed."""
         watched = self.oracle.cars[self.car.client]
+        if record.parts:
+            return  # judged at the end, when all its parts are known
         result = watched.told.results.get(record.command_id)
         if record.state is CommandState.SUCCEEDED and (
             result is None or result.code != record.code

@@ -7,6 +7,7 @@ is what its database says to another connection.
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,7 +19,8 @@ from gateway.core.state import State
 from gateway.runtime.step import Step
 from gateway.storage.identity import Identity
 from protocol import event as entries
-from protocol.codes import AccessMeans, Code, FrameClass, Lane
+from protocol.codes import AccessMeans, Code, FrameClass, Lane, Opcode
+from protocol.command import parse_command
 from protocol.errors import DecodeError
 from protocol.frame import parse_frame
 from protocol.result import Result
@@ -26,6 +28,7 @@ from protocol.topic import parse_topic
 from tests.bridge.world import NOW_MS
 from tests.gateway.core.authority import require_all
 from tests.simulation.broker import BRIDGE
+from tests.simulation.promises import Kept, Promises
 from tests.simulation.told import Told
 from tests.simulation.trace import Trace
 from tests.simulation.violation import Violation
@@ -45,6 +48,9 @@ class Signed:
     client: str
     session_id: bytes
     not_after_ms: int
+    opcode: Opcode
+    rental_id: bytes
+    """Zeros for an operator's."""
 
 
 @dataclass
@@ -53,6 +59,8 @@ class Watched:
 
     car: "SimulatedCar"
     told: Told
+    kept: Kept = field(default_factory=Kept)
+    """What it has shown of its promises."""
     state: State = field(default_factory=State)
     """After the last step."""
     accepted: dict[bytes, CommandReceived] = field(default_factory=dict)
@@ -68,7 +76,14 @@ class Watched:
 class Oracle:
     """Judges; the first violation ends the seed."""
 
-    def __init__(self, trace: Trace, database: Path, *, began_ms: int = NOW_MS) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        database: Path,
+        *,
+        seconds: Callable[[], float],
+        began_ms: int = NOW_MS,
+    ) -> None:
         self.trace = trace
         self.began_ms = began_ms
         self._database = database
@@ -76,8 +91,8 @@ class Oracle:
         self.cars: dict[str, Watched] = {}
         self.signed: dict[bytes, Signed] = {}
         """Every command that the bridge sent, by its id."""
-        self.cards: dict[bytes, bytes] = {}
-        """The card that was named for a rental; noted before it is ordered."""
+        self.promises = Promises(lambda: began_ms + round(seconds() * 1_000))
+        self._seconds = seconds
         self.failure: Violation | None = None
         self.failed = asyncio.Event()
 
@@ -159,13 +174,24 @@ class Oracle:
         before = decision.state if fresh else watched.state
         # I-1, I-2, I-12, I-16, I-17 as far as the mind is concerned.
         require_all(before, step.event, decision, now=step.now)
-        watched.state = decision.state
-        for entry in step.entries:
-            self._take(watched, name, watched.told.take(entry))
+        earlier, watched.state = watched.state, decision.state
+        self.promises.taken(watched, step)
+        bodies = [watched.told.take(entry) for entry in step.entries]
+        for body in bodies:
+            self._take(watched, name, body)
+        self.promises.judge(
+            watched,
+            client,
+            earlier,
+            step,
+            bodies,
+            now_s=self._seconds(),
+        )
         for action in decision.actions:
             if isinstance(action, SendRefusal):
                 answers = watched.told.refusals
                 answers.setdefault(action.result.request_id, []).append(action.result)
+                self._require_served(watched, action.result)
         if decision.accepted is not None:
             self._judge_command(watched, client, decision.accepted, step)
         if isinstance(step.event, CardPresented):
@@ -178,6 +204,19 @@ class Oracle:
         if watched.told.card_grants > watched.taps:
             raise Violation(
                 f"I-14: {name} let in more often than cards were held to it"
+            )
+
+    def _require_served(self, watched: Watched, result: Result) -> None:
+        """I-20: the rental under way is served however full the disk is."""
+        signed = self.signed.get(result.request_id)
+        if signed is None or result.code is not Code.STORAGE_FULL:
+            return
+        self.trace.count("orders refused for want of room")
+        rental_id = watched.state.rental_id
+        if signed.opcode is not Opcode.RESERVE and signed.rental_id == rental_id:
+            raise Violation(
+                f"I-20: {watched.car.name} has no room for {signed.opcode.name} of its "
+                "own rental"
             )
 
     def _take(self, watched: Watched, name: str, body: object) -> None:
@@ -194,11 +233,14 @@ class Oracle:
                 told.grants += 1
                 if body.means is AccessMeans.CARD:
                     told.card_grants += 1
-                    told.require_known_card(body, self.cards)
+                    if not self.promises.is_named(body):
+                        raise Violation(f"I-12: {name} let in a card that nobody named")
             case entries.RentalStarted():
                 if body.rental_id in told.started:
                     raise Violation(f"I-21: {name} started a rental twice")
                 at_ms = watched.car.clock.elapsed_ms
+                if body.rental_id in self.promises.grants:
+                    self.trace.count("by grant")
                 told.started[body.rental_id] = (at_ms, watched.deaths)
             case entries.RentalEnded():
                 if body.rental_id in told.ended:
@@ -259,10 +301,18 @@ class Oracle:
         except DecodeError:
             return
         if route.frame_class is FrameClass.CMD:
-            header = parse_frame(payload).header
+            frame = parse_frame(payload)
+            header = frame.header
+            command = parse_command(header.type, header.schema, frame.payload)
             self.signed.setdefault(
                 header.msg_id,
-                Signed(str(route.vehicle_id), header.session_id, header.mono_ms),
+                Signed(
+                    str(route.vehicle_id),
+                    header.session_id,
+                    header.mono_ms,
+                    Opcode(header.type),
+                    command.rental_id,
+                ),
             )
 
     def acknowledged(self, payload: bytes) -> None:

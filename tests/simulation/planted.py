@@ -7,7 +7,7 @@ invariant that must complain.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -15,19 +15,26 @@ from unittest import mock
 
 from sqlalchemy import Connection
 
-from bridge import commands
+from bridge import commands, composer, compound
 from bridge.commands import CommandRecord, CommandState
+from bridge.compound import Send, Step
 from bridge.errors import StoreError
 from firmware_emulator.boards import EmulatedBoard
-from gateway.core import acceptance
+from gateway.core import acceptance, access, payment
 from gateway.core.acceptance import Verdict
 from gateway.core.authentication import Desk, Dropped
 from gateway.core.moment import Moment
+from gateway.core.state import State
+from gateway.core.turn import Turn
+from gateway.ports import Store
 from gateway.runtime import intake
 from protocol.codes import Code, Light
 from protocol.errors import DecodeError
 from protocol.frame import parse_frame
+from protocol.identity import card_digest
 from protocol.receipt import RECEIPT, Receipt
+from protocol.rental_codes import Rights
+from protocol.rental_command import PaymentDecision
 from tests.simulation.bridge import MortalDatabase
 from tests.simulation.seed_run import made_fleet, run_seed
 
@@ -129,6 +136,56 @@ def _hopeful() -> AbstractContextManager[object]:
     return mock.patch.object(commands, "timed_out", timed_out)
 
 
+def _over_time() -> AbstractContextManager[object]:
+    """Let a stored grant open whenever its card comes."""
+
+    def find_grant(state: State, uid: bytes, rights: Rights, now: Moment) -> Any:
+        del now
+        for grant in state.grants:
+            mine = card_digest(grant.rental_id, uid) == grant.card
+            if mine and rights in grant.rights:
+                return grant
+        return None
+
+    return mock.patch.object(access, "find_grant", find_grant)
+
+
+def _paid_again() -> AbstractContextManager[object]:
+    """Take each word about a payment as the first."""
+    real = payment.decide
+
+    def decide(turn: Turn, command: PaymentDecision) -> Code:
+        rental = turn.state.rental
+        if rental is not None and rental.payment is not None:
+            turn.change_rental(payment=replace(rental.payment, decision=None))
+        return real(turn, command)
+
+    return mock.patch.object(payment, "decide", decide)
+
+
+def _crammed() -> AbstractContextManager[object]:
+    def has_room(store: Store, *, more_kib: int = 0) -> bool:
+        del store, more_kib
+        return True
+
+    return mock.patch.object(intake, "has_room", has_room)
+
+
+def _hurried() -> AbstractContextManager[object]:
+    """Sign the second part of a compound order without waiting for the first."""
+    real = compound.next_step
+
+    def next_step(
+        whole: CommandRecord, known: Mapping[bytes, CommandRecord], *, now: int
+    ) -> Step:
+        first, second = (part.command_id for part in whole.parts)
+        if first in known and second not in known:
+            return Send(1)
+        return real(whole, known, now=now)
+
+    return mock.patch.object(composer, "next_step", next_step)
+
+
 PLANTED: Final = (
     Planted("a car forgets what it has carried out", "I-5|I-8|I-10", _twice, 1),
     Planted("a car obeys whenever a command comes", "I-6|I-8", _late, 10),
@@ -136,6 +193,10 @@ PLANTED: Final = (
     Planted("a bridge acknowledges before it commits", "I-22|I-23", _hasty, 2),
     Planted("a car forgets to show that it is reserved", "I-16", _dark, 1),
     Planted("a bridge takes silence for success", "I-11", _hopeful, 3),
+    Planted("a stored grant opens out of its time", "I-12", _over_time, 1),
+    Planted("a car decides a payment twice", "H3", _paid_again, 1),
+    Planted("a car is reserved on a full disk", "I-20", _crammed, 1),
+    Planted("a second part is sent before the first is done", "I-11", _hurried, 1),
 )
 
 

@@ -9,6 +9,7 @@ from tests.simulation.bridge import SimulatedBridge
 from tests.simulation.broker import BRIDGE, Broker
 from tests.simulation.car import SimulatedCar
 from tests.simulation.hostility import Hostility
+from tests.simulation.promises import Promises
 from tests.simulation.trace import Trace
 
 YEAR_MS: Final = 365 * 24 * 3_600_000
@@ -26,12 +27,14 @@ class Saboteur:
         bridge: SimulatedBridge,
         broker: Broker,
         trace: Trace,
+        promises: Promises,
         rng: Random,
     ) -> None:
         self._cars = cars
         self._bridge = bridge
         self._broker = broker
         self._trace = trace
+        self._promises = promises
         self._rng = rng
         self._hostility = hostility
         self._tasks: list[asyncio.Task[None]] = []
@@ -57,6 +60,7 @@ class Saboteur:
         self._bridge.clock.heal()
         for car in self._cars:
             devices = car.devices
+            car.fill_disk(None)
             devices.reader.repair()
             devices.board.cable_cut = False
             devices.positioning.sky = True
@@ -145,6 +149,7 @@ class Saboteur:
         if whose == "bridge":
             jump_ms = max(-HOUR_MS, min(HOUR_MS, jump_ms))
             self._bridge.clock.jump(jump_ms)
+            self._promises.is_time_told_wrong = True
         for car in self._cars:
             if car.name == whose:
                 car.clock.jump_wall(jump_ms)
@@ -155,10 +160,21 @@ class Saboteur:
         )
 
     async def _break(self) -> None:
-        devices = self._car().devices
-        which = self._rng.randrange(7)
-        broken_s = self._rng.uniform(1.0, 15.0)
-        names = ("reader", "cable", "sky", "bolts", "door sensor", "speed", "supply")
+        car = self._car()
+        devices = car.devices
+        which = self._rng.randrange(8)
+        # A disk is full until somebody makes room.
+        broken_s = self._rng.uniform(1.0, 45.0 if which == 7 else 15.0)
+        names = (
+            "reader",
+            "cable",
+            "sky",
+            "bolts",
+            "door sensor",
+            "speed",
+            "supply",
+            "disk",
+        )
         self._trace.note(
             "world", f"{names[which]} fails for {broken_s:.1f} s", kind="devices broken"
         )
@@ -170,6 +186,9 @@ class Saboteur:
                     devices.board.cable_cut = is_broken
                 case 2:
                     devices.positioning.sky = not is_broken
+                case 7:
+                    left_kib = self._rng.choice((0, 40, 200))
+                    car.fill_disk(left_kib if is_broken else None)
                 case _:
                     with devices.world.hands() as body:
                         faults = body.faults

@@ -137,7 +137,7 @@ class SeedRun:
         self.trace = Trace(loop.time)
         self.hostility = Hostility.draw(rng)
         self.broker = Broker(seeded(seed, "broker"), self.trace, self.hostility)
-        self.oracle = Oracle(self.trace, directory / DATABASE)
+        self.oracle = Oracle(self.trace, directory / DATABASE, seconds=loop.time)
         self.broker.on_published = self.oracle.published
         self.broker.on_done = self.oracle.acknowledged
         self.bridge = SimulatedBridge(
@@ -172,6 +172,7 @@ class SeedRun:
             bridge=self.bridge,
             broker=self.broker,
             trace=self.trace,
+            promises=self.oracle.promises,
             rng=seeded(seed, "saboteur"),
         )
         self.life_s = LIFE_S / count * rng.uniform(0.5, 1.5)
@@ -242,8 +243,10 @@ class SeedRun:
     async def _operate(self, desk: Desk) -> None:
         rng = desk.rng
         while True:
-            await asyncio.sleep(rng.expovariate(1 / 6.0))
-            await desk.act()
+            await desk.configure()
+            for _ in range(rng.randrange(4, 12)):
+                await asyncio.sleep(rng.expovariate(1 / 5.0))
+                await desk.act()
 
 
 def run_seed(

@@ -8,6 +8,7 @@ from typing import Final
 
 from bridge.cloud_event import BROKEN_TYPE, FORKED_TYPE, REPLACED_TYPE
 from bridge.commands import CommandRecord
+from bridge.compound import is_needless
 from bridge.errors import StoreError
 from protocol.codes import Executed
 from tests.simulation.bridge import SimulatedBridge
@@ -78,10 +79,17 @@ class Settlement:
             for record in await self._records(desk):
                 if not record.state.is_terminal:
                     return f"{record.kind} for {watched.car.name} is {record.state}"
+        return await self._missing_at_bridge()
+
+    async def _missing_at_bridge(self) -> str:
         process = self._bridge.process
         if process is None:
             return "the bridge is not there"
         try:
+            for desk in self._desks:
+                vehicle_id = desk.car.identity.vehicle_id
+                if await process.store.wanted_configurations(vehicle_id):
+                    return f"a configuration has not come to {desk.car.name}"
             _, newest = await process.store.outbox_span()
             if await process.store.cursor(self._bridge.consumer.name) < newest:
                 return "the consumer has not got everything"
@@ -106,7 +114,13 @@ class Settlement:
         if process is None:
             return []
         found = [await process.store.command(one) for one in desk.ordered]
-        return [record for record in found if record is not None]
+        whole = [record for record in found if record is not None]
+        for record in tuple(whole):
+            for part in record.parts:
+                known = await process.store.command(part.command_id)
+                if known is not None:
+                    whole.append(known)
+        return whole
 
     # -- the verdict ---------------------------------------------------------------
 
@@ -154,6 +168,11 @@ class Settlement:
         for record in records.values():
             self._oracle.trace.count(f"commands {record.state}")
             desk.judge(record)
+            if record.parts:
+                first = records.get(record.parts[0].command_id)
+                self._oracle.promises.judge_compound(
+                    watched, record, needless=is_needless(record, first)
+                )
 
     def _judge_events(self, desk: Desk, watched: Watched) -> None:
         """I-21, I-25, I-26: each entry once, and in the ledger's order."""

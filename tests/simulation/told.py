@@ -6,7 +6,6 @@ from gateway.core.ledger import SealedEntry
 from protocol import event as entries
 from protocol.entry import GENESIS, entry_hash, split_entry
 from protocol.frame import parse_frame
-from protocol.identity import card_digest
 from protocol.result import Result
 from tests.gateway.oracle import read
 from tests.simulation.violation import Violation
@@ -71,11 +70,3 @@ class Told:
         if result.request_id in self.results:
             raise Violation(f"I-10: {self.name} gave a command two terminal results")
         self.results[result.request_id] = result
-
-    def require_known_card(
-        self, granted: entries.AccessGranted, cards: dict[bytes, bytes]
-    ) -> None:
-        """I-12: only a card that was named for this rental opens."""
-        uid = cards.get(granted.rental_id)
-        if uid is None or granted.authority[:16] != card_digest(granted.rental_id, uid):
-            raise Violation(f"I-12: {self.name} let in a card that nobody named")
