@@ -9,6 +9,7 @@ it; the exit code is 1 then.
 
 import argparse
 import logging
+import signal
 import sys
 import time
 from collections import Counter
@@ -81,11 +82,20 @@ def main() -> int:
     return _campaign(options.first, options.seeds, options.workers, options.life)
 
 
+_is_stopped: list[int] = []
+"""Signals that asked for an early end: what was found until then is told."""
+
+
+def _stop(number: int, _frame: object) -> None:
+    _is_stopped.append(number)
+
+
 def _campaign(first: int, seeds: int, workers: int, life: float) -> int:
     begun = told = time.monotonic()
     counts: Counter[str] = Counter()
     failed: list[Outcome] = []
     done = 0
+    signal.signal(signal.SIGTERM, _stop)
     for outcome in _outcomes(first, seeds, workers, life):
         done += 1
         counts += outcome.counts
@@ -97,6 +107,8 @@ def _campaign(first: int, seeds: int, workers: int, life: float) -> int:
             told = now
             rate = done / (now - begun)
             print(f"{done} of {seeds} seeds, {rate:.1f} a second", flush=True)
+        if _is_stopped:
+            break
     took = time.monotonic() - begun
     _tell_coverage(counts)
     print(f"{done} seeds in {took:.0f} s, {done / took:.1f} a second")

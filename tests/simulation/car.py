@@ -230,6 +230,8 @@ class SimulatedCar:
         except AgentRestartError as error:
             self._trace.note(self.name, "starts anew by order")
             self._trace.count("agents started anew by order")
+            # Nobody is there until the supervisor has started it.
+            self.gateway = None
             if error.of_machine:
                 self.oracle.car_died(self.client)
                 self.clock.reboot()

@@ -86,6 +86,10 @@ class RandomCustomer:
         yield "rate", lambda: me.fill_in(RatingEntered(5, 4))
         yield "PIN", me.type_pin
         yield from self._drive()
+        if rng.random() < 0.3:
+            yield from self._pay_online()
+        elif rng.random() < 0.3:
+            yield from self._hand_over()
         if rng.random() < 0.4:
             yield "choose to park", lambda: me.choose(Choice.PARK)
             yield "get out", me.get_out
@@ -97,10 +101,6 @@ class RandomCustomer:
             yield "PIN", me.type_pin
             yield from self._drive()
         if rng.random() < 0.3:
-            yield from self._hand_over()
-        if rng.random() < 0.3:
-            yield from self._pay_online()
-        elif rng.random() < 0.3:
             yield "choose to refuel", lambda: me.choose(Choice.REFUEL)
             yield "refuel", lambda: me.refuel(rng.uniform(0.3, 2.0))
             yield "paid by card", lambda: me.choose(Choice.PAID_BY_CARD)

@@ -230,18 +230,9 @@ class Oracle:
                     raise Violation(f"I-10: {name} is in doubt without a crash")
                 kind = f"Result {body.code.name}"
             case entries.AccessGranted():
-                told.grants += 1
-                if body.means is AccessMeans.CARD:
-                    told.card_grants += 1
-                    if not self.promises.is_named(body):
-                        raise Violation(f"I-12: {name} let in a card that nobody named")
+                self._take_access(watched, name, body)
             case entries.RentalStarted():
-                if body.rental_id in told.started:
-                    raise Violation(f"I-21: {name} started a rental twice")
-                at_ms = watched.car.clock.elapsed_ms
-                if body.rental_id in self.promises.grants:
-                    self.trace.count("by grant")
-                told.started[body.rental_id] = (at_ms, watched.deaths)
+                self._take_start(watched, name, body)
             case entries.RentalEnded():
                 if body.rental_id in told.ended:
                     raise Violation(f"I-21: {name} reported a rental twice")
@@ -250,6 +241,27 @@ class Oracle:
             case _:
                 pass
         self.trace.note(name, f"writes {kind}", kind=f"entry {kind}")
+
+    def _take_access(
+        self, watched: Watched, name: str, body: entries.AccessGranted
+    ) -> None:
+        """I-12: only a card that was named for it opens."""
+        watched.told.grants += 1
+        if body.means is AccessMeans.CARD:
+            watched.told.card_grants += 1
+            if not self.promises.is_named(body):
+                raise Violation(f"I-12: {name} let in a card that nobody named")
+
+    def _take_start(
+        self, watched: Watched, name: str, body: entries.RentalStarted
+    ) -> None:
+        told = watched.told
+        if body.rental_id in told.started:
+            raise Violation(f"I-21: {name} started a rental twice")
+        if body.rental_id in self.promises.grants:
+            self.trace.count("by grant")
+        at_ms = watched.car.clock.elapsed_ms
+        told.started[body.rental_id] = (at_ms, watched.deaths)
 
     def _require_true_report(self, watched: Watched, body: entries.RentalEnded) -> None:
         """I-29: what is billed is the world's time, whatever clocks showed."""

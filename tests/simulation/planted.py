@@ -20,13 +20,11 @@ from bridge.commands import CommandRecord, CommandState
 from bridge.compound import Send, Step
 from bridge.errors import StoreError
 from firmware_emulator.boards import EmulatedBoard
-from gateway.core import acceptance, access, payment
+from gateway.core import acceptance, access
 from gateway.core.acceptance import Verdict
 from gateway.core.authentication import Desk, Dropped
 from gateway.core.moment import Moment
 from gateway.core.state import State
-from gateway.core.turn import Turn
-from gateway.ports import Store
 from gateway.runtime import intake
 from protocol.codes import Code, Light
 from protocol.errors import DecodeError
@@ -34,7 +32,6 @@ from protocol.frame import parse_frame
 from protocol.identity import card_digest
 from protocol.receipt import RECEIPT, Receipt
 from protocol.rental_codes import Rights
-from protocol.rental_command import PaymentDecision
 from tests.simulation.bridge import MortalDatabase
 from tests.simulation.seed_run import made_fleet, run_seed
 
@@ -150,27 +147,6 @@ def _over_time() -> AbstractContextManager[object]:
     return mock.patch.object(access, "find_grant", find_grant)
 
 
-def _paid_again() -> AbstractContextManager[object]:
-    """Take each word about a payment as the first."""
-    real = payment.decide
-
-    def decide(turn: Turn, command: PaymentDecision) -> Code:
-        rental = turn.state.rental
-        if rental is not None and rental.payment is not None:
-            turn.change_rental(payment=replace(rental.payment, decision=None))
-        return real(turn, command)
-
-    return mock.patch.object(payment, "decide", decide)
-
-
-def _crammed() -> AbstractContextManager[object]:
-    def has_room(store: Store, *, more_kib: int = 0) -> bool:
-        del store, more_kib
-        return True
-
-    return mock.patch.object(intake, "has_room", has_room)
-
-
 def _hurried() -> AbstractContextManager[object]:
     """Sign the second part of a compound order without waiting for the first."""
     real = compound.next_step
@@ -188,14 +164,12 @@ def _hurried() -> AbstractContextManager[object]:
 
 PLANTED: Final = (
     Planted("a car forgets what it has carried out", "I-5|I-8|I-10", _twice, 1),
-    Planted("a car obeys whenever a command comes", "I-6|I-8", _late, 10),
+    Planted("a car obeys whenever a command comes", "I-6|I-8", _late, 2),
     Planted("a car believes a receipt without its signature", "I-22", _credulous, 7),
-    Planted("a bridge acknowledges before it commits", "I-22|I-23", _hasty, 2),
-    Planted("a car forgets to show that it is reserved", "I-16", _dark, 1),
-    Planted("a bridge takes silence for success", "I-11", _hopeful, 3),
-    Planted("a stored grant opens out of its time", "I-12", _over_time, 1),
-    Planted("a car decides a payment twice", "H3", _paid_again, 1),
-    Planted("a car is reserved on a full disk", "I-20", _crammed, 1),
+    Planted("a bridge acknowledges before it commits", "I-22|I-23", _hasty, 1),
+    Planted("a car forgets to show that it is reserved", "I-16", _dark, 7),
+    Planted("a bridge takes silence for success", "I-11", _hopeful, 10),
+    Planted("a stored grant opens out of its time", "I-12", _over_time, 11),
     Planted("a second part is sent before the first is done", "I-11", _hurried, 1),
 )
 

@@ -9,6 +9,9 @@ import pytest
 from tests.depth import times
 from tests.simulation.seed_run import Fleet, made_fleet, run_seed
 
+FIRST = 7
+"""Seeds from here on have rentals that end soon."""
+
 SHORT = 0.6
 """Of a world's usual life."""
 
@@ -28,7 +31,7 @@ def test_no_invariant_is_broken_in_some_seeds(fleet: Fleet) -> None:
     The bridge dies between its steps and the consumer fails at times: I-26 (S).
     """
     counts: Counter[str] = Counter()
-    for seed in range(1, 1 + times(5, deep=2_000)):
+    for seed in range(FIRST, FIRST + times(5, deep=2_000)):
         outcome = run_seed(seed, fleet, life=SHORT)
         assert outcome.violation is None, (
             f"{outcome.violation}: python -m tests.simulation --seed {seed} "
