@@ -170,7 +170,7 @@ PLANTED: Final = (
     Planted("a car forgets to show that it is reserved", "I-16", _dark, 7),
     Planted("a bridge takes silence for success", "I-11", _hopeful, 10),
     Planted("a stored grant opens out of its time", "I-12", _over_time, 11),
-    Planted("a second part is sent before the first is done", "I-11", _hurried, 1),
+    Planted("a second part is sent before the first is done", "I-11", _hurried, 46),
 )
 
 
