@@ -66,7 +66,6 @@ class EmulatedBoard:
         finally:
             self._world.disconnect()
             self._link = None
-            self._light = None
 
     async def drive_locks(self, *, locked: bool) -> None:
         """Ask the board to move the bolts; the read-back is an event of its own."""
