@@ -64,7 +64,7 @@ def test_the_demonstration_tells_a_whole_rental_and_leaves_nothing(
         "Anna holds the card to the windscreen",
         "light ● yellow -> ● red",
         "Anna types a wrong PIN",
-        "Wrong PIN, 2 attempts left",
+        "Wrong PIN, attempts left: 2",
         "Anna types the right PIN",
         "EVENT 0x8109 ENGINE_RELEASED",
         "Anna drives",
