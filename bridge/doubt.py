@@ -5,6 +5,11 @@ image was put back, a count of starts was lost. The two look the same. So the br
 asks: a CHALLENGE with a fresh nonce, sent in the session that it knows and in the one
 that the HELLO names. Only the car can answer, with a HELLO that carries the nonce
 (FF-SYN-10). Until then nothing but that question is signed for it.
+
+An answer is younger than its question and no younger: entries that the car wrote after
+it may overtake it on their way. What was stored when the question was made, though, the
+car had written before it answered, so an answer whose ledger ends before that proves
+that the car went back (FF-HEL-11).
 """
 
 from typing import Self
@@ -30,11 +35,41 @@ class Doubt(msgspec.Struct, frozen=True, gc=False):
     is_barred: bool = False
     """Whether the car answered and still nothing may be signed: its ledger had been
     replaced (FF-LED-23), so somebody has to look at it."""
+    ledger_id: bytes = b""
+    """8 bytes: which ledger was looked at when the nonce was made; empty for none."""
+    upto: int = 0
+    """How far that ledger was stored then, without a gap."""
 
     @classmethod
-    def of(cls, header: Header, reason: str, *, nonce: bytes, now: int) -> Self:
+    def of(
+        cls,
+        header: Header,
+        reason: str,
+        *,
+        nonce: bytes,
+        now: int,
+        ledger_id: bytes,
+        upto: int,
+    ) -> Self:
         """Return the doubt that a HELLO causes."""
-        return cls(nonce, header.session_id, header.mono_ms, now, reason)
+        return cls(
+            nonce,
+            header.session_id,
+            header.mono_ms,
+            now,
+            reason,
+            ledger_id=ledger_id,
+            upto=upto,
+        )
+
+    def proves_loss(self, ledger_id: bytes, head_seq: int) -> bool:
+        """Return whether a car that answers so has lost entries (FF-HEL-11).
+
+        Args:
+            ledger_id: from the answer.
+            head_seq: from the answer.
+        """
+        return ledger_id == self.ledger_id and head_seq < self.upto
 
     def car_now_ms(self, *, now: int) -> int:
         """Return what the car's clock shows at least, if it said that HELLO."""

@@ -81,17 +81,19 @@ def absorb_hello(space: Workspace, record: VerifiedHello, now: int) -> str:
         _alarm_replaced(space, before, key, now)
     # The receipt tells the car at once how far it need not send again.
     space.receipts.setdefault(key, [])
-    is_proved = judgement is HelloJudgement.PROVED
+    answered = before.doubt if judgement is HelloJudgement.PROVED else None
     late = falls_behind(space.ledgers.get(key, Ledger()), hello.head_seq)
     known_hash = space.known.get((*key, hello.head_seq))
     wrong = contradicts(hello.head_seq, hello.head_hash, known_hash=known_hash)
-    if is_proved:
-        _trust_again(space, vehicle_id, now)
+    if answered and answered.proves_loss(hello.ledger_id, hello.head_seq):
         wrong = wrong or late
-    elif late and not wrong:
+    if late and not wrong:
         # Entries may have overtaken it; the answer to the challenge tells (FF-HEL-11).
-        _doubt(space, record, late, now)
+        # They may have overtaken an answer too: then it is asked with a fresh nonce.
+        _doubt(space, record, late, now, is_answered=answered is not None)
         return late
+    if answered:
+        _trust_again(space, vehicle_id, now)
     if wrong:
         kind = cloud_event.FORKED_TYPE
         raise_alarm(space, kind, (*key, hello.head_seq), wrong, now=now)
@@ -101,11 +103,11 @@ def absorb_hello(space: Workspace, record: VerifiedHello, now: int) -> str:
         # receipts show the car that its ledger is behind, so that it begins another.
         space.replaced[vehicle_id] = (hello.ledger_id, hello.head_seq)
         set_alert(space, vehicle_id, LEDGER_RESTORED, wrong, now=now)
-        if not is_proved:
+        if not answered:
             _doubt(space, record, wrong, now)
         return wrong
     set_alert(space, vehicle_id, LEDGER_RESTORED, "", now=now)
-    return judgement.value if is_proved else ""
+    return judgement.value if answered else ""
 
 
 def _settle_commands(space: Workspace, record: VerifiedHello, now: int) -> None:
@@ -135,14 +137,37 @@ def _set_alerts(space: Workspace, record: VerifiedHello, now: int) -> None:
         set_alert(space, record.frame.header.vehicle_id, name, said, now=now)
 
 
-def _doubt(space: Workspace, record: VerifiedHello, reason: str, now: int) -> None:
-    """Sign nothing for this car until it answers (FF-SYN-10)."""
+def _doubt(
+    space: Workspace,
+    record: VerifiedHello,
+    reason: str,
+    now: int,
+    *,
+    is_answered: bool = False,
+) -> None:
+    """Sign nothing for this car until it answers (FF-SYN-10).
+
+    Args:
+        space: the batch.
+        record: the HELLO that causes it.
+        reason: in a few words.
+        now: UTC ms.
+        is_answered: whether that HELLO answers the doubt before, which is over then.
+    """
     header = record.frame.header
     vehicle_id = header.vehicle_id
     before = space.vehicles.get(vehicle_id, VehicleState())
+    key = (vehicle_id, record.hello.ledger_id)
+    known = None if is_answered else before.doubt
     # The same nonce as long as it is not answered: the answer may be on its way.
-    nonce = space.fresh_nonce() if before.doubt is None else before.doubt.nonce
-    doubt = Doubt.of(header, reason, nonce=nonce, now=now)
+    doubt = Doubt.of(
+        header,
+        reason,
+        nonce=space.fresh_nonce() if known is None else known.nonce,
+        now=now,
+        ledger_id=key[1] if known is None else known.ledger_id,
+        upto=(space.ledgers.get(key, Ledger()).upto if known is None else known.upto),
+    )
     space.vehicles[vehicle_id] = msgspec.structs.replace(before, doubt=doubt)
     set_alert(space, vehicle_id, IN_DOUBT, reason, now=now)
 

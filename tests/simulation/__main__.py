@@ -26,6 +26,7 @@ PROGRESS_S = 10.0
 """Between two lines of progress."""
 
 COVERAGE = (
+    ("virtual seconds lived", ("virtual seconds",)),
     ("taps", ("taps",)),
     ("rentals ended", ("entry RentalEnded",)),
     ("rentals parked", ("entry Parked",)),
@@ -95,7 +96,8 @@ def _campaign(first: int, seeds: int, workers: int, life: float) -> int:
     counts: Counter[str] = Counter()
     failed: list[Outcome] = []
     done = 0
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     for outcome in _outcomes(first, seeds, workers, life):
         done += 1
         counts += outcome.counts

@@ -35,9 +35,6 @@ TRUST_MS: Final = 5_000
 FULL_S: Final = 3.0
 """From when a disk is full to when every step that was begun before has ended."""
 
-HANDOVER_PIN_MS: Final = 120_000
-"""From a second driver's card to the PIN, as of `gateway.core.handover`."""
-
 DONE: Final = frozenset({Code.OK, Code.ALREADY_IN_STATE})
 """What a car signs of a command whose wish is fulfilled."""
 
@@ -271,8 +268,8 @@ class Promises:
         if offered is None:
             raise Violation(f"H11: {name} was handed over twice by one offer")
         until_ms, deaths = offered
-        is_late = step.now.boot_ms >= until_ms + HANDOVER_PIN_MS
-        if deaths == watched.deaths and is_late:
+        # Every instant that has come counts before what happens at it: no grace.
+        if deaths == watched.deaths and step.now.boot_ms >= until_ms:
             raise Violation(f"H11: {name} was handed over after the offer's end")
 
     def _judge_payment(self, watched: "Watched", body: PaymentDecided) -> None:

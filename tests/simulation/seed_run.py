@@ -269,7 +269,11 @@ def run_seed(
         runs.append(run)
         run.life_s *= life
         plant(run)
-        await run.live()
+        try:
+            await run.live()
+        finally:
+            lived_s = round(asyncio.get_running_loop().time())
+            run.trace.counts["virtual seconds"] = lived_s
 
     violation: Violation | None = None
     try:
