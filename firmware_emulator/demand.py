@@ -10,6 +10,7 @@ import http.client
 import json
 import secrets
 import urllib.parse
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
@@ -46,8 +47,8 @@ class Bridge:
 
     url: str
     """``http://HOST:PORT``."""
-    api_key: str = field(default="", repr=False)
-    """Sent as ``X-Api-Key``; empty for a bridge without keys."""
+    opening: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The headers that open it; empty for a bridge without keys."""
 
     def __post_init__(self) -> None:
         parts = urllib.parse.urlsplit(self.url)
@@ -171,9 +172,7 @@ class Bridge:
             else http.client.HTTPConnection
         )
         connection = kind(parts.hostname or "", parts.port, timeout=_PATIENCE_S)
-        headers = {"Accept": "application/json"}
-        if self.api_key:
-            headers["X-Api-Key"] = self.api_key
+        headers = {"Accept": "application/json", **self.opening}
         body = None
         if document is not None:
             body = json.dumps(document)

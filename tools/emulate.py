@@ -6,6 +6,7 @@ clocks, a broker and, where one is named, a bridge's API.
 
 import asyncio
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Coroutine
@@ -26,7 +27,8 @@ from firmware_emulator.spoken import Line, describe, parse_script, say
 from firmware_emulator.vehicle import EmulatedVehicle
 from protocol.event import RentalEnded
 from tools.address import DEFAULT_PORT, BrokerAddress
-from tools.api_key import read_api_key
+from tools.api_key import TOKEN_VARIABLE, headers_of
+from tools.bridge_api import KEY_VARIABLE
 from tools.car_prompt import converse
 from tools.clock import wall_s
 from tools.console import examples, facts, heading, json_option, print_json, step
@@ -81,8 +83,11 @@ def _common(command: C) -> C:
             ),
             click.option(
                 "--api-key-file",
+                envvar=KEY_VARIABLE,
+                show_envvar=True,
                 type=click.Path(path_type=Path, dir_okay=False),
-                help="Holds a key for the API on its first line.",
+                help="File with an API key or a bearer token; without it the token in "
+                f"{TOKEN_VARIABLE}, if any.",
             ),
             click.option("--verbose", "-v", is_flag=True, help="Log to stderr."),
         )
@@ -389,7 +394,7 @@ def _pin(text: str) -> str:
 def _bridge(url: str | None, key_file: Path | None) -> Bridge | None:
     if url is None:
         return None
-    return Bridge(url, "" if key_file is None else read_api_key(key_file))
+    return Bridge(url, headers_of(key_file, os.environ))
 
 
 def _log(*, verbose: bool) -> None:

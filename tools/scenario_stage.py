@@ -44,7 +44,7 @@ async def broker_stage(
 
     async with open_rig(directory, cars=[make], seed=seed, observer=observe) as rig:
         vehicle = rig.cars[0]
-        bridge = Bridge(rig.bridge.api_url, rig.api_key)
+        bridge = Bridge(rig.bridge.api_url, {"X-Api-Key": rig.api_key})
         await bridge.wait_online(vehicle.vehicle_id)
         backend = ApiBackend(
             bridge,

@@ -83,6 +83,21 @@ def test_a_key_file_that_others_can_read_is_refused(
     assert "has mode 0644" in capsys.readouterr().err
 
 
+def test_a_token_of_the_environment_is_taken_like_everywhere_else(
+    fleet: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # K28: one way to open the API for all commands.
+    api = ("--fleet", str(fleet), "--api", "http://127.0.0.1:1")
+    monkeypatch.setenv("FREEFLOAT_TOKEN", "no-token-at-all")
+
+    code = run(["emulate", "rental", *api])
+
+    errors = capsys.readouterr().err
+    assert code != 0
+    assert "FREEFLOAT_TOKEN holds no token" in errors
+    assert "no-token-at-all" not in errors
+
+
 @pytest.mark.device
 def test_a_script_is_a_test_with_an_exit_code(
     fleet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

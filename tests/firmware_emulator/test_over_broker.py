@@ -36,7 +36,7 @@ BROKERS = [
 
 
 def api_of(rig: Rig) -> Bridge:
-    return Bridge(rig.bridge.api_url, rig.api_key)
+    return Bridge(rig.bridge.api_url, {"X-Api-Key": rig.api_key})
 
 
 @pytest.mark.parametrize("broker", BROKERS)

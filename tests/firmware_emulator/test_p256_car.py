@@ -51,7 +51,7 @@ async def test_a_whole_rental_of_a_p256_car_is_verified_and_reported_by_the_brid
     seen = list[FrameSeen]()
     async with open_rig(tmp_path / "rig", cars=1, observer=seen.append) as rig:
         vehicle = rig.cars[0]
-        api = Bridge(rig.bridge.api_url, rig.api_key)
+        api = Bridge(rig.bridge.api_url, {"X-Api-Key": rig.api_key})
         await api.wait_online(vehicle.vehicle_id)
         rental_id = await api.reserve(vehicle.vehicle_id, CARD, PIN)
         customer = Customer(vehicle.devices, CARD, PIN)

@@ -36,7 +36,7 @@ def link_of(vehicle: EmulatedVehicle) -> CuttableLink:
 
 
 def api_of(rig: Rig) -> Bridge:
-    return Bridge(rig.bridge.api_url, rig.api_key)
+    return Bridge(rig.bridge.api_url, {"X-Api-Key": rig.api_key})
 
 
 async def order(api: Bridge, vehicle: EmulatedVehicle, kind: str) -> dict[str, Any]:
