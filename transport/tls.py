@@ -297,7 +297,10 @@ _ALERTS: Final[tuple[tuple[str, str], ...]] = (
     # the certificate that we showed it.
     (
         "certificate expired",
-        f"the broker says that our certificate has expired; {_ISSUE_HINT}",
+        (
+            "the broker says that our certificate has expired (or, if it is NATS, is "
+            f"not valid yet) by its clock: check that clock too; {_ISSUE_HINT}"
+        ),
     ),
     (
         "certificate revoked",
@@ -323,7 +326,10 @@ _ALERTS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         "bad certificate",
-        f"the broker refuses our certificate; {_ISSUE_HINT}",
+        (
+            "the broker refuses our certificate, perhaps as not valid yet by its "
+            f"clock: check that clock; {_ISSUE_HINT}"
+        ),
     ),
     (
         "unsupported certificate",

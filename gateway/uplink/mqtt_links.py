@@ -1,5 +1,6 @@
 """Real links: MQTT over mutual TLS, made anew for each attempt to connect."""
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from types import TracebackType
@@ -11,18 +12,23 @@ from protocol.identity import VehicleId
 from protocol.topic import topic_of
 from transport.errors import LinkError, LinkFailure, TlsSetupError
 from transport.link import LinkSettings, MqttLink, VersionMemory, Will
-from transport.tls import TlsIdentity, floored_client_context
+from transport.tls import TlsIdentity, floored_client_context, read_certificates
 
 
 class _ReportingLink(AbstractAsyncContextManager[Link]):
     """A link that tells how its identity fared."""
 
     def __init__(
-        self, link: MqttLink, identity: TlsIdentity, identities: TlsIdentities
+        self,
+        link: MqttLink,
+        identity: TlsIdentity,
+        identities: TlsIdentities,
+        floor: Callable[[], datetime],
     ) -> None:
         self._link = link
         self._identity = identity
         self._identities = identities
+        self._floor = floor
 
     async def __aenter__(self) -> Link:
         try:
@@ -30,6 +36,10 @@ class _ReportingLink(AbstractAsyncContextManager[Link]):
         except LinkError as error:
             if error.failure is LinkFailure.TLS:
                 self._identities.refused(self._identity)
+                if early := self._early():
+                    raise LinkError(
+                        f"{error}; {early}", failure=error.failure
+                    ) from error
             raise
         self._identities.connected(self._identity)
         return link
@@ -41,6 +51,20 @@ class _ReportingLink(AbstractAsyncContextManager[Link]):
         traceback: TracebackType | None,
     ) -> None:
         await self._link.__aexit__(exc_type, exc, traceback)
+
+    def _early(self) -> str:
+        """Say so if our certificate may not have begun; no TLS alert tells it apart."""
+        try:
+            leaf = read_certificates(self._identity.certificate)[0]
+        except TlsSetupError:  # gone since the attempt began
+            return ""
+        begins = leaf.not_valid_before_utc
+        if self._floor() >= begins:
+            return ""
+        return (
+            f"ours begins on {begins.isoformat()}: once the broker's clock is beyond "
+            "that, it lets the car in without anything to be done"
+        )
 
 
 def mqtt_links(
@@ -86,6 +110,7 @@ def mqtt_links(
             ),
             identity,
             identities,
+            floor,
         )
 
     return make

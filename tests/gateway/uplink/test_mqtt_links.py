@@ -1,9 +1,11 @@
 """The uplink over real brokers with mutual TLS: connect, lose the broker, come back."""
 
 import asyncio
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ from protocol.command import ANY_VERSION, Ping
 from protocol.event import RentalEnded
 from protocol.snapshot import NO_RENTAL
 from protocol.topic import ALL_UPLINKS, parse_topic, topic_of
-from tests.broker.pki import HOUR, Pki, clock
+from tests.broker.pki import DAY, HOUR, Pki, clock
 from tests.gateway.devices import FakeBoard, FakeDisplay, FakePositioning, FakeReader
 from tests.gateway.fleet_end import VEHICLE, Air, AirMessage, FleetEnd
 from tests.gateway.world import ALICE, IDENTITY
@@ -197,3 +199,36 @@ async def test_an_expired_certificate_is_said_and_the_car_goes_on(
 
     assert not street.tasks[0].done()
     await street.stop()
+
+
+@KINDS
+async def test_a_certificate_that_is_not_valid_yet_is_said_and_works_once_it_is(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Row 34 (not yet valid), I-19: the office's clock is ahead of the broker's.
+    street = Street(kind, tmp_path)
+    begins = clock().replace(microsecond=0) + timedelta(seconds=3)
+    refusal = f"ours begins on {begins.isoformat()}"
+    early = street.pki.issue(
+        str(VEHICLE), file="early", starts=begins - street.pki.now, ends=DAY
+    )
+    async with street.broker(0) as broker:
+        street.start_fleet(broker.port)
+        street.start_car(broker.port, early)
+        async with asyncio.timeout(10):
+            while refusal not in caplog.text:  # noqa: ASYNC110 - a log has no event
+                await asyncio.sleep(0.02)
+        assert not street.fleet.contiguous
+
+        await street.until(lambda: street.fleet.contiguous >= 1)
+        reached = clock()
+        await street.stop()
+        said = broker.log.read_text()
+
+    assert reached >= begins
+    assert "check that clock" in caplog.text
+    if kind == "nats":
+        assert re.search(f"is not yet valid: .* is before .*CN={VEHICLE}", said)
+    else:
+        # mosquitto 2.0.11 gives neither the reason nor the name.
+        assert "certificate verify failed" in said
