@@ -126,16 +126,19 @@ class Deployed:
 
 
 @contextlib.asynccontextmanager
-async def deployed(pki: Pki, directory: Path, *more: str) -> AsyncIterator[Deployed]:
+async def deployed(
+    pki: Pki, directory: Path, *more: str, port: int = 0
+) -> AsyncIterator[Deployed]:
     """Run mosquitto with the very file of deploy/, but for paths, ports and the user.
 
     Args:
         pki: issues the broker's certificate.
         directory: for its files.
         more: further lines of the vehicles' listener.
+        port: where vehicles connect; 0 for a free one.
     """
     server = pki.issue("broker", server=True)
-    port, warden_port = free_port("127.0.0.1"), free_port("127.0.0.1")
+    port, warden_port = port or free_port("127.0.0.1"), free_port("127.0.0.1")
     warden = directory / "warden.crt", directory / "warden.key"
     make_service_certificate(*warden, host=IPv4Address("127.0.0.1"), now=clock())
     text = SETTINGS.read_text()
@@ -168,7 +171,8 @@ async def deployed(pki: Pki, directory: Path, *more: str) -> AsyncIterator[Deplo
     try:
         yield Deployed(port, warden_port, process, directory / "mosquitto.pid", log)
     finally:
-        process.terminate()
+        with contextlib.suppress(ProcessLookupError):  # a test may have ended it
+            process.terminate()
         await process.wait()
 
 

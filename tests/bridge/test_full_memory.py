@@ -1,0 +1,200 @@
+"""A broker whose memory is full, under a bridge that does not take (row 24).
+
+mosquitto with the file of deploy/, and a small `memory_limit`. What fills it in
+practice is a bridge that is connected and slow; here its store is locked.
+"""
+
+import asyncio
+import contextlib
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from bridge.bootstrap import Bridge, open_bridge
+from bridge.settings import MetricsSettings
+from certs.fleet import FleetDirectory
+from protocol.fleet import VehiclePart
+from protocol.identity import VehicleId
+from protocol.topic import downlinks_of
+from tests.bridge.car import Car
+from tests.bridge.conftest import make_fleet
+from tests.bridge.site import Driver, boot_ms, clock
+from tests.broker.pki import Pki
+from tests.broker.test_deployment import Deployed, deployed
+from tests.broker.test_full_broker import connected
+from tools.bridge_settings import local_settings
+from transport.errors import LinkError
+from transport.link import LinkSettings, MqttLink
+from transport.tls import TlsIdentity, client_context
+
+pytestmark = [pytest.mark.broker, pytest.mark.mosquitto]
+
+LIMIT_BYTES = 2_000_000
+"""Some 1,300 of `FILLER`, above what the bridge itself has on its way (1,024)."""
+
+FILLER = bytes(1_000)
+"""No frame of anybody: the bridge puts it aside."""
+
+TOLD = 20
+"""Entries of the honest car while nothing is stored."""
+
+
+class Street:
+    """A fleet's cars and where their broker listens."""
+
+    def __init__(self, fleet: FleetDirectory, port: int) -> None:
+        self.fleet = fleet
+        self.port = port
+
+    def link(self, vehicle_id: VehicleId) -> MqttLink:
+        directory = self.fleet.vehicle_directory(vehicle_id)
+        identity = TlsIdentity(
+            directory / VehiclePart.TLS_CERTIFICATE,
+            directory / VehiclePart.TLS_KEY,
+            directory / VehiclePart.TRUST_ANCHORS,
+        )
+        settings = LinkSettings("127.0.0.1", self.port, client_id=str(vehicle_id))
+        return MqttLink(settings, client_context(identity, now=clock()))
+
+    @contextlib.asynccontextmanager
+    async def driving(
+        self, vehicle_id: VehicleId, car: Car | None = None
+    ) -> AsyncIterator[Driver]:
+        link = await connected(lambda: self.link(vehicle_id))
+        await link.subscribe(downlinks_of(vehicle_id))
+        directory = self.fleet.vehicle_directory(vehicle_id)
+        driver = Driver(car or Car(directory, boot_ms=boot_ms), link, 1)
+        listening = asyncio.create_task(driver.listen())
+        try:
+            yield driver
+        finally:
+            listening.cancel()
+            await link.__aexit__(None, None, None)
+
+
+async def found(bridge: Bridge, name: str) -> float:
+    async with (
+        aiohttp.ClientSession() as monitor,
+        monitor.get(f"{bridge.metrics_url}") as answer,
+    ):
+        text = await answer.text()
+    return sum(
+        one.value
+        for family in text_string_to_metric_families(text)
+        for one in family.samples
+        if one.name == name
+    )
+
+
+async def fill(driver: Driver) -> int:
+    """Publish until the broker cuts us off; return how many it had taken."""
+    topic, taken = f"ff/v1/{driver.car.id}/up/telem", 0
+
+    async def publish() -> None:
+        nonlocal taken
+        while True:
+            await driver.link.publish(topic, FILLER)
+            taken += 1
+
+    ends = await asyncio.gather(*(publish() for _ in range(32)), return_exceptions=True)
+    assert all(isinstance(end, LinkError) for end in ends), ends
+    return taken
+
+
+async def test_a_broker_without_memory_costs_no_entry_and_the_bridge_says_why(
+    tmp_path: Path,
+) -> None:
+    """Row 24 (memory), I-21 (F), L1: who publishes is cut off, and sends it again.
+
+    At its limit mosquitto 2.0.11 often crashes, and without one the system kills it;
+    here it is killed, so that it always ends in the same way.
+    """
+    fleet = make_fleet(tmp_path / "fleet", 2, now=clock())
+    honest_id, loud_id = fleet.vehicle_ids()
+    limit = f"memory_limit {LIMIT_BYTES}"
+    async with asyncio.timeout(60), contextlib.AsyncExitStack() as stack:
+        full = await stack.enter_async_context(broker(fleet, tmp_path / "1", limit))
+        street = Street(fleet, full.port)
+        settings = msgspec.structs.replace(
+            local_settings(
+                fleet.path,
+                state=tmp_path / "state",
+                broker=("127.0.0.1", full.port),
+                api=("127.0.0.1", 0),
+            ),
+            metrics=MetricsSettings(port=0),
+        )
+        honest = await stack.enter_async_context(street.driving(honest_id))
+        bridge = await stack.enter_async_context(open_bridge(settings))
+        await bridge.wait_connected()
+        await honest.greet()
+        with contextlib.closing(
+            sqlite3.connect(settings.store.path, isolation_level=None)
+        ) as somebody:
+            somebody.execute("BEGIN IMMEDIATE")
+            await honest.tell(TOLD)
+            async with street.driving(loud_id) as loud:
+                taken = await fill(loud)
+                with pytest.raises(LinkError):
+                    await tell_until_cut_off(honest)
+            waiting = await found(bridge, "freefloat_verify_queue_frames")
+            with contextlib.suppress(ProcessLookupError):
+                full.process.kill()
+            receipted = honest.receipted
+            somebody.execute("ROLLBACK")
+        await full.process.wait()
+        again = broker(fleet, tmp_path / "2", port=full.port)
+        await stack.enter_async_context(again)
+        await finish(street, honest)
+        await bridge.wait_connected()
+        conditions = await bridge.conditions()
+
+    sys.stdout.write(f"full after {taken} frames, {waiting:.0f} wait in the bridge\n")
+    assert b"disconnected due to out of memory" in full.log.read_bytes()
+    assert receipted == 0
+    # What the alert VerifyQueueFull looks at.
+    assert waiting > 800
+    assert conditions == {}
+    assert kept(Path(settings.store.path), honest_id) == len(honest.entries)
+
+
+def broker(
+    fleet: FleetDirectory, directory: Path, *more: str, port: int = 0
+) -> AbstractAsyncContextManager[Deployed]:
+    """Return a mosquitto of this fleet with the file of deploy/."""
+    directory.mkdir()
+    pki = Pki.of_fleet(directory / "pki", fleet, now=clock())
+    return deployed(pki, directory, *more, port=port)
+
+
+async def finish(street: Street, told: Driver) -> None:
+    """Connect and send until everything has a receipt, as a car does."""
+    while told.receipted < len(told.entries):
+        try:
+            async with street.driving(told.car.id, told.car) as again:
+                again.entries = told.entries
+                await again.finish()
+                told.receipted = again.receipted
+        except LinkError:
+            await asyncio.sleep(0.2)
+
+
+async def tell_until_cut_off(driver: Driver) -> None:
+    """Use up what the broker got back when it cut off somebody else."""
+    for _ in range(100):
+        await driver.tell(1)
+
+
+def kept(store: Path, vehicle_id: VehicleId) -> int:
+    with contextlib.closing(sqlite3.connect(store)) as connection:
+        [[frames]] = connection.execute(
+            "select count(*) from frames where vehicle_id = ?", (str(vehicle_id),)
+        )
+    return int(frames)
