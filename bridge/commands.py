@@ -420,13 +420,17 @@ def greeted(
     for outcome in reversed(hello.outcomes):
         if outcome.msg_id == record.command_id:
             end = end_of(outcome.code)
+            # A list has no word about execution, and an earlier BUSY counts no more:
+            # the same bytes were sent again, and accepted then.
             if end is None:
                 if CommandState.ACCEPTED in TRANSITIONS[record.state]:
-                    return move(record, CommandState.ACCEPTED, now)
+                    listed = replace(record, executed=None)
+                    return move(listed, CommandState.ACCEPTED, now)
                 return record
             told = replace(
                 record,
                 code=outcome.code,
+                executed=None,
                 retry=retry_of(outcome.code),
                 settled_by="hello",
                 hello_frame=frame,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge.bound_orders import Pins, ReserveOrder
-from bridge.commands import CommandState
+from bridge.commands import CommandState, is_proved_undone
 from bridge.errors import OrderRefusedError, Refusal
 from certs.fleet import FleetDirectory
 from protocol.codes import (
@@ -188,6 +188,25 @@ async def test_the_next_hello_settles_an_unknown_command_by_its_list(
     assert settled is not None
     assert (settled.state, settled.code) == (CommandState.REJECTED, Code.DOOR_OPEN)
     assert settled.settled_by == "hello"
+
+
+async def test_a_car_that_was_busy_first_and_did_it_then_is_not_called_undone(
+    world: World,
+) -> None:
+    # I-11, FF-CMD-27: found by the simulation (seed 40603, LIFE=0.4).
+    await world.greet()
+    command = await world.order(UNLOCK)
+    frame = await world.broker.next_sent(FrameClass.CMD)
+    busy = world.car.result(frame, Code.BUSY, executed=Executed.NO, in_ledger=False)
+    await world.say(FrameClass.RESULT, busy)
+    world.car.result(frame, Code.OK)  # of the same bytes sent again, lost on the way
+
+    await world.say(FrameClass.HELLO, world.car.hello())
+
+    settled = await world.store.command(command.command_id)
+    assert settled is not None
+    assert (settled.state, settled.executed) == (CommandState.SUCCEEDED, None)
+    assert not is_proved_undone(settled)
 
 
 async def test_a_hello_that_does_not_list_it_proves_that_it_never_ran(
