@@ -25,6 +25,7 @@ from bridge.approvals import (
     ConsentNeededError,
     DecisionRefusedError,
     MassLimits,
+    MissingEntries,
     Outcome,
     Wanted,
     counts,
@@ -34,7 +35,8 @@ from bridge.audit import AuditEntry
 from bridge.commands import Origin
 from bridge.consent import ConsentError, parse_consent, statement_of
 from bridge.dispatch import DEFERRABLE, Dispatcher
-from bridge.errors import OrderRefusedError, Refusal, StoreError
+from bridge.errors import GapError, OrderRefusedError, Refusal, StoreError
+from bridge.gap_acceptance import pass_gap, require_lost
 from bridge.lease import Lease
 from bridge.orders import BoundOrder, Order, digest_of, opcode_of
 from bridge.ports import RandomBytes, WallClock
@@ -123,7 +125,8 @@ class ApprovalDesk:
         """
         if not self._is_required:
             return
-        digest = _digest(caller, [vehicle_id], order, idempotency_key)
+        what = digest_of(order)
+        digest = _digest(caller, [vehicle_id], what, idempotency_key)
         if idempotency_key is not None:
             if await self._store.command_by_key(vehicle_id, idempotency_key):
                 return
@@ -173,12 +176,50 @@ class ApprovalDesk:
             )
         unique = tuple(dict.fromkeys(vehicle_ids))
         wanted = Wanted(unique, opcode, build_command(order), None, defer_s)
-        digest = _digest(caller, unique, order, None)
+        digest = _digest(caller, unique, digest_of(order), None)
         return await self._keep(
             caller,
             wanted,
             Cause.MANY_VEHICLES,
             digest,
+            note=note,
+            audit_row=audit_row,
+        )
+
+    async def ask_gaps(
+        self, caller: str, gaps: Sequence[MissingEntries], *, note: str, audit_row: int
+    ) -> Approval:
+        """Keep the wish to go on behind missing entries; return its approval.
+
+        It waits for a second person whatever the settings say, for nothing undoes it.
+
+        Args:
+            caller: who wants it.
+            gaps: one for each vehicle.
+            note: why.
+            audit_row: the row of the audit trail that asks for it.
+
+        Raises:
+            GapError: one of them may still come, or is no gap; nothing was kept.
+            StoreError: nothing was kept.
+        """
+        now = self._now()
+
+        def look(connection: Connection) -> None:
+            for gap in gaps:
+                require_lost(connection, gap, now=now)
+
+        await self._store.read(look)
+        vehicles = tuple(gap.vehicle_id for gap in gaps)
+        what = b"".join(
+            gap.ledger_id + gap.first.to_bytes(8, "big") + gap.last.to_bytes(8, "big")
+            for gap in gaps
+        )
+        return await self._keep(
+            caller,
+            Wanted(vehicles, None, b"", gaps=tuple(gaps)),
+            Cause.GIVES_UP_ENTRIES,
+            _digest(caller, vehicles, b"gaps" + what, None),
             note=note,
             audit_row=audit_row,
         )
@@ -263,7 +304,7 @@ class ApprovalDesk:
     def _require_consent(self, approval: Approval, consent: bytes) -> None:
         """Whose key it is the signer knows; here is only seen that it fits."""
         if not consent:
-            if self._is_signed:
+            if self._is_signed and approval.wanted.opcode is not None:
                 raise ConsentNeededError(approval, "it is not signed")
             return
         try:
@@ -423,6 +464,8 @@ class ApprovalDesk:
 
     async def _give(self, approval: Approval, vehicle_id: VehicleId) -> Outcome:
         wanted = approval.wanted
+        if wanted.opcode is None:
+            return await self._pass_over(approval, vehicle_id)
         order = parse_command(wanted.opcode, COMMAND_SCHEMA, wanted.payload)
         key = wanted.idempotency_key or f"approval-{approval.approval_id.hex()}"
         try:
@@ -438,18 +481,32 @@ class ApprovalDesk:
             return Outcome(vehicle_id, b"", str(error))
         return Outcome(vehicle_id, record.command_id)
 
+    async def _pass_over(self, approval: Approval, vehicle_id: VehicleId) -> Outcome:
+        [gap] = [g for g in approval.wanted.gaps if g.vehicle_id == vehicle_id]
+        now = self._now()
+        try:
+            await self._store.write(
+                lambda c: pass_gap(
+                    c, gap, approval, fleet_id=self._store.fleet_id, now=now
+                )
+            )
+        except GapError as error:
+            return Outcome(vehicle_id, b"", str(error))
+        self._on_events()
+        return Outcome(vehicle_id, b"")
+
 
 def _digest(
     caller: str,
     vehicle_ids: Sequence[VehicleId],
-    order: Order,
+    what: bytes,
     idempotency_key: str | None,
 ) -> bytes:
     """Return 32 bytes that tell a repeated request from another one."""
     parts = [
         caller.encode(),
         b"".join(vehicle_id.raw for vehicle_id in vehicle_ids),
-        digest_of(order),
+        what,
         (idempotency_key or "").encode(),
     ]
     hashed = hashlib.sha256(b"ff-approval-v1\0")

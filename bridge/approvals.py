@@ -36,6 +36,9 @@ CARRY_OUT_MS: Final = 60_000
 """How long after its approval an order may still be given: a bridge that stops in
 between is back by then, or another one does it."""
 
+ACCEPT_GAP: Final = "accept_gap"
+"""The kind of what is no order to a car: going on behind missing entries."""
+
 VEHICLES_LIMIT: Final = 1_000
 """Vehicles of one approval."""
 
@@ -64,6 +67,8 @@ class Cause(StrEnum):
 
     IMMOBILISES = "immobilises"
     """It keeps a car from driving, outside the flow of a rental."""
+    GIVES_UP_ENTRIES = "gives-up-entries"
+    """It goes on behind ledger entries that are missing; nothing takes that back."""
     MANY_VEHICLES = "many-vehicles"
     """It was asked for many vehicles at once."""
     MANY_BY_CALLER = "many-by-caller"
@@ -85,19 +90,40 @@ class MassLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class MissingEntries:
+    """Entries of one vehicle's ledger that will not come."""
+
+    vehicle_id: VehicleId
+    """Whose."""
+    ledger_id: bytes
+    """8 bytes."""
+    first: int
+    """Sequence of the first one."""
+    last: int
+    """Sequence of the last one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """What is to be done once it is approved."""
 
     vehicle_ids: tuple[VehicleId, ...]
     """Of which vehicles; at least one."""
-    opcode: Opcode
-    """What the order becomes."""
+    opcode: Opcode | None
+    """What the order becomes; None if `gaps` says what is wanted."""
     payload: bytes
     """The order, encoded; it holds no secret."""
     idempotency_key: str | None = None
     """The caller's, if it was one order to one vehicle."""
     defer_s: int = 0
     """How long each command may wait for a vehicle that is offline."""
+    gaps: tuple[MissingEntries, ...] = ()
+    """What is accepted to be missing, one gap for each vehicle."""
+
+    @property
+    def kind(self) -> str:
+        """What is wanted, for programs."""
+        return ACCEPT_GAP if self.opcode is None else self.opcode.name.lower()
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,7 @@ CONTRADICTED_TYPE: Final = "freefloat.place.contradicted"
 """A place that does not fit the commitment of its entry; it is not kept."""
 
 GAP_TYPE: Final = "freefloat.ledger.gap"
+GAP_ACCEPTED_TYPE: Final = "freefloat.ledger.gap_accepted"
 """Entries have been missing for too long."""
 
 APPROVAL_TYPE: Final = "freefloat.approval.changed"
@@ -302,7 +303,7 @@ def approval(found: Approval, *, fleet_id: bytes, now: int) -> OutboxEvent:
         "approval_id": found.approval_id.hex(),
         "state": found.state.value,
         "cause": found.cause.value,
-        "kind": wanted.opcode.name.lower(),
+        "kind": wanted.kind,
         "vehicle_ids": [str(vehicle_id) for vehicle_id in wanted.vehicle_ids],
         "asked_by": found.asked_by,
         "decided_by": found.decided_by,

@@ -112,8 +112,13 @@ _CONSENTS: Final = msgspec.msgpack.Decoder(Consent)
 
 
 def statement_of(approval: Approval, fleet_id: bytes) -> bytes:
-    """Return what a second person signs to let an order go."""
+    """Return what a second person signs to let an order go.
+
+    Empty for what no signer is asked for.
+    """
     wanted = approval.wanted
+    if wanted.opcode is None:
+        return b""
     return msgspec.msgpack.encode(
         Statement(
             fleet_id=fleet_id,

@@ -13,6 +13,7 @@
     ├── NotConnectedError    the medium's: there is no broker now
     │   └── NoSignerError    there is no signer now, or it is too slow
     ├── OrderRefusedError    the caller's: the order cannot be given to this car now
+    ├── GapError             the caller's: these entries may not be given up
     ├── EvidenceError        the operator's: a public part of a proof cannot be read
     └── SinkError            the consumer's: an event was not taken
 
@@ -85,6 +86,10 @@ class NotConnectedError(BridgeError):
 
 class NoSignerError(NotConnectedError):
     """The signer's process does not answer; what it signs later is never sent."""
+
+
+class GapError(BridgeError):
+    """These entries may not be given up; nothing changed."""
 
 
 class EvidenceError(BridgeError):

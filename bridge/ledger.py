@@ -41,6 +41,8 @@ class Placement(StrEnum):
     """Another entry with this sequence is known."""
     BROKEN = "chain broken"
     """It does not name the entry before it; stored and held."""
+    PASSED = "of a gap that was accepted"
+    """Not stored: people accepted that it is missing, and the ledger went on."""
     CROWDED = "too many held"
     """Not stored: `HELD_LIMIT` entries wait beyond a gap already."""
 
@@ -95,9 +97,7 @@ def place(ledger: Ledger, entry: Place, *, known_hash: bytes | None) -> Placed:
         same = known_hash == entry.entry_hash
         return Placed(Placement.DUPLICATE if same else Placement.FORKED, ledger)
     if entry.seq != ledger.upto + 1:
-        if len(ledger.held) >= HELD_LIMIT:
-            return Placed(Placement.CROWDED, ledger)
-        return Placed(Placement.HELD, _hold(ledger, entry))
+        return _place_apart(ledger, entry)
     if entry.prev_hash != ledger.head_hash:
         return Placed(Placement.BROKEN, _hold(ledger, entry), broken_at=entry.seq)
     held = dict(ledger.held)
@@ -112,8 +112,31 @@ def place(ledger: Ledger, entry: Place, *, known_hash: bytes | None) -> Placed:
     return Placed(Placement.NEXT, after, tuple(released))
 
 
+def _place_apart(ledger: Ledger, entry: Place) -> Placed:
+    """Place an unknown entry that does not stand at the end of the chain."""
+    if entry.seq <= ledger.upto:
+        return Placed(Placement.PASSED, ledger)
+    if len(ledger.held) >= HELD_LIMIT:
+        return Placed(Placement.CROWDED, ledger)
+    return Placed(Placement.HELD, _hold(ledger, entry))
+
+
 def _hold(ledger: Ledger, entry: Place) -> Ledger:
     return replace(ledger, held={**ledger.held, entry.seq: entry})
+
+
+def pass_over(ledger: Ledger, gap: Gap) -> Placed | None:
+    """Go on behind entries that will never come; None if that is not the oldest gap.
+
+    The entry behind the gap names the hash of the last missing one, so the chain that
+    the car signed goes on, and a receipt names the hash that the car knows.
+    """
+    if gaps_of(ledger, limit=1) != (gap,):
+        return None
+    held = dict(ledger.held)
+    following = held.pop(gap.last + 1)
+    before = Ledger(gap.last, following.prev_hash, held)
+    return place(before, following, known_hash=None)
 
 
 def gaps_of(ledger: Ledger, *, limit: int = GAPS_LIMIT) -> tuple[Gap, ...]:

@@ -26,7 +26,7 @@ from bridge.ingest import (
     VerifiedTelemetry,
     read,
 )
-from bridge.ledger import Ledger, Place, Placement, place
+from bridge.ledger import Ledger, Place, Placed, Placement, pass_over, place
 from bridge.mds.standing import happened
 from bridge.presence import LinkState
 from bridge.sampling import sampled
@@ -37,6 +37,7 @@ from bridge.workspace import (
     DeadLetter,
     EntryKey,
     FrameRow,
+    LedgerKey,
     LetterKind,
     RentalRow,
     Workspace,
@@ -57,7 +58,7 @@ from protocol.event import (
     ReservationStarted,
 )
 from protocol.frame import parse_frame
-from protocol.receipt import Reject
+from protocol.receipt import Gap, Reject
 from protocol.result import Result
 from protocol.snapshot import NO_RENTAL
 from protocol.vehicle_event import (
@@ -70,7 +71,9 @@ NO_LEDGER: Final = bytes(8)
 """The ledger of an alarm about none."""
 
 
-_KNOWN: Final = frozenset(Placement) - {Placement.FORKED, Placement.CROWDED}
+_KNOWN: Final = frozenset(Placement) - {
+    *(Placement.FORKED, Placement.CROWDED, Placement.PASSED),
+}
 """Placements after which the entry itself is stored."""
 
 
@@ -172,20 +175,57 @@ def _absorb_entry(space: Workspace, record: VerifiedEntry, now: int) -> str:
     match placed.placement:
         case Placement.DUPLICATE:
             return _repeat(space, entry_key, record, now)
-        case Placement.FORKED | Placement.CROWDED:
+        case Placement.FORKED | Placement.CROWDED | Placement.PASSED:
             return _set_aside(space, entry_key, record, placed.placement, now)
         case Placement.NEXT | Placement.HELD | Placement.BROKEN:
             _store(space, entry_key, record)
             note_arrival(space, entry_key, record, now)
+    _go_on(space, key, placed, record, now)
+    return note if placed.placement is Placement.NEXT else placed.placement.value
+
+
+def _go_on(
+    space: Workspace,
+    key: LedgerKey,
+    placed: Placed,
+    record: VerifiedEntry | None,
+    now: int,
+) -> None:
+    """Tell what a ledger released; `record` is the entry that came, if one did."""
     if placed.broken_at is not None:
         detail = f"entry {placed.broken_at} does not name the entry before it"
         broken = (*key, placed.broken_at)
         raise_alarm(space, cloud_event.BROKEN_TYPE, broken, detail, now=now)
     for seq in placed.released:
-        own = record if seq == header.seq else _stored(space, (*key, seq))
+        is_own = record is not None and seq == record.frame.header.seq
+        own = record if record and is_own else _stored(space, (*key, seq))
         _tell(space, own, now)
         space.released.append((*key, seq))
-    return note if placed.placement is Placement.NEXT else placed.placement.value
+
+
+def absorb_gap(
+    space: Workspace, key: LedgerKey, gap: Gap, detail: str, *, now: int
+) -> bool:
+    """Tell that entries are missing for good, then what was held behind them.
+
+    Args:
+        space: changed in place.
+        key: whose ledger.
+        gap: what is missing.
+        detail: who accepted it, and why.
+        now: UTC ms.
+
+    Returns:
+        Whether that is the ledger's oldest gap; if not, nothing changed.
+    """
+    placed = pass_over(space.ledgers.get(key, Ledger()), gap)
+    if placed is None:
+        return False
+    space.ledgers[key] = placed.ledger
+    kind = cloud_event.GAP_ACCEPTED_TYPE
+    raise_alarm(space, kind, (*key, gap.first), detail, now=now)
+    _go_on(space, key, placed, None, now)
+    return True
 
 
 def _store(space: Workspace, key: EntryKey, record: VerifiedEntry) -> None:
@@ -211,6 +251,8 @@ def _set_aside(
     letter, kind = LetterKind.FORK, cloud_event.FORKED_TYPE
     if placement is Placement.CROWDED:
         letter, kind = LetterKind.CROWDED, cloud_event.GAP_TYPE
+    elif placement is Placement.PASSED:
+        letter, kind = LetterKind.PASSED, cloud_event.GAP_ACCEPTED_TYPE
     space.dead.append(DeadLetter.of(letter, record.frame, reason))
     detail = f"entry {key[2]}: {reason}"
     raise_alarm(space, kind, key, detail, now=now, evidence=record.frame.data)

@@ -77,6 +77,8 @@ class VehicleState(msgspec.Struct, frozen=True, gc=False):
     """8 bytes: the ledger in use."""
     lost_ledgers: tuple[bytes, ...] = ()
     """8 bytes each: ledgers in use before it, the oldest first."""
+    receipted_seq: int = 0
+    """The last entry of this ledger of which it said that it has a receipt."""
     storage_free_kib: int = 0
     """Room for the ledger."""
     configs: tuple[tuple[int, int], ...] = ()
@@ -136,6 +138,7 @@ class VehicleState(msgspec.Struct, frozen=True, gc=False):
             group=hello.group,
             capabilities=tuple((c.opcode, c.schema) for c in hello.capabilities),
             ledger_id=hello.ledger_id,
+            receipted_seq=hello.oldest_unreceipted - 1,
             storage_free_kib=hello.storage_free_kib,
         )
 

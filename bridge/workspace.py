@@ -55,6 +55,8 @@ class LetterKind(StrEnum):
     """Another entry with this sequence is stored."""
     CROWDED = "crowded"
     """Too many entries are held beyond a gap."""
+    PASSED = "passed"
+    """It came after people had accepted that it is missing."""
     REFUSED = "refused"
     """An entry whose body is wrong; the car was told by receipt."""
     REGRESSED = "regressed"

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from bridge.approvals import ACCEPT_GAP
 from bridge.consent import ConsentError, Statement, consent_to, parse_statement
 from bridge.orders import KINDS
 from keystore.errors import KeystoreError
@@ -105,9 +106,10 @@ def approve(
     bridge = BridgeApi.at(api, api_key_file)
     body: dict[str, object] = {"note": note}
     if sign_with is not None:
-        body["signature"] = _signature(
-            bridge.get(f"/v1/approvals/{approval}"), sign_with, is_asked=not yes
-        )
+        document = bridge.get(f"/v1/approvals/{approval}")
+        # No signer is asked to accept a gap, so there is nothing to sign.
+        if document["order"]["kind"] != ACCEPT_GAP:
+            body["signature"] = _signature(document, sign_with, is_asked=not yes)
     _show(bridge.post(f"/v1/approvals/{approval}/approve", body), as_json=as_json)
 
 

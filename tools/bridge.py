@@ -24,6 +24,7 @@ from tools.backup import backup, restore_command
 from tools.bridge_settings import DEFAULT_API, local_settings
 from tools.console import examples, facts, json_option, print_json, step
 from tools.explain import explain
+from tools.gaps import gaps
 from tools.sinks import replay, sinks
 from tools.structured_log import configure_log
 from tools.upkeep import judge, letters, trust
@@ -153,6 +154,7 @@ bridge.add_command(audit)
 bridge.add_command(backup)
 bridge.add_command(restore_command)
 bridge.add_command(explain)
+bridge.add_command(gaps)
 bridge.add_command(letters)
 bridge.add_command(sinks)
 bridge.add_command(replay)

@@ -77,15 +77,15 @@ class BridgeApi:
         """
         return _document(*self._ask("GET", path, None, {}, timeout_s))
 
-    def get_bytes(self, path: str, *, timeout_s: float = SLACK_S) -> bytes:
-        """Return an answer's bytes as they are.
+    def get_bytes(self, path: str, header: str) -> tuple[bytes, str]:
+        """Return an answer's bytes as they are, and one of its headers, or "".
 
         Raises:
             OperatorError: no bridge, or it says no; with its own words.
         """
-        status, body = self._ask("GET", path, None, {}, timeout_s)
+        status, body, headers = self._exchange("GET", path, None, {}, SLACK_S)
         _document(status, body)
-        return body
+        return body, headers.get(header, "")
 
     def post(self, path: str, body: Mapping[str, object] | None = None) -> Any:  # noqa: ANN401 - JSON
         """Ask for something that is no order to a car.
@@ -152,6 +152,17 @@ class BridgeApi:
         headers: Mapping[str, str],
         timeout_s: float,
     ) -> tuple[int, bytes]:
+        status, body, _ = self._exchange(method, path, data, headers, timeout_s)
+        return status, body
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        data: bytes | None,
+        headers: Mapping[str, str],
+        timeout_s: float,
+    ) -> tuple[int, bytes, http.client.HTTPMessage]:
         kind = (
             http.client.HTTPSConnection if self.secure else http.client.HTTPConnection
         )
@@ -175,7 +186,7 @@ class BridgeApi:
             ) from error
         finally:
             connection.close()
-        return answer.status, body
+        return answer.status, body, answer.headers
 
 
 def _document(status: int, body: bytes) -> Any:  # noqa: ANN401 - JSON

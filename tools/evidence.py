@@ -11,6 +11,7 @@ from typing import Final
 
 import click
 
+from bridge.api.evidence import MISSING_HEADER
 from certs.fleet import FleetDirectory
 from protocol.anchors import (
     ANCHORS_LIMIT,
@@ -77,9 +78,14 @@ def export(
             f"{rental_id[:80]!r} is no rental id",
             f"a rental id has {RENTAL_DIGITS} lower-case hexadecimal digits",
         )
-    data = BridgeApi.at(api, api_key_file).get_bytes(
-        f"/v1/rentals/{rental_id}/evidence"
+    data, missing = BridgeApi.at(api, api_key_file).get_bytes(
+        f"/v1/rentals/{rental_id}/evidence", MISSING_HEADER
     )
+    if missing:
+        click.echo(
+            f"entries {missing} are lost and were given up: the proof begins behind",
+            err=True,
+        )
     if output is None:
         sys.stdout.buffer.write(data)
         return

@@ -24,6 +24,7 @@ from bridge.api.documents import Document, of_command, of_rental, of_vehicle
 from bridge.api.evidence import add_evidence
 from bridge.api.explanations import add_explanations
 from bridge.api.forms import HexId
+from bridge.api.gaps import add_gaps
 from bridge.api.gbfs import PATHS, add_gbfs
 from bridge.api.keys import Role
 from bridge.api.letters import Judge, add_letters
@@ -162,6 +163,7 @@ def make_application(
     add_explanations(app, store, archive)
     add_sinks(app, store, relays, now)
     add_upkeep(app, store=store, registry=registry, trust=trust, upkeep=upkeep, now=now)
+    add_gaps(app, store=store, registry=registry, desk=desk, now=now)
     add_audit(app, store)
     add_streams(app, store, streams)
     if provider is not None:

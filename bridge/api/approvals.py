@@ -25,6 +25,7 @@ from bridge.approvals import (
     ApprovalState,
     ConsentNeededError,
     DecisionRefusedError,
+    Wanted,
 )
 from bridge.consent import Consent, build_consent
 from bridge.instants import rfc3339
@@ -42,6 +43,7 @@ VehicleName = Annotated[str, Field(pattern=r"^[A-Z2-7]{25}[AEIMQUY4]$")]
 
 _CAUSES: Final = {
     "immobilises": "it keeps a car from driving, outside the flow of a rental",
+    "gives-up-entries": "it goes on behind entries that are missing",
     "many-vehicles": "it is for many vehicles at once",
     "many-by-caller": "this key reached as many vehicles as one may for a while",
     "many-in-all": "all keys together reached as many vehicles as they may for a while",
@@ -109,7 +111,7 @@ def add_approvals(
             defer_s=body.defer_s,
             audit_row=request.scope.get("audit_row", 0),
         )
-        response.headers["Location"] = _path(kept)
+        response.headers["Location"] = path_of(kept)
         return of_approval(kept)
 
     @app.get("/v1/approvals")
@@ -130,7 +132,7 @@ def add_approvals(
         """Return how far an order is that needs a second person."""
         found = _known(await desk.find(bytes.fromhex(approval_id)))
         statement = base64.b64encode(desk.statement_of(found)).decode("ascii")
-        return of_approval(found) | {"statement": statement}
+        return of_approval(found) | {"statement": statement or None}
 
     @app.post("/v1/approvals/{approval_id}/approve")
     async def approve(
@@ -190,15 +192,11 @@ def _consent(statement: bytes, given: SignatureBody) -> bytes:
 def of_approval(approval: Approval) -> Document:
     """Return an approval with what is to be done and what became of it."""
     wanted = approval.wanted
-    command = parse_command(wanted.opcode, COMMAND_SCHEMA, wanted.payload)
-    values = {f.name: _value(getattr(command, f.name)) for f in fields(command)}
-    rental_id = getattr(command, "rental_id", NO_RENTAL)
-    values["rental_id"] = None if rental_id == NO_RENTAL else rental_id.hex()
     return {
         "id": approval.approval_id.hex(),
         "state": approval.state.value,
         "cause": approval.cause.value,
-        "order": {"kind": wanted.opcode.name.lower(), **values},
+        "order": {"kind": wanted.kind, **_values(wanted)},
         "vehicle_ids": [str(vehicle_id) for vehicle_id in wanted.vehicle_ids],
         "asked_by": approval.asked_by,
         "asked": rfc3339(approval.asked_ms),
@@ -220,6 +218,25 @@ def of_approval(approval: Approval) -> Document:
     }
 
 
+def _values(wanted: Wanted) -> Document:
+    if wanted.opcode is None:
+        return {
+            "gaps": [
+                {
+                    "vehicle_id": str(gap.vehicle_id),
+                    "ledger_id": gap.ledger_id.hex(),
+                    "first": gap.first,
+                    "last": gap.last,
+                }
+                for gap in wanted.gaps
+            ]
+        }
+    command = parse_command(wanted.opcode, COMMAND_SCHEMA, wanted.payload)
+    values = {f.name: _value(getattr(command, f.name)) for f in fields(command)}
+    rental_id = getattr(command, "rental_id", NO_RENTAL)
+    return values | {"rental_id": None if rental_id == NO_RENTAL else rental_id.hex()}
+
+
 def _value(value: object) -> object:
     if isinstance(value, IntEnum):
         return value.name.lower()
@@ -234,7 +251,8 @@ def _known(approval: Approval | None) -> Approval:
     return approval
 
 
-def _path(approval: Approval) -> str:
+def path_of(approval: Approval) -> str:
+    """Return where an approval can be followed."""
     return f"/v1/approvals/{approval.approval_id.hex()}"
 
 
@@ -245,7 +263,7 @@ async def _on_needed(_request: Request, error: Exception) -> Response:
 
 
 def _problem_of(found: Approval) -> ProblemError:
-    name, path = found.approval_id.hex(), _path(found)
+    name, path = found.approval_id.hex(), path_of(found)
     headers, members = {"Location": path}, {"approval": of_approval(found)}
     if found.state is ApprovalState.PENDING:
         return ProblemError(

@@ -2,7 +2,7 @@
 
 import asyncio
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import FastAPI, Path, Response
 
@@ -12,6 +12,9 @@ from bridge.errors import EvidenceError
 from bridge.evidence import Archive
 from bridge.store import Store
 from bridge.wire import LOG
+
+MISSING_HEADER: Final = "Freefloat-Missing-Entries"
+"""Entries of the rental that were given up; the file's run begins behind them."""
 
 
 def add_evidence(app: FastAPI, store: Store, archive: Archive) -> None:
@@ -42,8 +45,8 @@ def add_evidence(app: FastAPI, store: Store, archive: Archive) -> None:
                 HTTPStatus.SERVICE_UNAVAILABLE, "evidence-incomplete", str(error)
             ) from error
         name = f"rental-{rental_id}.evidence.json"
-        return Response(
-            data,
-            media_type="application/json",
-            headers={"Content-Disposition": f'attachment; filename="{name}"'},
-        )
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        if proof.missing:
+            lost = (f"{gap.first}-{gap.last}" for gap in proof.missing)
+            headers[MISSING_HEADER] = ", ".join(lost)
+        return Response(data, media_type="application/json", headers=headers)

@@ -45,6 +45,7 @@ from bridge.rows.vehicles import load_vehicles, write_vehicles
 from bridge.vehicle import VehicleState
 from bridge.workspace import EntryKey, LedgerKey, Workspace
 from protocol.identity import VehicleId
+from protocol.receipt import Gap
 from protocol.result import Result
 
 TELEMETRY_SLOTS: Final = 64
@@ -111,13 +112,6 @@ def load(
         fleet_id: 16 bytes.
         fresh_nonce: makes challenges.
     """
-
-    def fetch(key: EntryKey) -> tuple[bytes, int | None]:
-        columns = schema.frames.c
-        query = select(columns.data, columns.refused)
-        row = connection.execute(query.where(tuple_(*_place(key)) == _PLACE)).one()
-        return row.data, row.refused
-
     vehicles: set[VehicleId] = set()
     ledgers: set[LedgerKey] = set()
     entries: set[EntryKey] = set()
@@ -145,7 +139,7 @@ def load(
             if hello.head_seq <= NUMBER_LIMIT:
                 entries.add((header.vehicle_id, hello.ledger_id, hello.head_seq))
     lock_vehicles(connection, vehicles.union(receipted))
-    space = Workspace(fleet_id, fetch, fresh_nonce)
+    space = Workspace(fleet_id, _fetch(connection), fresh_nonce)
     space.vehicles = load_vehicles(connection, vehicles)
     space.sampled_only = vehicles - _speaking(records)
     space.ledgers = _load_ledgers(connection, ledgers)
@@ -154,6 +148,33 @@ def load(
     space.commands = load_open_commands(connection, greeting)
     space.commands |= load_commands(connection, commands)
     return space
+
+
+def load_ledger(
+    connection: Connection,
+    key: LedgerKey,
+    *,
+    fleet_id: bytes,
+    fresh_nonce: Callable[[], bytes],
+) -> Workspace:
+    """Return the workspace of one ledger, of which no entry came; as `load` does."""
+    lock_vehicles(connection, [key[0]])
+    space = Workspace(fleet_id, _fetch(connection), fresh_nonce)
+    space.vehicles = load_vehicles(connection, [key[0]])
+    space.ledgers = _load_ledgers(connection, [key])
+    return space
+
+
+def _fetch(
+    connection: Connection,
+) -> Callable[[EntryKey], tuple[bytes, int | None]]:
+    def fetch(key: EntryKey) -> tuple[bytes, int | None]:
+        columns = schema.frames.c
+        query = select(columns.data, columns.refused)
+        row = connection.execute(query.where(tuple_(*_place(key)) == _PLACE)).one()
+        return row.data, row.refused
+
+    return fetch
 
 
 def _speaking(records: Sequence[Verified | Rejection]) -> set[VehicleId]:
@@ -178,6 +199,17 @@ def _load_ledgers(
             name = (row.vehicle_id, row.ledger_id)
             key = (VehicleId.from_text(row.vehicle_id), row.ledger_id)
             found[key] = Ledger(row.upto, row.head_hash, held.get(name, {}))
+    return found
+
+
+def oldest_gaps(
+    connection: Connection, keys: Iterable[LedgerKey]
+) -> dict[LedgerKey, Gap]:
+    """Return the oldest gap of each ledger that has one."""
+    found = {}
+    for key, ledger in _load_ledgers(connection, keys).items():
+        for gap in gaps_of(ledger, limit=1):
+            found[key] = gap
     return found
 
 

@@ -7,6 +7,7 @@ names the newest entry of its moment, and only up to there the chain is confirme
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from sqlalchemy import Connection, select
@@ -23,6 +24,7 @@ from protocol.evidence import ENTRIES_LIMIT
 from protocol.frame import parse_frame
 from protocol.identity import VehicleId
 from protocol.place import EVENT_PLACE
+from protocol.receipt import Gap
 from protocol.result import RESULT
 
 CHUNK: Final = 256
@@ -47,11 +49,16 @@ class RentalProof:
     """Frames that results among the entries answer."""
     places: tuple[bytes, ...]
     """What PLACE frames said that entries are committed to, as far as not erased."""
+    missing: tuple[Gap, ...] = ()
+    """What was given up of the rental's entries (`bridge.gap_acceptance`), so that the
+    run begins behind it."""
 
 
 def find_proof(connection: Connection, rental_id: bytes) -> RentalProof | None:
     """Return what proves a rental, or None while the fleet has receipted none of it.
 
+    Entries that were given up as missing break the run: it begins behind the last of
+    them.
     A rental longer than `ENTRIES_LIMIT` entries is proved from its end backwards.
     """
     rental = find_rental(connection, rental_id)
@@ -64,15 +71,22 @@ def find_proof(connection: Connection, rental_id: bytes) -> RentalProof | None:
         last - ENTRIES_LIMIT + 1,
     )
     rows = connection.execute(
-        select(_FRAMES.c.data)
+        select(_FRAMES.c.seq, _FRAMES.c.data)
         .where(
             _FRAMES.c.vehicle_id == name,
             _FRAMES.c.ledger_id == ledger_id,
             _FRAMES.c.seq.between(first, last),
         )
         .order_by(_FRAMES.c.seq)
+    ).all()
+    missing = tuple(
+        Gap(before.seq + 1, after.seq - 1)
+        for before, after in pairwise(rows)
+        if after.seq > before.seq + 1
     )
-    entries = tuple(rows.scalars())
+    if missing:
+        first = missing[-1].last + 1
+    entries = tuple(row.data for row in rows if row.seq >= first)
     return RentalProof(
         vehicle_id=rental.vehicle_id,
         entries=entries,
@@ -84,6 +98,7 @@ def find_proof(connection: Connection, rental_id: bytes) -> RentalProof | None:
             for _seq, told in sorted(find_places(connection, rental_id).items())
             if told.ledger_id == ledger_id and first <= told.seq <= last
         ),
+        missing=missing,
     )
 
 

@@ -4,30 +4,47 @@ import asyncio
 import contextlib
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from bridge.approvals import Approval, Cause, MissingEntries, Wanted
 from bridge.audit import AuditCheck, AuditEntry
 from bridge.backup import back_up, mark, restore
 from bridge.commands import CommandState
 from bridge.database import Database
-from bridge.errors import OrderRefusedError, SettingsError
+from bridge.errors import GapError, OrderRefusedError, SettingsError
+from bridge.gap_acceptance import find_gaps, pass_gap, require_lost
 from bridge.postgres_database import PostgresDatabase
 from bridge.rows.restoration import JUMP
 from bridge.sqlite_database import SqliteDatabase
 from bridge.store import Store
+from bridge.workspace import LetterKind
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
 from protocol.command import ANY_VERSION, Unlock
 from protocol.frame import parse_frame
+from protocol.receipt import Gap
 from protocol.sync import Challenge, SyncBody, parse_sync
 from tests.bridge.car import RENTAL, REPORT, Car, receipt_of
 from tests.bridge.stream import TYPES, entries_of
 from tests.bridge.test_evidence import proof_of, verified
 from tests.bridge.world import NOW_MS, World
 from tests.postgres import client_program, running_server
+
+APPROVAL = Approval(
+    row_id=1,
+    approval_id=bytes(16),
+    wanted=Wanted((), None, b""),
+    cause=Cause.GIVES_UP_ENTRIES,
+    digest=bytes(32),
+    asked_by="anna",
+    asked_ms=NOW_MS,
+    expires_ms=NOW_MS,
+    note="the disk broke",
+    decided_by="otto",
+)
 
 
 @dataclass(slots=True)
@@ -167,6 +184,73 @@ async def test_after_a_restore_no_number_is_used_again_and_the_car_is_asked_firs
     # What was receipted before the loss and what came after it prove one rental.
     assert [entry.frame.header.seq for entry in proof.entries][:2] == [2, 3]
     assert REPORT in [entry.body for entry in proof.entries]
+
+
+async def test_what_a_loss_swallowed_is_given_up_by_two_and_the_ledger_goes_on(
+    fleet: FleetDirectory, engine: Engine
+) -> None:
+    """Fault row 37, I-25, I-27, FF-LED-31, FF-RCP-03, FF-RCP-08: the car has let go."""
+    fleet_id = fleet.fleet.fleet_id
+    async with bridge(fleet, engine, "before") as world:
+        entries = entries_of(world.car)
+        await world.greet()
+        await world.say(FrameClass.EVENT, *entries[:2])
+        engine.back_up()
+        await world.say(FrameClass.EVENT, *entries[2:4])
+        car = world.car
+
+    engine.lose_and_restore(fleet_id)
+
+    async with bridge(fleet, engine, "after", car) as world:
+        lost = MissingEntries(car.id, car.ledger_id, 3, 4)
+        approval = replace(APPROVAL, wanted=replace(APPROVAL.wanted, gaps=(lost,)))
+
+        async def give_up() -> None:
+            await world.store.write(
+                lambda c: pass_gap(
+                    c, lost, approval, fleet_id=fleet_id, now=world.now()
+                )
+            )
+
+        await world.say(FrameClass.EVENT, entries[4])
+        with pytest.raises(GapError, match="less than a minute"):
+            await give_up()
+        world.advance(61)
+        with pytest.raises(GapError, match="may still send"):
+            await give_up()
+        car.renew_session()
+        doubt = (await world.vehicle(car)).doubt
+        assert doubt is not None
+        hello = car.hello(oldest_unreceipted=5, nonce=doubt.nonce)
+        await world.say(FrameClass.HELLO, hello)
+        [known], count = await world.store.read(lambda c: find_gaps(c, now=world.now()))
+        with pytest.raises(GapError, match="oldest gap is 3 to 4"):
+            await world.store.read(
+                lambda c: require_lost(c, replace(lost, last=3), now=world.now())
+            )
+        await give_up()
+        await give_up()
+        told = await world.store.outbox_after(0, 100)
+        # What comes all the same is kept and not told: its place is passed.
+        await world.say(FrameClass.EVENT, entries[3], entries[4])
+        kinds = [letter.kind for letter in await world.store.dead_letters()]
+        left = await world.store.read(lambda c: find_gaps(c, now=world.now()))
+        proof = await proof_of(world)
+        receipts = [receipt_of(r) for r in world.broker.sent_of(FrameClass.RECEIPT)]
+
+    types = [row.type for row in told]
+    at = types.index("freefloat.ledger.gap_accepted")
+    assert (known.missing, known.problem, count) == (lost, "", 1)
+    assert "entries 3 to 4 are missing for good: anna and otto" in str(told[at].body)
+    assert types.index("freefloat.rental.ended") > at
+    assert types.count("freefloat.rental.ended") == 1
+    assert "freefloat.rental.parked" not in types
+    assert kinds == [LetterKind.PASSED]
+    assert (receipts[-1].upto, receipts[-1].head_hash) == (5, car.head)
+    assert left == ([], 0)
+    assert proof is not None
+    assert proof.missing == (Gap(3, 4),)
+    assert [e.frame.header.seq for e in verified(fleet, proof).entries] == [5]
 
 
 def test_a_backup_is_made_while_the_bridge_writes_and_never_over_another(
