@@ -105,7 +105,7 @@ def _tap_when_free(turn: Turn, uid: bytes) -> None:
     grant = find_grant(state, uid, Rights.DRIVE | Rights.UNLOCK, turn.now)
     if service is not None and not (is_in_service(state) or state.updating):
         _tap_of_technician(turn, uid, service)
-    elif not is_rentable(state):
+    elif not (is_rentable(state) and state.room.takes_rental):
         known = service is not None or grant is not None
         reason = CardRefusal.NOT_READY if known else CardRefusal.NO_RESERVATION
         _refuse(turn, uid, NO_RENTAL, reason, PromptKey.NOT_NOW)
@@ -175,7 +175,7 @@ def _cards(state: State) -> tuple[bytes, ...]:
 
 def _act_on_own_card(turn: Turn, uid: bytes, rental_id: bytes, digest: bytes) -> None:
     match turn.state.mode:
-        case RentalMode.RESERVED if is_in_service(turn.state):
+        case RentalMode.RESERVED if not _may_start(turn.state):
             _refuse(turn, uid, rental_id, CardRefusal.NOT_READY, PromptKey.NOT_NOW)
         case RentalMode.RESERVED:
             _grant(turn, Purpose.START, rental_id, digest)
@@ -190,6 +190,11 @@ def _act_on_own_card(turn: Turn, uid: bytes, rental_id: bytes, digest: bytes) ->
             _tap_when_stopped(turn, uid, rental_id, digest)
         case _:
             _refuse(turn, uid, rental_id, CardRefusal.ENGINE_RUNNING, PromptKey.NOT_NOW)
+
+
+def _may_start(state: State) -> bool:
+    """Return whether a rental that was promised can be recorded to its end (I-20)."""
+    return state.room.keeps_promise and not is_in_service(state)
 
 
 def _tap_when_stopped(turn: Turn, uid: bytes, rental_id: bytes, digest: bytes) -> None:

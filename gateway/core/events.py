@@ -9,6 +9,7 @@ from enum import Enum, unique
 
 from gateway.core.prompts import Choice
 from gateway.core.reading import Position, Reading
+from gateway.core.room import Room
 from protocol.codes import Lane
 from protocol.command import Command
 from protocol.event import EventBody
@@ -260,6 +261,17 @@ class PositionFixed:
     """Where, how exactly, and how long ago."""
 
 
+@dataclass(frozen=True, slots=True)
+class RoomChanged:
+    """The disk can record more or less than before (I-20).
+
+    The shell tells it before what could begin a rental; `Room.ANOTHER` counts at a start.
+    """
+
+    room: Room
+    """What it can record."""
+
+
 Event = (
     AgentStarted
     | CardPresented
@@ -288,4 +300,5 @@ Event = (
     | Noted
     | ConfigurationTold
     | PositionFixed
+    | RoomChanged
 )

@@ -179,6 +179,8 @@ def why_not_authorise(turn: Turn) -> Code | None:
         return Code.BUSY
     if is_in_service(turn.state):
         return Code.STORAGE_CORRUPT  # nothing new begins while the disk takes nothing
+    if not turn.state.room.takes_rental:
+        return Code.STORAGE_FULL  # the second rental is a new one (I-20)
     return why_not_hold(turn.state, turn.now.boot_ms)
 
 

@@ -241,6 +241,8 @@ def _reserve(
     if command.rental_id == turn.state.rental_id:
         _done(turn, event, request, Code.ALREADY_IN_STATE)
         return
+    if not turn.state.room.takes_rental:
+        raise Refusal(Code.STORAGE_FULL)
     taken = turn.state.workshop is not None or turn.state.updating
     if turn.state.mode is not RentalMode.AVAILABLE or taken:
         raise Refusal(Code.WRONG_MODE)
@@ -383,6 +385,8 @@ def _unlock(turn: Turn, event: CommandReceived, request: Request) -> None:
         return
     if state.mode is RentalMode.DRIVING:
         raise Refusal(Code.VEHICLE_MOVING)
+    if purpose is Purpose.START and not state.room.keeps_promise:
+        raise Refusal(Code.STORAGE_FULL)
     _actuate(turn, event, request, purpose)
 
 

@@ -12,6 +12,7 @@ from gateway.core.facts import NO_FACTS, Facts
 from gateway.core.moment import NEVER, Moment
 from gateway.core.prompts import NO_PROMPT, Prompt
 from gateway.core.reading import Position, Reading
+from gateway.core.room import Room
 from protocol.codes import (
     AccessMeans,
     FaultKind,
@@ -346,6 +347,8 @@ class State:
     """Needs that may have begun or ended, and since when."""
     faults: frozenset[FaultKind] = frozenset()
     """What does not work now."""
+    room: Room = Room.ANOTHER
+    """What the disk can record, as it was told last."""
     tap: Tap | None = None
     """The last card."""
     refusal_told_ms: int | None = None
@@ -381,6 +384,7 @@ class State:
             facts=NO_FACTS,
             online=False,
             suspects=(),
+            room=Room.ANOTHER,
             tap=None,
             walk_up=None,
             refusing_until_ms=None,
@@ -407,6 +411,7 @@ class State:
             facts=NO_FACTS,
             online=False,
             suspects=(),
+            room=Room.ANOTHER,
         )
 
     @property

@@ -49,6 +49,7 @@ from gateway.core.events import (
     RatingEntered,
     ReaderLost,
     ReaderRecovered,
+    RoomChanged,
     StormBegan,
     StormEnded,
     UpdateBegan,
@@ -61,6 +62,7 @@ from gateway.core.moment import Moment
 from gateway.core.orders import obey
 from gateway.core.prompts import NO_PROMPT
 from gateway.core.reading import Reading
+from gateway.core.room import Room
 from gateway.core.service import enter_service, leave_service
 from gateway.core.state import PinGuard, Purpose, Reservation, State
 from gateway.core.table import IllegalTransitionError, Trigger
@@ -214,6 +216,8 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - o
             enter_service(turn)
         case DiskRecovered():
             leave_service(turn)
+        case RoomChanged(room=room):
+            turn.change(room=room)
         case StormBegan():
             actuation.raise_fault(turn, FaultKind.RESTART_STORM)
         case StormEnded():
@@ -247,6 +251,7 @@ def _start(turn: Turn, event: AgentStarted) -> None:
         facts=NO_FACTS,
         online=False,
         suspects=(),
+        room=Room.ANOTHER,
         tap=None,
         walk_up=None,
         updating=False,

@@ -35,6 +35,7 @@ from gateway.core.events import (
     Event,
     MenuChosen,
     PinChecked,
+    RoomChanged,
 )
 from gateway.core.state import State
 from gateway.core.table import next_mode
@@ -67,6 +68,7 @@ _CODES: Final = {
     Code.BUS_ERROR: "the board is silent, or something that is needed does not work",
     Code.INDETERMINATE_AFTER_REBOOT: "the agent went down while it was under way",
     Code.RATE_LIMITED: "there was such an order less than a minute before",
+    Code.STORAGE_FULL: "the disk has too little room to record it to its end",
     Code.STORAGE_CORRUPT: "the disk takes nothing",
     Code.EXPIRED: "its time was over",
     Code.UNKNOWN_OPCODE: "this car does not carry out such orders",
@@ -76,7 +78,7 @@ _CODES: Final = {
 
 _CARDS: Final = {
     CardRefusal.NO_RESERVATION: "nobody has reserved the car and no grant names the "
-    "card; the fleet was asked",
+    "card; if it could be rented, the fleet was asked",
     CardRefusal.NOT_FOR_THIS_RENTAL: "the card is none of this rental's",
     CardRefusal.ENGINE_RUNNING: "engine or ignition is on, or the car moves",
     CardRefusal.DOOR_OPEN: "a door, the boot or a window is open",
@@ -116,7 +118,7 @@ def explain(step: Replayed) -> Explanation:
     )
 
 
-def tell_event(event: Event) -> str:  # noqa: PLR0911 - one for each event
+def tell_event(event: Event) -> str:  # noqa: C901, PLR0911 - one for each event
     """Return what happened, in words and without anything that identifies a person."""
     match event:
         case CardPresented():
@@ -143,6 +145,8 @@ def tell_event(event: Event) -> str:  # noqa: PLR0911 - one for each event
             return f"the driver chose {choice.name.lower().replace('_', ' ')}"
         case ConfigurationTold(kind=kind):
             return f"configuration {kind} counts from now on"
+        case RoomChanged(room=room):
+            return f"the disk has room for {room.value}"
         case DeadlineReached():
             return "an instant came that the car waited for"
         case _:
@@ -183,6 +187,8 @@ def _standing(state: State) -> str:
         text += f" for rental {state.rental_id.hex()}"
     if condition is not Condition.OK:
         text += f", condition {condition.name}: {words}"
+    if not state.room.takes_rental:
+        text += f"; its disk had room for {state.room.value}"
     return text
 
 

@@ -19,7 +19,7 @@ from gateway.core.configuration import (
 from gateway.core.facts import NO_FACTS, with_body
 from gateway.core.moment import Moment
 from gateway.ports import Store, StoreError
-from gateway.runtime.room import has_room
+from gateway.runtime.room import room_of
 from gateway.runtime.standing import Standing
 from protocol.codes import Code, ConfigKind
 from protocol.errors import DecodeError
@@ -117,7 +117,8 @@ class Configurator:
     async def _activate(self, complete: Complete, now: Moment) -> Outcome:
         active = complete.active
         kind = ConfigKind(active.kind)
-        if not has_room(self._store, more_kib=len(complete.body) // 1024 + 1):
+        more_kib = len(complete.body) // 1024 + 1
+        if not room_of(self._store, more_kib=more_kib).takes_rental:
             return self._desk.refuse(kind, Code.STORAGE_FULL)
         try:
             with_body(NO_FACTS, kind, complete.body)

@@ -1,9 +1,9 @@
 """Frames from the fleet: judged, then stepped, answered, freed or dropped.
 
 The rules are the core's (`gateway.core.acceptance`, `gateway.core.ledger`); here their
-verdicts are carried out. One decision is made here, since the mind cannot see the disk:
-one that is nearly full takes no new reservation, and in the end no order but about the
-rental under way (I-20).
+verdicts are carried out. One decision is made here, since an order costs room whatever
+the mind makes of it: a disk that is nearly full takes none but about the rental under
+way (I-20).
 
 A refusal is a signed "not executed" and must stay true: what was refused is never
 carried out later in its session, however the broker repeats it or the car changes
@@ -24,7 +24,7 @@ from gateway.core.synchronisation import judge_sync
 from gateway.core.trust_renewal import TrustInUse, judge_trust
 from gateway.ports import Outlet, Store, StoreError
 from gateway.runtime.herald import Herald
-from gateway.runtime.room import has_room, is_kept_for_rental
+from gateway.runtime.room import is_kept_for_rental
 from gateway.runtime.standing import Standing
 from gateway.runtime.synchroniser import Synchroniser
 from protocol.codes import (
@@ -36,7 +36,7 @@ from protocol.codes import (
     Opcode,
     Retry,
 )
-from protocol.command import COMMANDS, Reserve
+from protocol.command import COMMANDS
 from protocol.errors import AuthenticationError, DecodeError
 from protocol.frame import Header, parse_frame
 from protocol.receipt import Receipt
@@ -188,8 +188,6 @@ class Intake:
             del self._refusals[next(iter(self._refusals))]
 
     def _is_too_full_for(self, verdict: CommandReceived) -> bool:
-        if isinstance(verdict.command, Reserve):
-            return not has_room(self._store)
         held = self._standing.state.rental_id
         serves_rental = held is not None and verdict.command.rental_id == held
         return not serves_rental and is_kept_for_rental(self._store)

@@ -19,7 +19,6 @@ from gateway.core.actions import AllowEngine, DriveLocks, SendRefusal
 from gateway.core.configuration import Complete
 from gateway.core.events import (
     AgentStarted,
-    BoardReported,
     CommandReceived,
     ConfigurationTold,
     DeadlineReached,
@@ -27,7 +26,6 @@ from gateway.core.events import (
     DiskRecovered,
     Event,
     Noted,
-    PositionFixed,
     UplinkConnected,
     UplinkLost,
 )
@@ -58,6 +56,7 @@ from gateway.runtime.committer import Committer
 from gateway.runtime.configurator import Configurator
 from gateway.runtime.custodian import Custodian
 from gateway.runtime.diagnostician import Diagnostician, Insight, NoInsight, Probe
+from gateway.runtime.foreknowledge import Foreknowledge
 from gateway.runtime.freshness import is_outdated
 from gateway.runtime.herald import Herald
 from gateway.runtime.intake import Intake
@@ -81,12 +80,6 @@ from protocol.vehicle_event import KeyRotated
 
 QUEUE_LIMIT: Final = 1_024
 """Events of devices that wait; a device that floods loses its own reports only."""
-
-MOVED_MS: Final = 1_000
-"""A car that moves tells its mind at most so often where it is."""
-
-STANDS_MS: Final = 10_000
-"""One that stands, so that its fix is never too old for a geofence (H17)."""
 
 SPIN_GUARD_MS: Final = 1_000
 """How much later a deadline is looked at again that came and changed nothing: a fault
@@ -199,6 +192,7 @@ class Runtime:
             positioning=positioning,
             random_bytes=random_bytes,
         )
+        self._foreknowledge = Foreknowledge(store=store, positioning=positioning)
         self._configurator = Configurator(self._standing, store=store, note=self.note)
         self._custodian = Custodian(
             self._standing,
@@ -442,19 +436,7 @@ class Runtime:
             name = type(event).__name__
             self._log.warning("= %s waited %d ms: dropped", name, late_ms)
             return
-        if isinstance(event, BoardReported):
-            await self._follow_position(now)
         await self._step(event, now)
-
-    async def _follow_position(self, now: Moment) -> None:
-        """Tell the mind where the car is, as often as the board reports (C18)."""
-        position, state = self._positioning.fix(), self._standing.state
-        if position is None:
-            return
-        age_ms = now.boot_ms - position.age_ms - state.position_at_ms
-        moved = position != state.position
-        if state.position is None or age_ms >= (MOVED_MS if moved else STANDS_MS):
-            await self._step(PositionFixed(position), now)
 
     async def _obey(self, command: CommandReceived, now: Moment) -> Refused | None:
         successor = None
@@ -522,6 +504,9 @@ class Runtime:
     async def _step(
         self, event: Event, now: Moment, attached: Attached = NOTHING
     ) -> Decision:
+        first = self._foreknowledge.before(event, self._standing.state, now=now)
+        if first is not None:
+            await self._step(first, now)
         trusted_ms = self._standing.time.trusted_ms(now)
         now = replace(now, trusted_ms=trusted_ms)
         before = self._standing.state

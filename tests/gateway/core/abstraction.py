@@ -5,9 +5,9 @@ Each thing is forgotten in one of two ways, and both let *more* happen than can 
 *Forgotten and chosen anew.* Whatever can be one or the other at any time, or lets the
 car refuse more, is taken as the harmless value between two steps; steps of the alphabet
 try the other value (`tests.gateway.core.alphabet`, "with"). So are: how old the board's
-report is, whether the disk or something small fails, whether the fleet can be reached,
-grants, what locking means, how many wrong PINs there were, a question at the display,
-the card that was read last, and the seconds of boarding.
+report is, whether the disk or something small fails, how much it has room for, whether
+the fleet can be reached, grants, what locking means, how many wrong PINs there were, a
+question at the display, the card that was read last, and the seconds of boarding.
 
 *Forgotten for good.* What no safety rule reads: sums that are billed, ids and versions,
 languages, counts that only bound the disk, to whom an actuation is answered (I-10 is
@@ -28,6 +28,7 @@ from gateway.core.facts import Facts
 from gateway.core.moment import NEVER, Moment
 from gateway.core.prompts import NO_PROMPT
 from gateway.core.reading import Position
+from gateway.core.room import Room
 from gateway.core.state import (
     Handover,
     Inspection,
@@ -102,6 +103,7 @@ def plain(state: State) -> State:
         online=True,
         needs=frozenset(),
         suspects=(),
+        room=Room.ANOTHER,
         faults=state.faults & {FaultKind.BOARD_SILENT},
         tap=None,
         refusal_told_ms=None,

@@ -27,11 +27,13 @@ from gateway.core.events import (
     PinVerdict,
     PumpEntered,
     ReaderRecovered,
+    RoomChanged,
     UpdateBegan,
     UpdateEnded,
 )
 from gateway.core.prompts import Choice
 from gateway.core.reading import STALE_MS
+from gateway.core.room import Room
 from gateway.core.state import Handover, PinGuard, Rental, SearchRequest, State
 from protocol.codes import (
     FaultKind,
@@ -105,6 +107,14 @@ def _stale(state: State) -> State | None:
 
 def _broken_disk(state: State) -> State:
     return replace(state, faults=state.faults | {FaultKind.STORAGE_FAILED})
+
+
+def _full(state: State) -> State:
+    return replace(state, room=Room.PROMISED)
+
+
+def _very_full(state: State) -> State:
+    return replace(state, room=Room.RUNNING)
 
 
 def _degraded(state: State) -> State:
@@ -357,12 +367,25 @@ HANDING_OVER: Final = (
 )
 """Handover, from the fleet's word to the second driver's PIN."""
 
+_SECOND: Final = Step("a second card", CardPresented(SECOND_CARD))
+
+FULL: Final = (
+    *(_with(each, "on a full disk", _full) for each in (_RESERVE, _CUSTOMER)),
+    _with(_SECOND, "with a grant on a full disk", _GRANTED, _full),
+    *(
+        _with(each, "on a very full disk", _very_full)
+        for each in (_CUSTOMER, _UNLOCK, _TO_END, _RIGHT, _BOBS_CARD, _BOBS_RIGHT)
+    ),
+)
+"""What begins a rental where it could not be recorded, and what ends one (I-20)."""
+
 MEDIUM: Final = (
     *SHORT,
     HOLD,
     STRANGERS_TAP,
     *PAYING,
     *HANDING_OVER,
+    *FULL,
 )
 """For each run of the tests: seconds."""
 
@@ -377,7 +400,6 @@ _ORDERS: Final = (
     HOLD,
 )
 _TAPS: Final = (_CUSTOMER, _with(_CUSTOMER, "who parks", _in_rental(_parking)))
-_SECOND: Final = Step("a second card", CardPresented(SECOND_CARD))
 
 DEEP: Final = (
     *MEDIUM,
@@ -398,6 +420,16 @@ DEEP: Final = (
         for each in (*_TAPS, *_ORDERS, _RIGHT, _BOBS_CARD, _BOBS_RIGHT)
     ),
     *(_with(each, "with a fault", _degraded) for each in (_RESERVE, *_TAPS)),
+    *(
+        _with(each, "on a very full disk", _very_full)
+        for each in (_RESERVE, *_TAPS[1:], *_ORDERS[3:])
+    ),
+    _with(_SECOND, "with a grant on a very full disk", _GRANTED, _very_full),
+    _with(_SECOND, "of a technician, on a very full disk", _TECHNICIAN, _very_full),
+    _with(_BOBS_CARD, "on a full disk", _full),
+    _with(_BOBS_RIGHT, "on a full disk", _full),
+    _with(HANDING_OVER[6], "on a full disk", _full),
+    Step("the disk fills", RoomChanged(Room.RUNNING)),
     _with(_CUSTOMER, "who has just opened", _in_rental(_just_opened)),
     _SECOND,
     _with(_SECOND, "with a grant", _GRANTED),

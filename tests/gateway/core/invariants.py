@@ -1,18 +1,29 @@
 """What must hold after every step of the core, whatever happened."""
 
+from dataclasses import replace
+
 from gateway.core.actions import AllowEngine, DriveLocks, ShowLight, ShowPrompt
 from gateway.core.appearance import is_rentable, light_of
 from gateway.core.dialogue import prompt_of
-from gateway.core.events import AgentStarted, DeadlineReached, Event
+from gateway.core.events import (
+    AgentStarted,
+    CardPresented,
+    CommandReceived,
+    DeadlineReached,
+    Event,
+    PinChecked,
+)
 from gateway.core.grants import GRANTS_LIMIT
 from gateway.core.moment import Moment
 from gateway.core.prompts import NO_PROMPT
+from gateway.core.room import Room
 from gateway.core.state import Purpose, State
 from gateway.core.turn import Decision
-from gateway.core.vehicle import next_deadline
+from gateway.core.vehicle import handle, next_deadline
 from protocol.codes import Light, RentalMode
 from protocol.command import ANY_VERSION
 from protocol.event import RentalEnded
+from protocol.identity import card_digest
 from protocol.result import Result
 
 _OF_SERVICE = frozenset({Purpose.SERVICE_OPEN, Purpose.SERVICE_CLOSE})
@@ -30,6 +41,7 @@ def require_lawful(
     _require_version(before, decision.state)
     _require_prudent_orders(decision, now)
     _require_sane_report(decision)
+    _require_room(before, event, decision, now)
     if isinstance(event, DeadlineReached):
         due_ms = next_deadline(decision.state)
         assert due_ms is None or due_ms > now.boot_ms, "a deadline that never passes"
@@ -114,6 +126,38 @@ def _require_sane_report(decision: Decision) -> None:
         if isinstance(entry, RentalEnded):
             assert 0 <= entry.parking_ms <= entry.total_ms
             assert entry.distance_m is None or entry.distance_m >= 0
+
+
+def _require_room(before: State, event: Event, decision: Decision, now: Moment) -> None:
+    """I-20: what could not be recorded to its end does not begin; what runs may end."""
+    if before.room.takes_rental or isinstance(event, AgentStarted):
+        return
+    after = decision.state.rental_id
+    assert after in {None, before.rental_id}, "I-20: begun without room for its end"
+    opens = DriveLocks(locked=False) in decision.actions
+    if before.mode is RentalMode.RESERVED and not before.room.keeps_promise:
+        assert not opens, "I-20: opened for a promise that there is no room for"
+    if before.rental is not None and not _is_about_next_rental(before, event):
+        with_room = replace(before, room=Room.ANOTHER)
+        free = handle(with_room, event, now=now)
+        same = replace(free, state=replace(free.state, room=decision.state.room))
+        assert decision == same, "I-20: what runs is another on a full disk"
+
+
+def _is_about_next_rental(before: State, event: Event) -> bool:
+    """Return whether an event in a rental could begin the next one."""
+    match event:
+        case CommandReceived(command=command):
+            return command.rental_id != before.rental_id
+        case PinChecked(rental_id=rental_id):
+            return rental_id != before.rental_id
+        case CardPresented(uid=uid):
+            second = None if before.rental is None else before.rental.handover
+            return (
+                second is not None and card_digest(second.offer_id, uid) in second.cards
+            )
+        case _:
+            return False
 
 
 def results_of(decision: Decision) -> list[Result]:

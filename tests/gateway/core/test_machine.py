@@ -32,6 +32,7 @@ from gateway.core.events import (
     RatingEntered,
     ReaderLost,
     ReaderRecovered,
+    RoomChanged,
     UpdateBegan,
     UpdateEnded,
     UplinkConnected,
@@ -40,6 +41,7 @@ from gateway.core.events import (
 from gateway.core.handover import offer_id_of
 from gateway.core.payment import payment_id_of
 from gateway.core.prompts import Choice
+from gateway.core.room import Room
 from gateway.core.state import Handover
 from gateway.core.vehicle import next_deadline
 from gateway.storage.state_codec import decode_state, encode_state
@@ -205,6 +207,7 @@ class CoreMachine(RuleBasedStateMachine):
         """A whole chapter, without which most runs would never leave AVAILABLE."""
         self.scene.mood = BoardMood.OBEYS
         self.scene.happen(ReaderRecovered())
+        self.scene.happen(RoomChanged(Room.ANOTHER))
         self.leave_it_in_order()
         self.scene.advance(10)
         self.scene.happen(UpdateEnded())
@@ -410,6 +413,11 @@ class CoreMachine(RuleBasedStateMachine):
     @rule(event=st.sampled_from([BoardLost(), ReaderLost(), ReaderRecovered()]))
     def device_comes_or_goes(self, event: Event) -> None:
         self.scene.happen(event)
+
+    @rule(room=st.sampled_from(Room))
+    def others_write_to_the_disk(self, room: Room) -> None:
+        """I-20: what that must mean is judged at each step."""
+        self.scene.happen(RoomChanged(room))
 
     @rule(answers=st.booleans())
     def vault_is_slow(self, answers: bool) -> None:

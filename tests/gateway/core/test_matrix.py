@@ -28,11 +28,13 @@ from gateway.core.events import (
     PumpEntered,
     ReaderLost,
     ReaderRecovered,
+    RoomChanged,
     UplinkConnected,
     UplinkLost,
 )
 from gateway.core.moment import Moment
 from gateway.core.prompts import Choice
+from gateway.core.room import Room
 from gateway.core.state import Pending, Purpose, State
 from gateway.core.vehicle import handle
 from protocol.codes import (
@@ -87,6 +89,7 @@ EVENTS: list[Event] = [
     DeadlineReached(),
     DiskFailed(),
     DiskRecovered(),
+    *map(RoomChanged, Room),
     PumpEntered(4),
     UplinkConnected(),
     UplinkLost(),

@@ -1,0 +1,58 @@
+"""What the mind is told first, since its decision about an event may turn on it."""
+
+from typing import Final
+
+from gateway.core.events import (
+    BoardReported,
+    CardPresented,
+    CommandReceived,
+    Event,
+    PinChecked,
+    PositionFixed,
+    RoomChanged,
+)
+from gateway.core.moment import Moment
+from gateway.core.state import State
+from gateway.ports import Positioning, Store
+from gateway.runtime.room import room_of
+
+MOVED_MS: Final = 1_000
+"""A car that moves tells its mind at most so often where it is."""
+
+STANDS_MS: Final = 10_000
+"""One that stands, so that its fix is never too old for a geofence (H17)."""
+
+
+class Foreknowledge:
+    """Looks at what changes without saying so.
+
+    Args:
+        store: asked for room.
+        positioning: where the car is.
+    """
+
+    def __init__(self, *, store: Store, positioning: Positioning) -> None:
+        self._store = store
+        self._positioning = positioning
+
+    def before(self, event: Event, state: State, *, now: Moment) -> Event | None:
+        """Return what is to be stepped before an event, None for nothing."""
+        match event:
+            case BoardReported():
+                return self._moved(state, now)
+            case CardPresented() | CommandReceived() | PinChecked():
+                # Others fill the disk too, so it is asked when it counts (I-20).
+                room = room_of(self._store)
+                return None if room is state.room else RoomChanged(room)
+            case _:
+                return None
+
+    def _moved(self, state: State, now: Moment) -> PositionFixed | None:
+        """Tell where the car is, as often as the board reports (C18)."""
+        position = self._positioning.fix()
+        if position is None:
+            return None
+        age_ms = now.boot_ms - position.age_ms - state.position_at_ms
+        wait_ms = STANDS_MS if position == state.position else MOVED_MS
+        is_due = state.position is None or age_ms >= wait_ms
+        return PositionFixed(position) if is_due else None
