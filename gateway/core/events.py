@@ -265,7 +265,7 @@ class PositionFixed:
 class RoomChanged:
     """The disk can record more or less than before (I-20).
 
-    The shell tells it before what could begin a rental; `Room.ANOTHER` counts at a start.
+    The shell tells it before what could begin a rental; a start begins with `ANOTHER`.
     """
 
     room: Room

@@ -69,6 +69,27 @@ class Disk:
         """The operation at which the power goes, and stays, off."""
         self.fault: Fault | None = None
         """Asked before each operation that changes something."""
+        self.capacity: int | None = None
+        """Bytes that all files may take together; None for enough."""
+
+    @property
+    def used(self) -> int:
+        """Bytes that all files take."""
+        return sum(len(file.cache) for file in self.files.values())
+
+    @property
+    def free_kib(self) -> int | None:
+        """What is free; None for enough."""
+        return None if self.capacity is None else (self.capacity - self.used) // 1024
+
+    def leave(self, left_kib: int | None) -> None:
+        """Let others fill the disk up to so much, or make room again."""
+        self.capacity = None if left_kib is None else self.used + left_kib * 1024
+
+    def grow(self, more: int) -> None:
+        """Let a file take more bytes; what is in a file already is never short."""
+        if more > 0 and self.capacity is not None and self.used + more > self.capacity:
+            raise apsw.FullError("no space left on the disk")
 
     def cut(self) -> None:
         """Switch the power off now."""
@@ -126,7 +147,7 @@ class DiskVfs(apsw.VFS):
         disk.mounts += 1
         self.mount = disk.mounts
         self.files = DiskFiles(disk)
-        self._disk = disk
+        self.disk = disk
         super().__init__(self.name, "")
 
     def xOpen(  # type: ignore[override] # noqa: N802 - SQLite's name; any such object
@@ -135,19 +156,19 @@ class DiskVfs(apsw.VFS):
         plain = name.filename() if isinstance(name, apsw.URIFilename) else name
         flags[1] = flags[0]
         return DiskFile(
-            self._disk,
+            self.disk,
             plain or f"temporary-{next(_NAMES)}",
             syncs_directory=bool(flags[0] & _JOURNALS),
         )
 
     def xDelete(self, name: str, syncdir: bool) -> None:  # noqa: N802
-        self._disk.tick("delete", name)
-        file = self._disk.files.pop(name, None)
+        self.disk.tick("delete", name)
+        file = self.disk.files.pop(name, None)
         if file is not None and not syncdir:
-            self._disk.deleted[name] = file
+            self.disk.deleted[name] = file
 
     def xAccess(self, name: str, flags: int) -> bool:  # noqa: N802, ARG002
-        return name in self._disk.files
+        return name in self.disk.files
 
     def xFullPathname(self, name: str) -> str:  # noqa: N802
         return name
@@ -174,6 +195,7 @@ class DiskFiles:
         with _system_errors():
             self._disk.tick("write", str(path))
             file = self._disk.files.setdefault(str(path), _File())
+            self._disk.grow(len(data) - len(file.cache))
             _put(file.cache, 0, data)
             file.unsynced.append(_Write(0, bytes(data)))
             del file.cache[len(data) :]
@@ -225,6 +247,7 @@ class DiskFile:
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
         self._disk.tick("write", self._name)
+        self._disk.grow(offset + len(data) - len(self._file.cache))
         _put(self._file.cache, offset, data)
         self._file.unsynced.append(_Write(offset, bytes(data)))
 

@@ -207,13 +207,20 @@ class Oracle:
             )
 
     def _require_served(self, watched: Watched, result: Result) -> None:
-        """I-20: the rental under way is served however full the disk is."""
+        """I-20: the rental under way is served however full the disk is.
+
+        A reservation is served too, but not opened where nothing else could be kept.
+        """
         signed = self.signed.get(result.request_id)
         if signed is None or result.code is not Code.STORAGE_FULL:
             return
         self.trace.count("orders refused for want of room")
-        rental_id = watched.state.rental_id
-        if signed.opcode is not Opcode.RESERVE and signed.rental_id == rental_id:
+        state = watched.state
+        is_opening = signed.opcode is Opcode.UNLOCK and state.rental is None
+        if is_opening and not state.room.keeps_promise:
+            return
+        may_refuse = signed.opcode is Opcode.RESERVE
+        if not may_refuse and signed.rental_id == state.rental_id:
             raise Violation(
                 f"I-20: {watched.car.name} has no room for {signed.opcode.name} of its "
                 "own rental"

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.commands import CommandRecord
 from gateway.core.actions import AllowEngine, DriveLocks
+from gateway.core.events import AgentStarted
 from gateway.core.state import State
-from gateway.core.turn import Decision
-from gateway.runtime.room import RESERVED_KIB
+from gateway.runtime.room import PROMISED_PARTS, RESERVED_KIB
 from gateway.runtime.step import Step
-from protocol.codes import AccessMeans, Code, ConfigKind
-from protocol.command import Explain, Ping, RequestSnapshot, Reserve
+from protocol.codes import AccessMeans, Code, ConfigKind, RentalMode
+from protocol.command import Explain, Ping, RequestSnapshot
 from protocol.event import AccessGranted, RentalStarted
 from protocol.identity import card_digest
 from protocol.rental_codes import GrantAction, PaymentOutcome
@@ -120,9 +120,8 @@ class Promises:
             Violation: a promise is broken.
         """
         kept, name = watched.kept, watched.car.name
-        decision = step.decision
         self._judge_looking(name, step)
-        self._judge_room(watched, before, decision, now_s=now_s)
+        self._judge_room(watched, before, step, now_s=now_s)
         for body in bodies:
             match body:
                 case AccessGranted():
@@ -183,20 +182,28 @@ class Promises:
             raise Violation(f"I-33: {name} was asked and moved: {moved[0]}")
 
     def _judge_room(
-        self, watched: "Watched", before: State, decision: Decision, *, now_s: float
+        self, watched: "Watched", before: State, step: Step, *, now_s: float
     ) -> None:
-        """I-20: what is full takes no new rental."""
-        since_s = watched.kept.full_since_s
-        if since_s is None or now_s - since_s < FULL_S:
+        """I-20: what is full begins no rental, be it by order, grant or handover.
+
+        That a rental under way is the same with room and without says
+        `tests.gateway.core.invariants` at each step.
+        """
+        since_s, left_kib = watched.kept.full_since_s, watched.car.disk_left_kib
+        if since_s is None or left_kib is None or now_s - since_s < FULL_S:
             return
-        accepted = decision.accepted
-        if accepted is None or not isinstance(accepted.command, Reserve):
-            return
-        if before.reservation is None and decision.state.reservation is not None:
+        if isinstance(step.event, AgentStarted):
+            return  # it goes on from what was begun before it crashed
+        name, after = watched.car.name, step.decision.state
+        if after.rental_id not in {None, before.rental_id}:
             raise Violation(
-                f"I-20: {watched.car.name} was reserved with less than {RESERVED_KIB} "
-                "KiB of room"
+                f"I-20: {name} began with {type(step.event).__name__} what may need "
+                f"{RESERVED_KIB} KiB, and {left_kib} are left"
             )
+        opens = DriveLocks(locked=False) in step.decision.actions
+        is_promised = before.mode is RentalMode.RESERVED
+        if is_promised and opens and left_kib < RESERVED_KIB // PROMISED_PARTS:
+            raise Violation(f"I-20: {name} was opened and {left_kib} KiB are left")
 
     def _judge_access(
         self,
