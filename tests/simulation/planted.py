@@ -23,12 +23,9 @@ from firmware_emulator.boards import EmulatedBoard
 from gateway.core import acceptance, access
 from gateway.core.acceptance import Verdict
 from gateway.core.authentication import Desk, Dropped
-from gateway.core.events import CardPresented, Event, PinChecked, RoomChanged
 from gateway.core.moment import Moment
-from gateway.core.room import Room
 from gateway.core.state import State
 from gateway.runtime import intake
-from gateway.runtime.foreknowledge import Foreknowledge
 from protocol.codes import Code, Light
 from protocol.errors import DecodeError
 from protocol.frame import parse_frame
@@ -165,20 +162,6 @@ def _hurried() -> AbstractContextManager[object]:
     return mock.patch.object(composer, "next_step", next_step)
 
 
-def _blind() -> AbstractContextManager[object]:
-    """Measure the disk's room for orders alone, not for cards and PINs."""
-    real = Foreknowledge.before
-
-    def before(
-        self: Foreknowledge, event: Event, state: State, *, now: Moment
-    ) -> Event | None:
-        if not isinstance(event, CardPresented | PinChecked):
-            return real(self, event, state, now=now)
-        return None if state.room.takes_rental else RoomChanged(Room.ANOTHER)
-
-    return mock.patch.object(Foreknowledge, "before", before)
-
-
 PLANTED: Final = (
     Planted("a car forgets what it has carried out", "I-5|I-8|I-10", _twice, 1),
     Planted("a car obeys whenever a command comes", "I-6|I-8", _late, 2),
@@ -187,7 +170,6 @@ PLANTED: Final = (
     Planted("a car forgets to show that it is reserved", "I-16", _dark, 7),
     Planted("a bridge takes silence for success", "I-11", _hopeful, 10),
     Planted("a stored grant opens out of its time", "I-12", _over_time, 11),
-    Planted("a card begins a rental on a full disk", "I-20", _blind, 1),
     Planted("a second part is sent before the first is done", "I-11", _hurried, 46),
 )
 
