@@ -226,12 +226,13 @@ def _lock_or_unlock(
     turn: Turn, uid: bytes, rental_id: bytes, digest: bytes, purpose: Purpose
 ) -> None:
     if purpose in CLOSING:
-        code = why_not_lock(turn.state, purpose, turn.now.boot_ms)
+        now_ms = turn.now.boot_ms
+        code = why_not_lock(turn.state, purpose, now_ms)
         if code is not None:
             reason, prompt = _LOCK_REFUSALS[code]
             _refuse(turn, uid, rental_id, reason, prompt)
-            if purpose is Purpose.END and missing_to_end(turn.state):
-                turn.notify(missing_prompt(turn.state))
+            if purpose is Purpose.END and missing_to_end(turn.state, now_ms):
+                turn.notify(missing_prompt(turn.state, now_ms))
             return
     _grant(turn, purpose, rental_id, digest)
 

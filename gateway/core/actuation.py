@@ -292,7 +292,7 @@ def why_not_lock(state: State, purpose: Purpose, now_ms: int) -> Code | None:
         (reading.moving, Code.VEHICLE_MOVING),
         (reading.door_open or reading.boot_open, Code.DOOR_OPEN),
         (ending and not holders_filled, Code.KEY_OR_CARD_MISSING),
-        (ending and is_outside(state), Code.OUT_OF_ZONE),
+        (ending and is_outside(state, now_ms), Code.OUT_OF_ZONE),
     )
     return next((code for hinders, code in hindrances if hinders), None)
 

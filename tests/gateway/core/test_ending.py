@@ -1,10 +1,12 @@
 """What is missing to end a rental, and what locking means without a choice."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
 
 from gateway.catalogue.words import words_of
+from gateway.core.ending import FIX_LIMIT_MS
 from gateway.core.events import ConfigurationTold, PositionFixed
 from gateway.core.prompts import Choice, LineKey, PromptKey
 from gateway.core.reading import Position
@@ -101,6 +103,35 @@ def test_a_rental_does_not_end_outside_the_area() -> None:
     assert scene.mode is RentalMode.STOPPED
     assert scene.answer(lock(LockMode.END)).code is Code.OUT_OF_ZONE
     assert not scene.reading.locked
+
+
+@pytest.mark.parametrize(
+    ("age_ms", "code"),
+    [(FIX_LIMIT_MS, Code.OUT_OF_ZONE), (FIX_LIMIT_MS + 1, Code.OK)],
+)
+def test_the_last_fix_of_a_dead_receiver_holds_the_customer_for_ten_minutes(
+    age_ms: int, code: Code
+) -> None:
+    # H20, I-19
+    scene = about_to_end(area=True)
+    scene.happen(PositionFixed(replace(OUTSIDE, age_ms=age_ms)))
+
+    assert scene.answer(lock(LockMode.END)).code is code
+
+
+def test_a_car_whose_receiver_died_outside_says_so_until_nobody_knows_the_place() -> (
+    None
+):
+    # H20, I-19
+    scene = about_to_end(area=True, position=OUTSIDE)
+    scene.tap()
+    assert scene.prompt is PromptKey.MISSING_TO_END
+
+    scene.advance(FIX_LIMIT_MS // 1_000)
+    scene.report()
+    scene.tap()
+
+    assert scene.told(RentalEnded)
 
 
 def test_a_car_outside_the_area_can_be_parked() -> None:
