@@ -37,6 +37,10 @@ About 12 MB; beyond it the outbox keeps them and the sink waits."""
 IDLE_S: Final = 5.0
 """How often an idle relay looks by itself, should a wake-up have been lost."""
 
+ROUND_S: Final = 0.02
+"""How long after one look at the outbox the next one comes at the earliest: each costs
+two transactions, and a busy bridge would look after every batch."""
+
 BACKOFF: Final = Backoff(initial_s=0.5, maximum_s=60.0)
 """Between attempts: a consumer that is down is asked once a minute."""
 
@@ -159,7 +163,12 @@ class Relay:
         failures = 0
         cursor: int | None = None
         read = 0
+        clock = asyncio.get_running_loop().time
+        next_s = clock()
         while True:
+            if next_s > clock():
+                await asyncio.sleep(next_s - clock())
+            next_s = clock() + ROUND_S
             self._wake.clear()
             try:
                 if cursor is None:

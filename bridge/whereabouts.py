@@ -32,11 +32,17 @@ def absorb_place(space: Workspace, record: VerifiedPlace, now: int) -> str:
     return judged.note
 
 
+def commitment_of(record: VerifiedEntry) -> bytes:
+    """Return what an entry commits to about its place; `NO_PLACE` for nothing."""
+    commitment: bytes = getattr(record.body, "place_commitment", NO_PLACE)
+    return commitment
+
+
 def note_arrival(
     space: Workspace, key: EntryKey, record: VerifiedEntry, now: int
 ) -> None:
     """Note that an entry came, which is stored by now, if it commits to a place."""
-    commitment: bytes = getattr(record.body, "place_commitment", NO_PLACE)
+    commitment = commitment_of(record)
     if commitment == NO_PLACE:
         return
     judged = entry_came(

@@ -5,7 +5,7 @@ about ten statements and one fsync.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 import msgspec
@@ -13,7 +13,6 @@ from sqlalchemy import (
     BindParameter,
     Connection,
     bindparam,
-    insert,
     select,
     tuple_,
     update,
@@ -39,12 +38,14 @@ from bridge.rows.places import load_places, write_places
 from bridge.rows.receipts import OpenGap
 from bridge.rows.rentals import flag_lost
 from bridge.rows.rotations import write_rotations
-from bridge.rows.statements import chunks, upsert, upsert_many
+from bridge.rows.statements import chunks, insert_many, upsert, upsert_many
 from bridge.rows.steps import write_steps
 from bridge.rows.vehicles import load_vehicles, write_vehicles
 from bridge.vehicle import VehicleState
+from bridge.whereabouts import commitment_of
 from bridge.workspace import EntryKey, LedgerKey, Workspace
 from protocol.identity import VehicleId
+from protocol.place import NO_PLACE
 from protocol.receipt import Gap
 from protocol.result import Result
 
@@ -74,7 +75,6 @@ _KNOWN: Final = select(
     schema.frames.c.entry_hash,
     schema.frames.c.refused,
 ).where(_PLACE.in_(_NAMED))
-_INSERT_FRAMES: Final = insert(schema.frames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,49 @@ class Before:
     def of(cls, space: Workspace) -> Self:
         """Remember a workspace as it is."""
         return cls(dict(space.vehicles), dict(space.ledgers))
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """What a batch needs to know."""
+
+    vehicles: set[VehicleId] = field(default_factory=set)
+    ledgers: set[LedgerKey] = field(default_factory=set)
+    entries: set[EntryKey] = field(default_factory=set)
+    """Entries that came: perhaps again."""
+    heads: set[EntryKey] = field(default_factory=set)
+    """Entries that cars call their last."""
+    places: set[EntryKey] = field(default_factory=set)
+    """Entries that commit to a place, or whose place came."""
+    greeting: set[VehicleId] = field(default_factory=set)
+    """Cars that said HELLO."""
+    commands: set[bytes] = field(default_factory=set)
+
+    def add(self, record: Verified) -> None:
+        """Note what one record needs."""
+        header = record.frame.header
+        vehicle_id = header.vehicle_id
+        self.vehicles.add(vehicle_id)
+        if isinstance(record, VerifiedEntry):
+            if record.is_in_ledger:
+                key = (vehicle_id, record.link.ledger_id, header.seq)
+                self.ledgers.add(key[:2])
+                self.entries.add(key)
+                if commitment_of(record) != NO_PLACE:
+                    self.places.add(key)
+            if isinstance(record.body, Result):
+                self.commands.add(record.body.request_id)
+        elif isinstance(record, VerifiedPlace):
+            told = record.told
+            self.ledgers.add((vehicle_id, told.ledger_id))
+            self.places.add((vehicle_id, told.ledger_id, told.seq))
+        elif isinstance(record, VerifiedHello):
+            hello = record.hello
+            self.greeting.add(vehicle_id)
+            self.commands.update(outcome.msg_id for outcome in hello.outcomes)
+            self.ledgers.add((vehicle_id, hello.ledger_id))
+            if hello.head_seq <= NUMBER_LIMIT:
+                self.heads.add((vehicle_id, hello.ledger_id, hello.head_seq))
 
 
 def load(
@@ -112,41 +155,23 @@ def load(
         fleet_id: 16 bytes.
         fresh_nonce: makes challenges.
     """
-    vehicles: set[VehicleId] = set()
-    ledgers: set[LedgerKey] = set()
-    entries: set[EntryKey] = set()
-    commands = set(published)
-    greeting: set[VehicleId] = set()
+    wanted = _Wanted(commands=set(published))
     for record in records:
-        if isinstance(record, Rejection):
-            continue
-        header = record.frame.header
-        vehicles.add(header.vehicle_id)
-        if isinstance(record, VerifiedEntry):
-            if record.is_in_ledger:
-                ledgers.add((header.vehicle_id, record.link.ledger_id))
-                entries.add((header.vehicle_id, record.link.ledger_id, header.seq))
-            if isinstance(record.body, Result):
-                commands.add(record.body.request_id)
-        elif isinstance(record, VerifiedPlace):
-            ledgers.add((header.vehicle_id, record.told.ledger_id))
-            entries.add((header.vehicle_id, record.told.ledger_id, record.told.seq))
-        elif isinstance(record, VerifiedHello):
-            hello = record.hello
-            greeting.add(header.vehicle_id)
-            commands.update(outcome.msg_id for outcome in hello.outcomes)
-            ledgers.add((header.vehicle_id, hello.ledger_id))
-            if hello.head_seq <= NUMBER_LIMIT:
-                entries.add((header.vehicle_id, hello.ledger_id, hello.head_seq))
+        if not isinstance(record, Rejection):
+            wanted.add(record)
+    vehicles = wanted.vehicles
     lock_vehicles(connection, vehicles.union(receipted))
     space = Workspace(fleet_id, _fetch(connection), fresh_nonce)
     space.vehicles = load_vehicles(connection, vehicles)
     space.sampled_only = vehicles - _speaking(records)
-    space.ledgers = _load_ledgers(connection, ledgers)
-    space.known, space.refused = _load_known(connection, entries)
-    space.places = load_places(connection, ledgers, entries)
-    space.commands = load_open_commands(connection, greeting)
-    space.commands |= load_commands(connection, commands)
+    space.ledgers = _load_ledgers(connection, wanted.ledgers)
+    # What a ledger has not reached and does not hold is not stored.
+    known = {key for key in wanted.entries if _may_be_stored(space, key)}
+    known |= wanted.heads
+    space.known, space.refused = _load_known(connection, known)
+    space.places = load_places(connection, wanted.ledgers, wanted.places)
+    space.commands = load_open_commands(connection, wanted.greeting)
+    space.commands |= load_commands(connection, wanted.commands)
     return space
 
 
@@ -177,6 +202,11 @@ def _fetch(
     return fetch
 
 
+def _may_be_stored(space: Workspace, key: EntryKey) -> bool:
+    ledger = space.ledgers.get(key[:2])
+    return ledger is not None and (key[2] <= ledger.upto or key[2] in ledger.held)
+
+
 def _speaking(records: Sequence[Verified | Rejection]) -> set[VehicleId]:
     """Return the vehicles that said anything but telemetry."""
     return {
@@ -191,11 +221,13 @@ def _load_ledgers(
 ) -> dict[LedgerKey, Ledger]:
     found: dict[LedgerKey, Ledger] = {}
     for chunk in chunks((str(vehicle), ledger) for vehicle, ledger in keys):
-        held: dict[tuple[str, bytes], dict[int, Place]] = {}
-        for row in connection.execute(_HELD, {"named": chunk}):
-            place = Place(row.seq, row.entry_hash, row.prev_hash)
-            held.setdefault((row.vehicle_id, row.ledger_id), {})[row.seq] = place
-        for row in connection.execute(_LEDGERS, {"named": chunk}):
+        rows = connection.execute(_LEDGERS, {"named": chunk}).all()
+        # Most have no gap, and so hold nothing.
+        held = _load_held(
+            connection,
+            [(r.vehicle_id, r.ledger_id) for r in rows if r.gap_since_ms is not None],
+        )
+        for row in rows:
             name = (row.vehicle_id, row.ledger_id)
             key = (VehicleId.from_text(row.vehicle_id), row.ledger_id)
             found[key] = Ledger(row.upto, row.head_hash, held.get(name, {}))
@@ -211,6 +243,17 @@ def oldest_gaps(
         for gap in gaps_of(ledger, limit=1):
             found[key] = gap
     return found
+
+
+def _load_held(
+    connection: Connection, names: list[tuple[str, bytes]]
+) -> dict[tuple[str, bytes], dict[int, Place]]:
+    held: dict[tuple[str, bytes], dict[int, Place]] = {}
+    if names:
+        for row in connection.execute(_HELD, {"named": names}):
+            place = Place(row.seq, row.entry_hash, row.prev_hash)
+            held.setdefault((row.vehicle_id, row.ledger_id), {})[row.seq] = place
+    return held
 
 
 def open_gaps(connection: Connection, older_than: int) -> list[OpenGap]:
@@ -283,22 +326,18 @@ def _write_frames(connection: Connection, space: Workspace, now: int) -> None:
     stored = {row.key for row in space.frames}
     if space.frames:
         rows = [
-            {
-                "vehicle_id": str(row.key[0]),
-                "ledger_id": row.key[1],
-                "seq": row.key[2],
-                "entry_hash": row.entry.entry_hash,
-                "prev_hash": row.entry.link.prev_hash,
-                "data": row.entry.frame.data,
-                "received_ms": now,
-                "is_held": row.key not in released,
-                "refused": None
-                if row.entry.refused is None
-                else int(row.entry.refused),
-            }
+            (
+                *_place(row.key),
+                row.entry.entry_hash,
+                row.entry.link.prev_hash,
+                row.entry.frame.data,
+                now,
+                row.key not in released,
+                None if row.entry.refused is None else int(row.entry.refused),
+            )
             for row in space.frames
         ]
-        connection.execute(_INSERT_FRAMES, rows)
+        insert_many(connection, schema.frames, rows)
     earlier = [_place(key) for key in space.released if key not in stored]
     for chunk in chunks(earlier):
         connection.execute(
@@ -318,14 +357,8 @@ def _write_ledgers(
         old = before.ledgers.get((vehicle_id, ledger_id))
         if ledger is old:
             continue
-        values = {
-            "vehicle_id": str(vehicle_id),
-            "ledger_id": ledger_id,
-            "upto": ledger.upto,
-            "head_hash": ledger.head_hash,
-            "gap_since_ms": now if ledger.held else None,
-            "is_gap_told": False,
-        }
+        since_ms = now if ledger.held else None
+        chain = (ledger.upto, ledger.head_hash)
         if ledger.held and old is not None and old.held and old.upto == ledger.upto:
             # The same gap as before: its age and its alarm stay.
             table = schema.ledgers
@@ -338,9 +371,9 @@ def _write_ledgers(
                 .values(upto=ledger.upto, head_hash=ledger.head_hash)
             )
             continue
-        rows.append(values)
+        rows.append((str(vehicle_id), ledger_id, *chain, since_ms, False))
     if rows:
-        connection.execute(upsert(connection, schema.ledgers), rows)
+        upsert_many(connection, schema.ledgers, rows)
 
 
 def _write_rentals(connection: Connection, space: Workspace, now: int) -> None:

@@ -16,6 +16,9 @@ from bridge.rows.statements import chunks, insert_new
 from protocol.identity import VehicleId
 
 _TABLE = schema.commands
+_OPEN: Final = select(_TABLE.c.record).where(
+    _TABLE.c.state.in_([state.value for state in OPEN])
+)
 
 
 def load_commands(
@@ -33,14 +36,12 @@ def load_open_commands(
     connection: Connection, vehicle_ids: Iterable[VehicleId] | None
 ) -> dict[bytes, CommandRecord]:
     """Return commands that wait for a signed word, of these vehicles or of all."""
-    is_open = _TABLE.c.state.in_([state.value for state in OPEN])
-    query = select(_TABLE.c.record).where(is_open)
     if vehicle_ids is None:
-        return _records(connection, query)
+        return _records(connection, _OPEN)
     found: dict[bytes, CommandRecord] = {}
     for chunk in chunks(vehicle_ids):
         names = [str(vehicle_id) for vehicle_id in chunk]
-        found |= _records(connection, query.where(_TABLE.c.vehicle_id.in_(names)))
+        found |= _records(connection, _OPEN.where(_TABLE.c.vehicle_id.in_(names)))
     return found
 
 

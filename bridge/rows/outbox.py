@@ -10,7 +10,7 @@ from bridge.cloud_event import OutboxEvent
 from bridge.database import Topic
 from bridge.rows.locks import lock_outbox
 from bridge.rows.signals import tell_bridges
-from bridge.rows.statements import insert_new, storable, upsert
+from bridge.rows.statements import insert_many, storable, upsert
 from protocol.identity import VehicleId
 
 _OUTBOX = schema.outbox
@@ -43,20 +43,13 @@ def write_outbox(
     An alarm may be raised again by the same facts; it is told once.
     """
     rows = [
-        {
-            "event_id": event.event_id,
-            "vehicle_id": str(event.vehicle_id),
-            "type": event.type,
-            "body": event.body,
-            "created_ms": now,
-        }
+        (event.event_id, str(event.vehicle_id), event.type, event.body, now)
         for event in events
     ]
     if rows:
         lock_outbox(connection)
         tell_bridges(connection, Topic.OUTBOX)
-        unique = insert_new(connection, _OUTBOX, unique=["event_id"])
-        connection.execute(unique, rows)
+        insert_many(connection, _OUTBOX, rows, unique="event_id")
 
 
 def outbox_after(connection: Connection, position: int, limit: int) -> list[OutboxRow]:

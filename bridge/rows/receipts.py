@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select, update
 from bridge import cloud_event, schema
 from bridge.rows.locks import lock_vehicles
 from bridge.rows.outbox import write_outbox
-from bridge.rows.statements import upsert
+from bridge.rows.statements import upsert_many
 from protocol.identity import VehicleId
 from protocol.receipt import Gap
 
@@ -50,18 +50,13 @@ def write_receipts(connection: Connection, receipts: Sequence[SignedReceipt]) ->
     """Keep receipts that were sent."""
     # The newest receipt of a position replaces an older one that says the same.
     rows = {
-        (str(r.vehicle_id), r.ledger_id, r.upto): {
-            "vehicle_id": str(r.vehicle_id),
-            "ledger_id": r.ledger_id,
-            "upto": r.upto,
-            "data": r.data,
-            "signed_ms": r.signed_ms,
-        }
+        (str(r.vehicle_id), r.ledger_id, r.upto): (r.data, r.signed_ms)
         for r in receipts
         if r.upto
     }
     if rows:
-        connection.execute(upsert(connection, schema.receipts), list(rows.values()))
+        told = [(*place, *said) for place, said in rows.items()]
+        upsert_many(connection, schema.receipts, told)
 
 
 def tell_gaps(connection: Connection, fleet_id: bytes, now: int) -> bool:

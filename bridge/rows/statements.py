@@ -92,14 +92,48 @@ def upsert_many(
         table: whose columns need no conversion.
         rows: a value for each column, in the table's order.
     """
+    text = _upsert_text(connection.dialect.name, table)
+    connection.exec_driver_sql(text, list(rows))
+
+
+def insert_many(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[tuple[object, ...]],
+    *,
+    unique: str | None = None,
+) -> None:
+    """Insert rows without their ``id``, by the driver itself, as `upsert_many` does.
+
+    Args:
+        connection: inside a transaction.
+        table: whose first column gives each row its number.
+        rows: a value for each column but the first, in the table's order.
+        unique: a column; a row that is there with the same value in it stays.
+    """
+    text = _insert_text(connection.dialect.name, table, unique)
+    connection.exec_driver_sql(text, list(rows))
+
+
+@lru_cache(maxsize=STATEMENTS_KEPT)
+def _upsert_text(dialect: str, table: Table) -> str:
     names = [column.name for column in table.columns]
     keys = {column.name for column in table.primary_key}
-    mark = "%s" if connection.dialect.name == "postgresql" else "?"
     replaced = ", ".join(f"{n} = excluded.{n}" for n in names if n not in keys)
-    statement = (
-        f"INSERT INTO {table.name} ({', '.join(names)}) "  # noqa: S608 - names of our own tables, values are bound
-        f"VALUES ({', '.join([mark] * len(names))}) "
+    return (
+        f"{_values_text(dialect, table, names)} "
         f"ON CONFLICT ({', '.join(n for n in names if n in keys)}) "
         f"DO UPDATE SET {replaced}"
     )
-    connection.exec_driver_sql(statement, list(rows))
+
+
+@lru_cache(maxsize=STATEMENTS_KEPT)
+def _insert_text(dialect: str, table: Table, unique: str | None) -> str:
+    text = _values_text(dialect, table, [c.name for c in table.columns][1:])
+    return text if unique is None else f"{text} ON CONFLICT ({unique}) DO NOTHING"
+
+
+def _values_text(dialect: str, table: Table, names: Sequence[str]) -> str:
+    marks = ", ".join(["%s" if dialect == "postgresql" else "?"] * len(names))
+    columns = ", ".join(names)
+    return f"INSERT INTO {table.name} ({columns}) VALUES ({marks})"  # noqa: S608 - names of our own tables, values are bound

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, insert, select, tuple_
+from sqlalchemy import Connection, Row, func, select, tuple_
 
 from bridge import schema
 from bridge.mds.machine import MdsEventType, MdsState
-from bridge.rows.statements import chunks
+from bridge.rows.statements import chunks, insert_many
 from bridge.workspace import StepRow
 from protocol.identity import VehicleId
 
@@ -49,24 +49,24 @@ class StoredStep:
 def write_steps(connection: Connection, rows: Sequence[StepRow], *, now: int) -> None:
     """Put steps behind those that are there."""
     values = [
-        {
-            "event_id": _event_id(row, now, number),
-            "vehicle_id": str(row.vehicle_id),
-            "state": row.step.state.value,
-            "type": row.step.type.value,
-            "at_ms": row.step.at_ms,
-            "stored_ms": now,
-            "rental_id": row.step.rental_id,
-            "ledger_id": row.ledger_id,
-            "seq": row.seq,
-            "is_inferred": row.step.is_inferred,
-            "energy_pct": row.energy_pct,
-            "is_electric": row.is_electric,
-        }
+        (
+            _event_id(row, now, number),
+            str(row.vehicle_id),
+            row.step.state.value,
+            row.step.type.value,
+            row.step.at_ms,
+            now,
+            row.step.rental_id,
+            row.ledger_id,
+            row.seq,
+            row.step.is_inferred,
+            row.energy_pct,
+            row.is_electric,
+        )
         for number, row in enumerate(rows)
     ]
     if values:
-        connection.execute(insert(_TABLE), values)
+        insert_many(connection, _TABLE, values)
 
 
 def steps_between(

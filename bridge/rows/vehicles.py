@@ -11,7 +11,7 @@ from bridge.kept_vehicles import kept_in
 from bridge.presence import SILENCE_MS
 from bridge.rows.locks import lock_vehicles
 from bridge.rows.outbox import write_outbox
-from bridge.rows.statements import chunks, upsert
+from bridge.rows.statements import chunks, upsert_many
 from bridge.rows.steps import write_steps
 from bridge.sampling import sampled
 from bridge.vehicle import VehicleState
@@ -95,16 +95,16 @@ def write_vehicles(
                 written[vehicle_id] = state
         states = written
     rows = [
-        {
-            "vehicle_id": str(vehicle_id),
-            "state": msgspec.json.encode(state),
-            "heard_ms": state.presence.heard_ms,
-            "is_told_online": state.presence.is_told_online,
-        }
+        (
+            str(vehicle_id),
+            msgspec.json.encode(state),
+            state.presence.heard_ms,
+            state.presence.is_told_online,
+        )
         for vehicle_id, state in states.items()
     ]
     if rows:
-        connection.execute(upsert(connection, _TABLE), rows)
+        upsert_many(connection, _TABLE, rows)
 
 
 def online_vehicles(connection: Connection) -> list[VehicleId]:

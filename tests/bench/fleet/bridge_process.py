@@ -146,7 +146,13 @@ async def _serve(options: argparse.Namespace) -> None:
             if word == "used":
                 _say(_used(bare))
             elif word == "count":
-                _say({"committed": len(log.numbers), "rejected": log.rejected})
+                _say(
+                    {
+                        "committed": len(log.numbers),
+                        "rejected": log.rejected,
+                        "batches": len(log.batches),
+                    }
+                )
             elif word == "log":
                 log.write(Path(rest))
                 _say({"resident_mb": _resident_mb()})

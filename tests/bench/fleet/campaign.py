@@ -107,6 +107,8 @@ class Outcome:
     bridge_mb: float
     """Most memory that the bridge ever had resident."""
     load_average: float
+    batch_frames: float
+    """Frames in one transaction, on average."""
 
     @property
     def ratio(self) -> float:
@@ -254,6 +256,7 @@ class _Run:
             self.bridge.ask("profile")
         before, broker_before = self.bridge.ask("used"), _spent_s(self.broker_pid)
         own_before = time.process_time()
+        batches_before = self.bridge.ask("count")["batches"]
         asked_s = [0.0]
 
         def is_committed() -> bool:
@@ -309,6 +312,7 @@ class _Run:
             own_s / self.plan.frames * 1e6,
             resident_mb,
             os.getloadavg()[0],
+            self.plan.frames / max(counted["batches"] - batches_before, 1),
         )
 
 
@@ -361,6 +365,7 @@ def figures_of(outcome: Outcome) -> list[Figure]:
             if spent > PART_LEAST_US
         ),
         ("bridge / bare verification", outcome.ratio, "x", f"at most {RATIO_MOST}"),
+        ("frames in a transaction", outcome.batch_frames, "", "on average"),
         ("mosquitto", outcome.broker_us, "µs", cpu),
         ("load generator", outcome.generator_us, "µs", cpu),
         (
