@@ -28,6 +28,7 @@ from bridge.approvals import (
     MissingEntries,
     Outcome,
     Wanted,
+    WantedBody,
     counts,
     immobilises,
 )
@@ -81,6 +82,7 @@ class ApprovalDesk:
         random_bytes: RandomBytes,
         lease: Lease,
         on_events: Callable[[], None],
+        on_configured: Callable[[VehicleId], None],
     ) -> None:
         self._is_required = settings.required
         self._is_signed = settings.signed
@@ -94,6 +96,7 @@ class ApprovalDesk:
         self._random_bytes = random_bytes
         self._lease = lease
         self._on_events = on_events
+        self._on_configured = on_configured
         self._doing: dict[bytes, asyncio.Task[None]] = {}
 
     async def admit(
@@ -182,6 +185,59 @@ class ApprovalDesk:
             wanted,
             Cause.MANY_VEHICLES,
             digest,
+            note=note,
+            audit_row=audit_row,
+        )
+
+    async def admit_configuration(
+        self, caller: str, vehicle_id: VehicleId, wanted: WantedBody, *, audit_row: int
+    ) -> None:
+        """Let a configuration pass, or keep it for a second person.
+
+        It counts like an order: it can say who may drive, and where a rental may end.
+
+        Raises:
+            ApprovalNeededError: it waits; nothing changed by this call.
+            StoreError: nothing was noted.
+        """
+        if not self._is_required:
+            return
+        known = await self._store.configurations(vehicle_id)
+        if (wanted.kind, wanted.sha256) in {(one.kind, one.sha256) for one in known}:
+            return
+        limits, now = self._limits, self._now()
+        cause = await self._store.write(
+            lambda c: rows.reach(c, caller, vehicle_id, limits, now=now)
+        )
+        if cause is not None:
+            raise ApprovalNeededError(
+                await self.ask_configuration(
+                    caller, [vehicle_id], wanted, cause=cause, audit_row=audit_row
+                )
+            )
+
+    async def ask_configuration(
+        self,
+        caller: str,
+        vehicle_ids: Sequence[VehicleId],
+        wanted: WantedBody,
+        *,
+        cause: Cause = Cause.MANY_VEHICLES,
+        note: str = "",
+        audit_row: int = 0,
+    ) -> Approval:
+        """Keep one configuration for many vehicles; return its approval.
+
+        Raises:
+            StoreError: nothing was kept.
+        """
+        unique = tuple(dict.fromkeys(vehicle_ids))
+        what = b"configure" + bytes([wanted.kind]) + wanted.sha256
+        return await self._keep(
+            caller,
+            Wanted(unique, None, b"", configuration=wanted),
+            cause,
+            _digest(caller, unique, what, None),
             note=note,
             audit_row=audit_row,
         )
@@ -464,6 +520,11 @@ class ApprovalDesk:
 
     async def _give(self, approval: Approval, vehicle_id: VehicleId) -> Outcome:
         wanted = approval.wanted
+        if wanted.configuration is not None:
+            kind, body = wanted.configuration.kind, wanted.configuration.body
+            await self._store.put_configuration(vehicle_id, kind, body, now=self._now())
+            self._on_configured(vehicle_id)
+            return Outcome(vehicle_id, b"")
         if wanted.opcode is None:
             return await self._pass_over(approval, vehicle_id)
         order = parse_command(wanted.opcode, COMMAND_SCHEMA, wanted.payload)

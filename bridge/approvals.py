@@ -21,13 +21,14 @@ Rule 3: an order that holds secrets, or a span of time from now on, is never kep
 cannot wait for anybody.
 """
 
+import hashlib
 from dataclasses import dataclass
 from enum import StrEnum, unique
 from typing import Final
 
 from bridge.errors import BridgeError
 from bridge.orders import Order, opcode_of
-from protocol.codes import HoldReason, LockMode, Opcode
+from protocol.codes import ConfigKind, HoldReason, LockMode, Opcode
 from protocol.command import EngineHold, Lock, LockAndDisable
 from protocol.identity import VehicleId
 from protocol.snapshot import NO_RENTAL
@@ -38,6 +39,9 @@ between is back by then, or another one does it."""
 
 ACCEPT_GAP: Final = "accept_gap"
 """The kind of what is no order to a car: going on behind missing entries."""
+
+CONFIGURE: Final = "configure"
+"""The kind of what is no order either: a configuration that is wanted of vehicles."""
 
 VEHICLES_LIMIT: Final = 1_000
 """Vehicles of one approval."""
@@ -104,13 +108,28 @@ class MissingEntries:
 
 
 @dataclass(frozen=True, slots=True)
+class WantedBody:
+    """A configuration that is wanted of vehicles."""
+
+    kind: ConfigKind
+    """What it is about."""
+    body: bytes
+    """The whole."""
+
+    @property
+    def sha256(self) -> bytes:
+        """32 bytes."""
+        return hashlib.sha256(self.body).digest()
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """What is to be done once it is approved."""
 
     vehicle_ids: tuple[VehicleId, ...]
     """Of which vehicles; at least one."""
     opcode: Opcode | None
-    """What the order becomes; None if `gaps` says what is wanted."""
+    """What the order becomes; None if `gaps` or `configuration` is what is wanted."""
     payload: bytes
     """The order, encoded; it holds no secret."""
     idempotency_key: str | None = None
@@ -119,10 +138,14 @@ class Wanted:
     """How long each command may wait for a vehicle that is offline."""
     gaps: tuple[MissingEntries, ...] = ()
     """What is accepted to be missing, one gap for each vehicle."""
+    configuration: WantedBody | None = None
+    """What each vehicle is brought to."""
 
     @property
     def kind(self) -> str:
         """What is wanted, for programs."""
+        if self.configuration is not None:
+            return CONFIGURE
         return ACCEPT_GAP if self.opcode is None else self.opcode.name.lower()
 
 

@@ -332,6 +332,7 @@ async def open_bridge(
         random_bytes=world.random_bytes,
         lease=Lease(store, "approvals", holder=holder),
         on_events=lambda: _wake((*relays, streams)),
+        on_configured=lambda vehicle: steward.wanted([vehicle]),
     )
     retention = Retention(
         settings.retention,

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from bridge.approvals import ACCEPT_GAP
+from bridge.approvals import ACCEPT_GAP, CONFIGURE
 from bridge.consent import ConsentError, Statement, consent_to, parse_statement
 from bridge.orders import KINDS
 from keystore.errors import KeystoreError
@@ -107,8 +107,8 @@ def approve(
     body: dict[str, object] = {"note": note}
     if sign_with is not None:
         document = bridge.get(f"/v1/approvals/{approval}")
-        # No signer is asked to accept a gap, so there is nothing to sign.
-        if document["order"]["kind"] != ACCEPT_GAP:
+        # No signer is asked for these, so there is nothing to sign.
+        if document["order"]["kind"] not in {ACCEPT_GAP, CONFIGURE}:
             body["signature"] = _signature(document, sign_with, is_asked=not yes)
     _show(bridge.post(f"/v1/approvals/{approval}/approve", body), as_json=as_json)
 

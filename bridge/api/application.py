@@ -162,7 +162,15 @@ def make_application(
     add_evidence(app, store, archive)
     add_explanations(app, store, archive)
     add_sinks(app, store, relays, now)
-    add_upkeep(app, store=store, registry=registry, trust=trust, upkeep=upkeep, now=now)
+    add_upkeep(
+        app,
+        store=store,
+        registry=registry,
+        trust=trust,
+        upkeep=upkeep,
+        desk=desk,
+        now=now,
+    )
     add_gaps(app, store=store, registry=registry, desk=desk, now=now)
     add_audit(app, store)
     add_streams(app, store, streams)

@@ -1,13 +1,14 @@
 """Routes of orders that need a second person: asking, looking, deciding (K28)."""
 
 import base64
+from collections.abc import Sequence
 from dataclasses import fields
 from enum import IntEnum
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from fastapi import Body, FastAPI, Path, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, model_validator
 
 from bridge.api import forms
 from bridge.api.bodies import CommandBody
@@ -26,13 +27,17 @@ from bridge.approvals import (
     ConsentNeededError,
     DecisionRefusedError,
     Wanted,
+    WantedBody,
 )
 from bridge.consent import Consent, build_consent
 from bridge.instants import rfc3339
 from bridge.ports import RandomBytes
 from bridge.registry import RegistryDirectory
+from protocol.codes import ConfigKind
 from protocol.command import COMMAND_SCHEMA, parse_command
+from protocol.identity import VehicleId
 from protocol.snapshot import NO_RENTAL
+from protocol.sync import CONFIG_LIMIT
 
 PAGE_LIMIT: Final = 100
 """Approvals on one page."""
@@ -54,15 +59,37 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+class ConfigurationBody(_Body):
+    """A configuration, as `PUT .../configurations/{kind}` takes it."""
+
+    kind: Literal["stations", "known_damage", "business_area", "grants", "policy"]
+    body: Annotated[
+        Base64Bytes, Field(min_length=1, max_length=-(-CONFIG_LIMIT // 3) * 4)
+    ]
+
+    def wanted(self) -> WantedBody:
+        """Return it as it is kept."""
+        return WantedBody(ConfigKind[self.kind.upper()], self.body)
+
+
 class AskBody(_Body):
-    """One order for many vehicles."""
+    """One order, or one configuration, for many vehicles."""
 
     vehicle_ids: Annotated[
         tuple[VehicleName, ...], Field(min_length=1, max_length=VEHICLES_LIMIT)
     ]
-    order: CommandBody
+    order: CommandBody | None = None
+    configuration: ConfigurationBody | None = None
     note: Note = ""
     defer_s: Annotated[int, Field(strict=True, ge=0, le=86_400)] = 0
+
+    @model_validator(mode="after")
+    def _wants_one_thing(self) -> "AskBody":
+        if (self.order is None) is (self.configuration is None):
+            raise ValueError("give either order or configuration")
+        if self.configuration is not None and self.defer_s:
+            raise ValueError("defer_s is of orders: a configuration waits by itself")
+        return self
 
 
 class DecisionBody(_Body):
@@ -102,15 +129,9 @@ def add_approvals(
     async def ask(
         request: Request, response: Response, body: Annotated[AskBody, Body()]
     ) -> Document:
-        """Ask a second person to let one order go to many vehicles."""
-        kept = await desk.ask(
-            principal_in(request.scope).name,
-            [registered(text) for text in body.vehicle_ids],
-            body.order.to_order(random_bytes),
-            note=body.note,
-            defer_s=body.defer_s,
-            audit_row=request.scope.get("audit_row", 0),
-        )
+        """Ask a second person to let one order or configuration go to many vehicles."""
+        vehicles = [registered(text) for text in body.vehicle_ids]
+        kept = await _ask(desk, request, vehicles, body, random_bytes)
         response.headers["Location"] = path_of(kept)
         return of_approval(kept)
 
@@ -178,6 +199,32 @@ def add_approvals(
         return of_approval(_known(found))
 
 
+async def _ask(
+    desk: ApprovalDesk,
+    request: Request,
+    vehicle_ids: Sequence[VehicleId],
+    body: AskBody,
+    random_bytes: RandomBytes,
+) -> Approval:
+    caller = principal_in(request.scope).name
+    audit_row = request.scope.get("audit_row", 0)
+    if body.configuration is not None:
+        wanted = body.configuration.wanted()
+        return await desk.ask_configuration(
+            caller, vehicle_ids, wanted, note=body.note, audit_row=audit_row
+        )
+    if body.order is None:
+        raise TypeError("the body was checked to hold one of them")
+    return await desk.ask(
+        caller,
+        vehicle_ids,
+        body.order.to_order(random_bytes),
+        note=body.note,
+        defer_s=body.defer_s,
+        audit_row=audit_row,
+    )
+
+
 def _consent(statement: bytes, given: SignatureBody) -> bytes:
     return build_consent(
         Consent(
@@ -219,6 +266,12 @@ def of_approval(approval: Approval) -> Document:
 
 
 def _values(wanted: Wanted) -> Document:
+    if wanted.configuration is not None:
+        return {
+            "configuration": wanted.configuration.kind.name.lower(),
+            "length": len(wanted.configuration.body),
+            "sha256": wanted.configuration.sha256.hex(),
+        }
     if wanted.opcode is None:
         return {
             "gaps": [

@@ -8,8 +8,11 @@ from fastapi import Body, FastAPI, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bridge.api.documents import Document, of_configuration
+from bridge.api.permits import principal_in
 from bridge.api.problems import ProblemError
 from bridge.api.registered import Registered, VehicleText
+from bridge.approval_desk import ApprovalDesk
+from bridge.approvals import WantedBody
 from bridge.instants import rfc3339
 from bridge.ports import WallClock
 from bridge.registry import RegistryDirectory
@@ -65,12 +68,13 @@ def add_upkeep(
     registry: RegistryDirectory,
     trust: HeldTrust,
     upkeep: Upkeep,
+    desk: ApprovalDesk,
     now: WallClock,
 ) -> None:
     """Add the routes to the application."""
     registered = Registered(registry)
     _add_trust(app, store, registry, trust)
-    _add_configurations(app, store, registered, upkeep, now)
+    _add_configurations(app, store, registered, upkeep=upkeep, desk=desk, now=now)
 
     @app.post("/v1/vehicles/{vehicle_id}/resend")
     async def post_resend(
@@ -130,7 +134,9 @@ def _add_configurations(
     app: FastAPI,
     store: Store,
     registered: Registered,
+    *,
     upkeep: Upkeep,
+    desk: ApprovalDesk,
     now: WallClock,
 ) -> None:
     @app.get("/v1/vehicles/{vehicle_id}/configurations")
@@ -158,9 +164,10 @@ def _add_configurations(
                 "bad-configuration",
                 f"a configuration has 1 to {CONFIG_LIMIT} bytes, not {len(body)}",
             )
-        wanted = await store.put_configuration(
-            vehicle, ConfigKind[kind.upper()], body, now=now()
-        )
+        asked = WantedBody(ConfigKind[kind.upper()], body)
+        caller, audit_row = principal_in(request.scope), request.scope["audit_row"]
+        await desk.admit_configuration(caller.name, vehicle, asked, audit_row=audit_row)
+        wanted = await store.put_configuration(vehicle, asked.kind, body, now=now())
         upkeep.wanted([vehicle])
         state = await store.vehicle(vehicle) or VehicleState()
         return of_configuration(wanted, state)

@@ -245,6 +245,49 @@ async def test_an_order_split_into_single_calls_is_counted_by_caller_and_in_all(
     assert kind(service[1]) == kind(later[1]) == "vehicle-offline"
 
 
+async def test_a_configuration_for_many_cars_is_counted_like_an_order(
+    fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    # K28: who may drive, and where a rental may end, is a mass order by its effect.
+    cars = [str(vehicle_id) for vehicle_id in fleet.vehicle_ids()]
+    paths = [f"/v1/vehicles/{car}/configurations" for car in cars]
+    limits = ApprovalSettings(vehicles_per_caller=1)
+    async with bridge_with_roles(fleet, tmp_path, approvals=limits) as running:
+        headers = {"X-Api-Key": KEY[Role.OPERATOR]}
+        puts = [
+            await running.put(f"{path}/policy", data=b"{}", headers=headers)
+            for path in (paths[0], paths[0], paths[1])
+        ]
+        _, before = await ask(running, Role.VIEWER, "get", paths[1])
+        one = puts[2][1]["approval"]
+        decided = await decide(running, Role.APPROVER, one["id"])
+        _, after = await ask(running, Role.VIEWER, "get", paths[1])
+        again = await running.put(f"{paths[1]}/policy", data=b"{}", headers=headers)
+
+        many = {
+            "vehicle_ids": cars,
+            "configuration": {"kind": "policy", "body": "e30="},
+        }
+        asked, kept = await ask(running, Role.OPERATOR, "post", "/v1/approvals", many)
+        own, _ = await decide(running, Role.OPERATOR, kept["id"])
+        _, all_of_it = await decide(running, Role.APPROVER, kept["id"])
+        _, third = await ask(running, Role.VIEWER, "get", paths[2])
+        both = many | {"order": UNLOCK}
+        unclear, _ = await ask(running, Role.OPERATOR, "post", "/v1/approvals", both)
+
+    assert [status for status, _ in puts] == [200, 200, 409]
+    assert (kind(puts[2][1]), one["cause"]) == ("approval-required", "many-by-caller")
+    digest = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    wanted = {"configuration": "policy", "length": 2, "sha256": digest}
+    assert one["order"] == {"kind": "configure", **wanted}
+    assert before["configurations"] == []
+    assert (decided[0], again[0]) == (200, 200)
+    assert [one["sha256"] for one in after["configurations"]] == [digest]
+    assert (asked, own, unclear) == (201, 403, 422)
+    assert [one["problem"] for one in all_of_it["outcomes"]] == [None] * len(cars)
+    assert [one["sha256"] for one in third["configurations"]] == [digest]
+
+
 async def test_calls_at_the_same_moment_do_not_share_the_last_place(
     fleet: FleetDirectory, tmp_path: Path
 ) -> None:
