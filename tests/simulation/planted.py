@@ -8,7 +8,7 @@ invariant that must complain.
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from unittest import mock
@@ -23,9 +23,12 @@ from firmware_emulator.boards import EmulatedBoard
 from gateway.core import acceptance, access
 from gateway.core.acceptance import Verdict
 from gateway.core.authentication import Desk, Dropped
+from gateway.core.events import CardPresented, Event, PinChecked, RoomChanged
 from gateway.core.moment import Moment
+from gateway.core.room import Room
 from gateway.core.state import State
-from gateway.runtime import intake
+from gateway.runtime import foreknowledge, intake
+from gateway.runtime.foreknowledge import Foreknowledge
 from protocol.codes import Code, Light
 from protocol.errors import DecodeError
 from protocol.frame import parse_frame
@@ -33,6 +36,7 @@ from protocol.identity import card_digest
 from protocol.receipt import RECEIPT, Receipt
 from protocol.rental_codes import Rights
 from tests.simulation.bridge import MortalDatabase
+from tests.simulation.car import SimulatedCar
 from tests.simulation.seed_run import made_fleet, run_seed
 
 LIFE: Final = 0.6
@@ -162,6 +166,45 @@ def _hurried() -> AbstractContextManager[object]:
     return mock.patch.object(composer, "next_step", next_step)
 
 
+CROWDED_KIB: Final = 100
+"""Too little for a new rental, enough for one that was promised."""
+
+
+def crowded() -> AbstractContextManager[object]:
+    """Let others fill the disk of every car from the first second on."""
+    real = SimulatedCar.start
+
+    def start(self: SimulatedCar) -> None:
+        real(self)
+        self.fill_disk(CROWDED_KIB)
+
+    return mock.patch.object(SimulatedCar, "start", start)
+
+
+@contextmanager
+def _blind() -> Iterator[None]:
+    """Believe in room on every disk, where there is none."""
+    blindness = mock.patch.object(foreknowledge, "room_of", return_value=Room.ANOTHER)
+    with crowded(), blindness:
+        yield
+
+
+@contextmanager
+def _obedient() -> Iterator[None]:
+    """Ask for room where the fleet orders, but not where a card or a PIN comes."""
+    real = Foreknowledge.before
+
+    def before(
+        self: Foreknowledge, event: Event, state: State, *, now: Moment
+    ) -> Event | None:
+        if not isinstance(event, CardPresented | PinChecked):
+            return real(self, event, state, now=now)
+        return None if state.room.takes_rental else RoomChanged(Room.ANOTHER)
+
+    with crowded(), mock.patch.object(Foreknowledge, "before", before):
+        yield
+
+
 PLANTED: Final = (
     Planted("a car forgets what it has carried out", "I-5|I-8|I-10", _twice, 1),
     Planted("a car obeys whenever a command comes", "I-6|I-8", _late, 2),
@@ -170,6 +213,8 @@ PLANTED: Final = (
     Planted("a car forgets to show that it is reserved", "I-16", _dark, 7),
     Planted("a bridge takes silence for success", "I-11", _hopeful, 10),
     Planted("a stored grant opens out of its time", "I-12", _over_time, 11),
+    Planted("a car begins rentals on a full disk", "I-20", _blind, 1),
+    Planted("a stored grant begins a rental on a full disk", "I-20", _obedient, 4),
     Planted("a second part is sent before the first is done", "I-11", _hurried, 46),
 )
 

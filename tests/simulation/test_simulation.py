@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.depth import times
+from tests.simulation.planted import crowded
 from tests.simulation.seed_run import Fleet, made_fleet, run_seed
 
 FIRST = 7
@@ -49,6 +50,21 @@ def test_no_invariant_is_broken_in_some_seeds(fleet: Fleet) -> None:
         "messages replayed",
     ):
         assert counts[kind], f"no seed had {kind}"
+
+
+def test_a_world_of_full_disks_begins_nothing_that_it_cannot_record(
+    fleet: Fleet,
+) -> None:
+    """I-20, row 3: neither by order nor by grant nor by handover; what runs goes on."""
+    counts: Counter[str] = Counter()
+    with crowded():
+        for seed in range(FIRST, FIRST + times(4, deep=500)):
+            outcome = run_seed(seed, fleet, life=SHORT)
+            assert outcome.violation is None, f"seed {seed}: {outcome.violation}"
+            counts += outcome.counts
+
+    assert counts["orders refused for want of room"]
+    assert counts["taps"]
 
 
 def test_a_seed_repeats_itself_with_other_keys(fleet: Fleet) -> None:
