@@ -42,6 +42,8 @@ class CuttableLink:
         self._chance = seeded(seed, "weather")
         self._server: asyncio.Server | None = None
         self._streams: set[asyncio.StreamWriter] = set()
+        self._to_cars: set[asyncio.StreamWriter] = set()
+        self._deaf: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = asyncio.Event()
         self._open.set()
@@ -95,6 +97,10 @@ class CuttableLink:
         """Keep connections open and pass nothing on, in either direction."""
         self._open.clear()
 
+    def deafen(self) -> None:
+        """Lose all that the broker says on what is open; what the car says arrives."""
+        self._deaf |= self._to_cars
+
     def restore(self) -> None:
         """Let everything through again; the car has to connect by itself."""
         self.is_cut = False
@@ -122,12 +128,15 @@ class CuttableLink:
         self.connections += 1
         pair = {writer, onward[1]}
         self._streams |= pair
+        self._to_cars.add(writer)
         try:
             await _first_of(
                 self._pass_on(reader, onward[1]), self._pass_on(onward[0], writer)
             )
         finally:
             self._streams -= pair
+            self._to_cars.discard(writer)
+            self._deaf.discard(writer)
             for stream in pair:
                 stream.close()
 
@@ -138,6 +147,8 @@ class CuttableLink:
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK):
                 await self._open.wait()
+                if writer in self._deaf:
+                    continue
                 weather = self.weather
                 await asyncio.sleep(weather.delay_s(len(data), self._chance))
                 arriving = weather.spoil(data, self._chance)

@@ -1,6 +1,8 @@
 """Networks that are late, slow, broken and wrong, between a real car and broker."""
 
 import asyncio
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from firmware_emulator.vehicle import EmulatedVehicle
 from firmware_emulator.weather import FAIR, GSM, Weather
 from protocol.event import RentalEnded
 from tools.rig import Rig, open_rig
+from transport.link import LinkSettings
 
 CARD = Card(bytes.fromhex("04a1b2c3d4e5f6"))
 PIN = "2468"
@@ -156,3 +159,46 @@ async def test_a_connection_that_breaks_again_and_again_neither_loses_nor_double
     assert len(ended) == 1
     # What TLS let through was whole: the bridge doubted no frame of this car.
     assert letters["letters"] == []
+
+
+KEEPALIVE_S = 2
+"""Instead of 15: the test has no half a minute."""
+
+
+@pytest.mark.broker
+@pytest.mark.timeout(240)
+async def test_a_link_that_went_deaf_is_noticed_and_the_hello_says_what_became_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Row 14, I-11, I-13 (F), I-21: what the car says arrives, and no answer does.
+    monkeypatch.setattr(
+        "gateway.uplink.mqtt_links.LinkSettings",
+        partial(LinkSettings, keepalive_s=KEEPALIVE_S),
+    )
+    async with open_rig(tmp_path / "rig", cars=1) as rig:
+        vehicle, api = rig.cars[0], api_of(rig)
+        link, loop = link_of(vehicle), asyncio.get_running_loop()
+        await api.wait_online(vehicle.vehicle_id)
+        rental_id = await api.reserve(vehicle.vehicle_id, CARD, PIN)
+        customer = Customer(vehicle.devices, CARD, PIN)
+        connections, deaf_s = link.connections, loop.time()
+        link.deafen()
+        path = f"/v1/vehicles/{vehicle.vehicle_id}/commands?wait_s=0"
+        told = await api.call("POST", path, {"kind": "flash_hazards"})
+        for step in (tap_to_open(), get_in(), enter_pin(), start_engine()):
+            await play_step(step, customer)
+        while link.connections == connections:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.05)
+        noticed_s = loop.time() - deaf_s
+
+        settled = await api.call("GET", f"/v1/commands/{told['id']}?wait_s=30")
+        for last in (drive(8), stop_engine(), end_by_card()):
+            await play_step(last, customer)
+        await api.wait_report(rental_id)
+    sys.stdout.write(f"deaf for {noticed_s:.1f} s; {settled['state']}\n")
+    assert told["state"] not in {"succeeded", "rejected"}
+    # Twice the keepalive, and the wait before the next connection.
+    assert noticed_s < 2 * KEEPALIVE_S + 3
+    assert settled["state"] in {"succeeded", "expired", "rejected"}
+    lines = rig.events_file.read_text(encoding="utf-8").splitlines()
+    assert sum("freefloat.rental.started" in line for line in lines) == 1
