@@ -52,9 +52,12 @@ class Allowance:
             vehicle_id: whose bucket.
             now_s: a clock that nobody sets and that does not go back.
         """
-        if self.wait_s(vehicle_id, now_s=now_s) > 0:
-            return False
-        full_s = max(self._full_s.get(vehicle_id, now_s), now_s)
+        full_s = self._full_s.get(vehicle_id, now_s)
+        if full_s > now_s:
+            if self._missing_s(full_s, now_s) > 0:
+                return False
+        else:
+            full_s = now_s
         self._full_s[vehicle_id] = full_s + self._step_s
         if len(self._full_s) >= self._sweep_at:
             self._sweep(now_s)
@@ -65,6 +68,9 @@ class Allowance:
         full_s = self._full_s.get(vehicle_id)
         if full_s is None or full_s <= now_s:
             return 0.0
+        return self._missing_s(full_s, now_s)
+
+    def _missing_s(self, full_s: float, now_s: float) -> float:
         missing_s = full_s + self._step_s - now_s - self._rate.fills_s
         # A millionth of a token is what adding steps may have cost, not a debt.
         return missing_s if missing_s > self._step_s / 1e6 else 0.0
