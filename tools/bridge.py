@@ -27,7 +27,7 @@ from tools.explain import explain
 from tools.gaps import gaps
 from tools.sinks import replay, sinks
 from tools.structured_log import configure_log
-from tools.upkeep import judge, letters, trust
+from tools.upkeep import erase, judge, letters, trust
 
 LOG_FORMAT: Final = "%(asctime)s %(message)s"
 
@@ -154,6 +154,7 @@ bridge.add_command(audit)
 bridge.add_command(backup)
 bridge.add_command(restore_command)
 bridge.add_command(explain)
+bridge.add_command(erase)
 bridge.add_command(gaps)
 bridge.add_command(letters)
 bridge.add_command(sinks)

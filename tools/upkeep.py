@@ -80,6 +80,23 @@ def trust(api: str, api_key_file: Path | None, *, as_json: bool) -> None:
     )
 
 
+@click.command(
+    epilog=examples("freefloat bridge erase 000102030405060708090a0b0c0d0e0f")
+)
+@click.argument("rental")
+@of_bridge
+def erase(api: str, api_key_file: Path | None, *, rental: str, as_json: bool) -> None:
+    """Erase where a rental began, parked and ended; nothing takes it back.
+
+    The rental, its minutes and its evidence stay, and still verify.
+    """
+    found = BridgeApi.at(api, api_key_file).post(f"/v1/rentals/{rental}/erase")
+    if as_json:
+        print_json(found)
+        return
+    facts({f"rental {found['id']}": f"{found['erased']} places erased"})
+
+
 @click.command(epilog=examples("freefloat bridge judge 17"))
 @click.argument("letter", type=click.IntRange(1))
 @of_bridge

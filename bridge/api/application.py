@@ -317,6 +317,18 @@ def _add_rentals(app: FastAPI, store: Store, now: WallClock) -> None:
             )
         return of_rental(rental)
 
+    @app.post("/v1/rentals/{rental_id}/erase")
+    async def erase_places(rental_id: HexId) -> Document:
+        """Erase where a rental began, parked and ended; the ledger still verifies."""
+        raw = bytes.fromhex(rental_id)
+        if await store.rental(raw) is None:
+            raise ProblemError(
+                HTTPStatus.NOT_FOUND,
+                "unknown-rental",
+                "no vehicle has told of a rental with this id",
+            )
+        return {"id": rental_id, "erased": await store.erase_places(raw)}
+
     @app.post("/v1/rentals/{rental_id}/close")
     async def close_rental(rental_id: HexId) -> Document:
         """Note that a person closed a rental that its car cannot end any more."""

@@ -47,7 +47,7 @@ async def proof_of(world: World) -> RentalProof | None:
     return await world.store.rental_proof(RENTAL)
 
 
-async def drive(world: World) -> None:
+async def drive(world: World | Running) -> None:
     """Tell of a rental: a start with a place, an unlock, the end."""
     car = world.car
     place = EventPlace(

@@ -9,8 +9,10 @@ import pytest
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
 from protocol.event import AgentStarted
+from tests.bridge.car import RENTAL, REPORT
 from tests.bridge.conftest import fleet  # noqa: F401 - a fixture
 from tests.bridge.running import running_bridge
+from tests.bridge.test_evidence import drive, verified
 from tests.tools.command_line import freefloat
 
 pytestmark = pytest.mark.broker
@@ -46,6 +48,37 @@ async def test_the_trust_and_a_resend_on_the_command_line(
     assert answer["ledger_id"] == running.car.ledger_id.hex()
     assert refused.returncode != 0
     assert "first must not be above last" in refused.stderr
+
+
+async def test_a_rental_is_asked_to_be_forgotten_and_is_proved_all_the_same(
+    fleet: FleetDirectory,  # noqa: F811 - the fixture
+    tmp_path: Path,
+) -> None:
+    # K26: erasure on request, not only by age.
+    async with running_bridge(fleet, tmp_path) as running:
+        await running.say(FrameClass.HELLO, running.car.hello())
+        await drive(running)
+        places = await running.bridge.store.places(RENTAL)
+        where = (
+            *("--api", running.bridge.api_url),
+            *("--api-key-file", tmp_path / "api.keys"),
+        )
+        erase = ("bridge", "erase", *where, "--json")
+        done, again, unknown = [
+            await asyncio.to_thread(freefloat, *erase, rental, cwd=tmp_path)
+            for rental in (RENTAL.hex(), RENTAL.hex(), "f" * 32)
+        ]
+        left = await running.bridge.store.places(RENTAL)
+        proof = verified(fleet, await running.bridge.store.rental_proof(RENTAL))
+        rows, _ = await running.bridge.store.audit_after(0, 10)
+
+    assert (len(places), left) == (1, {})
+    assert json.loads(done.stdout) == {"id": RENTAL.hex(), "erased": 1}
+    assert json.loads(again.stdout)["erased"] == 0
+    assert unknown.returncode != 0
+    assert "no vehicle has told" in unknown.stderr
+    assert (proof.entries[-1].body, proof.places) == (REPORT, ())
+    assert rows[0].entry.what == f"POST /v1/rentals/{RENTAL.hex()}/erase"
 
 
 async def test_letters_are_listed_and_judged_on_the_command_line(
