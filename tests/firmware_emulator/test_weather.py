@@ -191,10 +191,10 @@ async def test_a_link_that_went_deaf_is_noticed_and_the_hello_says_what_became_o
             await asyncio.sleep(0.05)
         noticed_s = loop.time() - deaf_s
 
-        settled = await api.call("GET", f"/v1/commands/{told['id']}?wait_s=30")
         for last in (drive(8), stop_engine(), end_by_card()):
             await play_step(last, customer)
         await api.wait_report(rental_id)
+        settled = await api.call("GET", f"/v1/commands/{told['id']}?wait_s=30")
     sys.stdout.write(f"deaf for {noticed_s:.1f} s; {settled['state']}\n")
     assert told["state"] not in {"succeeded", "rejected"}
     # Twice the keepalive, and the wait before the next connection.

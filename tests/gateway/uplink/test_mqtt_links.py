@@ -3,15 +3,18 @@
 import asyncio
 import re
 import secrets
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bridge.broker.access import BrokerAccess
 from bridge.broker.embedded import EmbeddedBroker
+from bridge.broker.process import free_port
 from gateway.bootstrap import build_gateway
 from gateway.runtime.system_clock import SystemClock, boot_mark
 from gateway.runtime.timekeeper import Timekeeper
@@ -64,6 +67,8 @@ class Street:
 
     def __init__(self, kind: str, directory: Path) -> None:
         self.kind = kind
+        self.host = "127.0.0.1"
+        """What fleet and car call the broker; its certificate has localhost too."""
         self.directory = directory
         self.pki = Pki(directory / "pki", now=clock())
         self.server = self.pki.issue("broker", server=True)
@@ -92,7 +97,7 @@ class Street:
         self.tasks.append(asyncio.create_task(self._run_fleet(port)))
 
     async def _run_fleet(self, port: int) -> None:
-        settings = LinkSettings("127.0.0.1", port, client_id=BRIDGE)
+        settings = LinkSettings(self.host, port, client_id=BRIDGE)
         context = client_context(self.bridge, now=clock())
         try:
             async with MqttLink(settings, context) as link:
@@ -119,7 +124,7 @@ class Street:
             mqtt_links(
                 VEHICLE,
                 InstalledTls(tls),
-                host="127.0.0.1",
+                host=self.host,
                 port=port,
                 time=self.time,
             )
@@ -232,3 +237,51 @@ async def test_a_certificate_that_is_not_valid_yet_is_said_and_works_once_it_is(
     else:
         # mosquitto 2.0.11 gives neither the reason nor the name.
         assert "certificate verify failed" in said
+
+
+class Resolver:
+    """Answers for one name as it is told, and for others as the system does.
+
+    Tests may connect to 127.0.0.1 alone, so another address is another port of it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.port = 0
+        """Where the name leads to; 0 for nowhere."""
+        self._system = socket.getaddrinfo
+
+    def __call__(self, host: str, *asked: Any, **named: Any) -> Any:
+        if host != self.name:
+            return self._system(host, *asked, **named)
+        if not self.port:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure")
+        return self._system("127.0.0.1", self.port, *asked[1:], **named)
+
+
+@pytest.mark.mosquitto
+async def test_a_car_follows_its_broker_to_another_address_and_over_a_dead_name_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Row 18: each attempt asks for the name anew; the certificate names it.
+    resolver = Resolver("localhost")
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    street = Street("mosquitto", tmp_path)
+    street.host = resolver.name
+    async with street.broker(0) as broker:
+        port = broker.port
+        street.start_car(port, street.car)
+        async with asyncio.timeout(10):
+            while "has no address" not in caplog.text:  # noqa: ASYNC110 - a log
+                await asyncio.sleep(0.02)
+        resolver.port = port
+        street.start_fleet(port)
+        await street.until(lambda: street.fleet.contiguous >= 1)
+    street.reader.present(ALICE)  # refused, and written down without a link
+
+    async with street.broker(free_port("127.0.0.1")) as other:
+        resolver.port = other.port
+        street.start_fleet(port)
+        await street.until(lambda: street.fleet.contiguous >= 2)
+        await street.stop()
+    assert other.port != port
