@@ -51,7 +51,7 @@ from tests.gateway.world import (
 T = TypeVar("T")
 
 pytestmark = [
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(1_200),  # seconds: the deep form, on a loaded machine
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 

@@ -8,9 +8,10 @@ from typing import Final
 import pytest
 from click.testing import CliRunner
 
-from gateway.core.events import CardPresented, Event, PositionFixed
+from gateway.core.events import CardPresented, Event, PositionFixed, RoomChanged
 from gateway.core.facts import Facts
 from gateway.core.reading import Position
+from gateway.core.room import Room
 from gateway.core.state import State
 from gateway.core.turn import Decision
 from gateway.recorder.explanation import Explanation, explain
@@ -21,7 +22,15 @@ from gateway.recorder.tape import Tape
 from gateway.runtime.step import Step
 from protocol.business_area import BusinessArea
 from protocol.codes import RentalMode
-from tests.gateway.core.scene import CARD, STRANGER, Scene, lock, unlock
+from tests.gateway.core.scene import (
+    CARD,
+    OTHER_RENTAL,
+    STRANGER,
+    Scene,
+    lock,
+    reserve,
+    unlock,
+)
 from tools.gateway_recorder import explain_command, replay_command
 
 HERE: Final = Position(521_234_567, 134_567_891, 30, None)
@@ -119,6 +128,32 @@ def test_the_same_tap_again_and_one_that_disturbs_are_told(
 
     assert "the same card again at once is still the same tap (I-14)" in again.because
     assert "an actuation was under way, and a tap does not disturb it" in busy.because
+
+
+def test_a_card_that_is_refused_for_want_of_room_is_told_so(
+    scene: RecordedScene,
+) -> None:
+    """I-20: the recording holds what was measured, and leads to the same refusals."""
+    scene.grant()
+    scene.happen(RoomChanged(Room.PROMISED))
+    scene.tap(CARD)
+    scene.order(reserve(scene.boot_ms + 900_000, rental_id=OTHER_RENTAL))
+
+    measured, tap = scene.last("RoomChanged"), scene.last("CardPresented")
+    order = scene.last("CommandReceived")
+
+    assert measured.happened == (
+        "the disk has room for what is promised, but no new rental"
+    )
+    assert (
+        "the car was AVAILABLE; its disk had room for what is promised, but no new "
+        "rental" in tap.because
+    )
+    assert any(reason.startswith("NOT_READY: ") for reason in tap.because)
+    assert (
+        "STORAGE_FULL: the disk has too little room to record it to its end"
+        in order.because
+    )
 
 
 def test_a_grant_is_named_with_its_rights(scene: RecordedScene) -> None:
