@@ -38,7 +38,7 @@ class RandomCustomer:
             if state is None or state.rental_id is None:
                 await self._pass_by()
                 continue
-            for name, deed in self._rental():
+            for name, deed in self.rental():
                 if rng.random() < 0.12:
                     await self._do(*self._whim())
                 if rng.random() < 0.06:
@@ -78,18 +78,13 @@ class RandomCustomer:
 
     # -- a rental, as it is meant --------------------------------------------------
 
-    def _rental(self) -> Iterator[tuple[str, Deed]]:
+    def rental(self) -> Iterator[tuple[str, Deed]]:
         me, rng = self._customer, self._rng
-        yield "tap", self._tap
-        yield "look at the damage", lambda: me.choose(Choice.CONTINUE)
-        yield "get in", me.get_in
-        yield "rate", lambda: me.fill_in(RatingEntered(5, 4))
-        yield "PIN", me.type_pin
-        yield from self._drive()
+        yield from self.sitting_down()
         if rng.random() < 0.3:
-            yield from self._pay_online()
+            yield from self.pay_online()
         elif rng.random() < 0.3:
-            yield from self._hand_over()
+            yield from self.hand_over()
         if rng.random() < 0.4:
             yield "choose to park", lambda: me.choose(Choice.PARK)
             yield "get out", me.get_out
@@ -112,7 +107,17 @@ class RandomCustomer:
         yield "tap", self._tap
         yield "wait", self._linger
 
-    def _hand_over(self) -> Iterator[tuple[str, Deed]]:
+    def sitting_down(self) -> Iterator[tuple[str, Deed]]:
+        """Get in, for the first way."""
+        me = self._customer
+        yield "tap", self._tap
+        yield "look at the damage", lambda: me.choose(Choice.CONTINUE)
+        yield "get in", me.get_in
+        yield "rate", lambda: me.fill_in(RatingEntered(5, 4))
+        yield "PIN", me.type_pin
+        yield from self._drive()
+
+    def hand_over(self) -> Iterator[tuple[str, Deed]]:
         """Change seats with who takes the car over, if anybody was named (F14)."""
         second = self._next_driver
         yield "offer the car", lambda: second.choose(Choice.OFFER_HANDOVER)
@@ -122,7 +127,7 @@ class RandomCustomer:
         yield "PIN", second.type_pin
         yield from self._drive()
 
-    def _pay_online(self) -> Iterator[tuple[str, Deed]]:
+    def pay_online(self) -> Iterator[tuple[str, Deed]]:
         """Refuel where the fleet pays (C19 to C22)."""
         me, rng = self._customer, self._rng
         yield "choose to refuel", lambda: me.choose(Choice.REFUEL)

@@ -8,35 +8,49 @@ invariant that must complain.
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from unittest import mock
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
-from bridge import commands, composer, compound
+from bridge import commands, composer, compound, schema
 from bridge.commands import CommandRecord, CommandState
 from bridge.compound import Send, Step
 from bridge.errors import StoreError
+from bridge.rows.configurations import Configuration
+from bridge.store import Store
 from firmware_emulator.boards import EmulatedBoard
-from gateway.core import acceptance, access
+from gateway.core import acceptance, access, handover, orders, payment
 from gateway.core.acceptance import Verdict
+from gateway.core.actions import AllowEngine
 from gateway.core.authentication import Desk, Dropped
-from gateway.core.events import CardPresented, Event, PinChecked, RoomChanged
+from gateway.core.events import (
+    CardPresented,
+    CommandReceived,
+    Event,
+    PinChecked,
+    RoomChanged,
+)
 from gateway.core.moment import Moment
+from gateway.core.repertoire import KnownCommand
 from gateway.core.room import Room
-from gateway.core.state import State
+from gateway.core.state import Request, State
+from gateway.core.turn import Turn
 from gateway.runtime import foreknowledge, intake
 from gateway.runtime.foreknowledge import Foreknowledge
 from protocol.codes import Code, Light
 from protocol.errors import DecodeError
 from protocol.frame import parse_frame
-from protocol.identity import card_digest
+from protocol.identity import VehicleId, card_digest
 from protocol.receipt import RECEIPT, Receipt
-from protocol.rental_codes import Rights
+from protocol.rental_codes import PaymentOutcome, Rights
+from protocol.rental_command import HandoverOffer, PaymentDecision
 from tests.simulation.bridge import MortalDatabase
 from tests.simulation.car import SimulatedCar
+from tests.simulation.habits import asking, handing_over, paying
+from tests.simulation.promises import LOOKING
 from tests.simulation.seed_run import made_fleet, run_seed
 
 LIFE: Final = 0.6
@@ -54,7 +68,11 @@ class Planted:
     """Invariants of which one must complain; a pattern."""
     plant: Callable[[], AbstractContextManager[object]]
     seed: int
-    """The first from 1 on that finds it, in worlds of `LIFE`."""
+    """The first from 1 on that finds it, in its worlds."""
+    habit: Callable[[], AbstractContextManager[object]] = nullcontext
+    """Of the people of these worlds."""
+    life: float = LIFE
+    """Of these worlds."""
 
 
 def _twice() -> AbstractContextManager[object]:
@@ -205,6 +223,87 @@ def _obedient() -> Iterator[None]:
         yield
 
 
+def _paid_again() -> AbstractContextManager[object]:
+    """Write down each word of the fleet about a payment, whatever was said before."""
+    real = payment.decide
+
+    def decide(turn: Turn, command: PaymentDecision) -> Code:
+        rental = turn.state.rental
+        if rental is not None and rental.payment is not None:
+            turn.change_rental(payment=replace(rental.payment, decision=None))
+        return real(turn, command)
+
+    return mock.patch.object(payment, "decide", decide)
+
+
+def _generous() -> AbstractContextManager[object]:
+    """Take every word of the fleet about a payment for its permission."""
+    real = payment.decide
+
+    def decide(turn: Turn, command: PaymentDecision) -> Code:
+        return real(turn, replace(command, decision=PaymentOutcome.PAID))
+
+    return mock.patch.object(payment, "decide", decide)
+
+
+def _one_number() -> AbstractContextManager[object]:
+    """Give every payment of a rental the same id."""
+    real = payment.payment_id_of
+    return mock.patch.object(
+        payment, "payment_id_of", lambda rental_id, _number: real(rental_id, 1)
+    )
+
+
+def _patient() -> AbstractContextManager[object]:
+    """Let an offer to hand the car over stand for ever."""
+    return mock.patch.multiple(
+        handover, pass_time=lambda _turn: None, next_due_ms=lambda _state: None
+    )
+
+
+def _any_rental() -> AbstractContextManager[object]:
+    """Take an offer that was made for another rental."""
+    real = orders._require_fitting
+
+    def require_fitting(turn: Turn, command: KnownCommand) -> None:
+        if not isinstance(command, HandoverOffer):
+            real(turn, command)
+
+    return mock.patch.object(orders, "_require_fitting", require_fitting)
+
+
+def _neighbours() -> AbstractContextManager[object]:
+    """Send a car what is wanted of any car."""
+
+    async def wanted(self: Store, vehicle_id: VehicleId) -> list[Configuration]:
+        query = select(schema.configurations.c.vehicle_id).distinct()
+        everybody = await self._read(lambda c: c.execute(query).scalars().all())
+        found = [
+            one
+            for car in everybody
+            for one in await real(self, VehicleId.from_text(car))
+        ]
+        return [replace(one, vehicle_id=vehicle_id) for one in found]
+
+    real = Store.wanted_configurations
+    return mock.patch.object(Store, "wanted_configurations", wanted)
+
+
+def _restless() -> AbstractContextManager[object]:
+    """Release the engine of a rental once more when somebody only asks."""
+    real = orders._done
+
+    def done(turn: Turn, event: CommandReceived, request: Request, code: Code) -> None:
+        real(turn, event, request, code)
+        rental = turn.state.rental
+        if not isinstance(event.command, LOOKING) or rental is None:
+            return
+        if rental.pin_accepted and not payment.holds(rental):
+            turn.act(AllowEngine(released=True))
+
+    return mock.patch.object(orders, "_done", done)
+
+
 PLANTED: Final = (
     Planted("a car forgets what it has carried out", "I-5|I-8|I-10", _twice, 1),
     Planted("a car obeys whenever a command comes", "I-6|I-8", _late, 2),
@@ -216,14 +315,23 @@ PLANTED: Final = (
     Planted("a car begins rentals on a full disk", "I-20", _blind, 1),
     Planted("a stored grant begins a rental on a full disk", "I-20", _obedient, 4),
     Planted("a second part is sent before the first is done", "I-11", _hurried, 46),
+    Planted("a payment is decided twice", "H3.*decided", _paid_again, 2, paying, 1.5),
+    Planted("a refused payment is taken for paid", "C21", _generous, 2, paying, 1.5),
+    Planted("one payment is asked for twice", "H3.*asked", _one_number, 5, paying, 1.5),
+    Planted("an offer of a handover has no end", "H11", _patient, 7, handing_over, 1.5),
+    Planted(
+        "a handover is by another rental's offer", "I-7", _any_rental, 14, handing_over
+    ),
+    Planted("a car gets another car's configuration", "I-7", _neighbours, 9),
+    Planted("a car that is only asked moves", "I-33", _restless, 2, asking),
 )
 
 
 def search(planted: Planted, first: int = 1) -> Iterator[tuple[int, str]]:
     """Yield each seed and its complaint, up to the first one that complains."""
-    with made_fleet() as fleet, planted.plant():
+    with made_fleet() as fleet, planted.habit(), planted.plant():
         for seed in range(first, first + MOST_SEEDS):
-            outcome = run_seed(seed, fleet, life=LIFE)
+            outcome = run_seed(seed, fleet, life=planted.life)
             yield seed, str(outcome.violation or "")
             if outcome.violation is not None:
                 return
