@@ -4,8 +4,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# One for each core and one that waits: many tests wait for brokers and processes.
-WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
+# One for each core and three that wait: on two cores the whole of `make test` is about
+# 1,000 s of work, and more than half of its time with three workers went into waiting
+# for brokers, processes and clocks.
+WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 3)
 SOURCES := protocol keystore transport gateway firmware_emulator bridge certs tools
 CODE := $(SOURCES) tests examples
 

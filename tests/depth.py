@@ -9,7 +9,13 @@ from collections.abc import Sequence
 from typing import Final, TypeVar
 from zlib import crc32
 
+import pytest
+
 DEEP: Final = os.environ.get("FREEFLOAT_DEEP") == "1"
+
+UNCOUNTED: Final = pytest.mark.no_cover
+"""Marks a campaign: it goes over the same lines hundreds of times, which counting would
+make twice as long. The other tests of its folder reach every line without it."""
 
 T = TypeVar("T")
 

@@ -29,13 +29,14 @@ from protocol.snapshot import NO_RENTAL
 from protocol.station_list import Station, build_station_list
 from protocol.sync import ConfigChunk, ConfigOffer
 from protocol.vehicle_event import ConfigurationActivated, KeyRotated, TrustChanged
-from tests.depth import some
+from tests.depth import UNCOUNTED, some
 from tests.gateway.fleet_end import BUNDLE
 from tests.gateway.oracle import require_sound
 from tests.gateway.test_payment import come_to_the_pump
 from tests.gateway.world import PIN, World
 
 pytestmark = [
+    UNCOUNTED,
     pytest.mark.timeout(240),
     # apsw warns of errors that SQLite met while it closed or rolled back.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

@@ -34,7 +34,7 @@ from protocol.identity import card_digest
 from protocol.rental_codes import GrantAction, Rights
 from protocol.rental_command import Grant, HandoverOffer
 from protocol.snapshot import NO_RENTAL
-from tests.depth import times
+from tests.depth import UNCOUNTED, times
 from tests.gateway.oracle import require_order, require_sound, starts
 from tests.gateway.powerloss import Disk, DiskVfs
 from tests.gateway.world import (
@@ -51,6 +51,7 @@ from tests.gateway.world import (
 T = TypeVar("T")
 
 pytestmark = [
+    UNCOUNTED,
     pytest.mark.timeout(1_200),  # seconds: the deep form, on a loaded machine
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]

@@ -34,7 +34,7 @@ from protocol.errors import DecodeError
 from protocol.frame import parse_frame
 from protocol.identity import VehicleId
 from protocol.snapshot import NO_RENTAL
-from tests.depth import times
+from tests.depth import UNCOUNTED, times
 from tests.gateway.fleet_end import STRANGER_KEY
 from tests.gateway.hostile_network import Signed, Trial
 from tests.gateway.oracle import require_sound
@@ -51,6 +51,7 @@ from tests.gateway.world import (
 T = TypeVar("T")
 
 pytestmark = [
+    UNCOUNTED,
     pytest.mark.timeout(240),
     # SQLite also writes where it cannot report an error (closing, rolling back), and
     # apsw then can only warn of the power cut.

@@ -29,7 +29,7 @@ from protocol.codes import Light, RentalMode
 from protocol.content import parse_content
 from protocol.event import RentalEnded
 from protocol.frame import parse_frame
-from tests.depth import some, times
+from tests.depth import UNCOUNTED, some, times
 from tests.gateway.oracle import require_order, require_sound
 from tests.gateway.powerloss import Disk, DiskVfs
 from tests.gateway.world import (
@@ -46,6 +46,7 @@ from tests.gateway.world import (
 T = TypeVar("T")
 
 pytestmark = [
+    UNCOUNTED,
     pytest.mark.timeout(120),
     # SQLite also writes where it cannot report an error (closing, rolling back), and
     # apsw then can only warn of the power cut.

@@ -52,7 +52,7 @@ from protocol.packed.record import ID, U8, Packed, bits_of
 from protocol.packed.varied import Varied
 from protocol.receipt import Gap, Receipt
 from protocol.telemetry import Telemetry
-from tests.depth import some, times
+from tests.depth import UNCOUNTED, some, times
 from tests.protocol.codecs import (
     outcome_of,
     packed_content,
@@ -165,6 +165,7 @@ def test_both_read_a_vector_alike(name: str) -> None:
     assert _differences([frame_of(name)]) == []
 
 
+@UNCOUNTED
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_both_judge_every_flipped_bit_of_a_header_alike(name: str) -> None:
     # K11. Neither decoder looks at a signature's 512 bits: one is enough to show it.
@@ -176,6 +177,7 @@ def test_both_judge_every_flipped_bit_of_a_header_alike(name: str) -> None:
     assert _differences(flipped) == []
 
 
+@UNCOUNTED
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_both_judge_every_flipped_bit_of_a_payload_alike(name: str) -> None:
     # K11
@@ -188,6 +190,7 @@ def test_both_judge_every_flipped_bit_of_a_payload_alike(name: str) -> None:
     assert _payload_differences(read, some(flipped, one_in=21, turn=name)) == []
 
 
+@UNCOUNTED
 @pytest.mark.parametrize("name", FRAMES)
 def test_both_judge_every_truncation_of_a_vector_alike(name: str) -> None:
     # K11
@@ -198,6 +201,7 @@ def test_both_judge_every_truncation_of_a_vector_alike(name: str) -> None:
     assert _differences(some(cut, one_in=9, turn=name)) == []
 
 
+@UNCOUNTED
 @pytest.mark.parametrize("name", WITH_PAYLOAD)
 def test_both_judge_every_truncation_of_a_payload_alike(name: str) -> None:
     # A truncated frame never reaches its payload: its length tells.
@@ -207,6 +211,7 @@ def test_both_judge_every_truncation_of_a_payload_alike(name: str) -> None:
     assert _payload_differences(read, some(cut, one_in=5, turn=name)) == []
 
 
+@UNCOUNTED
 @pytest.mark.parametrize("name", WITH_PAYLOAD)
 def test_both_judge_appended_bytes_alike(name: str) -> None:
     read = frame.parse_frame(frame_of(name))
@@ -219,6 +224,7 @@ def test_both_judge_appended_bytes_alike(name: str) -> None:
     assert _payload_differences(read, longer) == []
 
 
+@UNCOUNTED
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_both_judge_telling_values_of_every_payload_byte_alike(name: str) -> None:
     # Every member of every code space, flags, counts and the ends of levels.
@@ -236,6 +242,7 @@ def test_both_judge_telling_values_of_every_payload_byte_alike(name: str) -> Non
     assert _payload_differences(read, some(altered, one_in=13, turn=name)) == []
 
 
+@UNCOUNTED
 @MANY
 @given(data=st.binary(max_size=FRAME_LIMIT + 1) | frames())
 def test_both_judge_any_frame_alike(data: bytes) -> None:
@@ -269,6 +276,7 @@ def test_both_build_and_read_the_same(pair: Pair, data: st.DataObject) -> None:
     assert repr(read) == repr(pair.layout.parse(encoded))
 
 
+@UNCOUNTED
 @EVERY_PAIR
 @SOME
 @given(data=st.data())
@@ -282,6 +290,7 @@ def test_both_judge_altered_bytes_alike(pair: Pair, data: st.DataObject) -> None
     assert outcome_of(pair.parse, altered) == outcome_of(pair.layout.parse, altered)
 
 
+@UNCOUNTED
 @EVERY_PAIR
 @SOME
 @given(data=st.data())
@@ -292,6 +301,7 @@ def test_both_judge_cut_bytes_alike(pair: Pair, data: st.DataObject) -> None:
     assert outcome_of(pair.parse, cut) == outcome_of(pair.layout.parse, cut)
 
 
+@UNCOUNTED
 @EVERY_PAIR
 @SOME
 @given(data=st.binary(max_size=400))

@@ -28,7 +28,7 @@ from protocol.rendering import LINE_LIMIT, fields_of, render_bytes
 from protocol.sealing import unseal
 from protocol.topic import parse_topic, topic_of
 from protocol.trust import open_bundle
-from tests.depth import times
+from tests.depth import UNCOUNTED, times
 from tests.protocol.strategies import HEADERS, LAYOUTS, frames, records
 from tests.protocol.vector_file import ACCEPTED, frame_of
 from tools.published_keys import (
@@ -38,6 +38,8 @@ from tools.published_keys import (
     sealing_key,
     trust_roots,
 )
+
+pytestmark = UNCOUNTED
 
 EVERY_LAYOUT = pytest.mark.parametrize(
     "layout", LAYOUTS, ids=lambda layout: str(layout.record.__name__)

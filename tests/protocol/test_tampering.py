@@ -12,7 +12,7 @@ from protocol.codes import FrameClass, Suite
 from protocol.errors import AuthenticationError, DecodeError
 from protocol.packed.frame import parse_frame
 from protocol.signing import verify_frame
-from tests.depth import some
+from tests.depth import UNCOUNTED, some
 from tests.protocol.vector_file import ACCEPTED, VECTORS, frame_of
 from tools.published_keys import (
     CAR_A_KEY,
@@ -24,6 +24,8 @@ from tools.published_keys import (
     RECEIPT_KEY,
     SERVICE_KEY,
 )
+
+pytestmark = UNCOUNTED
 
 KEYS: Final = {
     key.name: key.key.verify_key

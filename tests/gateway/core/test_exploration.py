@@ -7,8 +7,11 @@ import pytest
 from gateway.core.appearance import light_of
 from gateway.core.state import Handover, Rental, State
 from protocol.codes import Light, RentalMode
+from tests.depth import UNCOUNTED
 from tests.gateway.core.alphabet import MEDIUM, SHORT, STRANGERS_TAP
 from tests.gateway.core.exploration import explore
+
+pytestmark = UNCOUNTED
 
 
 @pytest.mark.timeout(1_200)  # seconds, and more with coverage on a loaded machine

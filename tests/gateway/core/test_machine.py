@@ -71,7 +71,7 @@ from protocol.rental_codes import (
 from protocol.rental_command import PaymentDecision, Service
 from protocol.snapshot import NO_RENTAL
 from protocol.station_list import build_station_list
-from tests.depth import times
+from tests.depth import UNCOUNTED, times
 from tests.gateway.core.scene import (
     CARD,
     OTHER_RENTAL,
@@ -93,6 +93,8 @@ from tests.gateway.core.scene import (
 from tests.gateway.core.test_payment import PLACE, STATION
 from tests.gateway.core.two_drivers import BOB, offer_of, request_of
 from tests.gateway.core.watched_scene import WatchedScene
+
+pytestmark = UNCOUNTED
 
 CARDS: Final = (CARD, SECOND_CARD, STRANGER, bytes(5))
 LEVELS: Final = st.none() | st.integers(0, 100)

@@ -26,15 +26,16 @@ from gateway.storage.signer import Signer
 from gateway.storage.worker import InlineWorker
 from protocol.codes import RentalMode
 from protocol.entry import GENESIS, entry_hash
-from tests.depth import times
+from tests.depth import UNCOUNTED, times
 from tests.gateway.fleet_end import FLEET_ID, STRANGER_KEY, VEHICLE
 from tests.gateway.powerloss import Disk, DiskVfs
 from tests.gateway.storage.test_ledger_store import started
 from tests.gateway.world import LEDGER, MARKER, SIGNER, SeededBytes, production_store
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = [
+    UNCOUNTED,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 class Car:
