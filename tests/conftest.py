@@ -31,8 +31,8 @@ LOOPBACK: Final = ["127.0.0.1"]
 
 COVERING: Final = ("protocol", "gateway", "transport", "keystore")
 """Folders of tests whose statements are counted. They alone must cover ``protocol`` and
-``gateway.core``; counting costs as much again as running, and was a third of CI. Of these folders, what
-``tests/depth.py`` calls uncounted is left out too."""
+``gateway.core``; counting costs as much again as running, and was a third of CI. Of
+these folders, what ``tests/depth.py`` calls uncounted is left out too."""
 
 
 def _missing_mosquitto() -> str | None:
