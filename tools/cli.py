@@ -140,7 +140,11 @@ class LazyGroup(click.Group):
             from difflib import get_close_matches  # noqa: PLC0415 - only on an error
 
             close = get_close_matches(name, self.table, n=1)
-            hint = f"Did you mean '{close[0]}'?" if close else "See 'freefloat --help'."
+            hint = (
+                f"Did you mean '{close[0]}'?"
+                if close
+                else f"See '{ctx.command_path} --help'."
+            )
             raise click.UsageError(f"No such command '{name}'. {hint}", ctx)
         return super().resolve_command(ctx, args)
 

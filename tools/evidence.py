@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from bridge.api.evidence import MISSING_HEADER
+from bridge.missing_entries import MISSING_HEADER
 from certs.fleet import FleetDirectory
 from protocol.anchors import (
     ANCHORS_LIMIT,

@@ -2,7 +2,7 @@
 
 import asyncio
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import FastAPI, Path, Response
 
@@ -10,11 +10,9 @@ from bridge.api import forms
 from bridge.api.problems import ProblemError
 from bridge.errors import EvidenceError
 from bridge.evidence import Archive
+from bridge.missing_entries import MISSING_HEADER
 from bridge.store import Store
 from bridge.wire import LOG
-
-MISSING_HEADER: Final = "Freefloat-Missing-Entries"
-"""Entries of the rental that were given up; the file's run begins behind them."""
 
 
 def add_evidence(app: FastAPI, store: Store, archive: Archive) -> None:
