@@ -165,7 +165,6 @@ def test_both_read_a_vector_alike(name: str) -> None:
     assert _differences([frame_of(name)]) == []
 
 
-@UNCOUNTED
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_both_judge_every_flipped_bit_of_a_header_alike(name: str) -> None:
     # K11. Neither decoder looks at a signature's 512 bits: one is enough to show it.
@@ -177,7 +176,6 @@ def test_both_judge_every_flipped_bit_of_a_header_alike(name: str) -> None:
     assert _differences(flipped) == []
 
 
-@UNCOUNTED
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_both_judge_every_flipped_bit_of_a_payload_alike(name: str) -> None:
     # K11
@@ -201,7 +199,6 @@ def test_both_judge_every_truncation_of_a_vector_alike(name: str) -> None:
     assert _differences(some(cut, one_in=9, turn=name)) == []
 
 
-@UNCOUNTED
 @pytest.mark.parametrize("name", WITH_PAYLOAD)
 def test_both_judge_every_truncation_of_a_payload_alike(name: str) -> None:
     # A truncated frame never reaches its payload: its length tells.
@@ -224,7 +221,6 @@ def test_both_judge_appended_bytes_alike(name: str) -> None:
     assert _payload_differences(read, longer) == []
 
 
-@UNCOUNTED
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_both_judge_telling_values_of_every_payload_byte_alike(name: str) -> None:
     # Every member of every code space, flags, counts and the ends of levels.
