@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
+import click
 import pytest
 
 from certs.fleet import FleetDirectory
@@ -16,8 +18,12 @@ from tests.bridge.conftest import make_fleet
 from tests.bridge.test_real_broker import clock
 from tests.tools.command_line import SOURCES, freefloat, require_clear_failure, running
 from tests.tools.listening import ports_of
+from tools.bridge import SUBCOMMANDS, bridge
 
 pytestmark = pytest.mark.demo
+
+ASKING: Final = SUBCOMMANDS.keys() - {"run", "audit", "backup", "restore"}
+"""Commands that ask a bridge over its API, and hold no store in their hands."""
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +133,49 @@ def test_a_command_line_that_contradicts_itself_is_said(
     require_clear_failure(done, said, code=2)
 
 
+@pytest.mark.parametrize("name", sorted(ASKING))
+def test_who_asks_a_bridge_loads_no_server_and_no_database(name: str) -> None:
+    # An engineer's machine starts them many times a day: a fifth of the time.
+    program = (
+        "import sys, importlib\n"
+        "import tools.bridge\n"
+        "importlib.import_module(sys.argv[1])\n"
+        "print(*{'fastapi', 'uvicorn', 'sqlalchemy', 'alembic'} & set(sys.modules))\n"
+    )
+    module, _, _ = SUBCOMMANDS[name].target.partition(":")
+    done = subprocess.run(
+        [sys.executable, "-c", program, module],
+        env={**os.environ, "PYTHONPATH": str(SOURCES)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+
+    assert done.stdout == "\n"
+
+
+@pytest.mark.parametrize("name", SUBCOMMANDS)
+def test_the_table_says_of_a_command_what_it_says_of_itself(name: str) -> None:
+    command = bridge.get_command(click.Context(bridge), name)
+
+    assert command is not None
+    assert command.get_short_help_str(limit=200) == SUBCOMMANDS[name].summary
+
+
+def test_a_mistyped_command_of_the_bridge_points_to_its_own_help() -> None:
+    done = freefloat("bridge", "xyzzy")
+
+    require_clear_failure(done, "See 'freefloat bridge --help'", code=2)
+
+
 def test_importing_the_bridge_has_no_side_effect(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "import bridge.bootstrap, tools.bridge"],
+        [
+            sys.executable,
+            "-c",
+            "import bridge.bootstrap, tools.bridge, tools.bridge_run",
+        ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(SOURCES)},
         capture_output=True,

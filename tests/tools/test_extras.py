@@ -18,6 +18,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tools.bridge import SUBCOMMANDS as OF_THE_BRIDGE
 from tools.cli import SUBCOMMANDS
 
 SOURCES: Final = Path(__file__).parents[2]
@@ -138,7 +139,7 @@ def modules_of(package: str) -> list[str]:
         ("certs.enrolment_server", ("authority",)),
         *(
             (command.target.partition(":")[0], tuple(command.extra.split(",")))
-            for command in SUBCOMMANDS.values()
+            for command in (*SUBCOMMANDS.values(), *OF_THE_BRIDGE.values())
         ),
     ],
 )
