@@ -86,6 +86,9 @@ class Settlement:
         if process is None:
             return "the bridge is not there"
         try:
+            # Who ordered may have left before the answer: no desk knows that command.
+            for record in await process.store.open_commands():
+                return f"{record.kind} is {record.state}, and nobody waits for it"
             for desk in self._desks:
                 vehicle_id = desk.car.identity.vehicle_id
                 if await process.store.wanted_configurations(vehicle_id):
