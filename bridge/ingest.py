@@ -17,7 +17,7 @@ from typing import Final
 
 from bridge.key_book import EMPTY, KeyBook, Rotation
 from bridge.registry import Registry
-from bridge.verification import verify_frame
+from bridge.verification import Claim, claim_of, verify_frame
 from protocol.codes import Code, FrameClass, FrameType
 from protocol.death import DEATH, Death
 from protocol.entry import FIRST_SEQ, EntryLink, entry_hash
@@ -167,20 +167,70 @@ def verify(
     Returns:
         A verified record, or why there is none. Never raises, whatever came.
     """
+    routed = route(topic, data, retain=retain)
+    if isinstance(routed, Rejection):
+        return routed
+    return prove(routed, topic, registry=registry, fleet_id=fleet_id, keys=keys)
+
+
+def route(topic: str, data: bytes, *, retain: bool) -> Frame | Rejection:
+    """Read the layout of a message: all of `verify` that needs no key.
+
+    Returns:
+        The frame, in which nothing is proved, or why it is none. Never raises.
+    """
     frame: Frame | None = None
     try:
         _require_fresh(retain=retain)
-        route = parse_topic(topic)
+        way = parse_topic(topic)
         frame = parse_frame(data)
-        _require_route(frame, route)
-        key = _authenticate(frame, registry, keys, fleet_id=fleet_id)
+        _require_route(frame, way)
+    except DecodeError as error:
+        return Rejection(error.code, error.detail, topic, data[:FRAME_LIMIT], frame)
+    return frame
+
+
+def prove(
+    frame: Frame,
+    topic: str,
+    *,
+    registry: Registry,
+    fleet_id: bytes,
+    keys: KeyBook,
+    proved: Claim | None = None,
+) -> Verified | Rejection:
+    """Do the rest of `verify` with what `route` returned.
+
+    Args:
+        frame: as `route` returned it.
+        topic: where it was published.
+        registry: as for `verify`.
+        fleet_id: as for `verify`.
+        keys: as for `verify`.
+        proved: what `claim` returned for this frame, if that signature holds.
+    """
+    try:
+        key = _key_of(frame, registry, keys)
+        verify_frame(frame, fleet_id=fleet_id, key=key, proved=proved)
         verified = read(frame)
         _require_valid_key(verified, registry, keys, key)
     except (DecodeError, AuthenticationError) as error:
-        return Rejection(error.code, error.detail, topic, data[:FRAME_LIMIT], frame)
+        data = frame.data[:FRAME_LIMIT]
+        return Rejection(error.code, error.detail, topic, data, frame)
     if isinstance(verified, VerifiedEntry):
         return _with_rotation(verified, registry, keys, key, fleet_id=fleet_id)
     return verified
+
+
+def claim(
+    frame: Frame, *, registry: Registry, fleet_id: bytes, keys: KeyBook
+) -> Claim | None:
+    """Return the signature that `prove` will look at; None if it needs none."""
+    try:
+        key = _key_of(frame, registry, keys)
+    except AuthenticationError:
+        return None
+    return claim_of(frame, fleet_id=fleet_id, key=key)
 
 
 def _require_fresh(*, retain: bool) -> None:
@@ -212,10 +262,8 @@ def _require_route(frame: Frame, route: Route) -> None:
     )
 
 
-def _authenticate(
-    frame: Frame, registry: Registry, keys: KeyBook, *, fleet_id: bytes
-) -> VerifyKey:
-    """Return the vehicle's key that signed a frame, an old one perhaps."""
+def _key_of(frame: Frame, registry: Registry, keys: KeyBook) -> VerifyKey:
+    """Return the vehicle's key that a frame names, an old one perhaps."""
     vehicle_id = frame.header.vehicle_id
     record = registry.get(vehicle_id)
     if record is None:
@@ -231,7 +279,6 @@ def _authenticate(
     key = record.signing_key
     if frame.header.key_id != key.key_id:
         key = keys.named(vehicle_id, key, frame.header.key_id)
-    verify_frame(frame, fleet_id=fleet_id, key=key)
     return key
 
 

@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeGuard
+from typing import Final
 
 from bridge import traces
 from bridge.admission import Turnstile
@@ -26,13 +26,12 @@ from bridge.credit import credit_for
 from bridge.errors import (
     BridgeError,
     NotConnectedError,
-    RegistryError,
     SigningError,
     StoreError,
 )
 from bridge.figures import Figures
 from bridge.ingest import Rejection, Verified, VerifiedEntry, VerifiedHello, verify
-from bridge.key_book import EMPTY, KeyBook
+from bridge.key_book import EMPTY
 from bridge.ports import (
     Connect,
     Direction,
@@ -41,11 +40,13 @@ from bridge.ports import (
     ReceiptSigner,
     WallClock,
 )
+from bridge.prover import Prover, rotates
 from bridge.registry import RegistryDirectory
 from bridge.rows.receipts import SignedReceipt
 from bridge.store import Committed, ReceiptDue, Store
 from bridge.tracer import Tracer
 from bridge.traces import Times
+from bridge.verifier import Verifier
 from bridge.wire import LOG, Wire
 from bridge.workspace import LetterKind
 from protocol.codes import Code, FrameClass
@@ -69,9 +70,6 @@ transaction costs as much as the work for 70 frames, and nobody notices 20 ms.""
 COMPANY_LEAST: Final = 4
 """Messages in a batch behind which the next one waits for company. Below it the bridge
 has time to spare, and a command's answer goes through at once."""
-
-VERIFIERS: Final = 2
-"""Threads that verify: Ed25519 in OpenSSL runs outside the interpreter's lock."""
 
 BACKOFF: Final = Backoff(initial_s=0.5, maximum_s=15.0)
 """A bridge is one client among thousands: it may ask a dead broker more often."""
@@ -149,7 +147,8 @@ class Intake:
         self._figures = figures
         self._turnstile = turnstile
         self._filter = ALL_UPLINKS if share is None else f"$share/{share}/{ALL_UPLINKS}"
-        self._verifiers = ThreadPoolExecutor(VERIFIERS, thread_name_prefix="verify")
+        self._prover = Prover(registry, fleet_id=fleet_id, verifier=Verifier())
+        self._proving = ThreadPoolExecutor(1, thread_name_prefix="verify")
         self._sent_receipts: list[SignedReceipt] = []
         self._committing = asyncio.Lock()
         self._keys = EMPTY
@@ -183,7 +182,8 @@ class Intake:
                     LOG.warning("= no link: %s; next try in %.1f s", error, delay_s)
                     await asyncio.sleep(delay_s)
         finally:
-            self._verifiers.shutdown(wait=False, cancel_futures=True)
+            self._proving.submit(self._prover.close)
+            self._proving.shutdown(wait=False)
 
     async def flush(self) -> None:
         """Store what waits for a transaction; called when idle and before the end.
@@ -265,10 +265,10 @@ class Intake:
         self._figures.received(len(batch.messages))
         begun_s, batch.received_ms = loop.time(), self._now()
         batch.records = await loop.run_in_executor(
-            self._verifiers, self._verify, batch.messages
+            self._proving, self._prover.prove, batch.messages, self._keys
         )
         batch.verify_s, batch.verified_ms = loop.time() - begun_s, self._now()
-        if any(_rotates(record) for record in batch.records):
+        if any(rotates(record) for record in batch.records):
             self._rotated.clear()
 
     async def _settle(self, batch: _Batch) -> None:
@@ -327,43 +327,6 @@ class Intake:
                     header.vehicle_id, header.wall_ms, quality, now=now
                 )
 
-    def _verify(self, batch: Sequence[Incoming]) -> list[Verified | Rejection]:
-        keys = self._keys
-        records = []
-        for message in batch:
-            record = self._verify_one(message, keys)
-            if _rotates(record) and record.rotation is not None:
-                # What follows in this batch is signed by the new key already. If the
-                # batch is not stored, neither is the rotation kept.
-                keys = keys.with_rotations([record.rotation])
-            records.append(record)
-        return records
-
-    def _verify_one(self, message: Incoming, keys: KeyBook) -> Verified | Rejection:
-        for is_last in (False, True):
-            record = verify(
-                message.topic,
-                message.payload,
-                retain=message.retain,
-                registry=self._registry.current,
-                fleet_id=self._fleet_id,
-                keys=keys,
-            )
-            is_unknown = (
-                isinstance(record, Rejection) and record.code is Code.UNKNOWN_KEY
-            )
-            if is_last or not is_unknown or not self._refresh():
-                return record
-        raise AssertionError("the loop returns")
-
-    def _refresh(self) -> bool:
-        """Look whether an unknown vehicle has been issued since."""
-        try:
-            return self._registry.refresh()
-        except RegistryError as error:
-            LOG.warning("= %s", error)
-            return False
-
     async def _commit_kept(
         self, batch: Sequence[Incoming], records: list[Verified | Rejection]
     ) -> Committed:
@@ -409,7 +372,7 @@ class Intake:
             return None
         if letter.kind is LetterKind.RETAINED:
             return "kept: a retained message is never believed"
-        self._refresh()
+        await asyncio.to_thread(self._prover.refresh)
         await self._load_keys()
         record = await asyncio.to_thread(
             verify,
@@ -496,10 +459,6 @@ class Intake:
         # waits for the broker's word, which comes behind everything that cars sent.
         with contextlib.suppress(TransportError, NotConnectedError):
             self._wire.post(topic, data, expiry_s=RECEIPT_EXPIRY_S)
-
-
-def _rotates(record: Verified | Rejection) -> TypeGuard[VerifiedEntry]:
-    return isinstance(record, VerifiedEntry) and record.rotation is not None
 
 
 def _joined(parts: Sequence[Committed]) -> Committed:

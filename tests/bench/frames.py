@@ -6,8 +6,8 @@ whatever the machine does (docs/adr/0010-two-codecs.md).
 
 from collections.abc import Callable, Iterator
 
-from bridge.verification import holds
-from bridge.verification import verify_frame as verify_by_libsodium
+from bridge.verification import Claim, holds
+from bridge.verification import verify_frame as verify_sooner
 from gateway.core.events import CardPresented
 from gateway.core.moment import Moment
 from gateway.core.state import Reservation, State
@@ -117,7 +117,7 @@ def _command() -> Iterator[Figure]:
     yield from _compared(
         "bare Ed25519 verification",
         ("cryptography", lambda: verify_key.verify(signature, message)),
-        ("libsodium", lambda: holds(signature, message, verify_key)),
+        ("vodozemac", lambda: holds(Claim(verify_key.raw, signature, message))),
         calls=400,
     )
     yield figure(
@@ -170,7 +170,7 @@ def _telemetry() -> Iterator[Figure]:
 
     def take_packed() -> object:
         frame = packed_frame.parse_frame(data)
-        verify_by_libsodium(frame, fleet_id=FLEET, key=verify_key)
+        verify_sooner(frame, fleet_id=FLEET, key=verify_key)
         return packed_telemetry.parse_telemetry(frame.payload)
 
     def build_packed() -> object:
@@ -196,7 +196,7 @@ def _telemetry() -> Iterator[Figure]:
     yield from _compared(
         "TELEM frame: verify and decode",
         ("construct and cryptography", take),
-        ("struct and libsodium", take_packed),
+        ("struct and vodozemac", take_packed),
         calls=40,
     )
 

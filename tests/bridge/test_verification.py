@@ -1,4 +1,4 @@
-"""libsodium may answer first, but never differently: Ed25519's odd corners.
+"""vodozemac may answer first, but never differently: Ed25519's odd corners.
 
 The signatures are made here with the curve's plain arithmetic, since no library makes
 such ones. Cases as in eprint 2020/823, section 5, and in Wycheproof.
@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.verification import holds, verify_frame
+from bridge.verification import Claim, verify_frame
+from bridge.verification import holds as holds_claim
 from protocol import signing
 from protocol.codes import Code, Suite
 from protocol.errors import AuthenticationError, DecodeError
@@ -80,6 +81,10 @@ ODD: Final = {
 }
 
 
+def holds(signature: bytes, message: bytes, key: VerifyKey) -> bool:
+    return holds_claim(Claim(key.raw, signature, message))
+
+
 def _opens(key: VerifyKey, signature: bytes) -> bool:
     try:
         key.verify(signature, MESSAGE)
@@ -88,7 +93,7 @@ def _opens(key: VerifyKey, signature: bytes) -> bool:
     return True
 
 
-def test_what_libsodium_holds_openssl_holds() -> None:
+def test_what_vodozemac_holds_openssl_holds() -> None:
     # Every other case is judged by OpenSSL in both verifiers.
     wrong = [
         what
@@ -109,7 +114,7 @@ def test_the_odd_signatures_are_what_they_are_called() -> None:
     assert any(", R +" in what for what in held & accepted)
     # With a key of small order one signature fits many messages.
     assert any(what.startswith("A 0") for what in accepted)
-    # Where the two differ, and why libsodium may only say yes.
+    # Where the two differ, and why vodozemac may only say yes.
     assert {what[0] for what in accepted - held} == {"A", "R"}
 
 

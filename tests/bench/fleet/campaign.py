@@ -22,7 +22,7 @@ from bridge.broker.embedded import EmbeddedBroker
 from bridge.broker.program import BrokerKind
 from protocol.fleet import FleetPart
 from tests.bench.figure import Figure, percentile
-from tests.bench.fleet.bridge_process import BARE_THREAD
+from tests.bench.fleet.bridge_process import BARE_THREAD, VERIFYING
 from tests.bench.fleet.cars import BenchCar, entries_of, make_cars, make_fleet
 from tests.bench.fleet.swarm import Swarm
 from tools.clock import wall_clock
@@ -40,7 +40,8 @@ PART_LEAST_US: Final = 0.05
 
 PARTS: Final = {
     "MainThread": "MQTT, event loop, receipts",
-    "verify": "verify and decode",
+    VERIFYING: "signatures, in a process of its own",
+    "verify": "decode and judge",
     "store-writer": "commit and outbox",
     "store-reader": "sinks and API reads",
 }
@@ -97,7 +98,7 @@ class Outcome:
     bare_us: float
     """CPU of one bare verification by libsodium, in the bridge while it worked."""
     bridge_us: float
-    """CPU of the bridge's whole process for each frame, without those."""
+    """CPU of the bridge's processes for each frame, without those."""
     parts_us: dict[str, float]
     """The same by thread."""
     broker_us: float

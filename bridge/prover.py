@@ -1,0 +1,129 @@
+"""A batch of messages verified, many signatures at a time.
+
+What a batch needs of the curve is gathered first and judged in one piece, beside the
+bridge (`bridge.verifier`). Then each message is judged in the order in which it came,
+as `bridge.ingest.verify` would: where the key is another than was thought, because a
+message before it in the batch changed it, the signature is looked at again.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol, TypeGuard
+
+from bridge import ingest
+from bridge.errors import RegistryError
+from bridge.ingest import Rejection, Verified, VerifiedEntry
+from bridge.key_book import KeyBook
+from bridge.registry import RegistryDirectory
+from bridge.verification import Claim
+from bridge.verifier import Verifier
+from bridge.wire import LOG
+from protocol.codes import Code
+from protocol.frame import Frame
+
+
+class Message(Protocol):
+    """What arrived."""
+
+    @property
+    def topic(self) -> str:
+        """Where it was published."""
+
+    @property
+    def payload(self) -> bytes:
+        """What was published."""
+
+    @property
+    def retain(self) -> bool:
+        """Whether the broker had kept it from before."""
+
+
+class Prover:
+    """Verifies batches; used by one thread at a time."""
+
+    def __init__(
+        self, registry: RegistryDirectory, *, fleet_id: bytes, verifier: Verifier
+    ) -> None:
+        """Name who may sign.
+
+        Args:
+            registry: looked at again when an unknown vehicle speaks.
+            fleet_id: 16 bytes, part of what is signed.
+            verifier: judges signatures; closed by `close`.
+        """
+        self._registry = registry
+        self._fleet_id = fleet_id
+        self._verifier = verifier
+
+    def prove(
+        self, batch: Sequence[Message], keys: KeyBook
+    ) -> list[Verified | Rejection]:
+        """Return for each message a verified record, or why there is none; blocks."""
+        routed = [
+            ingest.route(one.topic, one.payload, retain=one.retain) for one in batch
+        ]
+        proved = self._proved(routed, keys)
+        records: list[Verified | Rejection] = []
+        for message, frame, claim in zip(batch, routed, proved, strict=True):
+            if isinstance(frame, Rejection):
+                records.append(frame)
+                continue
+            record = self._judge(frame, message.topic, keys, claim)
+            if rotates(record) and record.rotation is not None:
+                # What follows in this batch is signed by the new key already. If the
+                # batch is not stored, neither is the rotation kept.
+                keys = keys.with_rotations([record.rotation])
+            records.append(record)
+        return records
+
+    def refresh(self) -> bool:
+        """Look whether vehicles have been issued since; whether any were. Blocks."""
+        try:
+            return self._registry.refresh()
+        except RegistryError as error:
+            LOG.warning("= %s", error)
+            return False
+
+    def close(self) -> None:
+        """End the process that verifies."""
+        self._verifier.close()
+
+    def _proved(
+        self, routed: Iterable[Frame | Rejection], keys: KeyBook
+    ) -> list[Claim | None]:
+        """Return the claim of each frame whose signature is known to hold."""
+        registry, fleet_id = self._registry.current, self._fleet_id
+        claims = [
+            ingest.claim(frame, registry=registry, fleet_id=fleet_id, keys=keys)
+            if isinstance(frame, Frame)
+            else None
+            for frame in routed
+        ]
+        asked = [claim for claim in claims if claim is not None]
+        answers = iter(self._verifier.judge(asked))
+        return [
+            claim if claim is not None and next(answers) else None for claim in claims
+        ]
+
+    def _judge(
+        self, frame: Frame, topic: str, keys: KeyBook, proved: Claim | None
+    ) -> Verified | Rejection:
+        for is_last in (False, True):
+            record = ingest.prove(
+                frame,
+                topic,
+                registry=self._registry.current,
+                fleet_id=self._fleet_id,
+                keys=keys,
+                proved=proved,
+            )
+            is_unknown = (
+                isinstance(record, Rejection) and record.code is Code.UNKNOWN_KEY
+            )
+            if is_last or not is_unknown or not self.refresh():
+                return record
+        raise AssertionError("the loop returns")
+
+
+def rotates(record: Verified | Rejection) -> TypeGuard[VerifiedEntry]:
+    """Whether a record changes its vehicle's key."""
+    return isinstance(record, VerifiedEntry) and record.rotation is not None

@@ -1,0 +1,248 @@
+"""Signatures are judged in a process of their own, and without it just the same.
+
+Real processes on real sockets; what they answer is compared with what is judged here.
+"""
+
+import os
+import signal
+import struct
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge import verifier
+from bridge.ingest import Rejection, VerifiedEntry, VerifiedTelemetry
+from bridge.key_book import EMPTY
+from bridge.prover import Prover
+from bridge.verification import Claim, holds
+from bridge.verifier import LARGE, Verifier
+from bridge.verifier_process import answer, pack, unpack
+from protocol.codes import AccessMeans, Code, FrameClass
+from protocol.event import RentalStarted
+from protocol.frame import FRAME_LIMIT
+from protocol.keys import Ed25519SigningKey
+from tests.bridge.car import RENTAL, sample
+from tests.bridge.test_verification import MESSAGE, ODD
+from tests.bridge.world import World
+
+STARTED = RentalStarted(RENTAL, AccessMeans.CARD, 1_000_000, 60, 80, 400)
+KEYS = [Ed25519SigningKey.from_seed(bytes([n]) * 32) for n in range(4)]
+
+
+def _claims(count: int) -> list[Claim]:
+    """Return claims of which every third does not hold."""
+    found = []
+    for number in range(count):
+        key, message = KEYS[number % len(KEYS)], number.to_bytes(4, "big")
+        signed = message if number % 3 else b"something else"
+        found.append(Claim(key.public, key.sign(signed), message))
+    return found
+
+
+CLAIMS = _claims(4 * LARGE)
+EXPECTED = [bool(number % 3) for number in range(4 * LARGE)]
+
+
+@pytest.fixture
+def judge() -> Iterator[Verifier]:
+    made = Verifier()
+    yield made
+    made.close()
+
+
+def _pid(made: Verifier) -> int:
+    assert made.pid is not None
+    return made.pid
+
+
+def test_it_says_of_each_claim_whether_it_holds(judge: Verifier) -> None:
+    """I-24: in the order of the claims."""
+    assert judge.judge(CLAIMS) == EXPECTED
+    assert judge.judge(CLAIMS[::-1]) == EXPECTED[::-1]
+
+
+def test_it_judges_odd_signatures_as_the_bridge_does_itself(judge: Verifier) -> None:
+    """K11: every odd point and length that a frame can have."""
+    odd = [
+        Claim(public, signature, MESSAGE)
+        for public, signature in ODD.values()
+        if len(signature) == 64
+    ]
+
+    assert judge.judge(odd) == [holds(claim) for claim in odd]
+    assert judge.pid is not None
+
+
+def test_a_small_batch_needs_no_process(judge: Verifier) -> None:
+    assert judge.judge(CLAIMS[: LARGE - 1]) == EXPECTED[: LARGE - 1]
+    assert judge.judge([]) == []
+    assert judge.pid is None
+
+
+def test_a_batch_is_judged_although_the_process_was_killed(judge: Verifier) -> None:
+    """I-31: and the next one but a few has a process again."""
+    judge.judge(CLAIMS)
+    first = _pid(judge)
+    os.kill(first, signal.SIGKILL)
+
+    assert judge.judge(CLAIMS) == EXPECTED
+    assert judge.pid is None
+
+    answers = [judge.judge(CLAIMS) for _ in range(3)]
+    assert answers == [EXPECTED] * 3
+    assert _pid(judge) != first
+
+
+def test_a_process_that_stands_still_is_not_waited_for(
+    judge: Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I-31: neither when it does not answer nor when it does not read."""
+    monkeypatch.setattr(verifier, "_PATIENCE", struct.pack("@ll", 0, 300_000))
+    large = CLAIMS * (500_000 // len(pack(CLAIMS)))
+    for claims, expected in ((CLAIMS, EXPECTED), (large, EXPECTED * len(large))):
+        while judge.pid is None:
+            judge.judge(CLAIMS)
+        frozen = _pid(judge)
+        os.kill(frozen, signal.SIGSTOP)
+
+        assert judge.judge(claims) == expected[: len(claims)]
+        with pytest.raises(ProcessLookupError):
+            os.kill(frozen, 0)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param((sys.executable, "-c", "pass"), id="ends at once"),
+        pytest.param(("/nonexistent/program",), id="is not there"),
+        pytest.param(
+            (
+                sys.executable,
+                "-c",
+                "from multiprocessing.connection import Connection as C\n"
+                "c = C(0)\n"
+                "while True: c.recv_bytes(); c.send_bytes(b'\\1')",
+            ),
+            id="answers too little",
+        ),
+    ],
+)
+def test_a_process_that_is_no_use_changes_no_answer(
+    program: Sequence[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    made = Verifier(program=program)
+    try:
+        answers = [made.judge(CLAIMS) for _ in range(8)]
+    finally:
+        made.close()
+
+    assert answers == [EXPECTED] * 8
+    # Tried at the first, the fourth and the ninth batch: not at every one.
+    failures = [one for one in caplog.messages if "verifying process failed" in one]
+    assert len(failures) == 2
+
+
+def test_the_process_ends_with_its_bridge(judge: Verifier) -> None:
+    judge.judge(CLAIMS)
+    pid = _pid(judge)
+
+    judge.close()
+
+    assert not Path(f"/proc/{pid}").exists()
+    assert judge.judge(CLAIMS) == EXPECTED
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            Claim,
+            st.binary(min_size=32, max_size=32),
+            st.binary(min_size=64, max_size=64),
+            st.binary(max_size=FRAME_LIMIT),
+        ),
+        max_size=8,
+    )
+)
+def test_what_is_packed_is_unpacked_and_answered_one_by_one(
+    claims: list[Claim],
+) -> None:
+    request = pack(claims)
+
+    assert list(unpack(request)) == claims
+    assert answer(request) == bytes(len(claims))
+
+
+class _Message:
+    """What a prover needs of a message."""
+
+    retain = False
+
+    def __init__(self, topic: str, payload: bytes) -> None:
+        self.topic = topic
+        self.payload = payload
+
+
+@pytest.fixture
+def prover(world: World) -> Iterator[Prover]:
+    made = Prover(
+        world.registry, fleet_id=world.fleet.fleet.fleet_id, verifier=Verifier()
+    )
+    yield made
+    made.close()
+
+
+async def test_what_follows_a_rotation_in_one_batch_is_judged_by_the_new_key(
+    world: World, prover: Prover
+) -> None:
+    """FF-ENR-15, FF-ENR-16: whatever was asked of the process beforehand."""
+    car = world.car
+    topic = car.topic(FrameClass.TELEM)
+    before = [car.telemetry(sample()) for _ in range(LARGE)]
+    old = car.key
+    rotated = car.rotate(Ed25519SigningKey.generate())
+    behind = [car.telemetry(sample()) for _ in range(LARGE)]
+    car.key = old
+    stolen = car.telemetry(sample())
+    batch = [_Message(topic, data) for data in before]
+    batch.append(_Message(car.topic(FrameClass.EVENT), rotated))
+    batch += [_Message(topic, data) for data in (*behind, stolen)]
+
+    records = prover.prove(batch, EMPTY)
+
+    kinds = [type(record) for record in records]
+    assert kinds == (
+        [VerifiedTelemetry] * LARGE
+        + [VerifiedEntry]
+        + [VerifiedTelemetry] * LARGE
+        + [Rejection]
+    )
+    assert isinstance(records[-1], Rejection)
+    assert records[-1].code is Code.REVOKED
+
+
+async def test_one_forged_frame_in_a_batch_is_refused_and_no_other(
+    world: World, prover: Prover
+) -> None:
+    """I-24, I-31: by its own signature, wherever it stands."""
+    batch = []
+    for car in world.cars:
+        topic = car.topic(FrameClass.TELEM)
+        batch += [_Message(topic, car.telemetry(sample())) for _ in range(LARGE)]
+    forged = batch[20].payload
+    batch[20].payload = forged[:-1] + bytes([forged[-1] ^ 1])
+    batch[7].payload = b"no frame"
+
+    records = prover.prove(batch, EMPTY)
+
+    refused = {
+        place: record.code
+        for place, record in enumerate(records)
+        if isinstance(record, Rejection)
+    }
+    assert refused.keys() == {7, 20}
+    assert refused[20] is Code.BAD_SIGNATURE
