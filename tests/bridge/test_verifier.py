@@ -43,6 +43,14 @@ def _claims(count: int) -> list[Claim]:
     return found
 
 
+ANSWERS_TOO_LITTLE = """
+from multiprocessing.connection import Connection
+bridge = Connection(0)
+while True:
+    bridge.recv_bytes()
+    bridge.send_bytes(b"1")
+"""
+
 CLAIMS = _claims(4 * LARGE)
 EXPECTED = [bool(number % 3) for number in range(4 * LARGE)]
 
@@ -123,9 +131,7 @@ def test_a_process_that_stands_still_is_not_waited_for(
             (
                 sys.executable,
                 "-c",
-                "from multiprocessing.connection import Connection as C\n"
-                "c = C(0)\n"
-                "while True: c.recv_bytes(); c.send_bytes(b'\\1')",
+                ANSWERS_TOO_LITTLE,
             ),
             id="answers too little",
         ),
