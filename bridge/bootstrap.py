@@ -20,13 +20,13 @@ import re
 import secrets
 import socket
 import stat
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
+from bridge import machine_clock
 from bridge.admission import open_turnstile
 from bridge.api.application import make_application
 from bridge.api.callers import Callers, open_callers
@@ -50,6 +50,7 @@ from bridge.fleet_files import (
     read_fleet,
 )
 from bridge.gbfs.publisher import Publisher
+from bridge.instant import Instant
 from bridge.intake import Intake
 from bridge.lease import Lease
 from bridge.listener import listen, serve, url_of
@@ -90,28 +91,26 @@ SCRAPES: Final = 16
 _OPEN_TO_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
-def _wall_ms() -> int:
-    return time.clock_gettime_ns(time.CLOCK_REALTIME) // 1_000_000
-
-
-def _boot_ms() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
-
-
 @dataclass(frozen=True, slots=True)
 class Environment:
     """What a test replaces."""
 
-    now: WallClock = _wall_ms
+    now: WallClock = machine_clock.wall_ms
     """UTC ms."""
-    boot_ms: WallClock = _boot_ms
+    boot_ms: WallClock = machine_clock.boot_ms
     """This machine's boot clock in ms, which nobody sets."""
+    boot_mark: str = field(default_factory=machine_clock.boot_mark)
+    """Which boot of which machine that is."""
     random_bytes: RandomBytes = secrets.token_bytes
     """For ids and salts."""
     random: Callable[[], float] = field(default=random.SystemRandom().random)
     """For jitter."""
     connect: Connect | None = None
     """Instead of MQTT by the settings."""
+
+    def instant(self) -> Instant:
+        """Read both clocks."""
+        return Instant(self.now(), self.boot_ms(), self.boot_mark)
 
 
 class Bridge:
@@ -317,7 +316,7 @@ async def open_bridge(
         wire=wire,
         sendings=sendings,
         fleet_id=fleet.fleet_id,
-        now=world.now,
+        instant=world.instant,
         random_bytes=world.random_bytes,
         lease=Lease(store, "commands", holder=holder),
         figures=figures,
@@ -346,9 +345,11 @@ async def open_bridge(
         store=store,
         trust=lambda: material.trust.current,
         signer=signer,
-        configurator=Configurator(store=store, signer=signer, wire=wire, now=world.now),
+        configurator=Configurator(
+            store=store, signer=signer, wire=wire, instant=world.instant
+        ),
         wire=wire,
-        now=world.now,
+        instant=world.instant,
     )
     intake = Intake(
         connect=connect,
@@ -362,7 +363,7 @@ async def open_bridge(
             random_bytes=world.random_bytes,
         ),
         fleet_id=fleet.fleet_id,
-        now=world.now,
+        instant=world.instant,
         random=world.random,
         sendings=sendings,
         on_commands=dispatcher.changed,

@@ -1,8 +1,8 @@
 """Whether this machine's clock is right, judged by the cars and by itself.
 
-Commands expire by the cars' clocks and the estimate of them rests on this machine's, so
-a clock that is off shortens their lives or lets cars refuse them, and what TIME tells a
-car becomes its floor of trusted time. Two signs are watched:
+What TIME tells a car becomes its floor of trusted time, events are dated by this clock,
+and a bridge that has not heard a car reckons the car's clock by it (`bridge.clock`). Two
+signs are watched:
 
 * many cars with satellite or network time, whose fresh HELLO names another instant than
   the one at which it arrived: the median over cars, so that one liar decides nothing;
@@ -72,6 +72,10 @@ class ClockWatch:
             step = (wall_ms - self._last[0]) - (boot_ms - self._last[1])
             if abs(step) > STEP_LIMIT_MS:
                 self._step_ms, self._step_at_ms = step, boot_ms
+                # What cars said before, as the clock that is set now would show it.
+                for vehicle_id, (heard_ms, offset_ms) in self._offsets.items():
+                    moved = (heard_ms + step, offset_ms - step)
+                    self._offsets[vehicle_id] = moved
         self._last = (wall_ms, boot_ms)
         self.alarm = self.fault(now=wall_ms)
 

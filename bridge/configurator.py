@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bridge.errors import NotConnectedError, SigningError, StoreError
+from bridge.instant import InstantClock
 from bridge.ports import SyncSigner, WallClock
 from bridge.rows.configurations import Configuration
 from bridge.store import Store
@@ -72,13 +73,14 @@ class Configurator:
         store: Store,
         signer: SyncSigner,
         wire: Wire,
-        now: WallClock,
+        instant: InstantClock,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._store = store
         self._signer = signer
         self._wire = wire
-        self._now = now
+        self._instant = instant
+        self._now: WallClock = lambda: instant().utc_ms
         self._sleep = sleep
         self._attempts: dict[VehicleId, _Attempt] = {}
         self._sending: dict[VehicleId, asyncio.Task[None]] = {}
@@ -167,14 +169,14 @@ class Configurator:
 
     async def _send_one(self, vehicle_id: VehicleId, body: SyncBody) -> bool:
         """Sign for the car's session as it is now; False if the car is gone."""
-        now = self._now()
         vehicle = await self._store.vehicle(vehicle_id)
-        if vehicle is None or vehicle.doubt or not vehicle.is_online(now=now):
+        at = self._instant()
+        if vehicle is None or vehicle.doubt or not vehicle.is_online(now=at.utc_ms):
             return False
-        car_now_ms = vehicle.clock.car_now_ms(now=now)
+        car_now_ms = vehicle.clock.car_now_ms(at=at)
         if car_now_ms is None:
             return False
-        to = vehicle.addressee(vehicle_id, car_now_ms, now=now)
+        to = vehicle.addressee(vehicle_id, car_now_ms, now=at.utc_ms)
         data = await self._signer.synchronise(to, body)
         topic = topic_of(vehicle_id, FrameClass.SYNC)
         await self._wire.send(topic, data, expiry_s=EXPIRY_S)

@@ -27,6 +27,7 @@ from bridge.errors import (
     refused_by_signer,
 )
 from bridge.figures import Figures
+from bridge.instant import InstantClock
 from bridge.lease import Lease
 from bridge.orders import KINDS, BoundOrder, Order, complete, digest_of, opcode_of
 from bridge.ports import CommandSigner, RandomBytes, SigningOrder, WallClock
@@ -70,7 +71,7 @@ class Dispatcher:
         wire: Wire,
         sendings: Sendings,
         fleet_id: bytes,
-        now: WallClock,
+        instant: InstantClock,
         random_bytes: RandomBytes,
         lease: Lease,
         figures: Figures,
@@ -83,7 +84,8 @@ class Dispatcher:
         self._wire = wire
         self._sendings = sendings
         self._fleet_id = fleet_id
-        self._now = now
+        self._instant = instant
+        self._now: WallClock = lambda: instant().utc_ms
         self._random_bytes = random_bytes
         self._lease = lease
         self._figures = figures
@@ -94,7 +96,7 @@ class Dispatcher:
             sign=self._sign_part,
             send=self._send,
             ended=self._compound_ended,
-            now=now,
+            now=self._now,
         )
         self._tracer = tracer
         self._is_released = False
@@ -506,7 +508,7 @@ class Dispatcher:
         return record
 
     def _car_now(self, vehicle: VehicleState) -> int:
-        car_now_ms = vehicle.clock.car_now_ms(now=self._now())
+        car_now_ms = vehicle.clock.car_now_ms(at=self._instant())
         if car_now_ms is None:
             raise OrderRefusedError(
                 Refusal.NO_CLOCK,

@@ -16,7 +16,10 @@ from typing import Self
 
 import msgspec
 
+from bridge.clock import ClockEstimate
+from bridge.instant import Instant
 from protocol.frame import Header
+from protocol.identity import boot_counter
 
 
 class Doubt(msgspec.Struct, frozen=True, gc=False):
@@ -26,12 +29,10 @@ class Doubt(msgspec.Struct, frozen=True, gc=False):
     """16 bytes: what the answer must carry."""
     session_id: bytes
     """16 bytes: the session that the doubtful HELLO names."""
-    mono_ms: int
-    """The car's boot clock when it signed that HELLO."""
-    received_ms: int
-    """UTC ms when it was received."""
     reason: str
     """In a few words."""
+    clock: ClockEstimate = ClockEstimate()
+    """What the car's boot clock shows, if it said that HELLO."""
     is_barred: bool = False
     """Whether the car answered and still nothing may be signed: its ledger had been
     replaced (FF-LED-23), so somebody has to look at it."""
@@ -47,17 +48,17 @@ class Doubt(msgspec.Struct, frozen=True, gc=False):
         reason: str,
         *,
         nonce: bytes,
-        now: int,
+        at: Instant,
         ledger_id: bytes,
         upto: int,
     ) -> Self:
-        """Return the doubt that a HELLO causes."""
+        """Return the doubt that a HELLO causes which was received at this instant."""
+        boot = boot_counter(header.session_id)
         return cls(
             nonce,
             header.session_id,
-            header.mono_ms,
-            now,
             reason,
+            ClockEstimate().observed(boot, header.mono_ms, at=at),
             ledger_id=ledger_id,
             upto=upto,
         )
@@ -70,7 +71,3 @@ class Doubt(msgspec.Struct, frozen=True, gc=False):
             head_seq: from the answer.
         """
         return ledger_id == self.ledger_id and head_seq < self.upto
-
-    def car_now_ms(self, *, now: int) -> int:
-        """Return what the car's clock shows at least, if it said that HELLO."""
-        return self.mono_ms + max(now - self.received_ms, 0)

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, func, select
 from bridge import schema
 from bridge.approvals import Approval, MissingEntries
 from bridge.errors import GapError
+from bridge.instant import Instant
 from bridge.projection import absorb_gap
 from bridge.rows import batches
 from bridge.rows.receipts import GAP_ALARM_MS
@@ -120,6 +121,7 @@ def pass_gap(
         key,
         fleet_id=fleet_id,
         fresh_nonce=lambda: secrets.token_bytes(ID_SIZE),
+        at=Instant.written(now),
     )
     ledger = space.ledgers.get(key)
     if ledger is not None and ledger.upto >= missing.last:
@@ -131,8 +133,8 @@ def pass_gap(
         f"{approval.asked_by} and {approval.decided_by} accepted it, "
         f"approval {approval.approval_id.hex()}: {approval.note}"
     )
-    absorb_gap(space, key, Gap(missing.first, missing.last), detail, now=now)
-    batches.write(connection, space, before, now=now)
+    absorb_gap(space, key, Gap(missing.first, missing.last), detail)
+    batches.write(connection, space, before)
 
 
 def _problem(

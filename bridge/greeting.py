@@ -61,9 +61,9 @@ def absorb_hello(space: Workspace, record: VerifiedHello, now: int) -> str:
     if judgement is HelloJudgement.BARRED:
         _bar(space, record, now)
         return judgement.value
-    after = before.greeted(header, hello, digest, now=now).heard(header, now=now)
+    after = before.greeted(header, hello, digest, now=now).heard(header, at=space.at)
     values = values_of_snapshot(hello.snapshot)
-    after = after.observed(header, values, now=now)
+    after = after.observed(header, values, at=space.at)
     key = (vehicle_id, hello.ledger_id)
     told = greeted(
         after.standing,
@@ -164,7 +164,7 @@ def _doubt(
         header,
         reason,
         nonce=space.fresh_nonce() if known is None else known.nonce,
-        now=now,
+        at=space.at,
         ledger_id=key[1] if known is None else known.ledger_id,
         upto=(space.ledgers.get(key, Ledger()).upto if known is None else known.upto),
     )

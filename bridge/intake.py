@@ -31,6 +31,7 @@ from bridge.errors import (
 )
 from bridge.figures import Figures
 from bridge.ingest import Rejection, Verified, VerifiedEntry, VerifiedHello, verify
+from bridge.instant import InstantClock
 from bridge.key_book import EMPTY
 from bridge.ports import (
     Connect,
@@ -112,7 +113,7 @@ class Intake:
         registry: RegistryDirectory,
         receipt_signer: ReceiptSigner,
         fleet_id: bytes,
-        now: WallClock,
+        instant: InstantClock,
         random: Callable[[], float],
         sendings: Sendings,
         on_commands: Callable[[Sequence[CommandRecord]], None],
@@ -136,7 +137,8 @@ class Intake:
         self._registry = registry
         self._signer = receipt_signer
         self._fleet_id = fleet_id
-        self._now = now
+        self._instant = instant
+        self._now: WallClock = lambda: instant().utc_ms
         self._random = random
         self._sendings = sendings
         self._on_commands = on_commands
@@ -387,7 +389,11 @@ class Intake:
             return f"kept: {record.code.name}: {record.detail}"
         async with self._committing:
             committed = await self._store.commit_batch(
-                [record], published={}, receipts=[], now=self._now(), judged=letter_id
+                [record],
+                published={},
+                receipts=[],
+                at=self._instant(),
+                judged=letter_id,
             )
         self._tell(committed)
         self._send_receipts(committed.receipts)
@@ -399,7 +405,7 @@ class Intake:
             published = self._sendings.unwritten()
             receipts = self._sent_receipts[:]
             committed = await self._store.commit_batch(
-                records, published=published, receipts=receipts, now=self._now()
+                records, published=published, receipts=receipts, at=self._instant()
             )
             self._sendings.written(published)
             del self._sent_receipts[: len(receipts)]
@@ -418,7 +424,7 @@ class Intake:
     def _send_receipts(self, due: Sequence[ReceiptDue]) -> None:
         if not due:
             return
-        now = self._now()
+        at = self._instant()
         credit = credit_for(self.queued, GATHER_LIMIT)
         signed = refused = 0
         for receipt in due:
@@ -426,8 +432,8 @@ class Intake:
             if vehicle.doubt is not None:
                 # The answer to the challenge is a HELLO, which gets one.
                 continue
-            car_now_ms = vehicle.clock.car_now_ms(now=now) or 0
-            to = vehicle.addressee(receipt.vehicle_id, car_now_ms, now=now)
+            car_now_ms = vehicle.clock.car_now_ms(at=at) or 0
+            to = vehicle.addressee(receipt.vehicle_id, car_now_ms, now=at.utc_ms)
             try:
                 data = self._signer.sign(replace(receipt.receipt, credit=credit), to)
             except SigningError as error:
@@ -445,7 +451,7 @@ class Intake:
                     receipt.receipt.ledger_id,
                     receipt.receipt.upto,
                     data,
-                    now,
+                    at.utc_ms,
                 )
             )
         self._figures.receipted(signed=signed, refused=refused)

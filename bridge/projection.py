@@ -77,14 +77,14 @@ _KNOWN: Final = frozenset(Placement) - {
 """Placements after which the entry itself is stored."""
 
 
-def absorb(space: Workspace, record: Verified | Rejection, *, now: int) -> None:
+def absorb(space: Workspace, record: Verified | Rejection) -> None:
     """Fold one record into the batch.
 
     Args:
         space: changed in place.
         record: as `bridge.ingest.verify` returned it.
-        now: UTC ms when it was received.
     """
+    now = space.at.utc_ms
     match record:
         case Rejection():
             reason = f"{record.code.name}: {record.detail}"
@@ -97,7 +97,7 @@ def absorb(space: Workspace, record: Verified | Rejection, *, now: int) -> None:
         case VerifiedHello():
             note = absorb_hello(space, record, now)
         case VerifiedTelemetry():
-            note = _absorb_telemetry(space, record, now)
+            note = _absorb_telemetry(space, record)
         case VerifiedPlace():
             note = absorb_place(space, record, now)
         case VerifiedDeath():
@@ -141,10 +141,10 @@ def _absorb_death(space: Workspace, record: VerifiedDeath, now: int) -> str:
     return ""
 
 
-def _absorb_telemetry(space: Workspace, record: VerifiedTelemetry, now: int) -> str:
+def _absorb_telemetry(space: Workspace, record: VerifiedTelemetry) -> str:
     header = record.frame.header
     before = space.vehicles.get(header.vehicle_id, VehicleState())
-    after = sampled(before, header, record.telemetry, now=now)
+    after = sampled(before, header, record.telemetry, at=space.at)
     space.vehicles[header.vehicle_id] = after
     space.telemetry.append(record)
     return "newer than this bridge" if record.telemetry is None else ""
@@ -152,12 +152,14 @@ def _absorb_telemetry(space: Workspace, record: VerifiedTelemetry, now: int) -> 
 
 def _absorb_entry(space: Workspace, record: VerifiedEntry, now: int) -> str:
     header = record.frame.header
-    vehicle = hear(space, record, now)
+    vehicle = hear(space, record)
     note = ""
     if isinstance(record.body, Result):
         note = _settle(space, record, record.body, now)
         values = values_of_snapshot(record.body.snapshot)
-        space.vehicles[header.vehicle_id] = vehicle.observed(header, values, now=now)
+        space.vehicles[header.vehicle_id] = vehicle.observed(
+            header, values, at=space.at
+        )
     if not record.is_in_ledger:
         return note
     key = (header.vehicle_id, record.link.ledger_id)
@@ -203,9 +205,7 @@ def _go_on(
         space.released.append((*key, seq))
 
 
-def absorb_gap(
-    space: Workspace, key: LedgerKey, gap: Gap, detail: str, *, now: int
-) -> bool:
+def absorb_gap(space: Workspace, key: LedgerKey, gap: Gap, detail: str) -> bool:
     """Tell that entries are missing for good, then what was held behind them.
 
     Args:
@@ -213,7 +213,6 @@ def absorb_gap(
         key: whose ledger.
         gap: what is missing.
         detail: who accepted it, and why.
-        now: UTC ms.
 
     Returns:
         Whether that is the ledger's oldest gap; if not, nothing changed.
@@ -222,7 +221,7 @@ def absorb_gap(
     if placed is None:
         return False
     space.ledgers[key] = placed.ledger
-    kind = cloud_event.GAP_ACCEPTED_TYPE
+    now, kind = space.at.utc_ms, cloud_event.GAP_ACCEPTED_TYPE
     raise_alarm(space, kind, (*key, gap.first), detail, now=now)
     _go_on(space, key, placed, None, now)
     return True
@@ -327,7 +326,7 @@ def _tell(
 ) -> None:
     header = entry.frame.header
     vehicle = space.vehicles.get(header.vehicle_id, VehicleState())
-    observed_ms = vehicle.utc_of(header, now=now)
+    observed_ms = vehicle.utc_of(header, at=space.at)
     space.outbox.append(
         cloud_event.from_entry(
             entry,
@@ -343,7 +342,7 @@ def _tell(
             vehicle = _stand(space, vehicle, entry, observed_ms, now)
             space.vehicles[header.vehicle_id] = vehicle
         return
-    vehicle = vehicle.observed(header, values_of_event(body), now=now)
+    vehicle = vehicle.observed(header, values_of_event(body), at=space.at)
     match body:
         case ConfigurationActivated():
             vehicle = vehicle.configured(body.kind, body.version)

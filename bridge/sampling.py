@@ -5,6 +5,7 @@ A car's written state may be older than the frames of its telemetry that are sto
 Folding a frame again changes nothing: every field keeps the newest stamp.
 """
 
+from bridge.instant import Instant
 from bridge.vehicle import VehicleState
 from protocol.frame import Header
 from protocol.telemetry import Telemetry
@@ -15,7 +16,7 @@ def sampled(
     header: Header,
     telemetry: Telemetry | None,
     *,
-    now: int,
+    at: Instant,
     is_again: bool = False,
 ) -> VehicleState:
     """Return a vehicle that was heard of by a frame of telemetry.
@@ -24,11 +25,11 @@ def sampled(
         vehicle: as it was before.
         header: of the frame.
         telemetry: what it says; None when it is newer than this bridge.
-        now: UTC ms when the frame was received.
+        at: when the frame was received.
         is_again: whether the vehicle may know this frame already.
     """
     if telemetry is None or not telemetry.samples:
-        return vehicle.heard(header, now=now)
+        return vehicle.heard(header, at=at)
     for sample in telemetry.samples:
-        vehicle = vehicle.sampled(header, sample, now=now, is_again=is_again)
+        vehicle = vehicle.sampled(header, sample, at=at, is_again=is_again)
     return vehicle

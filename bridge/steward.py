@@ -29,6 +29,7 @@ from bridge.errors import (
     StoreError,
     refused_by_signer,
 )
+from bridge.instant import InstantClock
 from bridge.ports import SyncSigner, WallClock
 from bridge.rows.receipts import OpenGap
 from bridge.signer import HeldTrust
@@ -101,7 +102,7 @@ class Steward:
         signer: SyncSigner,
         configurator: Configurator,
         wire: Wire,
-        now: WallClock,
+        instant: InstantClock,
     ) -> None:
         self._store = store
         self._trust = trust
@@ -109,7 +110,8 @@ class Steward:
         self._signer = signer
         self._configurator = configurator
         self._wire = wire
-        self._now = now
+        self._instant = instant
+        self._now: WallClock = lambda: instant().utc_ms
         self._wake = asyncio.Event()
         self._side_by_side = asyncio.Semaphore(SIDE_BY_SIDE)
         self._charts: dict[VehicleId, _Chart] = {}
@@ -312,35 +314,35 @@ class Steward:
             await self._synchronise(vehicle_id, vehicle, wanted)
 
     async def _challenge(self, vehicle_id: VehicleId, vehicle: VehicleState) -> None:
-        doubt, now = vehicle.doubt, self._now()
+        doubt, at = vehicle.doubt, self._instant()
         if doubt is None:
             return
-        known_ms = vehicle.clock.car_now_ms(now=now)
-        sessions = {doubt.session_id: doubt.car_now_ms(now=now)}
+        known_ms = vehicle.clock.car_now_ms(at=at)
+        sessions = {doubt.session_id: doubt.clock.car_now_ms(at=at) or 0}
         if vehicle.session_id and known_ms is not None:
             sessions.setdefault(vehicle.session_id, known_ms)
         for session_id, car_now_ms in sessions.items():
-            to = vehicle.addressee(vehicle_id, car_now_ms, now=now).in_session(
+            to = vehicle.addressee(vehicle_id, car_now_ms, now=at.utc_ms).in_session(
                 session_id
             )
             data = await self._signer.synchronise(to, Challenge(doubt.nonce))
             await self._send(vehicle_id, FrameClass.SYNC, data)
 
     async def _bring_trust(self, vehicle_id: VehicleId, vehicle: VehicleState) -> None:
-        now = self._now()
-        car_now_ms = vehicle.clock.car_now_ms(now=now) or 0
-        to = vehicle.addressee(vehicle_id, car_now_ms, now=now)
+        at = self._instant()
+        car_now_ms = vehicle.clock.car_now_ms(at=at) or 0
+        to = vehicle.addressee(vehicle_id, car_now_ms, now=at.utc_ms)
         data = await self._signer.carry(to)
         await self._send(vehicle_id, FrameClass.TRUST, data)
 
     async def _synchronise(
         self, vehicle_id: VehicleId, vehicle: VehicleState, body: SyncBody
     ) -> None:
-        now = self._now()
-        car_now_ms = vehicle.clock.car_now_ms(now=now)
+        at = self._instant()
+        car_now_ms = vehicle.clock.car_now_ms(at=at)
         if car_now_ms is None:
             return
-        to = vehicle.addressee(vehicle_id, car_now_ms, now=now)
+        to = vehicle.addressee(vehicle_id, car_now_ms, now=at.utc_ms)
         data = await self._signer.synchronise(to, body)
         await self._send(vehicle_id, FrameClass.SYNC, data)
 

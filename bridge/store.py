@@ -26,6 +26,7 @@ from bridge.database import Database, Signal
 from bridge.errors import SettingsError, StoreError
 from bridge.group_commit import GroupCommit
 from bridge.ingest import Rejection, Verified
+from bridge.instant import Instant
 from bridge.key_book import KeyBook, Rotation
 from bridge.ledger import Ledger, gaps_of
 from bridge.ports import RandomBytes
@@ -209,7 +210,7 @@ class Store:
         *,
         published: Mapping[bytes, int],
         receipts: Sequence[SignedReceipt],
-        now: int,
+        at: Instant,
         judged: int | None = None,
     ) -> Committed:
         """Store a batch in one transaction.
@@ -218,7 +219,7 @@ class Store:
             records: in the order of their arrival.
             published: sendings of commands to be noted with it: id to UTC ms.
             receipts: sent receipts to be kept with it.
-            now: UTC ms.
+            at: when it is stored.
             judged: the dead letter that the batch consists of, which goes with it.
 
         Raises:
@@ -233,14 +234,15 @@ class Store:
                 receipted=(receipt.vehicle_id for receipt in receipts),
                 fleet_id=self._fleet_id,
                 fresh_nonce=lambda: self._random_bytes(ID_SIZE),
+                at=at,
             )
             before = batches.Before.of(space)
             note_published(space, published)
             for record in records:
-                absorb(space, record, now=now)
+                absorb(space, record)
             if judged is not None:
                 letters.take_letter(connection, judged)
-            batches.write(connection, space, before, now=now)
+            batches.write(connection, space, before)
             write_receipts(connection, receipts)
             due = tuple(
                 ReceiptDue(

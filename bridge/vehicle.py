@@ -17,6 +17,7 @@ import msgspec
 
 from bridge.clock import ClockEstimate
 from bridge.doubt import Doubt
+from bridge.instant import Instant
 from bridge.mds.standing import Standing
 from bridge.ports import Addressee
 from bridge.presence import LinkState, Presence
@@ -142,21 +143,21 @@ class VehicleState(msgspec.Struct, frozen=True, gc=False):
             storage_free_kib=hello.storage_free_kib,
         )
 
-    def heard(self, header: Header, *, now: int) -> Self:
+    def heard(self, header: Header, *, at: Instant) -> Self:
         """Return the vehicle after any verified frame."""
         boot = boot_counter(header.session_id)
         return msgspec.structs.replace(
             self,
-            presence=self.presence.heard(now=now),
-            clock=self._clock_after(header, boot, now),
+            presence=self.presence.heard(now=at.utc_ms),
+            clock=self._clock_after(header, boot, at),
         )
 
-    def _clock_after(self, header: Header, boot: int, now: int) -> ClockEstimate:
+    def _clock_after(self, header: Header, boot: int, at: Instant) -> ClockEstimate:
         # A stored frame of an earlier session says nothing about today's clock, and a
         # first session is believed only from its HELLO on.
         if header.session_id != self.session_id:
             return self.clock
-        return self.clock.observed(boot, header.mono_ms, now=now)
+        return self.clock.observed(boot, header.mono_ms, at=at)
 
     def died(self, header: Header, ended: LinkState, *, now: int) -> Self | None:
         """Return the vehicle after a DEATH, or None if that one is stale (rule 2)."""
@@ -170,22 +171,26 @@ class VehicleState(msgspec.Struct, frozen=True, gc=False):
         """What is known of the car, each field with its own age."""
         return spread(self.fields, self.latest)
 
-    def observed(self, header: Header, values: Values, *, now: int) -> Self:
+    def observed(self, header: Header, values: Values, *, at: Instant) -> Self:
         """Return the vehicle with what a frame tells of it."""
         if not values:
             return self
         stamp = Stamp(boot_counter(header.session_id), header.mono_ms)
-        observed_ms = self.utc_of(header, now=now)
+        observed_ms = self.utc_of(header, at=at)
         fields = self.twin
         after = advance(
-            fields, values, stamp=stamp, observed_ms=observed_ms, received_ms=now
+            fields,
+            values,
+            stamp=stamp,
+            observed_ms=observed_ms,
+            received_ms=at.utc_ms,
         )
         if after is fields:
             return self
         return msgspec.structs.replace(self, fields=after, latest=None)
 
     def sampled(
-        self, header: Header, sample: Sample, *, now: int, is_again: bool = False
+        self, header: Header, sample: Sample, *, at: Instant, is_again: bool = False
     ) -> Self:
         """Return the vehicle after a frame with this sample, perhaps once more.
 
@@ -193,12 +198,12 @@ class VehicleState(msgspec.Struct, frozen=True, gc=False):
         are these.
         """
         boot, age_ms = boot_counter(header.session_id), sample.age_ds * SAMPLE_UNIT_MS
-        clock = self._clock_after(header, boot, now)
+        clock = self._clock_after(header, boot, at)
         stamp = Stamp(boot, max(header.mono_ms - age_ms, 0))
-        signed_ms = clock.utc_of(boot, header.mono_ms, now=now)
+        signed_ms = clock.utc_of(boot, header.mono_ms, at=at)
         if signed_ms is None:
             signed_ms = header.wall_ms
-        latest: Latest | None = Latest(sample, stamp, signed_ms - age_ms, now)
+        latest: Latest | None = Latest(sample, stamp, signed_ms - age_ms, at.utc_ms)
         fields, known = self.fields, self.latest
         if is_again:
             twin = self.twin
@@ -208,7 +213,7 @@ class VehicleState(msgspec.Struct, frozen=True, gc=False):
             fields = self.twin
         return msgspec.structs.replace(
             self,
-            presence=self.presence.heard(now=now),
+            presence=self.presence.heard(now=at.utc_ms),
             clock=clock,
             fields=fields,
             latest=latest,
@@ -220,13 +225,13 @@ class VehicleState(msgspec.Struct, frozen=True, gc=False):
         faults = (*others, kind) if is_raised else others
         return msgspec.structs.replace(self, faults=faults)
 
-    def utc_of(self, header: Header, *, now: int) -> int | None:
+    def utc_of(self, header: Header, *, at: Instant) -> int | None:
         """Return when a frame was signed, UTC ms.
 
         By the clock estimate within the running boot, else by the car's own label.
         """
         boot = boot_counter(header.session_id)
-        known = self.clock.utc_of(boot, header.mono_ms, now=now)
+        known = self.clock.utc_of(boot, header.mono_ms, at=at)
         return header.wall_ms if known is None else known
 
     def configured(self, kind: int, version: int) -> Self:

@@ -18,7 +18,7 @@ from protocol.receipt import GAPS_LIMIT, Gap
 
 def absorb_place(space: Workspace, record: VerifiedPlace, now: int) -> str:
     """Fold a place into the batch; return what became of it."""
-    hear(space, record, now)
+    hear(space, record)
     vehicle_id, told = record.frame.header.vehicle_id, record.told
     key = (vehicle_id, told.ledger_id, told.seq)
     ledger = (vehicle_id, told.ledger_id)

@@ -15,6 +15,7 @@ from bridge import cloud_event
 from bridge.cloud_event import Json, OutboxEvent
 from bridge.commands import CommandRecord
 from bridge.ingest import Verified, VerifiedEntry, VerifiedTelemetry
+from bridge.instant import Instant
 from bridge.key_book import Rotation
 from bridge.ledger import Ledger
 from bridge.mds.standing import MdsStep, Told, heard, lost
@@ -132,6 +133,8 @@ class Workspace:
     """Returns a stored entry's frame, and why it was refused for good."""
     fresh_nonce: Callable[[], bytes]
     """Returns 16 bytes that nobody can know beforehand."""
+    at: Instant
+    """When it is absorbed: its UTC is the `now` of everything that is noted."""
     vehicles: dict[VehicleId, VehicleState] = field(default_factory=dict)
     """Every vehicle of the batch; changed ones are written back."""
     sampled_only: set[VehicleId] = field(default_factory=set)
@@ -235,11 +238,11 @@ def set_alert(
     )
 
 
-def hear(space: Workspace, record: Verified, now: int) -> VehicleState:
+def hear(space: Workspace, record: Verified) -> VehicleState:
     """Note that a vehicle was heard; return it as it is then."""
     header = record.frame.header
     vehicle = space.vehicles.get(header.vehicle_id, VehicleState())
-    vehicle = vehicle.heard(header, now=now)
+    vehicle = vehicle.heard(header, at=space.at)
     space.vehicles[header.vehicle_id] = vehicle
     return vehicle
 

@@ -28,6 +28,7 @@ from bridge.ingest import (
     VerifiedPlace,
     VerifiedTelemetry,
 )
+from bridge.instant import Instant
 from bridge.ledger import HELD_LIMIT, Ledger, Place, gaps_of
 from bridge.rows.commands import load_commands, load_open_commands, write_command
 from bridge.rows.configurations import settle_configurations
@@ -143,6 +144,7 @@ def load(
     receipted: Iterable[VehicleId] = (),
     fleet_id: bytes,
     fresh_nonce: Callable[[], bytes],
+    at: Instant,
 ) -> Workspace:
     """Return the workspace of a batch, before anything is absorbed.
 
@@ -154,6 +156,7 @@ def load(
             two bridges that keep receipts of one another's cars would wait in a circle.
         fleet_id: 16 bytes.
         fresh_nonce: makes challenges.
+        at: when it is absorbed.
     """
     wanted = _Wanted(commands=set(published))
     for record in records:
@@ -161,7 +164,7 @@ def load(
             wanted.add(record)
     vehicles = wanted.vehicles
     lock_vehicles(connection, vehicles.union(receipted))
-    space = Workspace(fleet_id, _fetch(connection), fresh_nonce)
+    space = Workspace(fleet_id, _fetch(connection), fresh_nonce, at)
     space.vehicles = load_vehicles(connection, vehicles)
     space.sampled_only = vehicles - _speaking(records)
     space.ledgers = _load_ledgers(connection, wanted.ledgers)
@@ -181,10 +184,11 @@ def load_ledger(
     *,
     fleet_id: bytes,
     fresh_nonce: Callable[[], bytes],
+    at: Instant,
 ) -> Workspace:
     """Return the workspace of one ledger, of which no entry came; as `load` does."""
     lock_vehicles(connection, [key[0]])
-    space = Workspace(fleet_id, _fetch(connection), fresh_nonce)
+    space = Workspace(fleet_id, _fetch(connection), fresh_nonce, at)
     space.vehicles = load_vehicles(connection, [key[0]])
     space.ledgers = _load_ledgers(connection, [key])
     return space
@@ -293,10 +297,9 @@ def write(
     connection: Connection,
     space: Workspace,
     before: Before,
-    *,
-    now: int,
 ) -> None:
     """Write what a batch leaves behind; all of it, or nothing with the transaction."""
+    now = space.at.utc_ms
     _write_frames(connection, space, now)
     _write_ledgers(connection, space, before, now)
     write_vehicles(

@@ -66,9 +66,8 @@ def mark_restored(
             doubt=Doubt(
                 fresh_nonce(),
                 state.session_id or bytes(ID_SIZE),
-                state.clock.car_now_ms(now=now) or 0,
-                now,
                 REASON,
+                state.clock,
             ),
         )
         for vehicle_id, state in load_vehicles(connection, connected).items()

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, select
 
 from bridge import cloud_event, schema
 from bridge.ingest import VerifiedTelemetry, read
+from bridge.instant import Instant
 from bridge.kept_vehicles import kept_in
 from bridge.presence import SILENCE_MS
 from bridge.rows.locks import lock_vehicles
@@ -67,7 +68,7 @@ def _fold(
                 found[vehicle_id],
                 frame.header,
                 record.telemetry,
-                now=received_ms,
+                at=Instant.written(received_ms),
                 is_again=True,
             )
 

@@ -98,6 +98,19 @@ def test_a_step_of_the_clock_is_told_for_an_hour_and_slewing_is_not() -> None:
     assert watch.fault(now=NOW) == ""
 
 
+def test_a_clock_that_was_put_right_is_not_called_wrong_any_more() -> None:
+    """Row 36: what cars said of it before is compared with what it shows now."""
+    watch = ClockWatch()
+    watch.looked(wall_ms=NOW, boot_ms=1_000)
+    heard(watch, [30_000, 30_100, 29_900], ClockQuality.GNSS)
+    assert "30.0 s behind" in watch.fault(now=NOW)
+
+    watch.looked(wall_ms=NOW + 31_000, boot_ms=2_000)
+
+    assert watch.offset_ms(now=NOW + 31_000) == 0
+    assert "was set by 30.0 s" in watch.alarm
+
+
 async def test_only_a_fresh_hello_says_what_time_it_is(world: World) -> None:
     # Whatever else a car says may have waited in it for days.
     for car in world.cars:

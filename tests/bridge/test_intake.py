@@ -318,11 +318,11 @@ async def test_a_frame_that_this_program_cannot_digest_is_kept_and_stops_nobody(
     poison = replace(STARTED, rental_id=bytes(15) + b"\7")
     real = projection.absorb
 
-    def defect(space: Workspace, record: object, *, now: int) -> None:
+    def defect(space: Workspace, record: object) -> None:
         body = getattr(record, "body", None)
         if body == poison:
             raise ZeroDivisionError
-        real(space, record, now=now)  # type: ignore[arg-type] # as it came
+        real(space, record)  # type: ignore[arg-type] # as it came
 
     monkeypatch.setattr(store, "absorb", defect)
     other = world.cars[1]

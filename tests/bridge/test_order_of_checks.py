@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.ingest import Rejection, Verified, verify
+from bridge.instant import Instant
 from bridge.sqlite_database import SqliteDatabase
 from bridge.store import Committed, Store
 from certs.fleet import FleetDirectory
@@ -107,7 +108,7 @@ async def left_behind(world: World, arrivals: Sequence[Arrival]) -> Outcome:
                 )
                 committed.append(
                     await store.commit_batch(
-                        [record], published={}, receipts=[], now=NOW_MS
+                        [record], published={}, receipts=[], at=Instant.written(NOW_MS)
                     )
                 )
             rows = await store.outbox_after(0, 100)

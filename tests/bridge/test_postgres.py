@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 
 from bridge.database import Topic
 from bridge.errors import LeaseLostError, SettingsError, StoreError
+from bridge.instant import Instant
 from bridge.lease import Lease
 from bridge.postgres_database import PostgresDatabase
 from bridge.rows.locks import lock_outbox
@@ -31,6 +32,8 @@ from tests.postgres import Server, running_server
 pytestmark = pytest.mark.postgres
 
 FLEET: Final = bytes(16)
+
+NOW = Instant.written(NOW_MS)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +145,7 @@ async def test_two_bridges_that_keep_receipts_of_one_another_s_cars_wait_in_no_c
     async with opened(url) as one, opened(url) as two:
         await asyncio.gather(
             *(
-                store.commit_batch([], published={}, receipts=kept, now=NOW_MS)
+                store.commit_batch([], published={}, receipts=kept, at=NOW)
                 for _ in range(10)
                 for store, kept in ((one, receipts), (two, receipts[::-1]))
             )

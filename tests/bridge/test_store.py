@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 
 from bridge.errors import SettingsError, StoreError
 from bridge.ingest import Rejection
+from bridge.instant import Instant
 from bridge.rows import batches, letters
 from bridge.sqlite_database import SqliteDatabase
 from bridge.store import Store
@@ -20,6 +21,8 @@ from tests.bridge.world import NOW_MS, World
 STARTED = RentalStarted(RENTAL, AccessMeans.CARD, 1_000_000, 60, 80, 400)
 
 FULL = 2
+
+NOW = Instant.written(NOW_MS)
 
 
 @pytest.fixture
@@ -149,7 +152,7 @@ async def test_dead_letters_are_kept_and_bounded(
         letter = Rejection(
             Code.BAD_MAGIC, "x" * 2_000, "\ud800" * 300, bytes([number]), None
         )
-        await store.commit_batch([letter], published={}, receipts=[], now=NOW_MS)
+        await store.commit_batch([letter], published={}, receipts=[], at=NOW)
 
     kept = await store.dead_letters()
     assert [letter.data for letter in kept] == [b"\4", b"\3", b"\2"]

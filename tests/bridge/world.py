@@ -20,6 +20,7 @@ from bridge.configurator import Configurator
 from bridge.database import Database
 from bridge.dispatch import Dispatcher
 from bridge.figures import Figures
+from bridge.instant import Instant
 from bridge.intake import Intake
 from bridge.lease import Lease
 from bridge.orders import Order
@@ -51,6 +52,9 @@ NOW_MS: Final = 1_800_000_000_000
 BOOT_MS: Final = 5_000_000
 """What every car's clock shows at `NOW_MS`."""
 
+MACHINE_MS: Final = 77_000_000
+"""What the boot clock of the bridge's machine shows then."""
+
 
 PRESENCE: Final = frozenset({ONLINE_TYPE, OFFLINE_TYPE})
 
@@ -68,6 +72,7 @@ class World:
     ) -> None:
         self.fleet = fleet
         self.now_ms = NOW_MS
+        self.stepped_ms = 0
         self.path = path
         self.broker = MemoryBroker()
         self.seen: list[FrameSeen] = []
@@ -123,7 +128,7 @@ class World:
             wire=self.wire,
             sendings=self.sendings,
             fleet_id=fleet_id,
-            now=self.now,
+            instant=self.instant,
             random_bytes=self.random_bytes,
             lease=Lease(self.store, "commands", holder=holder),
             figures=self.figures,
@@ -133,7 +138,7 @@ class World:
             store=self.store,
             signer=self.signer,
             wire=self.wire,
-            now=self.now,
+            instant=self.instant,
             sleep=lambda _s: asyncio.sleep(0),
         )
         self.steward = Steward(
@@ -142,7 +147,7 @@ class World:
             signer=self.signer,
             configurator=self.configurator,
             wire=self.wire,
-            now=self.now,
+            instant=self.instant,
         )
         self.clock_watch = ClockWatch()
         self.intake = Intake(
@@ -157,7 +162,7 @@ class World:
                 random_bytes=self.random_bytes,
             ),
             fleet_id=fleet_id,
-            now=self.now,
+            instant=self.instant,
             random=lambda: 1.0,
             sendings=self.sendings,
             on_commands=self.dispatcher.changed,
@@ -198,8 +203,17 @@ class World:
     def now(self) -> int:
         return self.now_ms
 
+    def instant(self) -> Instant:
+        boot_ms = MACHINE_MS + self.now_ms - self.stepped_ms - NOW_MS
+        return Instant(self.now(), boot_ms, self.holder)
+
     def boot_ms(self) -> int:
-        return BOOT_MS + self.now_ms - NOW_MS
+        return BOOT_MS + self.now_ms - self.stepped_ms - NOW_MS
+
+    def step(self, seconds: float) -> None:
+        """Set the machine's wall clock forward, or back if negative."""
+        self.stepped_ms += round(seconds * 1000)
+        self.now_ms += round(seconds * 1000)
 
     def random_bytes(self, size: int) -> bytes:
         self._randoms += 1

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection
 
 from bridge.errors import SinkError, StoreError
+from bridge.instant import Instant
 from bridge.ports import Link
 from bridge.rows.outbox import OutboxRow
 from bridge.sqlite_database import SqliteDatabase
@@ -30,6 +31,9 @@ T = TypeVar("T")
 
 HOUSEKEEPING_S: Final = 5.0
 """A fifth as often as in `bridge.bootstrap`: idle looks cost more than all else."""
+
+BOOT_S: Final = 5.0
+"""Off for so long, it was its machine that died: its boot clock begins anew."""
 
 REFUSING_SHARE: Final = 0.1
 """How often the consumer fails."""
@@ -104,6 +108,9 @@ class BridgeProcess(World):
 
     def now(self) -> int:
         return self._clock()
+
+    def instant(self) -> Instant:
+        return self._clock.instant()
 
     def random_bytes(self, size: int) -> bytes:
         return self._rng.randbytes(size)
@@ -207,6 +214,8 @@ class SimulatedBridge:
         self._broker.cut(BRIDGE)
         await process.die()
         await asyncio.sleep(off_s)
+        if off_s >= BOOT_S:
+            self.clock.reboot()
         self.start()
 
     async def restart(self) -> None:
