@@ -1,8 +1,8 @@
 """Whether this machine's clock is right, judged by the cars and by itself.
 
 What TIME tells a car becomes its floor of trusted time, events are dated by this clock,
-and a bridge that has not heard a car reckons the car's clock by it (`bridge.clock`). Two
-signs are watched:
+and of a car that it has not heard a bridge reckons the clock by it (`bridge.clock`).
+Two signs are watched:
 
 * many cars with satellite or network time, whose fresh HELLO names another instant than
   the one at which it arrived: the median over cars, so that one liar decides nothing;
