@@ -10,12 +10,14 @@ Rule 2: a bundle that revokes a key goes to every connected car at once; any oth
 to a car at its HELLO, and to the rest a few at a time, since each begins a session.
 Rule 3: what is sent here never stands in the way of a command: each car has one frame
 under way at most, and all cars together `SIDE_BY_SIDE`.
+Rule 4: what is wanted of a car while it is looked after counts after that: the look may
+rest on what was stored before.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bridge.configurator import Configurator
@@ -122,8 +124,9 @@ class Steward:
     def greeted(self, vehicle_ids: Sequence[VehicleId]) -> None:
         """Look after cars that said HELLO; called after its commit."""
         for vehicle_id in vehicle_ids:
-            chart = self._charts.setdefault(vehicle_id, _Chart())
-            chart.is_new, chart.trust_ms = True, 0
+            # Another object: a look that is under way ticks off in its own (rule 4).
+            chart = self._charts.get(vehicle_id, _Chart())
+            self._charts[vehicle_id] = replace(chart, is_new=True, trust_ms=0)
             self._configurator.greeted(vehicle_id)
         self.wanted(vehicle_ids)
 
@@ -214,27 +217,36 @@ class Steward:
         due = sorted(self._due, key=str)
         if not due:
             return
-        states = await self._store.vehicles(due)
-        self._pace(due, states)
+        # Before anything is read: from here on others may add a car again (rule 4).
+        self._due.clear()
+        charts = {one: self._charts.setdefault(one, _Chart()) for one in due}
+        try:
+            states = await self._store.vehicles(due)
+        except StoreError:
+            self._due.update(due)
+            raise
+        self._pace(charts, states)
         await asyncio.gather(
             *(
                 self._look_after(
                     vehicle_id,
                     states.get(vehicle_id, VehicleState()),
+                    chart,
                     [gap for gap in gaps if gap.vehicle_id == vehicle_id],
                 )
-                for vehicle_id in due
+                for vehicle_id, chart in charts.items()
             )
         )
 
     def _pace(
-        self, due: Sequence[VehicleId], states: dict[VehicleId, VehicleState]
+        self,
+        charts: Mapping[VehicleId, _Chart],
+        states: Mapping[VehicleId, VehicleState],
     ) -> None:
         """Put off bundles beyond the rate, but none that is urgent or new (rule 2)."""
         now, newest = self._now(), self._trust().newest.version
         room = TRUST_RATE
-        for vehicle_id in due:
-            chart = self._charts.setdefault(vehicle_id, _Chart())
+        for vehicle_id, chart in charts.items():
             state = states.get(vehicle_id)
             if state is None or state.bundle_version >= newest:
                 continue
@@ -246,20 +258,23 @@ class Steward:
                 chart.trust_ms = now - TRUST_MS + round(SWEEP_S * 1000)
 
     async def _look_after(
-        self, vehicle_id: VehicleId, vehicle: VehicleState, gaps: Sequence[OpenGap]
+        self,
+        vehicle_id: VehicleId,
+        vehicle: VehicleState,
+        chart: _Chart,
+        gaps: Sequence[OpenGap],
     ) -> None:
         if not vehicle.is_online(now=self._now()):
-            self._due.discard(vehicle_id)
-            self._charts.pop(vehicle_id, None)
+            if self._charts.get(vehicle_id) is chart:
+                del self._charts[vehicle_id]
             return
         async with self._side_by_side:
             try:
-                is_open = await self._send_what_is_due(vehicle_id, vehicle, gaps)
+                is_open = await self._send_what_is_due(vehicle_id, vehicle, chart, gaps)
             except CapError:
                 # Told again by the next sweep, when the signer may have room.
                 is_open = True
             except SigningError as error:
-                chart = self._charts.setdefault(vehicle_id, _Chart())
                 if chart.trouble != str(error):
                     LOG.error("= vehicle %s is not kept in step: %s", vehicle_id, error)
                     chart.trouble = str(error)
@@ -267,15 +282,18 @@ class Steward:
             except (NotConnectedError, TransportError, StoreError):
                 # Told again by the next sweep.
                 is_open = True
-        if not is_open:
-            self._due.discard(vehicle_id)
+        if is_open:
+            self._due.add(vehicle_id)
 
     async def _send_what_is_due(
-        self, vehicle_id: VehicleId, vehicle: VehicleState, gaps: Sequence[OpenGap]
+        self,
+        vehicle_id: VehicleId,
+        vehicle: VehicleState,
+        chart: _Chart,
+        gaps: Sequence[OpenGap],
     ) -> bool:
         """Send it; return whether the car stays due."""
         now = self._now()
-        chart = self._charts.setdefault(vehicle_id, _Chart())
         if vehicle.doubt is not None:
             if vehicle.doubt.is_barred:
                 return False

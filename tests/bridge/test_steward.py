@@ -1,11 +1,16 @@
 """Cars are kept in step: time, trust, missing entries (FF-TRU-24, FF-LED-18)."""
 
+from collections.abc import Iterable
+
 import pytest
 
-from bridge.errors import OrderRefusedError, Refusal
+from bridge.errors import OrderRefusedError, Refusal, StoreError
+from bridge.ports import Addressee
 from bridge.steward import GAP_MS, RESEND_MS, TIME_MS, TRUST_MS
+from bridge.vehicle import VehicleState
 from protocol.codes import ClockQuality, FrameClass, SyncType
 from protocol.event import EngineStarted
+from protocol.identity import VehicleId
 from protocol.receipt import GAPS_LIMIT
 from protocol.signing import verify_frame
 from protocol.sync import SYNC_TTL_LIMIT_MS, FleetTime, Resend, SyncBody, parse_sync
@@ -102,6 +107,48 @@ async def test_a_car_with_an_older_bundle_gets_the_newest_after_its_hello(
     await world.say(FrameClass.HELLO, world.car.hello(bundle_version=2))
     await world.steward.sweep()
     assert len(world.broker.sent_of(FrameClass.TRUST)) == 2
+
+
+async def test_a_hello_that_comes_while_a_car_is_looked_after_counts_after_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FF-TRU-24: the look rests on the hello before, whose bundle was the newest."""
+    world.trust = successor(world.fleet, world.trust)
+    synchronise = world.signer.synchronise
+
+    async def meanwhile(to: Addressee, body: SyncBody) -> bytes:
+        monkeypatch.undo()
+        await world.say(FrameClass.HELLO, world.car.hello(bundle_version=1))
+        return await synchronise(to, body)
+
+    await world.say(FrameClass.HELLO, world.car.hello(bundle_version=2))
+    monkeypatch.setattr(world.signer, "synchronise", meanwhile)
+    await world.steward.sweep()
+    assert world.broker.sent_of(FrameClass.TRUST) == []
+
+    await world.steward.sweep()
+    await world.steward.sweep()
+
+    assert len(world.broker.sent_of(FrameClass.TRUST)) == 1
+    assert len(syncs(world, SyncType.TIME)) == 2
+
+
+async def test_a_car_stays_due_when_the_store_cannot_be_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.greet()
+
+    async def fails(_: Iterable[VehicleId]) -> dict[VehicleId, VehicleState]:
+        monkeypatch.undo()
+        raise StoreError("the disk is busy", advice="wait")
+
+    monkeypatch.setattr(world.store, "vehicles", fails)
+    with pytest.raises(StoreError):
+        await world.steward.sweep()
+
+    await world.steward.sweep()
+
+    assert len(syncs(world, SyncType.TIME)) == 1
 
 
 async def test_a_revocation_goes_to_every_connected_car_at_once(world: World) -> None:
