@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from bridge.commands import CommandRecord, CommandState
 from bridge.ingest import Rejection, Verified
-from protocol.codes import Code
+from protocol.codes import Code, FrameClass
 
 BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Frames; the last is the most that a batch may hold (`bridge.intake.BATCH_LIMIT`)."""
@@ -159,17 +159,18 @@ class Figures:
         self._batch_frames.observe(len(records))
         self._verify_s.observe(verify_s)
         self._commit_s.observe(commit_s)
-        codes: Tally[str] = Tally()
-        classes: Tally[str] = Tally()
+        codes: Tally[int] = Tally()
+        classes: Tally[int] = Tally()
         for record in records:
+            # Numbers: the name of an enumeration's member is a slow property.
             if isinstance(record, Rejection):
-                codes[record.code.name] += 1
+                codes[int(record.code)] += 1
             else:
-                classes[record.frame.header.frame_class.name] += 1
+                classes[int(record.frame.header.frame_class)] += 1
         for code, count in codes.items():
-            self._rejected.labels(code.lower()).inc(count)
-        for frame_class, count in classes.items():
-            self._verified.labels(frame_class.lower()).inc(count)
+            self._rejected.labels(Code(code).name.lower()).inc(count)
+        for number, count in classes.items():
+            self._verified.labels(FrameClass(number).name.lower()).inc(count)
 
     def not_committed(self) -> None:
         """Count a batch that the store did not commit."""

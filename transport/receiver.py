@@ -37,6 +37,14 @@ READ_SIZE: Final = 65_536
 READS_PER_TURN: Final = 128
 """Reads before other callbacks of the event loop have their turn: about 1 ms."""
 
+REST_S: Final = 0.005
+"""How long a busy connection is not read: waking up for each message costs the bridge
+as much as reading it, and nobody notices 5 ms."""
+
+BUSY_MESSAGES: Final = 8
+"""Messages within `REST_S` that make a connection busy: 1,600 a second. A car's never
+is, and a bridge of a small fleet reads each answer at once."""
+
 WRITES_WAITING: Final = 64
 """Writes that the socket has not taken, at which nothing more is posted: the broker, or
 the way to it, stands still."""
@@ -72,6 +80,13 @@ class Receiver:
         self._parsed: deque[Publish | Packet] = deque()
         self._is_v5 = is_v5
         self._leaving: list[bytes] = []
+        self._lately = 0
+        self._lately_s = 0.0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether so much came in the last `REST_S` that more is about to come."""
+        return self._lately >= BUSY_MESSAGES
 
     def read(self) -> bool:
         """Read and handle what is there, until it is nothing or reading is paused.
@@ -79,6 +94,9 @@ class Receiver:
         Returns:
             Whether there may be more: call again in the loop's next turn.
         """
+        now_s = self._loop.time()
+        if now_s - self._lately_s >= REST_S:
+            self._lately, self._lately_s = 0, now_s
         for _ in range(READS_PER_TURN):
             if not self._handle_parsed():
                 return False
@@ -115,6 +133,7 @@ class Receiver:
         return not self._is_paused() and self._client.socket() is not None
 
     def _take(self, packet: Publish) -> None:
+        self._lately += 1
         try:
             topic = packet.topic.decode()
         except UnicodeDecodeError:

@@ -48,7 +48,7 @@ from transport.errors import (
     SubscriptionRefusedError,
 )
 from transport.message import Inbox
-from transport.receiver import Receiver
+from transport.receiver import REST_S, Receiver
 
 _FAILURE_CODE: Final = 0x80
 """From here on, reason codes and SUBACK return codes mean failure (MQTT 5, 2.4)."""
@@ -241,6 +241,8 @@ class StrictClient(aiomqtt.Client):
             if self._receiver.read():
                 # TLS may have decrypted more; the socket is not readable for that.
                 self._loop.call_soon(self._read)
+            elif self._receiver.is_busy and not self._is_paused:
+                self._rest()
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends this link
             self._end(
                 LinkError(
@@ -249,6 +251,18 @@ class StrictClient(aiomqtt.Client):
                     failure=LinkFailure.LOST,
                 )
             )
+
+    def _rest(self) -> None:
+        """Let some messages come together before reading on."""
+        sock = self._client.socket()
+        if sock is not None and sock.fileno() >= 0:
+            self._loop.remove_reader(sock.fileno())
+            self._loop.call_later(REST_S, self._wake)
+
+    def _wake(self) -> None:
+        sock = self._client.socket()
+        if sock is not None and sock.fileno() >= 0 and not self._is_paused:
+            self._loop.add_reader(sock.fileno(), self._read)
 
     def _pause_reading(self, is_paused: bool) -> None:
         if is_paused == self._is_paused:
@@ -297,8 +311,6 @@ class StrictClient(aiomqtt.Client):
                     was_connected=self._answer.done(),
                 )
             )
-
-    # -- receiving ----------------------------------------------------------------
 
     # -- sending ------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+from collections.abc import Callable
 
 import pytest
 
@@ -17,6 +18,7 @@ from tests.broker.room import (
     observing,
     up,
 )
+from transport import receiver, strict_client
 from transport.errors import (
     LinkError,
     LinkFailure,
@@ -25,6 +27,8 @@ from transport.errors import (
     SubscriptionRefusedError,
 )
 from transport.message import MAXIMUM_PACKET
+from transport.receiver import Receiver
+from transport.strict_client import StrictClient
 
 pytestmark = [pytest.mark.broker, pytest.mark.asyncio(loop_scope="session")]
 
@@ -142,6 +146,71 @@ async def test_a_slow_consumer_loses_nothing_and_may_publish_meanwhile(
                 received.append(int(message.payload))
 
         assert received == list(range(count))
+
+
+async def test_a_busy_link_wakes_up_for_many_messages_and_a_quiet_one_for_each(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # ADR 18: in their order, and each of them.
+    looked: list[bool] = []
+    read = Receiver.read
+
+    def counted(reader: Receiver) -> bool:
+        may_be_more = read(reader)
+        looked.append(reader.is_busy)
+        return may_be_more
+
+    monkeypatch.setattr(Receiver, "read", counted)
+    for module in (strict_client, receiver):
+        monkeypatch.setattr(module, "REST_S", 0.2)
+    async with (
+        room.link(BRIDGE) as bridge,
+        room.link(VEHICLE_A) as vehicle,
+    ):
+        await bridge.subscribe("ff/v1/+/up/#")
+        # One by one, so that a bridge at rest would be woken by each.
+        for number in range(200):
+            vehicle.post(up(VEHICLE_A), b"%d" % number)
+            await asyncio.sleep(0.001)
+        async with asyncio.timeout(20):
+            received = [int((await bridge.receive()).payload) for _ in range(200)]
+        assert received == list(range(200))
+        assert any(looked)
+        assert len(looked) < 100
+
+        await asyncio.sleep(0.3)
+        looked.clear()
+        await vehicle.publish(up(VEHICLE_A), b"alone")
+        async with asyncio.timeout(20):
+            assert (await bridge.receive()).payload == b"alone"
+        assert not any(looked)
+
+
+async def test_a_link_that_is_lost_while_it_rests_says_so(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(StrictClient, "_rest", _counting(StrictClient._rest, rests))
+    async with room.link(OTHER_BRIDGE) as first, room.link(VEHICLE_A) as vehicle:
+        await first.subscribe("ff/v1/+/up/#")
+        while not rests:
+            for _ in range(50):
+                vehicle.post(up(VEHICLE_A), b"x")
+            await asyncio.sleep(0.001)
+        async with room.link(OTHER_BRIDGE), asyncio.timeout(5):
+            lost = await first.wait_lost()
+
+    assert lost.failure in {LinkFailure.TAKEN_OVER, LinkFailure.LOST}
+
+
+def _counting(
+    rest: Callable[[StrictClient], None], rests: list[float]
+) -> Callable[[StrictClient], None]:
+    def counted(client: StrictClient) -> None:
+        rests.append(asyncio.get_running_loop().time())
+        rest(client)
+
+    return counted
 
 
 async def test_an_expired_message_is_not_delivered_by_a_broker_of_mqtt_5(
