@@ -56,7 +56,7 @@ from protocol.topic import ALL_UPLINKS, topic_of
 from transport.backoff import Backoff
 from transport.errors import TransportError
 
-BATCH_LIMIT: Final = 256
+BATCH_LIMIT: Final = 512
 """Frames in one transaction: about 10 ms of work, so that a command's answer behind a
 full batch still comes in time."""
 

@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -22,6 +23,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    literal_column,
 )
 
 VEHICLE_TEXT: Final = 26
@@ -109,6 +111,12 @@ Index(
     sqlite_where=vehicles.c.is_told_online,
     postgresql_where=vehicles.c.is_told_online,
 )
+
+IS_TOLD_ONLINE: Final[ColumnElement[bool]] = literal_column(
+    "vehicles.is_told_online", Boolean
+)
+"""`vehicles.c.is_told_online` in the words of `cars_told_online`: SQLite looks into an
+index of some rows only for the very same words, and SQLAlchemy would say "= 1"."""
 
 telemetry: Final = Table(
     "telemetry",

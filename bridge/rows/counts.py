@@ -29,7 +29,7 @@ def count_rows(connection: Connection) -> Counts:
     """Count; each statement reads an index or a table with a bound of its own."""
     cars, commands, letters = schema.vehicles, schema.commands, schema.dead_letters
     online = connection.execute(
-        select(func.count()).select_from(cars).where(cars.c.is_told_online)
+        select(func.count()).select_from(cars).where(schema.IS_TOLD_ONLINE)
     ).scalar_one()
     waiting = connection.execute(
         select(commands.c.state, func.count())

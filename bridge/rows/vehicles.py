@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, and_, select
 
 from bridge import cloud_event, schema
 from bridge.ingest import VerifiedTelemetry, read
@@ -110,16 +110,23 @@ def write_vehicles(
 
 def online_vehicles(connection: Connection) -> list[VehicleId]:
     """Return the cars that consumers were told are online."""
-    query = select(_TABLE.c.vehicle_id).where(_TABLE.c.is_told_online)
+    query = select(_TABLE.c.vehicle_id).where(schema.IS_TOLD_ONLINE)
     names = connection.execute(query).scalars()
     return [VehicleId.from_text(name) for name in names]
 
 
+def silent_vehicles(now: int) -> Select[tuple[str]]:
+    """Return what finds the cars that were not written as heard of for a while."""
+    is_silent = and_(schema.IS_TOLD_ONLINE, _TABLE.c.heard_ms < now - SILENCE_MS)
+    return select(_TABLE.c.vehicle_id).where(is_silent)
+
+
 def tell_silence(connection: Connection, fleet_id: bytes, now: int) -> bool:
     """Tell consumers of cars that fell silent; once each. Return whether any did."""
-    is_silent = _TABLE.c.is_told_online & (_TABLE.c.heard_ms < now - SILENCE_MS)
-    query = select(_TABLE.c.vehicle_id).where(is_silent)
+    query = silent_vehicles(now)
     silent = connection.execute(query).scalars().all()
+    if not silent:
+        return False
     lock_vehicles(connection, (VehicleId.from_text(name) for name in silent))
     # Another bridge may have heard of one, or told of it, before we had the lock.
     still = query.where(_TABLE.c.vehicle_id.in_(silent))
