@@ -16,7 +16,7 @@ from bridge.commands import CommandRecord, CommandState
 from bridge.ingest import Rejection, Verified
 from protocol.codes import Code, FrameClass
 
-BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Frames; the last is the most that a batch may hold (`bridge.intake.BATCH_LIMIT`)."""
 
 WORK_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)

@@ -13,7 +13,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -23,7 +22,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
-    literal_column,
+    text,
 )
 
 VEHICLE_TEXT: Final = 26
@@ -112,9 +111,7 @@ Index(
     postgresql_where=vehicles.c.is_told_online,
 )
 
-IS_TOLD_ONLINE: Final[ColumnElement[bool]] = literal_column(
-    "vehicles.is_told_online", Boolean
-)
+IS_TOLD_ONLINE: Final = text("vehicles.is_told_online")
 """`vehicles.c.is_told_online` in the words of `cars_told_online`: SQLite looks into an
 index of some rows only for the very same words, and SQLAlchemy would say "= 1"."""
 

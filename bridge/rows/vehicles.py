@@ -115,7 +115,7 @@ def online_vehicles(connection: Connection) -> list[VehicleId]:
     return [VehicleId.from_text(name) for name in names]
 
 
-def silent_vehicles(now: int) -> Select[tuple[str]]:
+def silent_vehicles(now: int) -> Select[str]:
     """Return what finds the cars that were not written as heard of for a while."""
     is_silent = and_(schema.IS_TOLD_ONLINE, _TABLE.c.heard_ms < now - SILENCE_MS)
     return select(_TABLE.c.vehicle_id).where(is_silent)
