@@ -36,7 +36,7 @@ from gateway.core.state import (
 )
 from gateway.core.table import Trigger
 from gateway.core.turn import Turn
-from gateway.core.workshop import begin_workshop, end_workshop, may_begin
+from gateway.core.workshop import begin_workshop, end_workshop, may_begin_service
 from protocol import command as orders
 from protocol.codes import (
     AccessMeans,
@@ -354,7 +354,7 @@ def _set_service(
         return
     if command.until_ms <= turn.now.boot_ms:
         raise Refusal(Code.EXPIRED)
-    if not may_begin(turn.state):
+    if not may_begin_service(turn.state):
         busy = turn.state.mode is RentalMode.AVAILABLE
         raise Refusal(Code.BUSY if busy else Code.WRONG_MODE)
     begin_workshop(turn, ServiceModeReason.COMMAND, command.until_ms)

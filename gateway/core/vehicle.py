@@ -67,7 +67,7 @@ from gateway.core.service import enter_service, leave_service
 from gateway.core.state import PinGuard, Purpose, Reservation, State
 from gateway.core.table import IllegalTransitionError, Trigger
 from gateway.core.turn import Decision, Turn
-from gateway.core.workshop import end_workshop, may_begin, workshop_after_reboot
+from gateway.core.workshop import end_workshop, may_begin_update, workshop_after_reboot
 from protocol.codes import Code, Executed, FaultKind, Light
 from protocol.errors import DecodeError
 from protocol.event import AgentStarted as AgentStartedEntry
@@ -231,7 +231,7 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - o
             turn.change(position=position, position_at_ms=at_ms)
             driving.note_station(turn)
         case UpdateBegan():
-            if may_begin(turn.state):
+            if may_begin_update(turn.state):
                 turn.change(updating=True)
         case UpdateEnded():
             turn.change(updating=False)

@@ -20,9 +20,24 @@ CARD_SERVICE_MS: Final = 8 * 3_600 * 1_000
 """Longest service by card: a shift (assumed). A forgotten car comes back by itself."""
 
 
-def may_begin(state: State) -> bool:
-    """Return whether nobody has the car and nothing is under way."""
-    return state.mode is RentalMode.AVAILABLE and state.pending is None
+def may_begin_service(state: State) -> bool:
+    """Return whether nobody has the car, and neither bolts nor program are moving.
+
+    Service that lasts already may: it is made longer by it.
+    """
+    return (
+        state.mode is RentalMode.AVAILABLE
+        and state.pending is None
+        and not state.updating
+    )
+
+
+def may_begin_update(state: State) -> bool:
+    """Return whether nobody has the car, a technician included (I-17).
+
+    Whoever works on a car must not have its agent taken away meanwhile.
+    """
+    return may_begin_service(state) and state.workshop is None
 
 
 def begin_workshop(turn: Turn, reason: ServiceModeReason, until_ms: int) -> None:

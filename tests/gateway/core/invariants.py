@@ -75,6 +75,7 @@ def _require_consistent(state: State) -> None:
         assert of_service == (state.mode is RentalMode.AVAILABLE)
     on_duty = state.workshop is not None or state.updating
     assert not on_duty or state.mode is RentalMode.AVAILABLE, "service in a rental"
+    assert state.workshop is None or not state.updating, "update in service"
     assert len(state.grants) <= GRANTS_LIMIT
     assert len({grant.grant_id for grant in state.grants}) == len(state.grants)
     assert state.walk_up is None or state.mode is RentalMode.AVAILABLE

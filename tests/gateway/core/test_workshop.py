@@ -229,6 +229,36 @@ def test_no_service_and_no_update_while_somebody_has_the_car(mode: RentalMode) -
     assert scene.mode is mode
 
 
+def test_no_update_begins_under_a_technicians_hands() -> None:
+    # I-17: by the card as by command
+    by_card = with_technician()
+    by_card.tap(TECHNICIAN)
+    for scene in (by_card, in_service()):
+        scene.happen(UpdateBegan())
+
+        assert not scene.state.updating
+        assert condition_of(scene.state) is Condition.SERVICE
+
+    by_card.tap_later(TECHNICIAN)
+    by_card.happen(UpdateBegan())
+
+    assert condition_of(by_card.state) is Condition.UPDATE
+
+
+def test_no_service_begins_while_the_program_is_exchanged() -> None:
+    # I-17: by the card as by command
+    scene = with_technician()
+    scene.happen(UpdateBegan())
+
+    scene.tap(TECHNICIAN)
+    ordered = scene.answer(service(scene, ServiceRequest.ON))
+
+    assert scene.one(CardRefused).reason is CardRefusal.NOT_READY
+    assert ordered.code is Code.BUSY
+    assert scene.state.workshop is None
+    assert scene.reading.locked
+
+
 def test_service_waits_until_the_bolts_stand_still() -> None:
     scene = with_technician()
     scene.mood = BoardMood.DEAF
