@@ -124,7 +124,11 @@ def find_configurations(
 def settle_configurations(
     connection: Connection, space: Workspace, *, now: int
 ) -> None:
-    """Note what cars signed about versions; a newer wanted one is not touched."""
+    """Note what cars signed about versions; a newer wanted one is not touched.
+
+    A car that lost its ledger lost its bodies with it, as both lie on one disk: those
+    that it does not name any more are wanted again.
+    """
     said = list(space.configured)
     for vehicle_id in space.greeted:
         state = space.vehicles.get(vehicle_id)
@@ -142,6 +146,18 @@ def settle_configurations(
             )
             .values(state=found.value, code=code, changed_ms=now)
         )
+    for vehicle_id in space.replaced:
+        state = space.vehicles.get(vehicle_id)
+        for known in find_configurations(connection, vehicle_id, ConfigState.ACTIVE):
+            if state is not None and known.version > state.config_version(known.kind):
+                connection.execute(
+                    update(_TABLE)
+                    .where(
+                        _TABLE.c.vehicle_id == str(vehicle_id),
+                        _TABLE.c.kind == int(known.kind),
+                    )
+                    .values(state=ConfigState.WANTED.value, changed_ms=now)
+                )
 
 
 def _configuration(row: Row[Any]) -> Configuration:

@@ -11,6 +11,7 @@ from bridge.rows.configurations import ConfigState
 from certs.fleet import FleetDirectory
 from protocol.codes import Code, ConfigKind, FrameClass, SyncType
 from protocol.command import ANY_VERSION, Unlock
+from protocol.entry import GENESIS
 from protocol.hello import ConfigVersion
 from protocol.sync import (
     CHUNK_LIMIT,
@@ -145,6 +146,31 @@ async def test_a_body_that_the_car_refuses_is_told_and_not_sent_again(
     assert "freefloat.configuration.refused" in await world.events()
     # Put again, it is another version.
     assert await put(world, STATIONS, BODY) == 2
+
+
+async def test_a_car_with_a_new_disk_gets_again_what_it_acted_by(world: World) -> None:
+    """FF-CFG-09: the hello of another ledger names no body; stations are not missed."""
+    await world.greet()
+    await put(world, STATIONS, BODY)
+    await put(world, ConfigKind.KNOWN_DAMAGE, BODY)
+    await until_sent(world)
+    for kind in (STATIONS, ConfigKind.KNOWN_DAMAGE):
+        active = ConfigurationActivated(kind, 1, hashlib.sha256(BODY).digest())
+        await world.say(FrameClass.EVENT, world.car.event(active))
+    assert set((await state_of(world)).values()) == {ConfigState.ACTIVE}
+    offered = len(sent(world)[0])
+
+    world.car.ledger_id, world.car.seq, world.car.head = b"new disk", 0, GENESIS
+    world.car.reboot()
+    kept = (ConfigVersion(ConfigKind.KNOWN_DAMAGE, 1),)
+    await world.say(FrameClass.HELLO, world.car.hello(configs=kept))
+    await until_sent(world)
+
+    states = await state_of(world)
+    assert states[STATIONS] is ConfigState.WANTED
+    assert states[ConfigKind.KNOWN_DAMAGE] is ConfigState.ACTIVE
+    again = sent(world)[0][offered:]
+    assert [(offer.kind, offer.version) for offer in again] == [(STATIONS, 1)]
 
 
 async def test_versions_rise_above_what_the_car_has(world: World) -> None:
