@@ -135,6 +135,9 @@ class RandomCustomer:
         yield "pay online", lambda: me.choose(Choice.PAY_ONLINE)
         yield "name the pump", lambda: me.fill_in(PumpEntered(rng.randrange(1, 9)))
         yield "wait", self._linger
+        # Nobody knows whether it was paid: who cannot wait tries it once more.
+        yield "pay online again", lambda: me.choose(Choice.PAY_ONLINE)
+        yield "name the pump", lambda: me.fill_in(PumpEntered(rng.randrange(1, 9)))
         yield "wait", self._linger
         yield "paid by card", lambda: me.choose(Choice.PAID_BY_CARD)
         yield "refuelled", lambda: me.choose(Choice.REFUEL_DONE)

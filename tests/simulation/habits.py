@@ -6,6 +6,7 @@ of seeds. In these the link is kind; what is tried is the promise, not the way t
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from unittest import mock
 
 from bridge.bound_orders import MeetingPoint
@@ -16,6 +17,7 @@ from protocol.diagnosis import ExplainSubject
 from protocol.identity import ID_SIZE
 from protocol.snapshot import NO_RENTAL
 from tests.simulation.customers import Deed, RandomCustomer
+from tests.simulation.desk import Desk
 from tests.simulation.hostility import KIND, Hostility
 from tests.simulation.orders import RandomOrders
 
@@ -63,6 +65,16 @@ def handing_over() -> Iterator[None]:
         stack.enter_context(_kindly())
         stack.enter_context(mock.patch.object(RandomCustomer, "rental", rental))
         stack.enter_context(mock.patch.object(RandomOrders, "anything", offer))
+        yield
+
+
+@contextmanager
+def editing() -> Iterator[None]:
+    """Want other bodies of a car all the time; its agent dies often."""
+    often = replace(KIND, kill_every_s=20.0)
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(Hostility, "draw", return_value=often))
+        stack.enter_context(mock.patch.object(Desk, "act", Desk.configure))
         yield
 
 

@@ -21,11 +21,13 @@ from bridge.compound import Send, Step
 from bridge.errors import StoreError
 from bridge.rows.configurations import Configuration
 from bridge.store import Store
+from bridge.vehicle import VehicleState
 from firmware_emulator.boards import EmulatedBoard
 from gateway.core import acceptance, access, handover, orders, payment
 from gateway.core.acceptance import Verdict
 from gateway.core.actions import AllowEngine
 from gateway.core.authentication import Desk, Dropped
+from gateway.core.configuration import Active, Configurations
 from gateway.core.events import (
     CardPresented,
     CommandReceived,
@@ -39,8 +41,9 @@ from gateway.core.room import Room
 from gateway.core.state import Request, State
 from gateway.core.turn import Turn
 from gateway.runtime import foreknowledge, intake
+from gateway.runtime.configurator import Configurator
 from gateway.runtime.foreknowledge import Foreknowledge
-from protocol.codes import Code, Light
+from protocol.codes import Code, ConfigKind, Light
 from protocol.errors import DecodeError
 from protocol.frame import parse_frame
 from protocol.identity import VehicleId, card_digest
@@ -49,7 +52,7 @@ from protocol.rental_codes import PaymentOutcome, Rights
 from protocol.rental_command import HandoverOffer, PaymentDecision
 from tests.simulation.bridge import MortalDatabase
 from tests.simulation.car import SimulatedCar
-from tests.simulation.habits import asking, handing_over, paying
+from tests.simulation.habits import asking, editing, handing_over, paying
 from tests.simulation.promises import LOOKING
 from tests.simulation.seed_run import made_fleet, run_seed
 
@@ -254,6 +257,60 @@ def _one_number() -> AbstractContextManager[object]:
     )
 
 
+def _insatiable() -> AbstractContextManager[object]:
+    """Forget that a visit to a station has asked the fleet to pay."""
+    real = payment._request
+
+    def request(turn: Turn, pump: int) -> None:
+        real(turn, pump)
+        turn.change_rental(refuelling=replace(turn.visit, online=False))
+
+    return mock.patch.object(payment, "_request", request)
+
+
+@contextmanager
+def _forgetful() -> Iterator[None]:
+    """Forget at every start by what the car acts, and let the fleet bring it again."""
+    real = Configurator.start
+
+    def start(self: Configurator, active: tuple[Active, ...]) -> None:
+        del active
+        real(self, ())
+
+    forgetting = mock.patch.object(Configurator, "start", start)
+    bringing = mock.patch.object(Store, "wanted_configurations", Store.configurations)
+    with forgetting, bringing:
+        yield
+
+
+@contextmanager
+def _relapsing() -> Iterator[None]:
+    """Offer a car again what it had first, and let it take that.
+
+    Both ends are at fault: each alone catches what the other does wrong.
+    """
+    real, real_why_not = Store.wanted_configurations, Configurations._why_not
+    first: dict[tuple[Store, VehicleId, ConfigKind], Configuration] = {}
+
+    async def wanted(self: Store, vehicle_id: VehicleId) -> list[Configuration]:
+        found = await real(self, vehicle_id)
+        for one in found:
+            first.setdefault((self, vehicle_id, one.kind), one)
+        return found or [
+            one for (*whose, _), one in first.items() if whose == [self, vehicle_id]
+        ]
+
+    def why_not(self: Configurations, offered: Active, length: int) -> Code | None:
+        code = real_why_not(self, offered, length)
+        return None if code is Code.SUPERSEDED else code
+
+    offering = mock.patch.object(Store, "wanted_configurations", wanted)
+    lacking = mock.patch.object(VehicleState, "config_version", return_value=0)
+    taking = mock.patch.object(Configurations, "_why_not", why_not)
+    with offering, lacking, taking:
+        yield
+
+
 def _patient() -> AbstractContextManager[object]:
     """Let an offer to hand the car over stand for ever."""
     return mock.patch.multiple(
@@ -317,8 +374,11 @@ PLANTED: Final = (
     Planted("a second part is sent before the first is done", "I-11", _hurried, 46),
     Planted("a payment is decided twice", "H3.*decided", _paid_again, 2, paying, 1.5),
     Planted("a refused payment is taken for paid", "C21", _generous, 2, paying, 1.5),
-    Planted("one payment is asked for twice", "H3.*asked", _one_number, 5, paying, 1.5),
-    Planted("an offer of a handover has no end", "H11", _patient, 7, handing_over, 1.5),
+    Planted("one payment is asked for twice", "H3.*asked", _one_number, 8, paying, 1.5),
+    Planted("a visit is paid twice", "H3.*visit", _insatiable, 2, paying, 1.5),
+    Planted("a car forgets its configurations", "I-8", _forgetful, 1, editing),
+    Planted("a car goes back to a configuration", "I-8", _relapsing, 1, editing),
+    Planted("an offer of a handover has no end", "H11", _patient, 2, handing_over, 1.5),
     Planted(
         "a handover is by another rental's offer", "I-7", _any_rental, 14, handing_over
     ),

@@ -17,7 +17,7 @@ from gateway.runtime.room import PROMISED_PARTS, RESERVED_KIB
 from gateway.runtime.step import Step
 from protocol.codes import AccessMeans, Code, ConfigKind, RentalMode
 from protocol.command import Explain, Ping, RequestSnapshot
-from protocol.event import AccessGranted, RentalStarted
+from protocol.event import AccessGranted, RefuelStarted, RentalStarted
 from protocol.identity import card_digest
 from protocol.rental_codes import GrantAction, PaymentOutcome
 from protocol.rental_command import Grant, HandoverOffer, PaymentDecision
@@ -69,6 +69,8 @@ class Kept:
     decided: dict[bytes, set[PaymentOutcome]] = field(default_factory=dict)
     """What it wrote of each payment."""
     asked: set[bytes] = field(default_factory=set)
+    is_visit_asked: bool = False
+    """Whether the fleet was asked to pay in the visit to a station under way."""
     versions: dict[ConfigKind, int] = field(default_factory=dict)
     full_since_s: float | None = None
 
@@ -128,10 +130,10 @@ class Promises:
                     self._judge_access(watched, client, before, body)
                 case HandoverDone():
                     self._judge_handover(watched, client, body, step)
+                case RefuelStarted():
+                    kept.is_visit_asked = False
                 case PaymentRequested():
-                    if body.payment_id in kept.asked:
-                        raise Violation(f"H3: {name} asked for one payment twice")
-                    kept.asked.add(body.payment_id)
+                    self._judge_request(watched, body)
                 case PaymentDecided():
                     self._judge_payment(watched, body)
                 case RentalStarted():
@@ -279,6 +281,16 @@ class Promises:
         if deaths == watched.deaths and step.now.boot_ms >= until_ms:
             raise Violation(f"H11: {name} was handed over after the offer's end")
 
+    def _judge_request(self, watched: "Watched", body: PaymentRequested) -> None:
+        name, kept = watched.car.name, watched.kept
+        if body.payment_id in kept.asked:
+            raise Violation(f"H3: {name} asked for one payment twice")
+        if kept.is_visit_asked:
+            # The first may have been made, whatever was heard of it.
+            raise Violation(f"H3: {name} may be paid for twice in one visit")
+        kept.asked.add(body.payment_id)
+        kept.is_visit_asked = True
+
     def _judge_payment(self, watched: "Watched", body: PaymentDecided) -> None:
         name, kept = watched.car.name, watched.kept
         earlier = kept.decided.setdefault(body.payment_id, set())
@@ -296,7 +308,10 @@ class Promises:
     ) -> None:
         name, kept = watched.car.name, watched.kept
         if body.version <= kept.versions.get(body.kind, 0):
-            raise Violation(f"I-8: {name} went back to an older {body.kind.name}")
+            raise Violation(
+                f"I-8: {name} took {body.kind.name} {body.version} and had "
+                f"{kept.versions[body.kind]}"
+            )
         kept.versions[body.kind] = body.version
         if body.hash not in self.bodies.get((client, body.kind), set()):
             raise Violation(f"I-7: {name} acts by a {body.kind.name} of another car")
