@@ -3,15 +3,16 @@
 Theory of operation. What is known of a car is some kilobytes, and telemetry, most of
 what a fleet says, changes it with every frame. The frame itself is stored in any case.
 So for a store that only this process writes to, the state of a car is kept here as of
-the last commit, and after a frame of telemetry alone it is not written: who loads it
-from the store folds the frames that were stored since into it
-(`bridge.rows.vehicles.load_vehicles`), and gets the same state.
+the last commit, and after a frame of telemetry alone it is not written. It is written
+when anything else changed it, when the bridge stops, and when 180 s have gone by since
+(`bridge.rows.vehicles.tell_silence`). After a crash the frames that came since then are
+folded into it when the store is opened (`bridge.rows.vehicles.catch_up`).
 
 Rule 1: what a transaction changes is seen by others after its commit and not before.
-Rule 2: a state is written whenever anything but telemetry changed it, and at the latest
-after `UNWRITTEN_LIMIT` frames, half of what the store keeps of a car's telemetry.
+Rule 2: what is not written is kept, however many cars there are.
 """
 
+from itertools import islice
 from typing import Final
 
 from sqlalchemy import Connection
@@ -23,9 +24,6 @@ KEPT_LIMIT: Final = 32_768
 """Cars, some 4 KB each; beyond it the ones that were met first are let go and read
 again when they say something."""
 
-UNWRITTEN_LIMIT: Final = 32
-"""Frames of a car's telemetry behind its written state, of the 64 that are kept."""
-
 OPTION: Final = "kept_vehicles"
 """The execution option by which a connection carries them."""
 
@@ -36,7 +34,7 @@ class KeptVehicles:
     def __init__(self, limit: int = KEPT_LIMIT) -> None:
         self._limit = limit
         self._states: dict[VehicleId, VehicleState] = {}
-        self._unwritten: dict[VehicleId, int] = {}
+        self._unwritten: set[VehicleId] = set()
         self._staged: dict[VehicleId, tuple[VehicleState, bool]] = {}
 
     def get(self, vehicle_id: VehicleId) -> VehicleState | None:
@@ -53,8 +51,12 @@ class KeptVehicles:
             kept is not None
             and state.presence.is_told_online
             and kept.presence.is_told_online
-            and self._unwritten.get(vehicle_id, 0) < UNWRITTEN_LIMIT - 1
+            and len(self._states) < self._limit
         )
+
+    def unwritten(self) -> dict[VehicleId, VehicleState]:
+        """Return the states that are not written as they are."""
+        return {vehicle_id: self._states[vehicle_id] for vehicle_id in self._unwritten}
 
     def stage(
         self, vehicle_id: VehicleId, state: VehicleState, *, is_written: bool
@@ -67,16 +69,15 @@ class KeptVehicles:
         for vehicle_id, (state, is_written) in self._staged.items():
             self._states[vehicle_id] = state
             if is_written:
-                self._unwritten.pop(vehicle_id, None)
+                self._unwritten.discard(vehicle_id)
             else:
-                count = self._unwritten.get(vehicle_id, 0)
-                self._unwritten[vehicle_id] = count + 1
+                self._unwritten.add(vehicle_id)
         self._staged.clear()
-        while len(self._states) > self._limit:
-            oldest = next(iter(self._states))
-            del self._states[oldest]
-            # Its frames since are in the store; how many is not known any more.
-            self._unwritten.pop(oldest, None)
+        if len(self._states) > self._limit:
+            written = (one for one in self._states if one not in self._unwritten)
+            over = len(self._states) - self._limit
+            for oldest in list(islice(written, over)):
+                del self._states[oldest]
 
     def undo(self) -> None:
         """The transaction was undone."""

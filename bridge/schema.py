@@ -118,12 +118,16 @@ index of some rows only for the very same words, and SQLAlchemy would say "= 1".
 telemetry: Final = Table(
     "telemetry",
     metadata,
-    Column("vehicle_id", String(VEHICLE_TEXT), primary_key=True),
-    # A ring: the newest frames of a car overwrite its oldest.
-    Column("slot", SmallInteger, primary_key=True),
-    Column("data", LargeBinary, nullable=False),
+    # One row for each batch, so that a frame costs the disk its own bytes and no page.
+    Column("id", _ID, primary_key=True),
     Column("received_ms", BigInteger, nullable=False),
+    # Frames in rows up to this one, since the first ever.
+    Column("upto", BigInteger, nullable=False),
+    # Whole frames, one behind the other; each says how long it is.
+    Column("data", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
 )
+Index("telemetry_by_time", telemetry.c.received_ms)
 
 rentals: Final = Table(
     "rentals",

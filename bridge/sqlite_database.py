@@ -8,6 +8,7 @@ other off the broker for ever.
 """
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -23,6 +24,7 @@ from bridge.database import Signal, sentence, transact
 from bridge.errors import SettingsError, StoreError
 from bridge.kept_vehicles import OPTION, KeptVehicles
 from bridge.migrations.migration import migrate
+from bridge.rows.vehicles import catch_up, write_kept
 
 BUSY_TIMEOUT_S: Final = 5.0
 """How long a reader may wait for a lock: checkpoints take milliseconds."""
@@ -117,6 +119,7 @@ class SqliteDatabase:
         try:
             with writing.begin() as connection:
                 migrate(connection, name=self.name)
+                catch_up(connection)
         except (SQLAlchemyError, sqlite3.Error) as error:
             engine.dispose()
             raise self._unusable(sentence(error)) from error
@@ -132,8 +135,11 @@ class SqliteDatabase:
         )
 
     def close(self) -> None:
-        """Close the file; blocks."""
+        """Write what was kept in memory, and close the file; blocks."""
         if self._engine is not None:
+            with contextlib.suppress(StoreError):
+                # What cannot be written now is found again by `catch_up`.
+                self.transact(write_kept, writes=True)
             self._engine.dispose()
             self._engine = self._writing = None
         self._drop_lock()

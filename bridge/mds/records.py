@@ -11,10 +11,8 @@ from bridge.mds.documents import Document, Location, Provider, Trip
 from bridge.mds.machine import MdsEventType
 from bridge.rows.city import (
     RentalKey,
-    StoredSamples,
     distances_of,
     places_of,
-    samples_between,
 )
 from bridge.rows.steps import (
     StoredStep,
@@ -22,6 +20,7 @@ from bridge.rows.steps import (
     steps_between,
     steps_of_rentals,
 )
+from bridge.rows.telemetry import StoredSamples, samples_between
 from bridge.rows.vehicles import load_vehicles
 from protocol.identity import VehicleId
 from protocol.packed.frame import parse_frame
@@ -141,12 +140,12 @@ def telemetry_page(
     after: str | None,
 ) -> Page:
     """Return where free cars were in a span, as far as it is kept."""
-    name, _, slot = (after or "A-0").partition("-")
+    row, _, place = (after or "0-0").partition("-")
     frames = samples_between(
         connection,
         since_ms,
         until_ms + _LATE_MS,
-        after=(name, int(slot)),
+        after=(int(row), int(place)) if after else (0, -1),
         limit=PAGE,
     )
     electric = {
@@ -172,7 +171,7 @@ def telemetry_page(
                 documents.append(document)
     following = None
     if len(frames) == PAGE:
-        following = f"{frames[-1].vehicle_id}-{frames[-1].slot}"
+        following = f"{frames[-1].row}-{frames[-1].place}"
     return Page(documents, following, is_empty=False)
 
 

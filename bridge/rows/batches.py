@@ -41,6 +41,7 @@ from bridge.rows.rentals import flag_lost
 from bridge.rows.rotations import write_rotations
 from bridge.rows.statements import chunks, insert_many, upsert, upsert_many
 from bridge.rows.steps import write_steps
+from bridge.rows.telemetry import write_telemetry
 from bridge.rows.vehicles import load_vehicles, write_vehicles
 from bridge.vehicle import VehicleState
 from bridge.whereabouts import commitment_of
@@ -49,9 +50,6 @@ from protocol.identity import VehicleId
 from protocol.place import NO_PLACE
 from protocol.receipt import Gap
 from protocol.result import Result
-
-TELEMETRY_SLOTS: Final = 64
-"""Telemetry frames kept for each car: about 10 minutes of driving."""
 
 _PLACE: Final = tuple_(
     schema.frames.c.vehicle_id, schema.frames.c.ledger_id, schema.frames.c.seq
@@ -316,7 +314,8 @@ def write(
     flag_lost(connection, space, now=now)
     settle_configurations(connection, space, now=now)
     write_rotations(connection, space.rotations)
-    _write_telemetry(connection, space, now)
+    frames = [record.frame.data for record in space.telemetry]
+    write_telemetry(connection, frames, now=now)
     write_places(connection, space.changed_places)
     write_steps(connection, space.steps, now=now)
     write_letters(connection, space.dead, now=now)
@@ -396,20 +395,6 @@ def _write_rentals(connection: Connection, space: Workspace, now: int) -> None:
     if rows:
         # An entry that is understood late does not overwrite what came after it.
         connection.execute(upsert(connection, schema.rentals, rising="seq"), rows)
-
-
-def _write_telemetry(connection: Connection, space: Workspace, now: int) -> None:
-    rows = {
-        (str(header.vehicle_id), header.seq % TELEMETRY_SLOTS): record.frame.data
-        for record in space.telemetry
-        for header in (record.frame.header,)
-    }
-    if rows:
-        upsert_many(
-            connection,
-            schema.telemetry,
-            [(name, slot, data, now) for (name, slot), data in rows.items()],
-        )
 
 
 def _place(key: EntryKey) -> tuple[str, bytes, int]:

@@ -1,7 +1,6 @@
-"""What a city asks about rentals: places that are there, reports, samples."""
+"""What a city asks about rentals: places that are there, and reports."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -17,20 +16,9 @@ from protocol.place import Place
 
 _PLACES: Final = schema.places
 _RENTALS: Final = schema.rentals
-_SAMPLES: Final = schema.telemetry
 
 RentalKey = tuple[VehicleId, bytes]
 """Vehicle and rental: two cars may claim one rental id."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSamples:
-    """A telemetry frame as it is kept."""
-
-    vehicle_id: VehicleId
-    slot: int
-    data: bytes
-    received_ms: int
 
 
 def places_of(
@@ -65,33 +53,6 @@ def distances_of(
                 rental = (VehicleId.from_text(row.vehicle_id), row.rental_id)
                 found[rental] = distance_m
     return found
-
-
-def samples_between(
-    connection: Connection,
-    since_ms: int,
-    until_ms: int,
-    *,
-    after: tuple[str, int],
-    limit: int,
-) -> list[StoredSamples]:
-    """Return telemetry frames that came in a span, by vehicle and slot."""
-    query = (
-        select(_SAMPLES)
-        .where(
-            _SAMPLES.c.received_ms >= since_ms,
-            _SAMPLES.c.received_ms < until_ms,
-            tuple_(_SAMPLES.c.vehicle_id, _SAMPLES.c.slot) > after,
-        )
-        .order_by(_SAMPLES.c.vehicle_id, _SAMPLES.c.slot)
-        .limit(limit)
-    )
-    return [
-        StoredSamples(
-            VehicleId.from_text(row.vehicle_id), row.slot, row.data, row.received_ms
-        )
-        for row in connection.execute(query)
-    ]
 
 
 def common_area(connection: Connection) -> bytes | None:

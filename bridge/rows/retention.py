@@ -23,6 +23,7 @@ from bridge import schema
 from bridge.places import PlaceState
 from bridge.rows.locks import lock_vehicles
 from bridge.rows.rentals import OPEN_STATES
+from bridge.rows.telemetry import drop_telemetry
 from protocol.identity import VehicleId
 
 PIECE: Final = 500
@@ -75,14 +76,11 @@ def let_go(connection: Connection, ages: Ages, sinks: tuple[str, ...]) -> LetGo:
         sinks: names of those that must have taken an event first. With none, nobody
             ever takes one, and age alone decides.
     """
-    telemetry = schema.telemetry
     letters = schema.dead_letters
     steps = schema.mds_steps
     return LetGo(
         places=_erase_places(connection, ages.places_ms),
-        telemetry=_delete(
-            connection, telemetry, telemetry.c.received_ms < ages.telemetry_ms
-        ),
+        telemetry=drop_telemetry(connection, ages.telemetry_ms),
         events=_drop_events(connection, ages.events_ms, sinks),
         letters=_delete(connection, letters, letters.c.received_ms < ages.letters_ms),
         # The last one of a vehicle stays: it says where it is.

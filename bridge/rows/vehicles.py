@@ -1,9 +1,10 @@
 """Rows of vehicles, and of cars that fell silent."""
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, Select, and_, select
+from sqlalchemy import Connection, Select, and_, func, select
 
 from bridge import cloud_event, schema
 from bridge.ingest import VerifiedTelemetry, read
@@ -14,13 +15,19 @@ from bridge.rows.locks import lock_vehicles
 from bridge.rows.outbox import write_outbox
 from bridge.rows.statements import chunks, upsert_many
 from bridge.rows.steps import write_steps
+from bridge.rows.telemetry import StoredSamples, told_since
 from bridge.sampling import sampled
 from bridge.vehicle import VehicleState
 from bridge.workspace import StepRow, rows_of, stand
 from protocol.identity import VehicleId
 from protocol.packed.frame import parse_frame
 
+BEHIND_MS: Final = SILENCE_MS + 60_000
+"""For how long a state is left unwritten at most (`tell_silence`), with a minute to
+spare for a bridge that was slow, or a clock that was put right."""
+
 _TABLE = schema.vehicles
+_NEWEST_SAMPLE = select(func.max(schema.telemetry.c.received_ms))
 
 
 def load_vehicles(
@@ -43,34 +50,48 @@ def load_vehicles(
         for row in connection.execute(query):
             state = msgspec.json.decode(row.state, type=VehicleState)
             found[VehicleId.from_text(row.vehicle_id)] = state
-        if kept is not None:
-            _fold(connection, chunk, found)
     return found
 
 
-def _fold(
-    connection: Connection, names: list[str], found: dict[VehicleId, VehicleState]
-) -> None:
-    """Fold telemetry into states that were written before it came."""
-    told = schema.telemetry
-    query = (
-        select(told.c.data, told.c.received_ms)
-        .join(_TABLE, _TABLE.c.vehicle_id == told.c.vehicle_id)
-        .where(told.c.vehicle_id.in_(names), told.c.received_ms >= _TABLE.c.heard_ms)
-        .order_by(told.c.received_ms)
-    )
-    for data, received_ms in connection.execute(query):
-        frame = parse_frame(data)
-        record = read(frame)
-        if isinstance(record, VerifiedTelemetry):
-            vehicle_id = frame.header.vehicle_id
-            found[vehicle_id] = sampled(
-                found[vehicle_id],
-                frame.header,
-                record.telemetry,
-                at=Instant.written(received_ms),
-                is_again=True,
-            )
+def catch_up(connection: Connection) -> int:
+    """Fold telemetry into states that were written before it came; return how many.
+
+    For a store whose states were kept in memory by a bridge that did not stop in order.
+    A second for 100,000 frames, of which there are as many as came in `BEHIND_MS`.
+
+    Args:
+        connection: inside a transaction that may write.
+    """
+    newest = connection.execute(_NEWEST_SAMPLE).scalar_one_or_none()
+    if newest is None:
+        return 0
+    # Consumers were told of whatever was left unwritten (`KeptVehicles.may_wait`).
+    before = load_vehicles(connection, online_vehicles(connection))
+    after = dict(before)
+    for one in told_since(connection, newest - BEHIND_MS):
+        written = before.get(one.vehicle_id)
+        if written is not None and one.received_ms >= written.presence.heard_ms:
+            after[one.vehicle_id] = _folded(after[one.vehicle_id], one)
+    behind = {one: state for one, state in after.items() if state != before[one]}
+    write_vehicles(connection, behind)
+    return len(behind)
+
+
+def _folded(state: VehicleState, told: StoredSamples) -> VehicleState:
+    frame = parse_frame(told.data)
+    record = read(frame)
+    if not isinstance(record, VerifiedTelemetry):
+        return state
+    at = Instant.written(told.received_ms)
+    return sampled(state, frame.header, record.telemetry, at=at, is_again=True)
+
+
+def write_kept(connection: Connection) -> int:
+    """Write every state that is kept and not written; return how many."""
+    kept = kept_in(connection)
+    states = {} if kept is None else kept.unwritten()
+    write_vehicles(connection, states)
+    return len(states)
 
 
 def write_vehicles(
