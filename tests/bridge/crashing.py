@@ -48,15 +48,16 @@ def arm(world: World, fuse: Fuse) -> None:
     intake: Any = world.intake
     store: Any = world.store
     link_class: Any = MemoryLink
-    take, verify, commit = MemoryLink.take, intake._verify, store.commit_batch
+    prover = intake._prover
+    take, prove, commit = MemoryLink.take, prover.prove, store.commit_batch
 
     async def receive(link: MemoryLink, limit: int) -> list[Message]:
         messages = await take(link, limit)
         fuse.at("receive")
         return messages
 
-    def checked(batch: Any) -> Any:
-        found = verify(batch)
+    def checked(*batch: Any) -> Any:
+        found = prove(*batch)
         fuse.at("verify")
         return found
 
@@ -66,7 +67,7 @@ def arm(world: World, fuse: Fuse) -> None:
         fuse.at("after commit")
         return committed
 
-    link_class.take, intake._verify = receive, checked
+    link_class.take, prover.prove = receive, checked
     store.commit_batch = committing
 
 
