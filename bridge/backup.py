@@ -5,6 +5,8 @@ seconds); what `mark` does is needed after either.
 
 Rule 1: a copy is whole or not there, and is looked through before anybody relies on it.
 Rule 2: what a restore replaces is moved aside and never deleted.
+Rule 3: no copy holds the keys of places. They go into a file of their own, of which
+only the newest is kept: a place that is erased is then unreadable in every copy (K26).
 """
 
 import os
@@ -17,6 +19,7 @@ from typing import Final
 from bridge.database import Database
 from bridge.errors import SettingsError, StoreError
 from bridge.rows.restoration import mark_restored
+from bridge.schema import place_keys
 from bridge.sqlite_database import SqliteDatabase
 from bridge.store import Store
 
@@ -24,12 +27,24 @@ PAGES: Final = 2_000
 """Pages copied at once: 8 MB, between which the bridge may write."""
 
 
-def back_up(source: Path, target: Path) -> int:
+_KEYS: Final = place_keys.name
+_TAKE_KEYS: Final = (
+    f"CREATE TABLE apart.{_KEYS} AS SELECT * FROM main.{_KEYS}",  # noqa: S608 - our own name
+    f"DELETE FROM main.{_KEYS}",  # noqa: S608 - our own name
+)
+_GIVE_KEYS: Final = (
+    f"INSERT OR IGNORE INTO main.{_KEYS} SELECT * FROM apart.{_KEYS}",  # noqa: S608 - our own name
+)
+
+
+def back_up(source: Path, target: Path, *, keys: Path | None = None) -> int:
     """Copy a store, also while a bridge runs on it; return the copy's bytes.
 
     Args:
         source: the store.
         target: where nothing may be yet; made with mode 0600.
+        keys: where the keys of its places go, in place of those of the backup before;
+            None to keep none, so that nobody can read a place in the copy.
 
     Raises:
         SettingsError: there is no store, something is at `target`, the disk is full or
@@ -40,21 +55,25 @@ def back_up(source: Path, target: Path) -> int:
             f"there is no store {source}", advice="name the bridge's own settings"
         )
     partial = target.with_name(f".{target.name}.partial")
+    # Beside where they go, since a rename does not leave its disk.
+    apart = target if keys is None else keys
+    partial_keys = apart.with_name(f".{apart.name}.keys")
     try:
         _make_private(partial)
         try:
-            with (
-                closing(sqlite3.connect(source)) as reading,
-                closing(sqlite3.connect(partial)) as writing,
-            ):
-                reading.backup(writing, pages=PAGES)
-                # One file, without a log beside it.
-                writing.execute("PRAGMA journal_mode=DELETE").close()
+            _copy(source, partial)
+            _make_private(partial_keys)
+            _move_keys(partial, partial_keys, _TAKE_KEYS)
             _require_whole(partial)
             _sync(partial)
             os.link(partial, target)  # fails where something is, unlike a rename
+            if keys is not None:
+                _sync(partial_keys)
+                partial_keys.replace(keys)
+                _sync(keys.parent)
         finally:
             partial.unlink(missing_ok=True)
+            partial_keys.unlink(missing_ok=True)
         _sync(target.parent)
     except FileExistsError as error:
         raise SettingsError(
@@ -69,7 +88,9 @@ def back_up(source: Path, target: Path) -> int:
     return target.stat().st_size
 
 
-def restore(path: Path, backup: Path, *, fleet_id: bytes, now: int) -> tuple[int, str]:
+def restore(
+    path: Path, backup: Path, *, fleet_id: bytes, now: int, keys: Path | None = None
+) -> tuple[int, str]:
     """Put a copy in the place of a store, and mark it; no bridge may run on it.
 
     Args:
@@ -77,6 +98,7 @@ def restore(path: Path, backup: Path, *, fleet_id: bytes, now: int) -> tuple[int
         backup: the copy; it stays as it is.
         fleet_id: whose store it must be.
         now: UTC ms.
+        keys: the newest keys of places; places without one count as erased.
 
     Returns:
         How many cars are in doubt, and where the former store lies now, or nothing.
@@ -85,22 +107,27 @@ def restore(path: Path, backup: Path, *, fleet_id: bytes, now: int) -> tuple[int
         SettingsError: the copy is damaged, of another fleet or of a newer freefloat, or
             a bridge runs on the store. The former store is in its place.
     """
-    if not backup.is_file():
-        raise SettingsError(f"there is no backup {backup}", advice="name another file")
+    for file in (backup, *([] if keys is None else [keys])):
+        if not file.is_file():
+            raise SettingsError(
+                f"there is no backup {file}", advice="name another file"
+            )
     partial = path.with_name(f".{path.name}.restored")
     partial.unlink(missing_ok=True)
     try:
         back_up(backup, partial)
         _require_free(path)
+        if keys is not None:
+            _move_keys(partial, keys, _GIVE_KEYS)
         # On the copy, so that whatever is refused leaves the store as it is.
         doubted = mark(SqliteDatabase(partial), fleet_id=fleet_id, now=now)
         aside = _move_aside(path)
         partial.rename(path)
         _sync(path.parent)
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
         raise SettingsError(
             f"{path} was not restored: {error}",
-            advice="check who may write to its directory",
+            advice="check who may write to its directory, and the file of keys",
         ) from error
     finally:
         for end in ("", "-wal", "-shm", ".lock"):
@@ -143,6 +170,33 @@ def _require_free(path: Path) -> None:
     database = SqliteDatabase(path)
     database.take()
     database.close()
+
+
+def _copy(source: Path, target: Path) -> None:
+    with (
+        closing(sqlite3.connect(source)) as reading,
+        closing(sqlite3.connect(target)) as writing,
+    ):
+        reading.backup(writing, pages=PAGES)
+        # One file, without a log beside it.
+        writing.execute("PRAGMA journal_mode=DELETE").close()
+
+
+def _move_keys(copy: Path, apart: Path, statements: tuple[str, ...]) -> None:
+    """Take the keys of places out of a copy, or put them into it, in one transaction.
+
+    A copy of a store that an older release left has none.
+    """
+    with closing(sqlite3.connect(copy)) as connection:
+        # What is deleted is overwritten.
+        connection.execute("PRAGMA secure_delete=ON").close()
+        connection.execute("ATTACH DATABASE ? AS apart", (str(apart),)).close()
+        query = "SELECT count(*) FROM main.sqlite_schema WHERE name = ?"
+        if connection.execute(query, (_KEYS,)).fetchone() == (0,):
+            return
+        with connection:
+            for statement in statements:
+                connection.execute(statement).close()
 
 
 def _require_whole(path: Path) -> None:

@@ -25,6 +25,8 @@ from sqlalchemy import (
     text,
 )
 
+from bridge.place_seal import KEY_SIZE, SEALED_SIZE
+
 VEHICLE_TEXT: Final = 26
 UUID_TEXT: Final = 36
 
@@ -158,9 +160,8 @@ places: Final = Table(
     Column("prev_hash", LargeBinary(32), nullable=False),
     Column("rental_id", LargeBinary(16), nullable=False),
     Column("arrivals", SmallInteger, nullable=False),
-    # Null before it came, and after it was erased.
-    Column("salt", LargeBinary(16)),
-    Column("place", LargeBinary(12)),
+    # By `bridge.place_seal`; null before it came, and after it was erased.
+    Column("sealed", LargeBinary(SEALED_SIZE)),
 )
 Index("places_of_rental", places.c.rental_id)
 Index(
@@ -169,6 +170,17 @@ Index(
     places.c.ledger_id,
     sqlite_where=places.c.state == 1,
     postgresql_where=places.c.state == 1,
+)
+
+# What opens them, and goes into no backup of the store (`bridge.backup`): a place whose
+# row here is deleted is erased, in old backups too.
+place_keys: Final = Table(
+    "place_keys",
+    metadata,
+    Column("vehicle_id", String(VEHICLE_TEXT), primary_key=True),
+    Column("ledger_id", LargeBinary(8), primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", LargeBinary(KEY_SIZE), nullable=False),
 )
 
 # What a city is told of the fleet (`bridge.mds`); no position stands in it.

@@ -23,26 +23,37 @@ config_option = click.option(
 
 @click.command(
     epilog=examples(
-        "freefloat bridge backup --config bridge.toml /backup/bridge-2026-11-25.sqlite",
-        "# PostgreSQL: pg_dump --format=custom --file=freefloat.dump freefloat",
+        "freefloat bridge backup --config bridge.toml --keys /keys/places.sqlite "
+        "/backup/bridge-2026-11-25.sqlite",
+        "# PostgreSQL: pg_dump --format=custom --exclude-table-data=place_keys "
+        "--file=freefloat.dump freefloat",
     )
 )
 @config_option
 @click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--keys",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Keep the keys of places here, instead of those of the backup before.",
+)
 @json_option
-def backup(config: Path, target: Path, as_json: bool) -> None:
+def backup(config: Path, target: Path, keys: Path | None, as_json: bool) -> None:
     """Copy a SQLite store to TARGET while the bridge runs, and check the copy.
 
-    The copy holds all that the store holds: who drove when, and where.
+    The copy holds all that the store holds: who drove when, and where. The places are
+    sealed, and their keys are in the file of --keys alone. Keep only its newest
+    version: what is erased is then unreadable in every backup. Without --keys nobody
+    can read a place in the copy.
     """
     settings = load_settings(config)
     if settings.store.url is not None:
         raise OperatorError(
             "the store is a PostgreSQL, which has its own tools",
-            "pg_dump --format=custom --file=freefloat.dump freefloat; see "
-            "docs/operations.md, section 9",
+            "pg_dump --format=custom --exclude-table-data=place_keys "
+            "--file=freefloat.dump freefloat; see docs/operations.md, section 9",
         )
-    size = back_up(Path(settings.store.path), target)
+    size = back_up(Path(settings.store.path), target, keys=keys)
     if as_json:
         print_json({"file": str(target), "bytes": size})
         return
@@ -52,9 +63,11 @@ def backup(config: Path, target: Path, as_json: bool) -> None:
 @click.command(
     "restore",
     epilog=examples(
-        "freefloat bridge restore --config bridge.toml bridge-2026-11-25.sqlite",
+        "freefloat bridge restore --config bridge.toml --keys /keys/places.sqlite "
+        "/backup/bridge-2026-11-25.sqlite",
         "# PostgreSQL: first pg_restore --clean --if-exists --dbname=freefloat "
         "freefloat.dump",
+        "# and pg_restore --data-only --dbname=freefloat place-keys.dump",
         "freefloat bridge restore --config bridge.toml",
     ),
 )
@@ -65,8 +78,16 @@ def backup(config: Path, target: Path, as_json: bool) -> None:
     metavar="[BACKUP]",
     type=click.Path(path_type=Path, dir_okay=False),
 )
+@click.option(
+    "--keys",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The newest file of keys; a place without its key counts as erased.",
+)
 @json_option
-def restore_command(config: Path, source: Path | None, as_json: bool) -> None:
+def restore_command(
+    config: Path, source: Path | None, keys: Path | None, as_json: bool
+) -> None:
     """Go on from a backup: stop every bridge first.
 
     Of a SQLite store BACKUP takes its place, and what was there is moved aside. A
@@ -82,9 +103,9 @@ def restore_command(config: Path, source: Path | None, as_json: bool) -> None:
                 "no backup is named", "name the file that 'bridge backup' made"
             )
         path = Path(settings.store.path)
-        doubted, aside = restore(path, source, fleet_id=fleet_id, now=now)
+        doubted, aside = restore(path, source, fleet_id=fleet_id, now=now, keys=keys)
     else:
-        if source is not None:
+        if source is not None or keys is not None:
             raise OperatorError(
                 "the store is a PostgreSQL, which pg_restore restores",
                 "do that first, then call this command without a file",

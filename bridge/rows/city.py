@@ -8,10 +8,10 @@ from sqlalchemy import Connection, func, select, tuple_
 
 from bridge import schema
 from bridge.places import PlaceState
+from bridge.rows.places import WITH_KEYS, told_of
 from bridge.rows.statements import chunks
 from protocol.codes import ConfigKind
 from protocol.identity import VehicleId
-from protocol.packed.place import PLACE
 from protocol.place import Place
 
 _PLACES: Final = schema.places
@@ -28,14 +28,14 @@ def places_of(
     found: dict[RentalKey, dict[int, Place]] = {}
     key = tuple_(_PLACES.c.vehicle_id, _PLACES.c.rental_id)
     for chunk in chunks((str(vehicle), rental) for vehicle, rental in rentals):
-        query = (
-            select(_PLACES)
-            .where(_PLACES.c.state == int(PlaceState.HELD), key.in_(chunk))
-            .order_by(_PLACES.c.seq)
-        )
+        query = WITH_KEYS.where(
+            _PLACES.c.state == int(PlaceState.HELD), key.in_(chunk)
+        ).order_by(_PLACES.c.seq)
         for row in connection.execute(query):
-            rental = (VehicleId.from_text(row.vehicle_id), row.rental_id)
-            found.setdefault(rental, {})[row.seq] = PLACE.parse(row.place)
+            told = told_of(row)
+            if told is not None:
+                rental = (VehicleId.from_text(row.vehicle_id), row.rental_id)
+                found.setdefault(rental, {})[row.seq] = told.place
     return found
 
 

@@ -1,32 +1,56 @@
 """Rows of places: the only table that tells where a customer was.
 
 Whatever else a batch writes may be evidence for years; a row here can be emptied at any
-time (`erase_places`), and nothing else holds what stood in it.
+time (`erase_places`), and nothing else holds what stood in it. It is sealed under a key
+of its own (`bridge.place_seal`), which stands in a table beside it and goes with it.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, Connection, Row, bindparam, select, tuple_, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Row,
+    bindparam,
+    delete,
+    exists,
+    select,
+    tuple_,
+    update,
+)
 
 from bridge import schema
+from bridge.place_seal import new_key, open_place, seal_place
 from bridge.places import PlaceRecord, PlaceState
 from bridge.rows.locks import lock_vehicles
-from bridge.rows.statements import chunks, upsert
+from bridge.rows.statements import chunks, insert_new, upsert
 from bridge.workspace import EntryKey, LedgerKey
 from protocol.identity import VehicleId
-from protocol.packed.place import PLACE
 from protocol.place import EventPlace
 
 _TABLE: Final = schema.places
+_KEYS: Final = schema.place_keys
 _KEY: Final = tuple_(_TABLE.c.vehicle_id, _TABLE.c.ledger_id, _TABLE.c.seq)
+_KEY_OF_KEY: Final = tuple_(_KEYS.c.vehicle_id, _KEYS.c.ledger_id, _KEYS.c.seq)
+_IS_ITS_KEY: Final = (
+    (_KEYS.c.vehicle_id == _TABLE.c.vehicle_id)
+    & (_KEYS.c.ledger_id == _TABLE.c.ledger_id)
+    & (_KEYS.c.seq == _TABLE.c.seq)
+)
 _LEDGER: Final = tuple_(_TABLE.c.vehicle_id, _TABLE.c.ledger_id)
 
 _NAMED: Final[BindParameter[Any]] = bindparam("named", expanding=True)
-_AWAITED: Final = select(_TABLE).where(
+
+WITH_KEYS: Final = select(_TABLE, _KEYS.c.key).outerjoin(_KEYS, _IS_ITS_KEY)
+"""Rows as `told_of` wants them."""
+
+_AWAITED: Final = WITH_KEYS.where(
     _TABLE.c.state == int(PlaceState.AWAITED), _LEDGER.in_(_NAMED)
 )
-_OF_ENTRIES: Final = select(_TABLE).where(_KEY.in_(_NAMED))
+_OF_ENTRIES: Final = WITH_KEYS.where(_KEY.in_(_NAMED))
+_KEYS_OF: Final = select(_KEYS).where(_KEY_OF_KEY.in_(_NAMED))
 
 
 def load_places(
@@ -47,6 +71,7 @@ def write_places(
     connection: Connection, changed: Mapping[EntryKey, PlaceRecord]
 ) -> None:
     """Write what a batch changed."""
+    keys = _keys_for(connection, [k for k, record in changed.items() if record.told])
     rows = [
         {
             "vehicle_id": str(vehicle_id),
@@ -57,13 +82,36 @@ def write_places(
             "prev_hash": record.prev_hash,
             "rental_id": record.rental_id,
             "arrivals": record.arrivals,
-            "salt": None if record.told is None else record.told.salt,
-            "place": None if record.told is None else PLACE.build(record.told.place),
+            "sealed": None
+            if record.told is None
+            else seal_place(
+                keys[vehicle_id, ledger_id, seq], str(vehicle_id), record.told
+            ),
         }
         for (vehicle_id, ledger_id, seq), record in changed.items()
     ]
     if rows:
         connection.execute(upsert(connection, _TABLE), rows)
+
+
+def _keys_for(connection: Connection, wanted: list[EntryKey]) -> dict[EntryKey, bytes]:
+    """Return the key of each of these places; make those that are not there.
+
+    One that is there stays, so that it still opens what a backup has of the place.
+    """
+    found: dict[EntryKey, bytes] = {}
+    if not wanted:
+        return found
+    unique = [column.name for column in _KEYS.primary_key]
+    made = [
+        {"vehicle_id": str(vehicle), "ledger_id": ledger, "seq": seq, "key": new_key()}
+        for vehicle, ledger, seq in wanted
+    ]
+    connection.execute(insert_new(connection, _KEYS, unique=unique), made)
+    for chunk in chunks((str(vehicle), ledger, seq) for vehicle, ledger, seq in wanted):
+        rows = connection.execute(_KEYS_OF, {"named": chunk})
+        found |= {_key(row): row.key for row in rows}
+    return found
 
 
 def erase_places(connection: Connection, rental_id: bytes) -> int:
@@ -74,19 +122,42 @@ def erase_places(connection: Connection, rental_id: bytes) -> int:
     of_rental = select(_TABLE.c.vehicle_id).where(_TABLE.c.rental_id == rental_id)
     names = set(connection.execute(of_rental).scalars())
     lock_vehicles(connection, [VehicleId.from_text(name) for name in names])
+    return empty_places(connection, _TABLE.c.rental_id == rental_id)
+
+
+def empty_places(connection: Connection, which: ColumnElement[bool]) -> int:
+    """Delete the keys of places, and what the keys opened; return how many there were.
+
+    Args:
+        connection: in a transaction that has locked their vehicles.
+        which: rows of `schema.places`.
+    """
+    those = select(_TABLE.c.vehicle_id, _TABLE.c.ledger_id, _TABLE.c.seq).where(which)
+    connection.execute(delete(_KEYS).where(_KEY_OF_KEY.in_(those)))
     erased = connection.execute(
         update(_TABLE)
-        .where(
-            _TABLE.c.rental_id == rental_id, _TABLE.c.state != int(PlaceState.ERASED)
-        )
-        .values(state=int(PlaceState.ERASED), salt=None, place=None)
+        .where(which, _TABLE.c.state != int(PlaceState.ERASED))
+        .values(state=int(PlaceState.ERASED), sealed=None)
     )
     return erased.rowcount
 
 
+def settle_keys(connection: Connection) -> int:
+    """Erase places of a restored store whose keys are gone; return how many there were.
+
+    They were erased after the backup, or their keys were not put back. A frame that
+    comes again must not bring them back, nor may a key without a place stay.
+    """
+    is_there = exists().where(_IS_ITS_KEY)
+    unreadable = _TABLE.c.sealed.is_not(None) & ~is_there
+    count = empty_places(connection, unreadable)
+    connection.execute(delete(_KEYS).where(~exists(_TABLE.c.seq).where(_IS_ITS_KEY)))
+    return count
+
+
 def find_places(connection: Connection, rental_id: bytes) -> dict[int, EventPlace]:
     """Return the places of a rental that are there and fit, by sequence."""
-    query = select(_TABLE).where(
+    query = WITH_KEYS.where(
         _TABLE.c.rental_id == rental_id, _TABLE.c.state == int(PlaceState.HELD)
     )
     records = {row.seq: _record(row) for row in connection.execute(query)}
@@ -97,13 +168,17 @@ def _key(row: Row[tuple[object, ...]]) -> EntryKey:
     return VehicleId.from_text(row.vehicle_id), row.ledger_id, row.seq
 
 
+def told_of(row: Row[Any]) -> EventPlace | None:
+    """Return the place of a row of `WITH_KEYS`, or None: not told, or erased."""
+    if row.sealed is None or row.key is None:
+        return None
+    return open_place(row.key, row.vehicle_id, row.ledger_id, row.seq, row.sealed)
+
+
 def _record(row: Row[tuple[object, ...]]) -> PlaceRecord:
-    told = None
-    if row.place is not None:
-        told = EventPlace(row.ledger_id, row.seq, row.salt, PLACE.parse(row.place))
     return PlaceRecord(
         PlaceState(row.state),
-        told,
+        told_of(row),
         row.commitment,
         row.prev_hash,
         row.rental_id,

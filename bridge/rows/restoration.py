@@ -7,7 +7,8 @@ Rule 1: no number is used twice (I-6). Every run of a signer's numbers, known or
 known, goes on `JUMP` further: what was signed between backup and loss is below it.
 Rule 2: nothing but a challenge is signed for a car that was connected until it says by
 a fresh HELLO with our nonce where it stands (FF-SYN-10).
-Rule 3: whoever held a lease has lost it: a bridge that froze before the loss is fenced.
+Rule 3: a place whose key is not there was erased, and stays so (K26).
+Rule 4: whoever held a lease has lost it: a bridge that froze before the loss is fenced.
 """
 
 import secrets
@@ -21,6 +22,7 @@ from bridge import schema
 from bridge.doubt import Doubt
 from bridge.rows.commands import SEQUENCE_FLOOR
 from bridge.rows.locks import lock_vehicles
+from bridge.rows.places import settle_keys
 from bridge.rows.statements import upsert
 from bridge.rows.vehicles import load_vehicles, online_vehicles, write_vehicles
 from protocol.identity import ID_SIZE
@@ -55,6 +57,7 @@ def mark_restored(
     connection.execute(upsert(connection, meta), [row])
     leases = schema.leases
     connection.execute(update(leases).values(epoch=leases.c.epoch + 1, until_ms=0))
+    settle_keys(connection)
     connected = online_vehicles(connection)
     lock_vehicles(connection, connected)
     doubted = {

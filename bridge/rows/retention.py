@@ -16,12 +16,12 @@ from sqlalchemy import (
     delete,
     func,
     select,
-    update,
 )
 
 from bridge import schema
 from bridge.places import PlaceState
 from bridge.rows.locks import lock_vehicles
+from bridge.rows.places import empty_places
 from bridge.rows.rentals import OPEN_STATES
 from bridge.rows.telemetry import drop_telemetry
 from protocol.identity import VehicleId
@@ -115,16 +115,11 @@ def _erase_places(connection: Connection, before_ms: int) -> int:
     lock_vehicles(connection, [VehicleId.from_text(row.vehicle_id) for row in found])
     erased = 0
     for row in found:
-        done = connection.execute(
-            update(table)
-            .where(
-                table.c.vehicle_id == row.vehicle_id,
-                table.c.rental_id == row.rental_id,
-                table.c.state != int(PlaceState.ERASED),
-            )
-            .values(state=int(PlaceState.ERASED), salt=None, place=None)
+        erased += empty_places(
+            connection,
+            (table.c.vehicle_id == row.vehicle_id)
+            & (table.c.rental_id == row.rental_id),
         )
-        erased += done.rowcount
     return erased
 
 

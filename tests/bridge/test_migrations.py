@@ -13,7 +13,10 @@ from sqlalchemy import Connection, Engine, create_engine, inspect, text
 from bridge.errors import SettingsError
 from bridge.migrations import migration
 from bridge.migrations.migration import FIRST_RELEASE, migrate, newest, revision_of
+from bridge.rows.places import WITH_KEYS, find_places
 from bridge.schema import metadata
+from protocol.packed.place import PLACE
+from protocol.place import EventPlace, Place
 from tests.postgres import running_server
 
 
@@ -55,6 +58,34 @@ def test_a_store_of_the_first_release_keeps_what_is_in_it(engine: Engine) -> Non
         assert list(kept) == [("billing", 41)]
         names = connection.execute(text("SELECT name FROM meta"))
         assert list(names) == []
+
+
+def test_places_that_an_older_store_kept_readable_are_sealed(engine: Engine) -> None:
+    # K26: whatever was told before is erased as well as what comes now.
+    vehicle, place = "A" * 26, Place(481_371_540, 115_761_240, 35, 2)
+    columns = {
+        "v": vehicle,
+        "id": bytes(8),
+        "hash": bytes(32),
+        "rental": bytes(16),
+        "salt": b"\x5a" * 16,
+        "place": PLACE.build(place),
+    }
+    with engine.begin() as connection:
+        command.upgrade(migration._config(connection), "0005")
+        for seq, state, salt in ((1, 2, ":salt, :place"), (2, 1, "NULL, NULL")):
+            values = f":v, :id, {seq}, {state}, :hash, :hash, :rental, 1, {salt}"
+            connection.execute(text(f"INSERT INTO places VALUES ({values})"), columns)  # noqa: S608 - our own words
+
+    with engine.begin() as connection:
+        migrate(connection, name="x")
+
+    with engine.begin() as connection:
+        rows = {row.seq: row for row in connection.execute(WITH_KEYS)}
+        found = find_places(connection, bytes(16))
+    assert found == {1: EventPlace(bytes(8), 1, b"\x5a" * 16, place)}
+    assert (rows[2].sealed, rows[2].key) == (None, None)
+    assert PLACE.build(place) not in rows[1].sealed
 
 
 def test_bringing_up_to_date_what_is_up_to_date_changes_nothing(

@@ -196,13 +196,19 @@ async def test_an_erased_place_stands_in_no_file_of_the_store(world: World) -> N
     await world.greet()
     await world.say(FrameClass.TELEM, _frame(world, _told(world, 1)))
     await world.say(FrameClass.EVENT, _entry(world, STARTED))
-    assert SALT in _bytes_of(world.path)
+    [key] = await world.store.read(_keys)
+    assert key in _bytes_of(world.path)
+    assert SALT not in _bytes_of(world.path), "it is sealed from the first"
 
     await world.store.erase_places(RENTAL)
 
-    assert SALT not in _bytes_of(world.path)
+    assert key not in _bytes_of(world.path)
     commitment = commitment_of(world.car.id, _told(world, 1))
     assert commitment in _bytes_of(world.path)
+
+
+def _keys(connection: Connection) -> list[bytes]:
+    return list(connection.execute(select(schema.place_keys.c.key)).scalars())
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -226,7 +232,7 @@ async def test_an_erased_place_stays_erased_whoever_sends_it_again(
     await world.say(FrameClass.EVENT, entry)
 
     assert await world.store.places(RENTAL) == {}
-    assert SALT not in _bytes_of(world.path)
+    assert await world.store.read(_keys) == []
 
 
 @pytest.mark.parametrize("seq", [0, AHEAD_LIMIT + 1, 2**63])
@@ -271,18 +277,22 @@ async def test_an_erased_place_is_gone_from_postgres_and_its_ledger_still_verifi
             await world.say(FrameClass.TELEM, _frame(world, _told(world, 1)))
             await world.say(FrameClass.EVENT, _entry(world, STARTED))
             server.execute(url, "CHECKPOINT")
-            before = server.has_in_tables(SALT)
+            [key] = await world.store.read(_keys)
+            before = server.has_in_tables(key), server.has_in_tables(SALT)
             erased = await world.store.erase_places(RENTAL)
-            rows = server.execute(url, "SELECT salt, place FROM places")
+            rows = server.execute(url, "SELECT sealed FROM places")
+            keys = await world.store.read(_keys)
             server.execute(url, "VACUUM places")
+            server.execute(url, "VACUUM place_keys")
             server.execute(url, "CHECKPOINT")
-            after = server.has_in_tables(SALT)
+            after = server.has_in_tables(key)
             frames = await world.store.read(_frames)
             assert_chain(world, frames)
 
-    assert before
+    assert before == (True, False), "the key, and no place that is readable"
     assert erased == 1
-    assert rows == [(None, None)]
+    assert rows == [(None,)]
+    assert keys == []
     assert not after
     commitment = commitment_of(world.car.id, _told(world, 1))
     assert commitment in frames[0], "the commitment is left"

@@ -52,19 +52,32 @@ class Engine:
     """One way to store, to back up and to restore."""
 
     open: Callable[[], Database]
-    back_up: Callable[[], None]
-    lose_and_restore: Callable[[bytes], int]
+    back_up: Callable[..., None]
+    """Given a name, `copy` otherwise; the keys of places go where they were before."""
+    lose_and_restore: Callable[..., int]
+    """Given the fleet's id and a name."""
+    files: Path
+    """Where backups lie, and nothing of the running store."""
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    path, copy = tmp_path / "bridge.sqlite", tmp_path / "copy"
+    path, files = tmp_path / "bridge.sqlite", tmp_path / "backups"
+    keys = tmp_path / "keys"
+    files.mkdir()
     if request.param == "sqlite":
-        yield Engine(
-            lambda: SqliteDatabase(path),
-            lambda: assert_private(back_up(path, copy), copy),
-            lambda fleet_id: restore(path, copy, fleet_id=fleet_id, now=NOW_MS)[0],
-        )
+
+        def take(name: str = "copy") -> None:
+            copy = files / name
+            assert_private(back_up(path, copy, keys=keys), copy)
+            assert keys.stat().st_mode & 0o777 == 0o600
+
+        def put_back(fleet_id: bytes, name: str = "copy") -> int:
+            return restore(
+                path, files / name, fleet_id=fleet_id, now=NOW_MS, keys=keys
+            )[0]
+
+        yield Engine(lambda: SqliteDatabase(path), take, put_back, files)
         return
     with running_server() as server:
         url = server.make_database()
@@ -73,15 +86,21 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
             command = (client_program(program), "--dbname", url, *arguments)
             subprocess.run(command, check=True, timeout=60, capture_output=True)
 
-        def lose_and_restore(fleet_id: bytes) -> int:
-            run("pg_restore", "--clean", "--if-exists", str(copy))
+        def dump(name: str = "copy") -> None:
+            run(
+                *("pg_dump", "--format=custom", "--compress=0"),
+                "--exclude-table-data=place_keys",
+                f"--file={files / name}",
+            )
+            only = ("--data-only", "--table=place_keys", f"--file={keys}")
+            run("pg_dump", "--format=custom", *only)
+
+        def lose_and_restore(fleet_id: bytes, name: str = "copy") -> int:
+            run("pg_restore", "--clean", "--if-exists", str(files / name))
+            run("pg_restore", "--data-only", str(keys))
             return mark(PostgresDatabase(url), fleet_id=fleet_id, now=NOW_MS)
 
-        yield Engine(
-            lambda: PostgresDatabase(url),
-            lambda: run("pg_dump", "--format=custom", f"--file={copy}"),
-            lose_and_restore,
-        )
+        yield Engine(lambda: PostgresDatabase(url), dump, lose_and_restore, files)
 
 
 def assert_private(size: int, copy: Path) -> None:

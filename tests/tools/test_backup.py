@@ -22,6 +22,22 @@ def fleet(tmp_path: Path) -> FleetDirectory:
     return make_fleet(tmp_path / "fleet", 1)
 
 
+def test_keys_of_places_lie_apart_and_the_newest_replace_the_former(
+    fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    # K26
+    store = SqliteDatabase(tmp_path / "store")
+    mark(store, fleet_id=fleet.fleet.fleet_id, now=NOW_MS)
+    config, keys = ("--config", "bridge.toml"), ("--keys", "keys")
+    (tmp_path / "keys").write_text("what the backup before left")
+
+    freefloat("bridge", "backup", *config, *keys, "copy", cwd=tmp_path)
+    done = freefloat("bridge", "restore", *config, *keys, "copy", cwd=tmp_path)
+
+    assert done.returncode == 0
+    assert (tmp_path / "keys").read_bytes().startswith(b"SQLite format 3")
+
+
 def test_a_store_is_copied_and_put_back_and_what_was_there_is_kept(
     fleet: FleetDirectory, tmp_path: Path
 ) -> None:
