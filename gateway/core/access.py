@@ -105,7 +105,7 @@ def _tap_when_free(turn: Turn, uid: bytes) -> None:
     grant = find_grant(state, uid, Rights.DRIVE | Rights.UNLOCK, turn.now)
     if service is not None and not (is_in_service(state) or state.updating):
         _tap_of_technician(turn, uid, service)
-    elif not (is_rentable(state) and state.room.takes_rental):
+    elif not is_rentable(state):
         known = service is not None or grant is not None
         reason = CardRefusal.NOT_READY if known else CardRefusal.NO_RESERVATION
         _refuse(turn, uid, NO_RENTAL, reason, PromptKey.NOT_NOW)

@@ -50,6 +50,13 @@ class Reason:
     """The same, for the car."""
 
 
+def _lacks_room(state: State) -> bool:
+    """Return whether the disk could not record the rental that is offered (I-20)."""
+    if state.mode is RentalMode.AVAILABLE:
+        return not state.room.takes_rental
+    return state.mode is RentalMode.RESERVED and not state.room.keeps_promise
+
+
 CONDITIONS: Final = (
     Reason(
         Condition.FAULT,
@@ -70,8 +77,9 @@ CONDITIONS: Final = (
     ),
     Reason(
         Condition.DEGRADED,
-        "something does not work, such as the card reader",
-        lambda state: bool(state.faults),
+        "something does not work, such as the card reader; or the disk has no room for "
+        "the rental that could begin",
+        lambda state: bool(state.faults) or _lacks_room(state),
     ),
     Reason(Condition.OK, "else", lambda _state: True),
 )
@@ -84,7 +92,10 @@ def condition_of(state: State) -> Condition:
 
 
 def is_rentable(state: State) -> bool:
-    """Return whether a rental can begin: nothing is broken and nobody works on it."""
+    """Return whether a rental can begin, as far as the car is concerned.
+
+    Nothing is broken, nobody works on it and, if nobody has the car, its disk has room.
+    """
     return condition_of(state) is Condition.OK
 
 
@@ -121,9 +132,10 @@ LAMP: Final = (
         Light.BLUE,
     ),
     LampRule(
-        # It could not be opened or driven: not free (H15).
-        "the car is free and something does not work",
-        lambda state: state.mode is RentalMode.AVAILABLE and bool(state.faults),
+        # It would refuse whoever comes: not free (H15).
+        "the car is free and no rental can begin: DEGRADED, or a disk that takes "
+        "nothing",
+        lambda state: state.mode is RentalMode.AVAILABLE and not is_rentable(state),
         Light.FAULT_PATTERN,
         blinking=True,
     ),

@@ -26,6 +26,7 @@ from gateway.core.events import (
     DiskRecovered,
     Event,
     Noted,
+    RoomChanged,
     UplinkConnected,
     UplinkLost,
 )
@@ -193,6 +194,7 @@ class Runtime:
             random_bytes=random_bytes,
         )
         self._foreknowledge = Foreknowledge(store=store, positioning=positioning)
+        self._owes_hello = False
         self._configurator = Configurator(self._standing, store=store, note=self.note)
         self._custodian = Custodian(
             self._standing,
@@ -530,6 +532,12 @@ class Runtime:
                 self._log.error("= too late, not done: %s", action)
             else:
                 await self._performer.perform(action)
+        self._owes_hello |= isinstance(first, RoomChanged)
+        if self._owes_hello and decision.state.pending is None:
+            # No entry tells of the room, which would cost room (ADR 26). Not before
+            # a command has its outcome, which a HELLO without it would deny.
+            self._owes_hello = False
+            self._herald.announce(now=now)
         return decision
 
     def _is_late(self, decision: Decision) -> bool:

@@ -6,9 +6,10 @@ import random
 import apsw
 import pytest
 
+from gateway.core.room import Room
 from gateway.ports import StoreError
 from gateway.storage.errors import StoreBrokenError
-from protocol.codes import Code, Executed, Light, RentalMode
+from protocol.codes import Code, Condition, Executed, Light, RentalMode
 from protocol.command import ANY_VERSION, Ping, Unlock
 from protocol.snapshot import NO_RENTAL
 from tests.gateway.oracle import require_sound
@@ -158,6 +159,69 @@ async def test_a_nearly_full_ledger_takes_no_reservation_but_runs_the_rental() -
 
         assert world.fleet.codes_of(refused) == [Code.STORAGE_FULL]
         assert world.fleet.codes_of(ping) == [Code.OK]
+
+
+async def test_a_free_car_whose_disk_fills_stops_promising_and_tells_the_fleet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # H15, I-16, I-20: others fill the disk, nobody comes, and no entry is spent on it.
+    async with World() as world:
+        assert world.store is not None
+        assert world.board.light == (Light.GREEN, False)
+        told, written = len(world.fleet.hellos), len(world.written())
+        left = 100  # KiB
+        monkeypatch.setattr(world.store, "free_kib", lambda: left)
+
+        await world.advance(11.0)
+
+        assert world.board.light == (Light.FAULT_PATTERN, True)
+        [hello] = world.fleet.hellos[told:]
+        assert hello.snapshot.condition is Condition.DEGRADED
+        assert hello.storage_free_kib == left
+
+        left = 10_000
+        await world.advance(11.0)
+
+        assert world.board.light == (Light.GREEN, False)
+        assert world.fleet.hellos[-1].snapshot.condition is Condition.OK
+        assert len(world.fleet.hellos) == told + 2
+        assert len(world.written()) == written
+
+
+async def test_a_car_that_starts_on_a_full_disk_is_not_green(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # H15: room is measured with the board's first report.
+    async with World() as world:
+        monkeypatch.setattr(type(world.store), "free_kib", lambda _store: 100)
+
+        await world.restart()
+
+        assert world.board.light == (Light.FAULT_PATTERN, True)
+
+
+async def test_the_hello_of_a_full_disk_waits_for_the_outcome_of_the_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # I-11: one without it would say that the order was never carried out.
+    async with World() as world:
+        rental_id = await world.reserve(ALICE)
+        told = len(world.fleet.hellos)
+        monkeypatch.setattr(world.store, "free_kib", lambda: 100)
+
+        world.board.is_stuck = True
+        data = world.fleet.send(Unlock(rental_id, ANY_VERSION))
+        await world.advance(1.0)
+        assert world.state.room is Room.PROMISED
+        assert world.state.pending is not None
+        assert len(world.fleet.hellos) == told
+
+        world.board.change(locked=False)
+        await world.settle()
+
+        [hello] = world.fleet.hellos[told:]
+        assert world.fleet.codes_of(data) == [Code.OK]
+        assert Code.OK in {outcome.code for outcome in hello.outcomes}
 
 
 async def test_a_start_that_could_not_be_kept_leaves_the_next_one_a_reboot() -> None:

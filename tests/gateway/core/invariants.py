@@ -20,9 +20,9 @@ from gateway.core.room import Room
 from gateway.core.state import Purpose, State
 from gateway.core.turn import Decision
 from gateway.core.vehicle import handle, next_deadline
-from protocol.codes import Light, RentalMode
+from protocol.codes import Condition, Light, RentalMode
 from protocol.command import ANY_VERSION
-from protocol.event import RentalEnded
+from protocol.event import EventBody, RentalEnded
 from protocol.identity import card_digest
 from protocol.result import Result
 
@@ -64,6 +64,7 @@ def _require_honest_face(before: State, event: Event, decision: Decision) -> Non
     assert told_prompts == ([ShowPrompt(prompt)] if prompt != was_prompt else [])
     green = light[0] is Light.GREEN
     assert not green or (state.mode is RentalMode.AVAILABLE and is_rentable(state))
+    assert not green or state.room.takes_rental, "H15: green without room for a rental"
 
 
 def _require_consistent(state: State) -> None:
@@ -142,7 +143,27 @@ def _require_room(before: State, event: Event, decision: Decision, now: Moment) 
         with_room = replace(before, room=Room.ANOTHER)
         free = handle(with_room, event, now=now)
         same = replace(free, state=replace(free.state, room=decision.state.room))
+        if decision.state.mode is RentalMode.AVAILABLE:
+            # It ended: the car says that nobody can begin, and nothing else differs.
+            decision, same = without_face(decision), without_face(same)
         assert decision == same, "I-20: what runs is another on a full disk"
+
+
+def without_face(decision: Decision) -> Decision:
+    """Return a decision without what it says of the condition of a free car (H15)."""
+
+    def plain(entry: EventBody | Result) -> EventBody | Result:
+        if not isinstance(entry, Result):
+            return entry
+        snapshot = replace(entry.snapshot, condition=Condition.OK, light=Light.GREEN)
+        return replace(entry, snapshot=snapshot)
+
+    return replace(
+        decision,
+        state=replace(decision.state, shown_light=Light.GREEN, shown_blinking=False),
+        actions=tuple(each for each in decision.actions if type(each) is not ShowLight),
+        entries=tuple(plain(entry) for entry in decision.entries),
+    )
 
 
 def _is_about_next_rental(before: State, event: Event) -> bool:
