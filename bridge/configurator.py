@@ -18,7 +18,7 @@ from typing import Final
 
 from bridge.errors import NotConnectedError, SigningError, StoreError
 from bridge.instant import InstantClock
-from bridge.ports import SyncSigner, WallClock
+from bridge.ports import SyncSigner
 from bridge.rows.configurations import Configuration
 from bridge.store import Store
 from bridge.vehicle import VehicleState
@@ -59,7 +59,7 @@ class _Attempt:
 
     @property
     def again_ms(self) -> int:
-        """When it may be sent anew, UTC ms."""
+        """When it may be sent anew, by this machine's boot clock."""
         pause = min(AGAIN_MS << min(self.times - 1, 6), AGAIN_LIMIT_MS)
         return self.sent_ms + pause
 
@@ -80,7 +80,6 @@ class Configurator:
         self._signer = signer
         self._wire = wire
         self._instant = instant
-        self._now: WallClock = lambda: instant().utc_ms
         self._sleep = sleep
         self._attempts: dict[VehicleId, _Attempt] = {}
         self._sending: dict[VehicleId, asyncio.Task[None]] = {}
@@ -135,7 +134,8 @@ class Configurator:
         if later:
             return later[0]
         is_other = all(c.kind != last.kind or c.version != last.version for c in wanted)
-        return wanted[0] if is_other or self._now() >= last.again_ms else None
+        is_due = self._instant().boot_ms >= last.again_ms
+        return wanted[0] if is_other or is_due else None
 
     async def _send(self, vehicle_id: VehicleId, wanted: Configuration) -> None:
         last = self._attempts.get(vehicle_id)
@@ -152,7 +152,7 @@ class Configurator:
         except SigningError as error:
             LOG.error("= configuration for %s not signed: %s", vehicle_id, error)
         self._attempts[vehicle_id] = _Attempt(
-            wanted.version, wanted.kind, times, self._now()
+            wanted.version, wanted.kind, times, self._instant().boot_ms
         )
 
     async def _send_all(self, vehicle_id: VehicleId, wanted: Configuration) -> None:

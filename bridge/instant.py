@@ -6,7 +6,7 @@ come in between (ADR 28).
 """
 
 from collections.abc import Callable
-from typing import Self
+from typing import Final, Self
 
 import msgspec
 
@@ -32,6 +32,9 @@ class Instant(msgspec.Struct, frozen=True, gc=False):
         """By how much the wall clock shows more than the boot clock."""
         return self.utc_ms - self.boot_ms
 
+
+NEVER_MS: Final = -(1 << 62)
+"""Boot clock: when something was that never was; any pause since then is over."""
 
 InstantClock = Callable[[], Instant]
 """Reads both clocks of this machine."""

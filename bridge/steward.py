@@ -31,7 +31,7 @@ from bridge.errors import (
     StoreError,
     refused_by_signer,
 )
-from bridge.instant import InstantClock
+from bridge.instant import NEVER_MS, InstantClock
 from bridge.ports import SyncSigner, WallClock
 from bridge.rows.receipts import OpenGap
 from bridge.signer import HeldTrust
@@ -80,11 +80,14 @@ TRUST_RATE: Final = 20
 
 @dataclass(slots=True)
 class _Chart:
-    """When a car was last sent what, UTC ms."""
+    """When a car was last sent what, by this machine's boot clock.
 
-    time_ms: int = 0
-    challenge_ms: int = 0
-    trust_ms: int = 0
+    A wall clock that is set back must not make a car wait.
+    """
+
+    time_ms: int = NEVER_MS
+    challenge_ms: int = NEVER_MS
+    trust_ms: int = NEVER_MS
     is_new: bool = True
     """Whether it said HELLO since it was last told the time."""
     is_urgent: bool = False
@@ -126,7 +129,7 @@ class Steward:
         for vehicle_id in vehicle_ids:
             # Another object: a look that is under way ticks off in its own (rule 4).
             chart = self._charts.get(vehicle_id, _Chart())
-            self._charts[vehicle_id] = replace(chart, is_new=True, trust_ms=0)
+            self._charts[vehicle_id] = replace(chart, is_new=True, trust_ms=NEVER_MS)
             self._configurator.greeted(vehicle_id)
         self.wanted(vehicle_ids)
 
@@ -138,7 +141,7 @@ class Steward:
     def receipted(self, vehicle_id: VehicleId) -> None:
         """Note that a car was told the time by a receipt."""
         chart = self._charts.setdefault(vehicle_id, _Chart())
-        chart.time_ms = self._now()
+        chart.time_ms = self._instant().boot_ms
 
     async def _follow_trust(self) -> None:
         """Bring a newer bundle to the cars; at once if it revokes a key (rule 2)."""
@@ -205,14 +208,14 @@ class Steward:
         """
         if not self._wire.is_connected:
             return
-        now = self._now()
+        at = self._instant()
         await self._follow_trust()
         self._due.update(
             vehicle_id
             for vehicle_id, chart in self._charts.items()
-            if now - chart.time_ms >= TIME_MS
+            if at.boot_ms - chart.time_ms >= TIME_MS
         )
-        gaps = await self._store.open_gaps(older_than=now - GAP_MS)
+        gaps = await self._store.open_gaps(older_than=at.utc_ms - GAP_MS)
         self._due.update(gap.vehicle_id for gap in gaps)
         due = sorted(self._due, key=str)
         if not due:
@@ -244,7 +247,7 @@ class Steward:
         states: Mapping[VehicleId, VehicleState],
     ) -> None:
         """Put off bundles beyond the rate, but none that is urgent or new (rule 2)."""
-        now, newest = self._now(), self._trust().newest.version
+        now, newest = self._instant().boot_ms, self._trust().newest.version
         room = TRUST_RATE
         for vehicle_id, chart in charts.items():
             state = states.get(vehicle_id)
@@ -293,7 +296,7 @@ class Steward:
         gaps: Sequence[OpenGap],
     ) -> bool:
         """Send it; return whether the car stays due."""
-        now = self._now()
+        now = self._instant().boot_ms
         if vehicle.doubt is not None:
             if vehicle.doubt.is_barred:
                 return False
@@ -317,10 +320,10 @@ class Steward:
         self, vehicle_id: VehicleId, vehicle: VehicleState, gap: OpenGap
     ) -> None:
         """Ask for what receipts did not bring: those beyond their list come first."""
-        now, name = self._now(), (vehicle_id, gap.ledger_id)
+        now, name = self._instant().boot_ms, (vehicle_id, gap.ledger_id)
         if gap.ledger_id != vehicle.ledger_id:
             return
-        asked_ms, times = self._asked.get(name, (0, 0))
+        asked_ms, times = self._asked.get(name, (NEVER_MS, 0))
         if now - asked_ms < RESEND_MS << min(times, RESEND_DOUBLINGS):
             return
         if len(self._asked) > _ASKED_LIMIT:

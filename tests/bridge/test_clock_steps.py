@@ -12,12 +12,15 @@ from typing import Final
 import pytest
 
 from bridge.clock import MARGIN_MS
+from bridge.configurator import AGAIN_MS
+from bridge.steward import CHALLENGE_MS
 from certs.fleet import FleetDirectory
 from protocol.codes import ConfigKind, FrameClass, SyncType
 from protocol.command import ANY_VERSION, Unlock
 from protocol.event import AgentStarted
 from protocol.sync import SYNC_TTL_LIMIT_MS
 from tests.bridge.car import RENTAL, frame_of
+from tests.bridge.running import until
 from tests.bridge.world import World
 
 UNLOCK: Final = Unlock(RENTAL, ANY_VERSION)
@@ -154,3 +157,42 @@ async def test_what_a_car_tells_after_a_step_is_dated_by_the_right_clock(
     seen = (await world.vehicle()).utc_of(frame_of(event).header, at=world.instant())
     assert seen is not None
     assert abs(seen - (world.now() - 3_000)) <= MARGIN_MS
+
+
+async def test_what_got_lost_is_sent_again_though_the_clock_was_set_back(
+    world: World,
+) -> None:
+    """I-29: pauses run on the boot clock; an hour back is no hour of silence."""
+    old = world.car.hello()
+    await world.say(FrameClass.HELLO, old)
+    world.car.reboot()
+    await world.greet()
+    await world.say(FrameClass.HELLO, old)
+    await world.steward.sweep()
+    sent = len(world.broker.sent_of(FrameClass.SYNC))
+
+    world.step(-3_600)
+    world.advance(CHALLENGE_MS / 1000)
+    await world.steward.sweep()
+
+    assert len(world.broker.sent_of(FrameClass.SYNC)) == 2 * sent == 4
+
+
+async def test_a_configuration_is_sent_again_though_the_clock_was_set_back(
+    world: World,
+) -> None:
+    """I-29."""
+    await world.greet()
+    body, kind = b'{"format":1,"damage":[]}', ConfigKind.KNOWN_DAMAGE
+    await world.store.put_configuration(world.car.id, kind, body, now=world.now())
+
+    for step_s in (0.0, -3_600.0):
+        world.step(step_s)
+        world.advance(AGAIN_MS / 1000)
+        await world.say(FrameClass.TELEM, world.car.telemetry())
+        world.steward.wanted([world.car.id])
+        await world.steward.sweep()
+        await until(lambda: not world.configurator.is_sending)
+
+    kinds = [frame_of(d).header.type for d in world.broker.sent_of(FrameClass.SYNC)]
+    assert kinds.count(SyncType.CONFIG) == 2
