@@ -12,8 +12,8 @@ from bridge.place_seal import new_key, seal_place
 from protocol.packed.place import PLACE
 from protocol.place import EventPlace
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 
 
 def upgrade() -> None:
