@@ -1,6 +1,7 @@
 """A store of an older release becomes today's, on both engines, and none is guessed."""
 
 import contextlib
+import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
 from bridge.errors import SettingsError
-from bridge.migrations import migration
+from bridge.migrations import migration, versions
 from bridge.migrations.migration import FIRST_RELEASE, migrate, newest, revision_of
 from bridge.rows.places import WITH_KEYS, find_places
 from bridge.schema import metadata
@@ -72,7 +73,7 @@ def test_places_that_an_older_store_kept_readable_are_sealed(engine: Engine) -> 
         "place": PLACE.build(place),
     }
     with engine.begin() as connection:
-        command.upgrade(migration._config(connection), "0005")
+        command.upgrade(migration._config(connection), "0006")
         for seq, state, salt in ((1, 2, ":salt, :place"), (2, 1, "NULL, NULL")):
             values = f":v, :id, {seq}, {state}, :hash, :hash, :rental, 1, {salt}"
             connection.execute(text(f"INSERT INTO places VALUES ({values})"), columns)  # noqa: S608 - our own words
@@ -137,3 +138,19 @@ def test_what_this_release_does_not_know_is_left_alone(
     with made.begin() as connection:
         assert sorted(inspect(connection).get_table_names()) == before
     made.dispose()
+
+
+def test_every_step_has_a_number_of_its_own_and_follows_the_one_before() -> None:
+    # Two that are made beside one another may take the same: no store would open.
+    steps = sorted(Path(versions.__file__).parent.glob("r*.py"))
+    numbers = [int(step.name[1:5]) for step in steps]
+    declared = [
+        importlib.import_module(f"bridge.migrations.versions.{step.stem}")
+        for step in steps
+    ]
+
+    assert numbers == list(range(1, len(steps) + 1))
+    assert [int(step.revision) for step in declared] == numbers
+    assert [int(step.down_revision or 0) for step in declared] == [
+        number - 1 for number in numbers
+    ]
