@@ -67,9 +67,9 @@ from bridge.signing.client import SocketSeal
 from bridge.steward import Steward
 from bridge.store import Store
 from bridge.survey import Survey
-from bridge.tracer import close_tracer, open_tracer
 from bridge.wire import LOG, Wire
 from protocol.fleet import Fleet
+from transport.collector import close_tracer, open_tracer
 from transport.link import LinkSettings, MqttLink, VersionMemory
 from transport.tls import TlsIdentity, client_context, common_name
 
@@ -287,7 +287,7 @@ async def open_bridge(
     wire = Wire(observer)
     sendings = Sendings()
     streams = EventStreams(store)
-    tracer = open_tracer(settings.tracing, instance=holder)
+    tracer = open_tracer(settings.tracing, service="freefloat-bridge", instance=holder)
     relays = tuple(
         Relay(
             sink,

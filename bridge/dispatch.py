@@ -34,7 +34,6 @@ from bridge.ports import CommandSigner, RandomBytes, SigningOrder, WallClock
 from bridge.registry import Registry, RegistryDirectory
 from bridge.rows.approvals import find_consent
 from bridge.store import Store
-from bridge.tracer import Tracer
 from bridge.traces import accepted, ended
 from bridge.vehicle import VehicleState
 from bridge.wire import LOG, Wire
@@ -44,6 +43,7 @@ from protocol.enrolment import VehicleRecord
 from protocol.identity import ID_SIZE, VehicleId
 from protocol.snapshot import NO_RENTAL
 from protocol.topic import topic_of
+from transport.collector import Tracer
 from transport.errors import OutcomeUnknownError, TransportError
 
 SWEEP_S: Final = 0.5

@@ -45,7 +45,6 @@ from bridge.prover import Prover, rotates
 from bridge.registry import RegistryDirectory
 from bridge.rows.receipts import SignedReceipt
 from bridge.store import Committed, ReceiptDue, Store
-from bridge.tracer import Tracer
 from bridge.traces import Times
 from bridge.verifier import Verifier
 from bridge.wire import LOG, Wire
@@ -54,6 +53,7 @@ from protocol.codes import Code, FrameClass
 from protocol.identity import VehicleId
 from protocol.topic import ALL_UPLINKS, topic_of
 from transport.backoff import Backoff
+from transport.collector import Tracer
 from transport.errors import TransportError
 
 BATCH_LIMIT: Final = 512

@@ -21,11 +21,11 @@ from bridge.ports import WallClock
 from bridge.rows.outbox import OutboxRow
 from bridge.sinks.ports import Sink
 from bridge.store import Store
-from bridge.tracer import Tracer
 from bridge.traces import delivered
 from bridge.wire import LOG
 from protocol.identity import VehicleId
 from transport.backoff import Backoff
+from transport.collector import Tracer
 
 WINDOW: Final = 128
 """Events read at once, and taken before the cursor is written."""

@@ -32,9 +32,10 @@ import msgspec
 
 from bridge.errors import SettingsError
 from bridge.names import NAME
-from bridge.observation import LogSettings, TracingSettings
+from bridge.observation import LogSettings
 from bridge.publication import GbfsSettings, MdsSettings, StationSettings
 from protocol.fleet import FleetPart, TlsPart
+from transport.collector import TracingSettings
 from transport.link import MqttVersion
 
 FILE_LIMIT: Final = 65_536

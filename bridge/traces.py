@@ -1,18 +1,14 @@
 """Spans of what the bridge did, from what it has stored anyway (pure).
 
-Nothing on the wire carries a trace: a command's trace is its message id, and so is that
-of a ledger entry, which a stranger can compute from its place. Span ids follow from the
-trace and the span's name, so whoever makes a span knows its parent, in whichever bridge
-that was made, and one that is told twice is the same span.
-
-No attribute tells of a customer, a card or a place (K25); a rental's id is in none.
+`transport.span` says what their ids follow from. No attribute tells of a customer, a
+card or a place (K25); a rental's id is in none.
 """
 
 import contextlib
 import hashlib
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -24,23 +20,14 @@ from bridge.rows.outbox import OutboxRow
 from protocol.entry import event_id
 from protocol.frame import parse_frame
 from protocol.result import Result
+from transport.span import CAR, COMMAND, ENTRY, UPLINK, Attribute, Span, span_id
 
-Attribute = str | int | bool
-
-COMMAND: Final = "command"
-"""The whole of a command: the root of its trace."""
 ACCEPT: Final = "api.accept"
 """From the order at the API until it is stored."""
 SIGN: Final = "sign"
 """From the order until its frame is signed."""
 PUBLISH: Final = "publish"
 """From the signature until the broker has it."""
-CAR: Final = "car"
-"""From the broker until the car signed how it ended, by the car's label of time."""
-ENTRY: Final = "entry"
-"""A ledger entry, from the car's signature to the commit: the root of its trace."""
-UPLINK: Final = "uplink"
-"""From the car's signature until the bridge has the frame."""
 VERIFY: Final = "verify"
 """The batch's signatures."""
 STORE: Final = "store"
@@ -70,38 +57,6 @@ class _ResultEvent(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """One piece of work."""
-
-    trace_id: bytes
-    """16 bytes."""
-    name: str
-    """What."""
-    start_ms: int
-    """UTC ms."""
-    end_ms: int
-    """UTC ms, not before the start."""
-    parent: str | None = None
-    """Name of the span around it, in the same trace."""
-    key: str = ""
-    """Tells it from others of its name in the trace."""
-    is_error: bool = False
-    """Whether it failed."""
-    attributes: Mapping[str, Attribute] = field(default_factory=dict)
-    """What is known of it."""
-
-    @property
-    def span_id(self) -> bytes:
-        """Return its id, 8 bytes."""
-        return span_id(self.trace_id, self.name, self.key)
-
-    @property
-    def parent_id(self) -> bytes | None:
-        """Return its parent's id, or None for a root."""
-        return None if self.parent is None else span_id(self.trace_id, self.parent)
-
-
-@dataclass(frozen=True, slots=True)
 class Times:
     """When a batch passed each stage, UTC ms."""
 
@@ -113,12 +68,6 @@ class Times:
     """Its transaction began."""
     stored_ms: int
     """Its transaction is committed."""
-
-
-def span_id(trace_id: bytes, name: str, key: str = "") -> bytes:
-    """Return the id of a span, 8 bytes, never all zeros."""
-    what = b"ff-span-v1\0" + trace_id + name.encode() + b"\0" + key.encode()
-    return hashlib.sha256(what).digest()[:7] + b"\x01"
 
 
 def trace_of_entry(entry: VerifiedEntry) -> bytes:

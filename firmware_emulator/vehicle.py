@@ -34,6 +34,7 @@ from gateway.uplink.tls_store import InstalledTls
 from protocol.codes import Light
 from protocol.identity import VehicleId
 from transport.backoff import Backoff
+from transport.collector import Tracer
 from transport.tls import TlsIdentity
 
 LEDGER: Final = "ledger.db"
@@ -79,6 +80,7 @@ class EmulatedVehicle:
         random_bytes: for session and message ids.
         backoff: waits between attempts to connect; None for a car's usual ones.
         recorder: whether its flight recorder runs; a large fleet does without.
+        tracer: takes its spans; None for none. The caller closes it.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class EmulatedVehicle:
         random_bytes: RandomBytes = secrets.token_bytes,
         backoff: Backoff | None = None,
         recorder: bool = False,
+        tracer: Tracer | None = None,
     ) -> None:
         """Keep the parts; nothing runs before the vehicle is entered."""
         self._identity = identity
@@ -107,6 +110,8 @@ class EmulatedVehicle:
         self._store: MainsStore | None = None
         self.data = data
         """Directory of its ledger."""
+        self.tracer = tracer
+        """Takes its spans, from the next start on if it is set later."""
         self.devices = devices
         """Car, board, reader, display, clock, witness."""
         self.link = link
@@ -319,6 +324,7 @@ class EmulatedVehicle:
             backoff=self._backoff,
             observer=devices.witness.stepped,
             recordings=self._recordings,
+            tracer=self.tracer,
         )
         self._power = asyncio.create_task(self._live(self.gateway))
         self._power.add_done_callback(lambda _: devices.witness.notice())

@@ -46,12 +46,14 @@ from gateway.storage.signer import Signer
 from gateway.storage.update_order import UpdateOrder
 from gateway.storage.vault import SealedVault
 from gateway.storage.worker import ThreadWorker
+from gateway.uplink.journeys import Journeys
 from gateway.uplink.link import LinkFactory
 from gateway.uplink.mqtt_uplink import MqttUplink
 from gateway.uplink.renewal import Renewal
 from protocol.codes import Code
 from protocol.rental_codes import Component
 from transport.backoff import Backoff
+from transport.collector import Tracer
 
 _VERSION_PARTS: Final = 3
 
@@ -227,6 +229,7 @@ def build_gateway(
     recordings: Path | None = None,
     endurance: Endurance | None = None,
     told: Callable[[], Sequence[str]] = lambda: (),
+    tracer: Tracer | None = None,
 ) -> Gateway:
     """Put a gateway together; nothing is opened before it runs.
 
@@ -257,6 +260,7 @@ def build_gateway(
         recordings: directory of the flight recorder; None for none.
         endurance: counts crashes over restarts; None where nobody starts it anew.
         told: lines ``name=value`` for SNAPSHOT that the caller alone knows.
+        tracer: takes the car's spans; None for none. The caller closes it.
     """
     failures = FailureNote() if failures is None else failures
     workers: list[Worker] = []
@@ -287,6 +291,8 @@ def build_gateway(
             vehicle_id=identity.vehicle_id,
             worker=worker("vault"),
         )
+    if time is None:
+        time = Timekeeper(clock, identity.trust.bundle.issued_ms)
     uplink = MqttUplink(
         identity.vehicle_id,
         links=links,
@@ -294,6 +300,13 @@ def build_gateway(
         clock=clock,
         random=lambda: int.from_bytes(random_bytes(4), "big") / 2**32,
         backoff=backoff,
+        journeys=(
+            None
+            if tracer is None
+            else Journeys(
+                tracer, identity.vehicle_id, clock=clock, trusted_ms=time.trusted_ms
+            )
+        ),
     )
     if keyring is None:
         keyring = KeyFiles(
@@ -302,8 +315,6 @@ def build_gateway(
             files=SystemFiles(),
             worker=worker("keys"),
         )
-    if time is None:
-        time = Timekeeper(clock, identity.trust.bundle.issued_ms)
     recorder = None
     if recordings is not None:
         recorder = FlightRecorder(

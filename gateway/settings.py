@@ -32,6 +32,9 @@
     [log]
     format = "text"               # or json: one object a line
 
+    [tracing]                     # spans to a collector; needs the extra `tracing`
+    url = "https://collector.example/v1/traces"
+
 Relative paths are relative to the file. An unknown key is an error: a misspelt one
 would otherwise silently leave a default in force.
 """
@@ -44,6 +47,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from gateway.core.restart_storm import Patience
+from transport.collector import TracingSettings
 
 FILE_LIMIT: Final = 64 * 1024
 """Bytes of the settings file; a mistaken path must not be read whole."""
@@ -163,6 +167,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is done about crashes."""
     log: LogSettings = LogSettings()
     """How it is written."""
+    tracing: TracingSettings | None = None
+    """Where spans go; nowhere without it."""
     display: Literal["emulated"] = "emulated"
     """Screen and keypad: emulated until there is a real one."""
 

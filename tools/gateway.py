@@ -57,6 +57,8 @@ from tools.gateway_recorder import explain_command, recorder, replay_command
 from tools.gateway_start import count_run, load_patiently
 from tools.gateway_update import update
 from tools.structured_log import configure_log
+from transport.collector import CollectorTracer, Tracer, close_tracer, open_tracer
+from transport.errors import CollectorSetupError
 
 EXIT_RESTART: Final = 85
 """The fleet has the agent started anew; the supervisor does it (I-33)."""
@@ -177,9 +179,10 @@ def run(config: Path, unattended: bool, verbose: bool) -> int:
         if settings.positioning is None or is_reduced
         else NmeaPositioning(settings.positioning.port, baud=settings.positioning.baud)
     )
-    car = _compose(settings, identity, positioning, endurance)
+    tracer = _tracer(settings, identity, is_unattended=unattended)
+    car = _compose(settings, identity, positioning, endurance, tracer)
     try:
-        ended = asyncio.run(_serve(car, positioning))
+        ended = asyncio.run(_serve(car, positioning, tracer))
     except KeyboardInterrupt:
         ended = EXIT_INTERRUPTED
     if endurance is not None:
@@ -304,6 +307,7 @@ def _compose(
     identity: Identity,
     positioning: NmeaPositioning | NoPositioning,
     endurance: Endurance | None,
+    tracer: Tracer | None,
 ) -> Gateway:
     clock = SystemClock()
     known = Timekeeper(clock, identity.trust.bundle.issued_ms)
@@ -334,7 +338,30 @@ def _compose(
         recordings=settings.recordings,
         endurance=endurance,
         told=lambda: _certificate_line(settings, identity),
+        tracer=tracer,
     )
+
+
+def _tracer(
+    settings: Settings, identity: Identity, *, is_unattended: bool
+) -> CollectorTracer | None:
+    """Return what takes the car's spans, None if nobody does.
+
+    Raises:
+        CollectorSetupError: it is wanted and not installed. A car that nobody attends
+            runs without it and says so.
+    """
+    try:
+        return open_tracer(
+            settings.tracing,
+            service="freefloat-gateway",
+            instance=str(identity.vehicle_id),
+        )
+    except CollectorSetupError as error:
+        if not is_unattended:
+            raise
+        logging.getLogger(__name__).warning("= no traces: %s: %s", error, error.advice)
+        return None
 
 
 def _certificate_line(settings: Settings, identity: Identity) -> list[str]:
@@ -379,7 +406,11 @@ def _renewal(
     )
 
 
-async def _serve(car: Gateway, positioning: NmeaPositioning | NoPositioning) -> int:
+async def _serve(
+    car: Gateway,
+    positioning: NmeaPositioning | NoPositioning,
+    tracer: CollectorTracer | None,
+) -> int:
     """Run until SIGTERM or Ctrl-C, either of which ends the car in order.
 
     Raises:
@@ -402,4 +433,5 @@ async def _serve(car: Gateway, positioning: NmeaPositioning | NoPositioning) -> 
         if listening is not None:
             listening.cancel()
             await asyncio.wait([listening])
+        await close_tracer(tracer)
     return 0

@@ -3,6 +3,7 @@
 * `TransportError`: the root; never raised itself.
 
   * `TlsSetupError`: our own certificate files cannot be used. A person must act.
+  * `CollectorSetupError`: traces are wanted and their library is not installed.
   * `LinkError`: the medium, the broker or its configuration. Try again later.
 
     * `OutcomeUnknownError`: a message left us and no answer came. Unknown is not
@@ -54,6 +55,15 @@ class TransportError(Exception):
 
 class TlsSetupError(TransportError):
     """A certificate, key or trust file of ours cannot be used; nothing was sent."""
+
+
+class CollectorSetupError(TransportError):
+    """What sends traces cannot be set up; nothing was started."""
+
+    def __init__(self, message: str, *, advice: str) -> None:
+        super().__init__(message)
+        self.advice = advice
+        """What to do about it."""
 
 
 class LinkError(TransportError):

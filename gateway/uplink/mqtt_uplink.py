@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Final
 
 from gateway.ports import Agent, Clock, Store, StoreError
+from gateway.uplink.journeys import Journeys
 from gateway.uplink.link import Link, LinkFactory, Message
 from gateway.uplink.patience import Patience
 from gateway.uplink.schedule import Overdue, Schedule
@@ -56,6 +57,7 @@ class MqttUplink:
         clock: time.
         random: returns a number within 0 and 1, for the jitter.
         backoff: waits between attempts.
+        journeys: makes spans of what passes; None where nobody traces.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class MqttUplink:
         clock: Clock,
         random: Callable[[], float],
         backoff: Backoff | None = None,
+        journeys: Journeys | None = None,
     ) -> None:
         self._vehicle_id = vehicle_id
         self._links = links
@@ -74,6 +77,7 @@ class MqttUplink:
         self._clock = clock
         self._patience = Patience(backoff or Backoff(), random=random)
         self._log = logging.getLogger(f"{__name__}.{vehicle_id.short}")
+        self._journeys = journeys
         self._schedule = Schedule()
         self._offers: deque[tuple[FrameClass, bytes]] = deque(maxlen=OFFERS_LIMIT)
         self._backlog: deque[tuple[FrameClass, bytes]] = deque(maxlen=OFFERS_LIMIT)
@@ -109,6 +113,8 @@ class MqttUplink:
         self._schedule.receipted(
             upto, credit=credit, gaps=gaps, now_ms=self._clock.now().boot_ms
         )
+        if self._journeys is not None:
+            self._journeys.receipted(upto)
         # The link has proved itself: whoever signs receipts is at its other end.
         self._patience.proved()
         self._wake.set()
@@ -212,6 +218,8 @@ class MqttUplink:
             return True
         if self._log.isEnabledFor(logging.DEBUG):
             self._log.debug("< %s", render_bytes(message.payload))
+        if self._journeys is not None:
+            self._journeys.arrived(route.frame_class, message.payload)
         self._schedule.heard()
         self._heard_ms = self._clock.now().boot_ms
         try:
@@ -292,7 +300,19 @@ class MqttUplink:
     async def _publish(self, link: Link, frame_class: FrameClass, data: bytes) -> None:
         if self._log.isEnabledFor(logging.DEBUG):
             self._log.debug("> %s", render_bytes(data))
-        await link.publish(topic_of(self._vehicle_id, frame_class), data)
+        topic = topic_of(self._vehicle_id, frame_class)
+        if self._journeys is None:
+            await link.publish(topic, data)
+            return
+        begun_ms, is_taken = self._clock.now().boot_ms, False
+        self._journeys.handed_over(frame_class, data)
+        try:
+            await link.publish(topic, data)
+            is_taken = True
+        finally:
+            self._journeys.published(
+                frame_class, data, begun_ms=begun_ms, is_taken=is_taken
+            )
 
     async def _sleep(self) -> None:
         """Wait until there is something to send or something is overdue."""

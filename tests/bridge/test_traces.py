@@ -1,77 +1,23 @@
 """Traces across API, broker, car, store and sink; nobody's, and harmless (K25)."""
 
 import asyncio
-import contextlib
-import gzip
 import socket
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
-from aiohttp import web
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-)
 
-from bridge.observation import TracingSettings
 from bridge.settings import Settings, SinkSettings
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
 from protocol.entry import event_id
 from tests.bridge.car import RENTAL, REPORT
+from tests.bridge.collector import collecting
 from tests.bridge.running import Running, running_bridge, until
 from tools.bridge_settings import local_settings
+from transport.collector import TracingSettings
 
 pytestmark = pytest.mark.broker
-
-
-@dataclass(slots=True)
-class Collector:
-    """Takes what a bridge tells, and what its webhook posts."""
-
-    url: str = ""
-    spans: list[Any] = field(default_factory=list)
-    posted: list[dict[str, str]] = field(default_factory=list)
-
-    def named(self, trace_id: bytes) -> dict[str, Any]:
-        return {s.name: s for s in self.spans if s.trace_id == trace_id}
-
-
-@contextlib.asynccontextmanager
-async def collecting() -> AsyncIterator[Collector]:
-    collector = Collector()
-
-    async def take(request: web.Request) -> web.Response:
-        body = await request.read()
-        if body[:2] == b"\x1f\x8b":
-            body = gzip.decompress(body)
-        told = ExportTraceServiceRequest.FromString(body)
-        for resource in told.resource_spans:
-            for scope in resource.scope_spans:
-                collector.spans += scope.spans
-        return web.Response()
-
-    async def post(request: web.Request) -> web.Response:
-        await request.read()
-        collector.posted.append(dict(request.headers))
-        return web.Response(status=204)
-
-    app = web.Application()
-    app.router.add_post("/v1/traces", take)
-    app.router.add_post("/hook", post)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    collector.url = f"http://{host}:{port}"
-    try:
-        yield collector
-    finally:
-        await runner.cleanup()
 
 
 def traced(fleet: FleetDirectory, folder: Path, url: str) -> Settings:

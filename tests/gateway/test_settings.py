@@ -125,3 +125,14 @@ def test_no_bytes_whatever_raise_anything_else(data: bytes) -> None:
         pass
     else:
         pytest.fail("200 bytes of chance are no settings")
+
+
+def test_spans_go_nowhere_unless_a_collector_is_named() -> None:
+    assert parse(GOOD).tracing is None
+
+    named = parse(GOOD + '[tracing]\nurl = "http://127.0.0.1:4318/v1/traces"\n')
+
+    assert named.tracing is not None
+    assert named.tracing.url.endswith(":4318/v1/traces")
+    with pytest.raises(SettingsError, match=r"tracing.url"):
+        parse(GOOD + '[tracing]\nurl = "collector"\n')

@@ -59,6 +59,7 @@ from tests.gateway.fleet_end import (
 from tests.gateway.manual_clock import ManualClock, idle
 from tests.gateway.powerloss import Disk, DiskVfs
 from transport.backoff import Backoff
+from transport.collector import Tracer
 
 ALICE: Final = bytes.fromhex("04a1b2c3d4e5f6")
 MALLORY: Final = bytes.fromhex("04ffffffffffff")
@@ -123,6 +124,7 @@ class World:
         is_online: whether the link can be made at the start.
         recordings: directory of the flight recorder; None for none.
         endurance: counts the starts, given the boot's mark; None for nobody.
+        tracer: takes the car's spans; None for nobody.
     """
 
     def __init__(
@@ -135,6 +137,7 @@ class World:
         is_online: bool = True,
         recordings: Path | None = None,
         endurance: Callable[[str], Endurance] | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.identity = identity
         self.clock = ManualClock()
@@ -155,6 +158,7 @@ class World:
         self._make_store = store
         self._recordings = recordings
         self._endurance = endurance
+        self._tracer = tracer
         self._random = random.Random(seed)  # noqa: S311 - repeatable on purpose
         self._starts = itertools.count(1)
         self._boot_mark = "boot 1"
@@ -211,6 +215,7 @@ class World:
             failures=self.failures,
             recordings=self._recordings,
             endurance=endurance,
+            tracer=self._tracer,
         )
         self._task = asyncio.create_task(self._run(self._gateway))
         await self.advance(1.0)

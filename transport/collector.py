@@ -1,20 +1,21 @@
-"""Where spans go: nowhere, or to a collector by OpenTelemetry (extra `tracing`).
+"""Where a bridge's and a car's spans go: nowhere, or to a collector of OpenTelemetry.
 
-A tracer harms nobody: `record` hands spans to a queue of bounded length and returns. A
-collector that is down or slow costs spans and one line in the log, and no frame, order
-or event waits for it.
+The library is an extra of its own, `tracing`, and imported only where the settings name
+a collector. A tracer harms nobody: `record` hands spans to a queue of bounded length
+and returns. A collector that is down or slow costs spans and one line in the log, and
+no frame, order or event waits for it.
 """
 
 import asyncio
 import importlib
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
-from bridge.errors import SettingsError
-from bridge.observation import TracingSettings
-from bridge.traces import Span
-from bridge.wire import LOG
+import msgspec
+
+from transport.errors import CollectorSetupError
+from transport.span import Span
 
 QUEUE: Final = 4_096
 """Spans that wait for the collector; more are dropped."""
@@ -27,6 +28,19 @@ EVERY_S: Final = 2.0
 
 _NANOSECONDS: Final = 1_000_000
 """In one millisecond."""
+
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+class TracingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Traces of commands and ledger entries; off without this section."""
+
+    url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s@]+$", max_length=2_048)]
+    """Where a collector takes OTLP over HTTP, such as
+    http://127.0.0.1:4318/v1/traces."""
+    timeout_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 5.0
+    """How long one attempt may take."""
 
 
 class Tracer(Protocol):
@@ -51,13 +65,13 @@ class _Told:
         result = self._exporter.export(spans)
         is_down = result is not self._success
         if is_down and not self._is_down:
-            LOG.warning(
+            _LOG.warning(
                 "= the collector at %s takes no traces; nothing else is affected: "
                 "look whether it runs, and at `url` in [tracing]",
                 self._url,
             )
         if self._is_down and not is_down:
-            LOG.info("= the collector at %s takes traces again", self._url)
+            _LOG.info("= the collector at %s takes traces again", self._url)
         self._is_down = is_down
         return result
 
@@ -71,13 +85,20 @@ class _Told:
 
 
 class CollectorTracer:
-    """Sends spans to a collector by OTLP over HTTP.
+    """Sends spans to a collector by OTLP over HTTP, in a thread of its own.
+
+    Args:
+        settings: where to.
+        service: what kind of program this is.
+        instance: which one of them.
 
     Raises:
-        SettingsError: the extra is not installed.
+        CollectorSetupError: the extra is not installed.
     """
 
-    def __init__(self, settings: TracingSettings, *, instance: str) -> None:
+    def __init__(
+        self, settings: TracingSettings, *, service: str, instance: str
+    ) -> None:
         try:
             trace = importlib.import_module("opentelemetry.trace")
             sdk = importlib.import_module("opentelemetry.sdk.trace")
@@ -87,7 +108,7 @@ class CollectorTracer:
                 "opentelemetry.exporter.otlp.proto.http.trace_exporter"
             )
         except ImportError as error:
-            raise SettingsError(
+            raise CollectorSetupError(
                 f"[tracing] needs a library that is not installed: {error}",
                 advice="install freefloat with the extra `tracing`",
             ) from error
@@ -96,7 +117,7 @@ class CollectorTracer:
         self._trace, self._sdk = trace, sdk
         self._is_broken = False
         self._resource = resources.Resource(
-            {"service.name": "freefloat-bridge", "service.instance.id": instance}
+            {"service.name": service, "service.instance.id": instance}
         )
         self._processor = export.BatchSpanProcessor(
             _Told(
@@ -118,7 +139,7 @@ class CollectorTracer:
                 self._processor.on_end(self._readable(span))
         except Exception:  # noqa: BLE001 - whatever is wrong with a trace is no frame's
             if not self._is_broken:
-                LOG.exception("= traces are not told: a defect; report this once")
+                _LOG.exception("= traces are not told: a defect; report this once")
             self._is_broken = True
 
     async def close(self) -> None:
@@ -151,14 +172,16 @@ class CollectorTracer:
 
 
 def open_tracer(
-    settings: TracingSettings | None, *, instance: str
+    settings: TracingSettings | None, *, service: str, instance: str
 ) -> CollectorTracer | None:
     """Return the tracer that the settings name, or None.
 
     Raises:
-        SettingsError: the extra is not installed.
+        CollectorSetupError: the extra is not installed.
     """
-    return None if settings is None else CollectorTracer(settings, instance=instance)
+    if settings is None:
+        return None
+    return CollectorTracer(settings, service=service, instance=instance)
 
 
 async def close_tracer(tracer: CollectorTracer | None) -> None:
