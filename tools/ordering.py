@@ -59,6 +59,27 @@ _NEEDS_RENTAL: Final = frozenset(
 )
 """Kinds of order that belong to the rental that a car is in."""
 
+_MOVES: Final = frozenset(
+    {
+        *("unlock", "lock", "engine_release", "engine_hold"),
+        *("unlock_and_enable", "lock_and_disable"),
+    }
+)
+"""Kinds of order that bolts or engine must follow."""
+
+_STAND: Final = (
+    ("locked", "bolts closed", "bolts open"),
+    ("door_open", "a door open", "doors closed"),
+    ("boot_open", "boot open", "boot closed"),
+    ("moving", "moves or speed unknown", "stands"),
+    ("engine_running", "engine on", "engine off"),
+    ("ignition_on", "ignition on", ""),
+    ("engine_released", "engine released", "engine held"),
+    ("key_present", "", "key not in its holder"),
+    ("fuel_card_present", "", "fuel card not in its holder"),
+)
+"""Field of a snapshot, words if it is so, words if it is not."""
+
 
 def order(
     ctx: click.Context,
@@ -110,12 +131,28 @@ def _tell(vehicle: str, outcome: Mapping[str, Any]) -> None:
     for name in ("mode", "light", "energy_pct"):
         if name in snapshot:
             shown[name] = text_of(snapshot[name])
+    if outcome["state"] != "succeeded" and outcome["kind"] in _MOVES and snapshot:
+        shown["car"] = stand_of(snapshot)
     for number, part in enumerate(outcome["parts"], 1):
         state = part["state"] or "not sent"
         shown[f"  part {number}, {part['kind']}"] = f"{state}: {part['meaning']}"
     for hop in outcome["trail"]:
         shown[f"  {hop['state']}"] = hop["at"]
     facts(shown)
+
+
+def stand_of(snapshot: Mapping[str, Any]) -> str:
+    """Return what may stand in the way of bolts and engine, from a signed snapshot.
+
+    The code of a refusal names the first of several hindrances; this names them all,
+    but for the place: a car says OUT_OF_ZONE when nothing else is missing.
+    """
+    words = [
+        yes if snapshot[name] else no
+        for name, yes, no in _STAND
+        if name in snapshot and (yes if snapshot[name] else no)
+    ]
+    return ", ".join(words)
 
 
 def text_of(value: object) -> str:

@@ -108,8 +108,7 @@ def reads_back(pending: Pending, reading: Reading) -> bool:
 def complete(turn: Turn, pending: Pending) -> None:  # noqa: C901 - one for each purpose
     """Let what was asked for count, now that it was read back."""
     turn.change(pending=None)
-    clear_fault(turn, _fault_of(pending))
-    clear_fault(turn, _refusal_of(pending))
+    _forgive(turn, pending)
     match pending.purpose:
         case Purpose.START:
             _start(turn, pending)
@@ -178,10 +177,18 @@ def _resume(turn: Turn, pending: Pending) -> None:
     turn.record(Resumed(turn.rental_id, pending.means, parked_ms))
 
 
-def fail(turn: Turn, code: Code, executed: Executed) -> None:
+def fail(
+    turn: Turn, code: Code, executed: Executed, *, of_engine: bool = False
+) -> None:
     """End the actuation under way without what it was for; none under way is nothing.
 
     The mode stays; a fault is raised once, and a customer at the car is told.
+
+    Args:
+        turn: the decision.
+        code: why.
+        executed: whether anything moved.
+        of_engine: whether it was the engine's relay that refused.
     """
     pending = turn.state.pending
     if pending is None:
@@ -195,10 +202,13 @@ def fail(turn: Turn, code: Code, executed: Executed) -> None:
         # It was held for a lock that did not come, and a driver must not be left
         # without an engine, nor an engine that starts meanwhile be held (I-2, I-19).
         turn.act(AllowEngine(released=True))
+    at_engine = of_engine or _hangs_at_engine(turn.state, pending)
     if code in {Code.ACTUATOR_TIMEOUT, Code.ACTUATOR_FAULT}:
-        raise_fault(turn, _fault_of(pending))
+        silent = FaultKind.ENGINE_NO_READBACK
+        raise_fault(turn, silent if at_engine else FaultKind.LOCK_NO_READBACK)
     elif code is Code.LOW_VOLTAGE:
-        raise_fault(turn, _refusal_of(pending))
+        weak = FaultKind.ENGINE_REFUSED
+        raise_fault(turn, weak if at_engine else FaultKind.LOCK_REFUSED)
     if pending.request is None:
         turn.blink_refusal()
         closing_refused = code is Code.DOOR_OPEN
@@ -219,7 +229,7 @@ def refuse_by_board(turn: Turn, reason: BoardRefusal, *, of_engine: bool) -> Non
         return
     if of_engine and pending.purpose in _HOLDING:
         # The locks have an order of their own behind it, and may close yet.
-        fail(turn, _REFUSED[reason], Executed.MAYBE)
+        fail(turn, _REFUSED[reason], Executed.MAYBE, of_engine=True)
     elif of_engine is (pending.purpose in _OF_ENGINE):
         fail(turn, _REFUSED[reason], Executed.NO)
 
@@ -254,16 +264,26 @@ def clear_fault(turn: Turn, kind: FaultKind) -> None:
         turn.record(FaultCleared(kind))
 
 
-def _fault_of(pending: Pending) -> FaultKind:
-    if pending.purpose in _OF_ENGINE:
-        return FaultKind.ENGINE_NO_READBACK
-    return FaultKind.LOCK_NO_READBACK
+def _forgive(turn: Turn, pending: Pending) -> None:
+    """Let the faults of what has just moved be over."""
+    if pending.purpose not in _OF_ENGINE:
+        clear_fault(turn, FaultKind.LOCK_NO_READBACK)
+        clear_fault(turn, FaultKind.LOCK_REFUSED)
+    if pending.purpose in _OF_ENGINE | _HOLDING:
+        clear_fault(turn, FaultKind.ENGINE_NO_READBACK)
+        clear_fault(turn, FaultKind.ENGINE_REFUSED)
 
 
-def _refusal_of(pending: Pending) -> FaultKind:
+def _hangs_at_engine(state: State, pending: Pending) -> bool:
+    """Return whether the engine's relay and not the bolts is what did not come.
+
+    Bolts that are read back closed have done their part of a lock that parks or ends.
+    Which part it was decides who is sent with which spare part.
+    """
     if pending.purpose in _OF_ENGINE:
-        return FaultKind.ENGINE_REFUSED
-    return FaultKind.LOCK_REFUSED
+        return True
+    closed = state.reading is not None and state.reading.locked
+    return pending.purpose in _HOLDING and closed
 
 
 def watch_supply(turn: Turn, reading: Reading) -> None:

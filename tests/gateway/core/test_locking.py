@@ -6,6 +6,7 @@ from gateway.core.actions import AllowEngine, DriveLocks
 from gateway.core.events import BoardRefusal
 from gateway.core.prompts import Choice, PromptKey
 from protocol.codes import (
+    Bits,
     CardRefusal,
     Code,
     EndReason,
@@ -17,7 +18,7 @@ from protocol.codes import (
     RentalMode,
     Retry,
 )
-from protocol.event import CardRefused, FaultRaised, Parked, RentalEnded
+from protocol.event import CardRefused, FaultCleared, FaultRaised, Parked, RentalEnded
 from protocol.result import Result
 from tests.gateway.core.scene import (
     CARD,
@@ -328,6 +329,50 @@ def test_a_lock_that_is_never_read_back_leaves_the_driver_with_an_engine() -> No
     assert scene.told(Result)[-1].code is Code.ACTUATOR_TIMEOUT
     assert scene.reading.engine_released
     assert scene.one(FaultRaised).kind is FaultKind.LOCK_NO_READBACK
+
+
+def test_a_lock_whose_engine_is_not_held_names_the_engine_and_not_the_bolts() -> None:
+    # I-11: an engineer is sent for the part that failed
+    scene = Scene()
+    scene.rent_and_release()
+    scene.advance(6)
+    scene.mood = BoardMood.DEAF
+    scene.order(lock(LockMode.END))
+    scene.board(locked=True)
+
+    scene.advance(3)
+
+    result = scene.told(Result)[-1]
+    assert (result.code, result.executed) == (Code.ACTUATOR_TIMEOUT, Executed.MAYBE)
+    assert Bits.LOCKED | Bits.ENGINE_RELEASED in result.snapshot.bits
+    assert scene.one(FaultRaised).kind is FaultKind.ENGINE_NO_READBACK
+
+    scene.mood = BoardMood.OBEYS
+    scene.order(lock(LockMode.END))
+
+    assert scene.mode is RentalMode.AVAILABLE
+    assert scene.one(FaultCleared).kind is FaultKind.ENGINE_NO_READBACK
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        (BoardRefusal.FAULT, FaultKind.ENGINE_NO_READBACK),
+        (BoardRefusal.LOW_VOLTAGE, FaultKind.ENGINE_REFUSED),
+    ],
+)
+def test_a_relay_that_refuses_under_a_lock_names_the_engine(
+    reason: BoardRefusal, kind: FaultKind
+) -> None:
+    scene = Scene()
+    scene.rent_and_release()
+    scene.advance(6)
+    scene.mood = BoardMood.DEAF
+    scene.order(lock(LockMode.PARK))
+
+    scene.refuse(reason, of_engine=True)
+
+    assert scene.one(FaultRaised).kind is kind
 
 
 def test_a_lock_that_fails_before_the_pin_releases_no_engine() -> None:
