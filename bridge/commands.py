@@ -304,8 +304,14 @@ def may_resend(record: CommandRecord, *, now: int) -> bool:
 
 
 def is_overdue(record: CommandRecord, *, now: int) -> bool:
-    """Return whether its answer is so late that it counts as unknown."""
-    return record.state in _SENT and now > record.expires_ms + ANSWER_GRACE_MS
+    """Return whether its answer is so late that it counts as unknown.
+
+    One that was sent later than now was so by a clock that has been set back since: by
+    how much it is late nobody knows, and it must not seem under way for as long.
+    """
+    is_late = now > record.expires_ms + ANSWER_GRACE_MS
+    begun_ms = max(record.requested_ms, record.sent_ms)
+    return record.state in _SENT and (is_late or now < begun_ms - ANSWER_GRACE_MS)
 
 
 _ENDS: Final = {

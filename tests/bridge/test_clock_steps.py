@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 
 from bridge.clock import MARGIN_MS
+from bridge.commands import ANSWER_GRACE_MS, CommandState
 from bridge.configurator import AGAIN_MS
 from bridge.steward import CHALLENGE_MS
 from certs.fleet import FleetDirectory
@@ -176,6 +177,31 @@ async def test_what_got_lost_is_sent_again_though_the_clock_was_set_back(
     await world.steward.sweep()
 
     assert len(world.broker.sent_of(FrameClass.SYNC)) == 2 * sent == 4
+
+
+async def test_a_command_is_called_unknown_in_time_though_the_clock_was_set_back(
+    world: World,
+) -> None:
+    """I-10, I-29: how late it is nobody knows any more; the car's word counts."""
+    await world.greet()
+    command = await world.order(UNLOCK)
+
+    world.step(-ANSWER_GRACE_MS / 1000)
+    await world.dispatcher.sweep()
+    known = await world.store.command(command.command_id)
+    assert known is not None
+    assert known.state in {CommandState.SIGNED, CommandState.PUBLISHED}
+
+    world.step(-3_600)
+    await world.dispatcher.sweep()
+    known = await world.store.command(command.command_id)
+    assert known is not None
+    assert known.state is CommandState.TIMED_OUT
+
+    await world.say(FrameClass.RESULT, world.car.result(command.frame))
+    known = await world.store.command(command.command_id)
+    assert known is not None
+    assert known.state is CommandState.SUCCEEDED
 
 
 async def test_a_configuration_is_sent_again_though_the_clock_was_set_back(
