@@ -2,8 +2,10 @@
 
 The result says that the car lives and has the command; what takes time or words follows
 as entries of the ledger. Nothing here holds the mind up: devices are asked in a task of
-their own, and what does not answer in time is told as "-". One question of a kind is
-answered at a time, so that nobody fills the ledger by asking (I-20, I-33).
+their own, and what does not answer in time is told as "-". One snapshot and one
+explanation is answered at a time. Pings have their own times each, a few at once: one
+too many lets the oldest answer with what it has, so that none stays without an answer
+and nobody fills memory by asking (I-20, I-33).
 """
 
 import asyncio
@@ -28,6 +30,10 @@ from protocol.rental_codes import Component
 PROBE_MS: Final = 3_000
 """How long a device may take to answer: a scan of an empty field takes a second, and a
 board is called silent after three."""
+
+PINGS_LIMIT: Final = 8
+"""Pings under way at once: more than engineers who look at one car, and each of them
+holds two probes of at most `PROBE_MS`."""
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -89,6 +95,8 @@ class Diagnostician:
         self._clock = clock
         self._tell = tell
         self._answering: dict[DiagnosisKind, asyncio.Task[None]] = {}
+        self._pings: dict[asyncio.Task[None], asyncio.Event] = {}
+        """Each with what tells it to wait no longer, the oldest first."""
 
     def take(self, command: CommandReceived, *, received: Moment) -> None:
         """Answer a command that was accepted, if it is a question; returns at once.
@@ -99,9 +107,7 @@ class Diagnostician:
         """
         match command.command:
             case Ping(nonce=nonce):
-                self._begin(
-                    DiagnosisKind.PING, self._ping(command.msg_id, nonce, received)
-                )
+                self._begin_ping(command.msg_id, nonce, received)
             case RequestSnapshot():
                 self._begin(
                     DiagnosisKind.SNAPSHOT,
@@ -119,7 +125,7 @@ class Diagnostician:
 
     async def close(self) -> None:
         """Give up answers that are under way; who asked asks again."""
-        tasks = tuple(self._answering.values())
+        tasks = (*self._answering.values(), *self._pings)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -133,12 +139,27 @@ class Diagnostician:
 
     # -- ping -------------------------------------------------------------------------
 
-    async def _ping(self, request_id: bytes, nonce: bytes, received: Moment) -> None:
+    def _begin_ping(self, request_id: bytes, nonce: bytes, received: Moment) -> None:
+        waiting = [hurry for hurry in self._pings.values() if not hurry.is_set()]
+        if len(waiting) >= PINGS_LIMIT:
+            waiting[0].set()
+        hurry = asyncio.Event()
+        task = asyncio.create_task(self._ping(request_id, nonce, received, hurry))
+        self._pings[task] = hurry
+        task.add_done_callback(self._pings.pop)
+
+    async def _ping(
+        self,
+        request_id: bytes,
+        nonce: bytes,
+        received: Moment,
+        hurry: asyncio.Event,
+    ) -> None:
         since_ms = received.boot_ms
         committed_ms = self._clock.now().boot_ms - since_ms
         board_ms, reader_ms = await asyncio.gather(
-            self._probe(Component.BOARD, since_ms),
-            self._probe(Component.READER, since_ms),
+            self._probe(Component.BOARD, since_ms, hurry),
+            self._probe(Component.READER, since_ms, hurry),
         )
         lines = (
             f"nonce={nonce.hex()}",
@@ -150,25 +171,29 @@ class Diagnostician:
         )
         await self._tell(in_parts(request_id, DiagnosisKind.PING, lines))
 
-    async def _probe(self, component: Component, since_ms: int) -> str:
-        """Return after how many ms a device answered, "-" if it does not."""
+    async def _probe(
+        self, component: Component, since_ms: int, hurry: asyncio.Event
+    ) -> str:
+        """Return after how many ms a device answered, "-" if it did not in time."""
         probe = self._probes.get(component)
         if probe is None:
             return "-"
         asked = asyncio.ensure_future(probe())
         until_ms = self._clock.now().boot_ms + PROBE_MS
         over = asyncio.ensure_future(self._clock.sleep_until(until_ms))
+        hurried = asyncio.ensure_future(hurry.wait())
+        waits = (asked, over, hurried)
         try:
-            await asyncio.wait({asked, over}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             if not asked.done():
                 return "-"
             asked.result()
             return str(self._clock.now().boot_ms - since_ms)
         finally:
-            for task in (asked, over):
+            for task in waits:
                 task.cancel()
             with suppress(asyncio.CancelledError):
-                await asyncio.gather(asked, over, return_exceptions=True)
+                await asyncio.gather(*waits, return_exceptions=True)
 
     # -- snapshot ---------------------------------------------------------------------
 

@@ -1,12 +1,14 @@
 """PING with hop times, SNAPSHOT and EXPLAIN in the whole gateway."""
 
 import platform
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 from gateway.core.payment import payment_id_of
 from gateway.core.reading import Position
 from gateway.core.restart_storm import Patience, RunNote
+from gateway.runtime.diagnostician import PINGS_LIMIT
 from gateway.runtime.endurance import Endurance
 from protocol.codes import Code
 from protocol.command import ANY_VERSION, Command, Explain, Ping, RequestSnapshot
@@ -83,15 +85,36 @@ async def test_a_mute_board_is_told_as_the_hop_that_is_missing() -> None:
         assert int(said["signed_ms"]) >= 3_000
 
 
-async def test_a_second_ping_takes_the_place_of_the_first() -> None:
-    """I-20, I-33: asking again and again keeps one question under way."""
+async def test_pings_that_overlap_have_their_own_times_each() -> None:
+    """FF-DIA-03, I-33: a second engineer takes nothing from the first."""
     async with World() as world:
         world.board.is_mute = True
-        for _ in range(3):
-            await ask(world, PING, wait_s=0.5)
+        nonces = [bytes([number]) * 16 for number in range(3)]
+        for nonce in nonces:
+            await ask(world, replace(PING, nonce=nonce), wait_s=0.5)
         await world.advance(5.0)
 
-        assert len(told(world)) == 1
+        said = [values([part]) for part in told(world)]
+        assert [each["nonce"] for each in said] == [nonce.hex() for nonce in nonces]
+        assert all(3_000 <= int(each["signed_ms"]) < 3_500 for each in said)
+        assert len({part.request_id for part in told(world)}) == len(nonces)
+
+
+async def test_one_ping_too_many_lets_the_oldest_answer_with_what_it_has() -> None:
+    """FF-DIA-03, I-20: so many under way at once and no more, and each is answered."""
+    async with World() as world:
+        world.board.is_mute = True
+        for number in range(PINGS_LIMIT + 2):
+            await ask(world, replace(PING, nonce=bytes([number]) * 16), wait_s=0.1)
+
+        hurried = [values([part]) for part in told(world)]
+        assert [each["nonce"] for each in hurried] == ["00" * 16, "01" * 16]
+        assert {each["board_ms"] for each in hurried} == {"-"}
+        assert all(int(each["reader_ms"]) < 100 for each in hurried)
+        assert all(int(each["signed_ms"]) < 1_000 for each in hurried)
+
+        await world.advance(5.0)
+        assert len(told(world)) == PINGS_LIMIT + 2
 
 
 async def test_a_snapshot_tells_parts_versions_and_fill() -> None:
