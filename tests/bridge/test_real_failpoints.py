@@ -1,0 +1,106 @@
+"""A real bridge at a real mosquitto, killed between any two steps (row 25).
+
+`test_failpoints` does the same in memory, where more is seen of what left the process.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from protocol.codes import FrameClass
+from tests.bridge.failing import AFTER, VARIABLE
+from tests.bridge.test_real_broker import BODIES, Driver, Site, driving, site, stored
+from tests.depth import DEEP
+
+pytestmark = [pytest.mark.broker, pytest.mark.mosquitto, pytest.mark.timeout(120)]
+
+__all__ = ["site"]
+
+POINTS = tuple(AFTER) if DEEP else ("acknowledge", "forward")
+ENTRIES = 40
+
+
+@contextlib.asynccontextmanager
+async def running(
+    site: Site, point: str | None = None
+) -> AsyncIterator[subprocess.Popen[bytes]]:
+    program = "tools.cli" if point is None else "tests.bridge.failing"
+    host, port = site.address
+    process = await asyncio.to_thread(
+        subprocess.Popen,
+        [
+            *(sys.executable, "-m", program, "bridge", "run", "--quiet"),
+            *("--fleet", str(site.fleet.path), "--state", str(site.state)),
+            *("--broker", f"{host}:{port}", "--api", "127.0.0.1:0"),
+            *("--json-lines", str(site.state / "events.jsonl")),
+        ],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONUNBUFFERED": "1", VARIABLE: point or ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert process.stdout is not None
+        await asyncio.to_thread(process.stdout.readline)
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(process.communicate, timeout=15)
+
+
+def told(site: Site) -> list[str]:
+    lines = (site.state / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["id"] for line in lines]
+
+
+async def send_what_is_not_receipted(driver: Driver, entries: list[bytes]) -> None:
+    for entry in entries[driver.receipted() :]:
+        await driver.say(FrameClass.EVENT, entry)
+        # Batches of a few, so that it dies in the middle of the work.
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("site", ["mosquitto"], indirect=True)
+@pytest.mark.parametrize("point", POINTS)
+async def test_whatever_step_a_bridge_dies_behind_nothing_is_lost_or_told_twice(
+    site: Site, point: str
+) -> None:
+    """I-21, I-23 (F), row 25: killed after receive, verify, commit, ack or forward."""
+    async with asyncio.timeout(60), driving(site) as driver:
+        entries = [driver.car.event(BODIES[n % 4]) for n in range(ENTRIES)]
+        async with running(site, point) as process:
+            while process.poll() is None:
+                # As a car does: what came before the bridge had subscribed is lost.
+                await send_what_is_not_receipted(driver, entries)
+                await asyncio.sleep(0.2)
+        killed, receipted = process.returncode, driver.receipted()
+        [(frames, _)] = stored(site)
+        heard = told(site)
+
+        async with running(site):
+            while driver.receipted() < ENTRIES or len(set(told(site))) < ENTRIES:
+                await send_what_is_not_receipted(driver, entries)
+                await asyncio.sleep(0.2)
+        again = told(site)
+
+    sys.stdout.write(
+        f"killed after {point!r}: {frames} of {ENTRIES} entries stored, {receipted} "
+        f"receipted, {len(heard)} told; afterwards {len(again)} lines, "
+        f"{len(again) - len(set(again))} of them repeated\n"
+    )
+    assert killed == -signal.SIGKILL
+    assert receipted <= frames < ENTRIES
+    assert stored(site) == [(ENTRIES, ENTRIES)]
+    # At least once; who drops a repeated id has each event once.
+    assert len(set(again)) == ENTRIES
+    # Only what was taken when the cursor had not been written is told again.
+    assert len(again) - len(set(again)) <= len(heard)
