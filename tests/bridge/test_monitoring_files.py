@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import promql_parser
 import pytest
 import yaml
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.breaker import BreakerState
@@ -19,7 +21,7 @@ from bridge.figures import Figures
 from bridge.workspace import LetterKind
 from certs.fleet import FleetDirectory
 from tests.bridge.running import running_bridge
-from tests.bridge.test_metrics import LABELS, scraped, settings_of
+from tests.bridge.test_metrics import scraped, settings_of
 
 ROOT: Final = Path(__file__).parents[2]
 OPERATIONS: Final = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
@@ -46,9 +48,6 @@ VALUES: Final = {
 """What labels that an expression chooses by may be."""
 
 METRIC: Final = re.compile(r"\b(?:freefloat|process)_[a-z_]+")
-SELECTOR: Final = re.compile(r"(\w+)\{([^}]*)\}")
-MATCHER: Final = re.compile(r'(\w+)(=~|=)"([^"]*)"')
-
 
 ADAPTER: Final = yaml.safe_load(
     yaml.safe_load((ROOT / "deploy/kubernetes/prometheus-adapter.yaml").read_text())[
@@ -59,12 +58,41 @@ ADAPTER: Final = yaml.safe_load(
 
 
 def expressions() -> Iterator[str]:
+    """Yield every expression, with what the adapter and Grafana put into them."""
     for asked in (*ADAPTER["rules"], *ADAPTER["externalRules"]):
         yield asked["seriesQuery"]
-        yield asked["metricsQuery"]
+        series = METRIC.findall(asked["seriesQuery"])[0]
+        yield (
+            asked["metricsQuery"]
+            .replace("<<.Series>>", series)
+            .replace("<<.LabelMatchers>>", 'namespace="freefloat"')
+        )
     yield from (rule["expr"] for rule in RULES)
     for panel in DASHBOARD["panels"]:
-        yield from (target["expr"] for target in panel.get("targets", ()))
+        for target in panel.get("targets", ()):
+            yield target["expr"].replace("$__rate_interval", "5m")
+
+
+def nodes_of(tree: promql_parser.Expr) -> list[promql_parser.Expr]:
+    """Return a parsed expression and all that it consists of."""
+    found: list[promql_parser.Expr] = []
+    promql_parser.walk(tree, found.append)
+    return found
+
+
+def selectors_in(tree: promql_parser.Expr) -> list[promql_parser.VectorSelector]:
+    found = nodes_of(tree)
+    return [each for each in found if isinstance(each, promql_parser.VectorSelector)]
+
+
+def grouped_by(node: promql_parser.Expr) -> set[str]:
+    """Return the labels that an operator keeps or matches by."""
+    if isinstance(node, promql_parser.AggregateExpr) and node.modifier:
+        return set(node.modifier.labels)
+    if isinstance(node, promql_parser.BinaryExpr) and node.modifier:
+        matching = node.modifier.matching
+        return set(matching.labels if matching else ())
+    return set()
 
 
 def headings(section: str) -> list[str]:
@@ -74,37 +102,75 @@ def headings(section: str) -> list[str]:
     return re.findall(r"^#### (.+)$", text, flags=re.MULTILINE)
 
 
+Exported = dict[str, set[str]]
+"""Name of a metric -> its labels."""
+
+
 @pytest.fixture
-async def exported(fleet: FleetDirectory, tmp_path: Path) -> set[str]:
-    """Return the names of everything that a bridge with a sink exports."""
+async def exported(fleet: FleetDirectory, tmp_path: Path) -> Exported:
+    """Return everything that a bridge with a sink exports."""
     settings = settings_of(fleet, tmp_path)
     async with running_bridge(fleet, tmp_path, settings=settings) as running:
         text, found = await scraped(running)
+    # Prometheus makes this one of what it could read.
+    labels: Exported = {"up": set()}
+    for name, each in found:
+        labels.setdefault(name, set()).update(dict(each))
     # A counter with labels has no sample before it has counted.
-    names = {name for name, _ in found}
-    families = text_string_to_metric_families(text)
-    for family in families:
+    counted = {
+        name: set(collector._labelnames)
+        for collector, names in Figures().registry._collector_to_names.items()
+        if isinstance(collector, MetricWrapperBase)
+        for name in names
+    }
+    for family in text_string_to_metric_families(text):
         ends = {
             "counter": ("_total",),
             "histogram": ("_bucket", "_count", "_sum"),
             "gauge": ("",),
         }.get(family.type, ())
-        names |= {f"{family.name}{end}" for end in ends}
-    return names
+        for end in ends:
+            known = labels.setdefault(f"{family.name}{end}", set())
+            known |= counted.get(family.name, set())
+            if end == "_bucket":
+                known.add("le")
+    return labels
+
+
+def test_every_expression_is_one_to_a_parser_that_others_wrote() -> None:
+    wrong = {}
+    for text in expressions():
+        try:
+            promql_parser.parse(text)
+        except ValueError as error:
+            wrong[text] = str(error)
+
+    assert wrong == {}
 
 
 @pytest.mark.broker
-async def test_every_expression_uses_metrics_that_are_exported(
-    exported: set[str],
+async def test_every_expression_uses_metrics_and_labels_that_are_exported(
+    exported: Exported,
 ) -> None:
-    used = {name for text in expressions() for name in METRIC.findall(text)}
-
-    assert used - exported == set()
+    used = set()
+    for text in expressions():
+        tree = promql_parser.parse(text)
+        for selector in selectors_in(tree):
+            name = selector.name or ""
+            used.add(name)
+            assert name in exported, text
+            by = {matcher.name for matcher in selector.matchers.matchers}
+            assert by <= exported[name] | OF_PROMETHEUS, text
+        for node in nodes_of(tree):
+            below = set[str]().union(
+                *(exported[each.name or ""] for each in selectors_in(node))
+            )
+            assert grouped_by(node) <= below | OF_PROMETHEUS, text
     assert len(used) > 15
 
 
 @pytest.mark.broker
-async def test_every_metric_of_ours_is_explained_and_shown(exported: set[str]) -> None:
+async def test_every_metric_of_ours_is_explained_and_shown(exported: Exported) -> None:
     """A metric that nobody looks at is not worth its counting."""
     ours = {
         re.sub(r"_(bucket|count|sum)$", "", name)
@@ -123,15 +189,16 @@ async def test_every_metric_of_ours_is_explained_and_shown(exported: set[str]) -
     assert len(ours) > 20
 
 
-def test_selectors_choose_by_labels_and_values_that_there_are() -> None:
+def test_selectors_choose_by_values_that_there_are() -> None:
+    chosen_by = set()
     for text in expressions():
-        for name, matchers in SELECTOR.findall(text):
-            for label, operator, value in MATCHER.findall(matchers):
-                assert label in LABELS | OF_PROMETHEUS, text
-                known = VALUES.get((name, label))
+        for selector in selectors_in(promql_parser.parse(text)):
+            for matcher in selector.matchers.matchers:
+                known = VALUES.get((selector.name or "", matcher.name))
                 if known is not None:
-                    chosen = value.split("|") if operator == "=~" else [value]
-                    assert set(chosen) <= known, text
+                    chosen_by.add(matcher.name)
+                    assert set(matcher.value.split("|")) <= known, text
+    assert chosen_by
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import promql_parser
 import pytest
 import yaml
 
@@ -17,7 +18,7 @@ from protocol.identity import VehicleId
 from tests.bridge.car import RENTAL, Car
 from tests.bridge.running import Running, running_bridge
 from tests.bridge.test_metrics import Labels, at, scraped, settings_of
-from tests.bridge.test_monitoring_files import MATCHER, ROOT, RULES
+from tests.bridge.test_monitoring_files import ROOT, RULES, selectors_in
 from tests.bridge.world import BOOT_MS
 
 pytestmark = pytest.mark.broker
@@ -26,7 +27,6 @@ GLOBAL: Final[dict[str, str]] = yaml.safe_load(
     (ROOT / "deploy/prometheus/prometheus.yml").read_text(encoding="utf-8")
 )["global"]
 
-USE: Final = re.compile(r"(freefloat_[a-z_]+)(?:\{([^}]*)\})?\[")
 LIMIT: Final = re.compile(r"> (\d+)$")
 
 Samples = dict[tuple[str, Labels], float]
@@ -46,11 +46,11 @@ def prompt() -> Iterator[dict[str, Any]]:
             yield rule
 
 
-def chosen(labels: Labels, matchers: str) -> bool:
+def chosen(labels: Labels, selector: promql_parser.VectorSelector) -> bool:
     has = dict(labels)
     return all(
-        re.fullmatch(value, has.get(label, "")) is not None
-        for label, _operator, value in MATCHER.findall(matchers)
+        re.fullmatch(matcher.value, has.get(matcher.name, "")) is not None
+        for matcher in selector.matchers.matchers
     )
 
 
@@ -63,10 +63,10 @@ def raised(before: Samples, after: Samples) -> set[str]:
             continue
         rise = sum(
             after[name, labels] - before[name, labels]
-            for metric, matchers in USE.findall(rule["expr"])
+            for used in selectors_in(promql_parser.parse(rule["expr"]))
             # A series that was not there before has no rise that anybody sees.
             for name, labels in before.keys() & after.keys()
-            if name == metric and chosen(labels, matchers)
+            if name == used.name and chosen(labels, used)
         )
         if rise > int(limit[1]):
             found.add(rule["alert"])
