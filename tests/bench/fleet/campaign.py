@@ -49,7 +49,7 @@ PARTS: Final = {
 
 ENTRY_EACH: Final = 100
 """One of so many frames is a ledger entry. A rental leaves some 20 of them, and 14,000
-cars with six rentals a day (assumed) 20 a second, three times as many in a rush hour: of
+cars with six rentals a day (assumed) 20 a second, thrice as many in a rush hour: of
 10,000 frames a second that is one in 170."""
 
 
