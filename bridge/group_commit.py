@@ -18,33 +18,45 @@ class GroupCommit(Generic[W, R]):
     def __init__(self, write: Callable[[Sequence[W]], Awaitable[Sequence[R]]]) -> None:
         """Name what writes several in one transaction, with a result for each."""
         self._write = write
-        self._lock = asyncio.Lock()
+        self._writing: asyncio.Task[None] | None = None
         self._waiting: list[tuple[W, asyncio.Future[R]]] = []
 
     async def submit(self, wanted: W) -> R:
         """Write, with whatever else waits, and return the result.
+
+        Who is cancelled meanwhile may have been written.
 
         Raises:
             Exception: what the writing raised; it was not written.
         """
         written: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((wanted, written))
-        async with self._lock:
-            if not written.done():
-                await self._write_all()
-        return written.result()
+        if self._writing is None:
+            # A task of its own: what else is submitted in this turn of the event loop
+            # goes with it, and it belongs to nobody who may go away.
+            self._writing = asyncio.create_task(self._write_waiting())
+        return await written
 
-    async def _write_all(self) -> None:
-        waiting, self._waiting = self._waiting, []
+    async def _write_waiting(self) -> None:
+        try:
+            while self._waiting:
+                waiting, self._waiting = self._waiting, []
+                await self._write_all(waiting)
+        finally:
+            self._writing = None
+
+    async def _write_all(self, waiting: list[tuple[W, asyncio.Future[R]]]) -> None:
         try:
             results = await self._write([wanted for wanted, _ in waiting])
         except asyncio.CancelledError:
-            # Who held the pen goes away; the next one writes for the others.
-            self._waiting = [*waiting, *self._waiting]
+            for _, written in waiting:
+                written.cancel()
             raise
         except Exception as error:  # noqa: BLE001 - given to everyone who waits for it
             for _, written in waiting:
-                written.set_exception(error)
+                if not written.done():
+                    written.set_exception(error)
             return
         for (_, written), result in zip(waiting, results, strict=True):
-            written.set_result(result)
+            if not written.done():
+                written.set_result(result)

@@ -39,7 +39,12 @@ IDLE_S: Final = 5.0
 
 ROUND_S: Final = 0.02
 """How long after one look at the outbox the next one comes at the earliest: each costs
-two transactions, and a busy bridge would look after every batch."""
+a transaction, and a busy bridge would look after every batch."""
+
+NOTE_S: Final = 0.25
+"""How long after one write of the cursor the next one comes at the earliest, unless
+`WINDOW` events were taken since. A crash repeats no more than what was taken meanwhile;
+a write behind each look cost as much as handing the events out."""
 
 BACKOFF: Final = Backoff(initial_s=0.5, maximum_s=60.0)
 """Between attempts: a consumer that is down is asked once a minute."""
@@ -94,6 +99,14 @@ class Relay:
         self._side_by_side = asyncio.Semaphore(sink.parallel)
         self._queues: dict[VehicleId, deque[OutboxRow]] = {}
         self._deliveries: set[asyncio.Task[None]] = set()
+        self._cursor: int | None = None
+        """Where the stored cursor stands; None before it is read."""
+        self._read = 0
+        """Up to where the outbox was read."""
+        self._has_news = True
+        """Whether the outbox may hold what was not read."""
+        self._note_s = 0.0
+        """When the cursor may be written again, by the event loop's clock."""
         self._open: set[int] = set()
         """Positions that were read and are not taken."""
         self._given_up: dict[int, str] = {}
@@ -123,6 +136,7 @@ class Relay:
 
     def wake(self) -> None:
         """Look at the outbox now."""
+        self._has_news = True
         self._wake.set()
 
     async def open(self) -> None:
@@ -150,31 +164,38 @@ class Relay:
         self._queues.clear()
         self._open.clear()
         self._given_up.clear()
+        self._cursor, self._has_news = None, True
         tenure = (self._work, epoch)
-        async with asyncio.TaskGroup() as group:
-            lost = await self._deliver_all(group, tenure)
-            for delivery in self._deliveries:
-                delivery.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                lost = await self._deliver_all(group, tenure)
+                for delivery in self._deliveries:
+                    delivery.cancel()
+        except asyncio.CancelledError:
+            # Whoever serves it next need not deliver again what was taken since.
+            with contextlib.suppress(StoreError, LeaseLostError):
+                await self._note(tenure)
+            raise
         raise lost
 
     async def _deliver_all(
         self, group: asyncio.TaskGroup, tenure: tuple[str, int]
     ) -> LeaseLostError:
         failures = 0
-        cursor: int | None = None
-        read = 0
         clock = asyncio.get_running_loop().time
-        next_s = clock()
+        next_s = self._note_s = clock()
         while True:
             if next_s > clock():
                 await asyncio.sleep(next_s - clock())
             next_s = clock() + ROUND_S
             self._wake.clear()
             try:
-                if cursor is None:
-                    cursor = read = await self._store.cursor(self.name)
-                cursor = await self._note(cursor, read, tenure)
-                read = await self._read(read, group)
+                if self._cursor is None:
+                    self._cursor = self._read = await self._store.cursor(self.name)
+                if self._is_note_due(clock()):
+                    await self._note(tenure)
+                if self._has_news:
+                    await self._hand_out(group)
                 failures = 0
             except LeaseLostError as lost:
                 return lost
@@ -183,30 +204,54 @@ class Relay:
                 LOG.warning("= sink %s: %s", self.name, error)
                 await asyncio.sleep(BACKOFF.delay_s(failures, random=self._random))
                 continue
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(IDLE_S):
-                    await self._wake.wait()
+            await self._rest(clock())
 
-    async def _note(self, cursor: int, read: int, tenure: tuple[str, int]) -> int:
-        """Write how far everything is taken, if that is news; return it."""
-        settled = min(self._open) - 1 if self._open else read
+    async def _rest(self, now_s: float) -> None:
+        """Wait until something is to be done, or may have been missed."""
+        note_in_s = self._note_s - now_s
+        is_settled = not self._open and self._settled == self._cursor
+        # Who takes the last open event later than `_note_s` wakes us.
+        is_idle = note_in_s <= 0 or is_settled
+        try:
+            async with asyncio.timeout(IDLE_S if is_idle else note_in_s):
+                await self._wake.wait()
+        except TimeoutError:
+            self._has_news |= is_idle
+
+    @property
+    def _settled(self) -> int:
+        """Up to where everything is taken or given up."""
+        return min(self._open) - 1 if self._open else self._read
+
+    def _is_note_due(self, now_s: float) -> bool:
+        return now_s >= self._note_s or self._taken >= WINDOW or bool(self._given_up)
+
+    async def _note(self, tenure: tuple[str, int]) -> None:
+        """Write how far everything is taken, if that is news."""
+        settled = self._settled
         self._taken = 0
-        if settled == cursor and not self._given_up:
-            return cursor
+        if self._cursor is None or (settled == self._cursor and not self._given_up):
+            return
         given_up = dict(self._given_up)
         await self._store.set_cursor(
             self.name, settled, given_up, tenure=tenure, now=self._now()
         )
         for position in given_up:
             del self._given_up[position]
-        return settled
+        self._cursor = settled
+        self._note_s = asyncio.get_running_loop().time() + NOTE_S
 
-    async def _read(self, read: int, group: asyncio.TaskGroup) -> int:
-        """Hand out what is new, as far as there is room; return how far that is."""
+    async def _hand_out(self, group: asyncio.TaskGroup) -> None:
+        """Hand out what is new, as far as there is room."""
         while (room := AHEAD_LIMIT - len(self._open)) > 0:
-            rows = await self._store.outbox_after(read, min(WINDOW, room))
-            if not rows:
-                break
+            wanted = min(WINDOW, room)
+            # What comes while we read is told of again.
+            self._has_news = False
+            try:
+                rows = await self._store.outbox_after(self._read, wanted)
+            except StoreError:
+                self._has_news = True
+                raise
             for row in rows:
                 self._open.add(row.position)
                 queue = self._queues.get(row.vehicle_id)
@@ -218,12 +263,15 @@ class Relay:
                     self._deliveries.add(delivery)
                     delivery.add_done_callback(self._deliveries.discard)
                 queue.append(row)
-            read = rows[-1].position
-        return read
+                self._read = row.position
+            if len(rows) < wanted:
+                return
+            self._has_news = True
 
     async def _deliver_in_order(
         self, vehicle_id: VehicleId, queue: deque[OutboxRow]
     ) -> None:
+        clock = asyncio.get_running_loop().time
         while queue:
             row = queue.popleft()
             reason = await self._deliver_one(row)
@@ -232,7 +280,8 @@ class Relay:
             self._open.discard(row.position)
             self._taken += 1
             is_full_no_more = len(self._open) == AHEAD_LIMIT - 1
-            if self._taken >= WINDOW or is_full_no_more or not self._open:
+            is_all_taken = not self._open and clock() >= self._note_s
+            if self._taken >= WINDOW or is_full_no_more or is_all_taken:
                 self._wake.set()
         del self._queues[vehicle_id]
 

@@ -7,7 +7,7 @@ what it writes then is refused (`require_epoch`).
 
 from typing import Final
 
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, bindparam, select, text, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -15,6 +15,10 @@ from bridge import schema
 from bridge.errors import LeaseLostError
 
 _TABLE: Final = schema.leases
+
+_HELD: Final = (
+    select(_TABLE.c.epoch).where(_TABLE.c.name == bindparam("named")).with_for_update()
+)
 
 _CLOCKS: Final = {
     "postgresql": text(
@@ -87,8 +91,7 @@ def require_epoch(connection: Connection, name: str, epoch: int) -> None:
     Raises:
         LeaseLostError: another bridge took it; nothing of this may be written.
     """
-    query = select(_TABLE.c.epoch).where(_TABLE.c.name == name).with_for_update()
-    found = connection.execute(query).scalar_one_or_none()
+    found = connection.execute(_HELD, {"named": name}).scalar_one_or_none()
     if found != epoch:
         raise LeaseLostError(f"another bridge does {name} now")
 

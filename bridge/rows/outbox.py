@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from sqlalchemy import Connection, func, select
 
@@ -10,11 +11,16 @@ from bridge.cloud_event import OutboxEvent
 from bridge.database import Topic
 from bridge.rows.locks import lock_outbox
 from bridge.rows.signals import tell_bridges
-from bridge.rows.statements import insert_many, storable, upsert
+from bridge.rows.statements import insert_many, look_up, storable, upsert, upsert_many
 from protocol.identity import VehicleId
 
 _OUTBOX = schema.outbox
 _CURSORS = schema.cursors
+
+_AFTER: Final = (
+    "SELECT position, event_id, vehicle_id, type, body, created_ms FROM outbox "
+    "WHERE position > ? ORDER BY position LIMIT ?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +60,11 @@ def write_outbox(
 
 def outbox_after(connection: Connection, position: int, limit: int) -> list[OutboxRow]:
     """Return the next events behind a position."""
-    query = (
-        select(_OUTBOX)
-        .where(_OUTBOX.c.position > position)
-        .order_by(_OUTBOX.c.position)
-        .limit(limit)
-    )
     return [
-        OutboxRow(
-            row.position,
-            row.event_id,
-            VehicleId.from_text(row.vehicle_id),
-            row.type,
-            row.body,
-            row.created_ms,
+        OutboxRow(at, event_id, VehicleId.from_text(vehicle), kind, body, created_ms)
+        for at, event_id, vehicle, kind, body, created_ms in look_up(
+            connection, _AFTER, (position, limit)
         )
-        for row in connection.execute(query)
     ]
 
 
@@ -87,9 +82,7 @@ def set_cursor(
     now: int,
 ) -> None:
     """Note that a sink took, or gave up, everything up to `position`."""
-    connection.execute(
-        upsert(connection, _CURSORS).values(sink=sink, position=position)
-    )
+    upsert_many(connection, _CURSORS, [(sink, position)])
     for lost, reason in given_up.items():
         connection.execute(
             upsert(connection, schema.undelivered).values(

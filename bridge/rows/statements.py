@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
@@ -77,6 +77,55 @@ def _insert_new(dialect: str, table: Table, unique: tuple[str, ...]) -> Insert:
     is_postgresql = dialect == "postgresql"
     statement = (postgresql_insert if is_postgresql else sqlite_insert)(table)
     return statement.on_conflict_do_nothing(index_elements=list(unique))
+
+
+def look_up(
+    connection: Connection, text: str, values: Sequence[object]
+) -> Sequence[Any]:
+    """Return what a query finds, asked of the driver itself.
+
+    For queries of every batch: SQLAlchemy takes longer to make one than SQLite to
+    answer it.
+
+    Args:
+        connection: inside a transaction.
+        text: both engines' words, with a ``?`` for each value and for nothing else.
+        values: bound to them.
+    """
+    marked = _marked(connection.dialect.name, text)
+    return connection.exec_driver_sql(marked, tuple(values)).all()
+
+
+def look_up_named(
+    connection: Connection, text: str, names: Sequence[tuple[object, ...]]
+) -> Sequence[Any]:
+    """Return the rows that have one of these names, as `look_up` does.
+
+    Args:
+        connection: inside a transaction.
+        text: a query that ends with the columns of a name and IN.
+        names: at most `CHUNK`, at least one.
+    """
+    # So many that few texts are made, and drivers know them again.
+    count = 1 << (len(names) - 1).bit_length()
+    padded = [*names, *[names[-1]] * (count - len(names))]
+    named = _named(connection.dialect.name, text, len(names[0]), count)
+    values = tuple(value for name in padded for value in name)
+    return connection.exec_driver_sql(named, values).all()
+
+
+@lru_cache(maxsize=STATEMENTS_KEPT)
+def _named(dialect: str, text: str, width: int, count: int) -> str:
+    name = f"({', '.join('?' * width)})"
+    listed = ", ".join([name] * count)
+    if dialect == "postgresql":
+        return _marked(dialect, f"{text} ({listed})")
+    return f"{text} (VALUES {listed})"
+
+
+@lru_cache(maxsize=STATEMENTS_KEPT)
+def _marked(dialect: str, text: str) -> str:
+    return text.replace("?", "%s") if dialect == "postgresql" else text
 
 
 def upsert_many(

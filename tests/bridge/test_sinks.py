@@ -229,6 +229,48 @@ async def test_a_restart_goes_on_behind_what_was_taken(
     assert [row.type for row in again.taken] == ["freefloat.agent.started"]
 
 
+async def test_a_busy_sink_writes_its_cursor_seldom_and_once_more_when_it_is_stopped(
+    fleet: FleetDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # I-26: what was taken before a stop is not delivered again after it.
+    monkeypatch.setattr(relay_module, "NOTE_S", 60.0)
+    path, sink = tmp_path / "bridge.sqlite", MemorySink()
+    async with World(fleet, path, (sink,)) as world:
+        await tell(world, 0)
+        await sink.wait_taken(5)
+        await world.wait_cursor("memory", 1)
+        noted = await world.store.cursor("memory")
+        for number in range(10):
+            await tell(world, 1)
+            await sink.wait_taken(10 + 5 * number)
+        assert await world.store.cursor("memory") == noted
+
+    again = MemorySink()
+    async with World(fleet, path, (again,)) as world:
+        assert await world.store.cursor("memory") == len(sink.taken) == 55
+        await world.say(
+            FrameClass.EVENT, world.cars[2].event(BODIES[0]), car=world.cars[2]
+        )
+        await again.wait_taken(1)
+
+    assert [row.vehicle_id for row in again.taken] == [world.cars[2].id]
+
+
+async def test_the_cursor_of_a_sink_follows_by_itself_when_events_cease(
+    fleet: FleetDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_module, "NOTE_S", 0.5)
+    async with World(fleet, tmp_path / "b.sqlite", (sink := MemorySink(),)) as world:
+        await tell(world, 0)
+        await world.wait_cursor("memory", 1)
+        await tell(world, 1, 2)
+        begun_s = time.monotonic()
+        await sink.wait_taken(15)
+        await world.wait_cursor("memory", 15)
+        # Not by the look of an idle relay.
+        assert time.monotonic() - begun_s < relay_module.IDLE_S - 1
+
+
 async def test_a_crash_before_the_cursor_delivers_again_under_the_same_id(
     fleet: FleetDirectory, tmp_path: Path
 ) -> None:
