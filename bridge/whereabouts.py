@@ -72,6 +72,8 @@ def receipt_of(space: Workspace, key: LedgerKey) -> tuple[int, bytes, tuple[Gap,
     An entry whose place is awaited is asked for again, since its place comes with it.
     """
     ledger = space.ledgers.get(key, Ledger())
+    if not space.places:
+        return ledger.upto, ledger.head_hash, ()
     awaited = _awaited(space, key)
     upto, head_hash = receiptable(ledger.upto, ledger.head_hash, awaited)
     again = sorted(seq for seq in awaited if seq <= ledger.upto)

@@ -39,7 +39,13 @@ from bridge.rows.places import load_places, write_places
 from bridge.rows.receipts import OpenGap
 from bridge.rows.rentals import flag_lost
 from bridge.rows.rotations import write_rotations
-from bridge.rows.statements import chunks, insert_many, upsert, upsert_many
+from bridge.rows.statements import (
+    chunks,
+    insert_many,
+    look_up_named,
+    upsert,
+    upsert_many,
+)
 from bridge.rows.steps import write_steps
 from bridge.rows.telemetry import write_telemetry
 from bridge.rows.vehicles import load_vehicles, write_vehicles
@@ -54,7 +60,6 @@ from protocol.result import Result
 _PLACE: Final = tuple_(
     schema.frames.c.vehicle_id, schema.frames.c.ledger_id, schema.frames.c.seq
 )
-_LEDGER: Final = tuple_(schema.ledgers.c.vehicle_id, schema.ledgers.c.ledger_id)
 _LEDGER_OF_FRAME: Final = tuple_(schema.frames.c.vehicle_id, schema.frames.c.ledger_id)
 
 # Made once: making a statement takes longer than the store needs to answer it.
@@ -66,7 +71,13 @@ _HELD: Final = select(
     schema.frames.c.entry_hash,
     schema.frames.c.prev_hash,
 ).where(schema.frames.c.is_held, _LEDGER_OF_FRAME.in_(_NAMED))
-_LEDGERS: Final = select(schema.ledgers).where(_LEDGER.in_(_NAMED))
+_LEDGERS: Final = (
+    "SELECT vehicle_id, ledger_id, upto, head_hash, gap_since_ms, EXISTS ("
+    "SELECT 1 FROM places WHERE places.vehicle_id = ledgers.vehicle_id "
+    "AND places.ledger_id = ledgers.ledger_id "
+    # `PlaceState.AWAITED`, in the words of the index `awaited_places`.
+    "AND places.state = 1) FROM ledgers WHERE (vehicle_id, ledger_id) IN"
+)
 _KNOWN: Final = select(
     schema.frames.c.vehicle_id,
     schema.frames.c.ledger_id,
@@ -165,12 +176,12 @@ def load(
     space = Workspace(fleet_id, _fetch(connection), fresh_nonce, at)
     space.vehicles = load_vehicles(connection, vehicles)
     space.sampled_only = vehicles - _speaking(records)
-    space.ledgers = _load_ledgers(connection, wanted.ledgers)
+    space.ledgers, awaiting = _load_ledgers(connection, wanted.ledgers)
     # What a ledger has not reached and does not hold is not stored.
     known = {key for key in wanted.entries if _may_be_stored(space, key)}
     known |= wanted.heads
     space.known, space.refused = _load_known(connection, known)
-    space.places = load_places(connection, wanted.ledgers, wanted.places)
+    space.places = load_places(connection, awaiting, wanted.places)
     space.commands = load_open_commands(connection, wanted.greeting)
     space.commands |= load_commands(connection, wanted.commands)
     return space
@@ -188,7 +199,7 @@ def load_ledger(
     lock_vehicles(connection, [key[0]])
     space = Workspace(fleet_id, _fetch(connection), fresh_nonce, at)
     space.vehicles = load_vehicles(connection, [key[0]])
-    space.ledgers = _load_ledgers(connection, [key])
+    space.ledgers, _ = _load_ledgers(connection, [key])
     return space
 
 
@@ -220,20 +231,23 @@ def _speaking(records: Sequence[Verified | Rejection]) -> set[VehicleId]:
 
 def _load_ledgers(
     connection: Connection, keys: Iterable[LedgerKey]
-) -> dict[LedgerKey, Ledger]:
+) -> tuple[dict[LedgerKey, Ledger], list[LedgerKey]]:
+    """Return ledgers, and which of them await a place."""
     found: dict[LedgerKey, Ledger] = {}
+    awaiting: list[LedgerKey] = []
     for chunk in chunks((str(vehicle), ledger) for vehicle, ledger in keys):
-        rows = connection.execute(_LEDGERS, {"named": chunk}).all()
+        rows = look_up_named(connection, _LEDGERS, chunk)
         # Most have no gap, and so hold nothing.
         held = _load_held(
             connection,
-            [(r.vehicle_id, r.ledger_id) for r in rows if r.gap_since_ms is not None],
+            [(name, ledger) for name, ledger, _, _, gap, _ in rows if gap is not None],
         )
-        for row in rows:
-            name = (row.vehicle_id, row.ledger_id)
-            key = (VehicleId.from_text(row.vehicle_id), row.ledger_id)
-            found[key] = Ledger(row.upto, row.head_hash, held.get(name, {}))
-    return found
+        for name, ledger_id, upto, head_hash, _, awaits in rows:
+            key = (VehicleId.from_text(name), ledger_id)
+            found[key] = Ledger(upto, head_hash, held.get((name, ledger_id), {}))
+            if awaits:
+                awaiting.append(key)
+    return found, awaiting
 
 
 def oldest_gaps(
@@ -241,7 +255,7 @@ def oldest_gaps(
 ) -> dict[LedgerKey, Gap]:
     """Return the oldest gap of each ledger that has one."""
     found = {}
-    for key, ledger in _load_ledgers(connection, keys).items():
+    for key, ledger in _load_ledgers(connection, keys)[0].items():
         for gap in gaps_of(ledger, limit=1):
             found[key] = gap
     return found
@@ -269,7 +283,7 @@ def open_gaps(connection: Connection, older_than: int) -> list[OpenGap]:
         for row in connection.execute(query)
     ]
     found = []
-    for key, ledger in _load_ledgers(connection, keys).items():
+    for key, ledger in _load_ledgers(connection, keys)[0].items():
         # A break is no gap: nothing is missing before it.
         missing = gaps_of(ledger, limit=HELD_LIMIT)
         if missing:

@@ -56,7 +56,13 @@ _KEYS_OF: Final = select(_KEYS).where(_KEY_OF_KEY.in_(_NAMED))
 def load_places(
     connection: Connection, ledgers: Iterable[LedgerKey], keys: Iterable[EntryKey]
 ) -> dict[EntryKey, PlaceRecord]:
-    """Return what is known of these places, and all that these ledgers await."""
+    """Return what is known of these places, and all that these ledgers await.
+
+    Args:
+        connection: inside a transaction.
+        ledgers: those that await any.
+        keys: entries.
+    """
     found: dict[EntryKey, PlaceRecord] = {}
     for chunk in chunks((str(vehicle), ledger) for vehicle, ledger in ledgers):
         rows = connection.execute(_AWAITED, {"named": chunk})

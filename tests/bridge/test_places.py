@@ -87,6 +87,23 @@ async def test_a_receipt_waits_for_the_place_and_asks_for_it(world: World) -> No
     assert (after.upto, after.head_hash, after.gaps) == (2, entry_hash(parked), ())
 
 
+async def test_an_entry_behind_one_whose_place_is_awaited_is_not_receipted_either(
+    world: World,
+) -> None:
+    # FF-PLC-06: also when it comes much later, and nothing of the first comes with it.
+    await world.greet()
+    await world.say(FrameClass.EVENT, _entry(world, STARTED))
+    assert (await _receipt(world)).upto == 0
+    second = world.car.event(replace(PARKED, place_commitment=NO_PLACE))
+    await world.say(FrameClass.EVENT, second)
+    waiting = await _receipt(world)
+
+    assert (waiting.upto, waiting.gaps) == (0, (Gap(1, 1),))
+
+    await world.say(FrameClass.TELEM, _frame(world, _told(world, 1)))
+    assert (await _receipt(world)).upto == 2
+
+
 async def test_an_entry_that_comes_three_times_alone_is_receipted_all_the_same(
     world: World,
 ) -> None:
