@@ -12,7 +12,6 @@ consumer can keep proof that does not depend on the bridge.
 
 import base64
 import hashlib
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import IntEnum
@@ -30,7 +29,7 @@ from bridge.twin import values_of_bits
 from bridge.vehicle import VehicleState
 from protocol.codes import Bits, EventType, Opcode
 from protocol.entry import event_id
-from protocol.event import EventBody, RentalEnded
+from protocol.event import TYPE_OF, EventBody, RentalEnded
 from protocol.frame import Frame
 from protocol.identity import VehicleId
 from protocol.result import Result
@@ -408,9 +407,7 @@ def data_of(body: EventBody | Result | None) -> dict[str, Json]:
     """Return what an entry says, readable; empty for one that is not understood."""
     if body is None:
         return {}
-    data: dict[str, Json] = {
-        field.name: _value(getattr(body, field.name)) for field in fields(body)
-    }
+    data = _read(body)
     if isinstance(body, RentalEnded):
         data["started"] = rfc3339(body.started_wall_ms)
         data["ended"] = rfc3339(body.ended_wall_ms)
@@ -430,7 +427,23 @@ def evidence_of(frame: Frame, ledger_id: bytes, seq: int) -> dict[str, Json]:
     }
 
 
+def _read(record: EventBody | Result | Snapshot) -> dict[str, Json]:
+    return {name: _value(getattr(record, name)) for name in _FIELDS[type(record)]}
+
+
+_FIELDS: Final = {
+    kind: tuple(field.name for field in fields(kind))
+    for kind in (*TYPE_OF, Result, Snapshot)
+}
+"""The names of what each of them says."""
+
+
+_AS_IT_IS: Final = frozenset({bool, int, float, str, type(None)})
+
+
 def _value(value: object) -> Json:
+    if type(value) in _AS_IT_IS:
+        return value  # type: ignore[return-value] # one of those
     match value:
         case Bits():
             return dict(values_of_bits(value))
@@ -438,12 +451,10 @@ def _value(value: object) -> Json:
             return value.name.lower()
         case bytes():
             return value.hex()
-        case None | bool() | int() | float() | str():
-            return value
         case tuple():
             return [_value(item) for item in value]
         case Snapshot():
-            return {f.name: _value(getattr(value, f.name)) for f in fields(value)}
+            return _read(value)
         case _:
             raise TypeError(f"no JSON for {type(value).__name__}")
 
@@ -466,19 +477,20 @@ def _event(
     sequence: int,
     ledger_id: bytes,
 ) -> OutboxEvent:
-    identity = str(uuid.UUID(bytes=raw_id))
+    name, raw = str(vehicle_id), raw_id.hex()
+    identity = f"{raw[:8]}-{raw[8:12]}-{raw[12:16]}-{raw[16:20]}-{raw[20:]}"
     event: dict[str, object] = {
         "specversion": "1.0",
         "id": identity,
         "source": f"urn:freefloat:fleet:{fleet_id.hex()}",
         "type": event_type,
-        "subject": str(vehicle_id),
+        "subject": name,
         "time": rfc3339(time_ms),
         "datacontenttype": "application/json",
         # Extensions: https://github.com/cloudevents/spec/blob/main/cloudevents/
         # extensions/{sequence,partitioning}.md; the ledger tells sequences apart.
         "sequence": f"{sequence:020}",
-        "partitionkey": str(vehicle_id),
+        "partitionkey": name,
         "ledger": ledger_id.hex(),
         "data": data,
     }

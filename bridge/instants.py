@@ -8,6 +8,7 @@ LATEST_MS: Final = 253_402_300_799_999
 label is any 64-bit number, so everything that prints one must bear a larger one."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_ZULU: Final = slice(None, -len("+00:00"))
 
 
 def rfc3339(utc_ms: int | None) -> str | None:
@@ -15,4 +16,4 @@ def rfc3339(utc_ms: int | None) -> str | None:
     if utc_ms is None or not 0 <= utc_ms <= LATEST_MS:
         return None
     instant = _EPOCH + timedelta(milliseconds=utc_ms)
-    return instant.strftime("%Y-%m-%dT%H:%M:%S.") + f"{instant.microsecond // 1000:03}Z"
+    return instant.isoformat(timespec="milliseconds")[_ZULU] + "Z"

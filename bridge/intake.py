@@ -434,8 +434,11 @@ class Intake:
                 continue
             car_now_ms = vehicle.clock.car_now_ms(at=at) or 0
             to = vehicle.addressee(receipt.vehicle_id, car_now_ms, now=at.utc_ms)
+            told = receipt.receipt
+            if told.credit != credit:
+                told = replace(told, credit=credit)
             try:
-                data = self._signer.sign(replace(receipt.receipt, credit=credit), to)
+                data = self._signer.sign(told, to)
             except SigningError as error:
                 # The car keeps its entries and asks again.
                 LOG.error("= no receipt: %s", error)

@@ -10,6 +10,7 @@ What was not measured changes nothing: the field keeps its value and shows its a
 """
 
 from collections.abc import Mapping
+from dataclasses import fields
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
@@ -19,6 +20,7 @@ import msgspec
 from bridge.presence import SILENCE_MS
 from protocol.codes import KNOWN_BITS, Bits, Light, RentalMode
 from protocol.event import (
+    TYPE_OF,
     EngineReleased,
     EngineStarted,
     EngineStopped,
@@ -48,6 +50,7 @@ _TOLD_WHEN_CHANGED: Final = frozenset(
 
 _BITS: Final = {int(bit): str(bit.name).lower() for bit in Bits}
 _MODES: Final = {mode: mode.name.lower() for mode in RentalMode}
+_LIGHTS: Final = {light: light.name.lower() for light in Light}
 
 
 class Stamp(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
@@ -156,7 +159,6 @@ def spread(twin: Twin, latest: Latest | None, *, is_again: bool = False) -> Twin
     )
 
 
-@lru_cache(maxsize=KNOWN_BITS + 1)
 def age_ms(field: Field, *, now: int) -> int:
     """Return how long ago a field was observed, as well as is known; 0 or more."""
     observed_ms = field.received_ms if field.observed_ms is None else field.observed_ms
@@ -175,6 +177,7 @@ def is_stale(name: str, field: Field, *, is_online: bool, now: int) -> bool:
     return name not in _TOLD_WHEN_CHANGED and age_ms(field, now=now) > SILENCE_MS
 
 
+@lru_cache(maxsize=KNOWN_BITS + 1)
 def values_of_bits(bits: int) -> Values:
     """Return each bit as a field; the same mapping for the same bits."""
     number = int(bits)
@@ -261,6 +264,16 @@ _LEVELS: Final = {
 }
 """Which field of an event measures which field of the twin."""
 
+_LEVELS_OF: Final = {
+    kind: [
+        (field.name, _LEVELS[field.name])
+        for field in fields(kind)  # type: ignore[arg-type] # all are dataclasses
+        if field.name in _LEVELS
+    ]
+    for kind in TYPE_OF
+}
+"""The same by the kind of event."""
+
 
 def values_of_event(body: EventBody) -> Values:
     """Return what a ledger event tells: a mode, facts, levels."""
@@ -268,8 +281,8 @@ def values_of_event(body: EventBody) -> Values:
     values: dict[str, Value] = {}
     if kind in _MODE_AFTER:
         mode, light = _MODE_AFTER[kind]
-        values["mode"] = mode.name.lower()
-        values["light"] = light.name.lower()
+        values["mode"] = _MODES[mode]
+        values["light"] = _LIGHTS[light]
         rental_id: bytes = getattr(body, "rental_id", NO_RENTAL)
         values["rental_id"] = (
             None if mode is RentalMode.AVAILABLE else _rental(rental_id)
@@ -278,11 +291,7 @@ def values_of_event(body: EventBody) -> Values:
     if isinstance(body, RentalEnded):
         values |= values_of_bits(body.bits)
     return values | _known(
-        {
-            name: getattr(body, source, None)
-            for source, name in _LEVELS.items()
-            if hasattr(body, source)
-        }
+        {name: getattr(body, source) for source, name in _LEVELS_OF[kind]}
     )
 
 

@@ -177,7 +177,10 @@ class VehicleState(msgspec.Struct, frozen=True, gc=False):
             return self
         stamp = Stamp(boot_counter(header.session_id), header.mono_ms)
         observed_ms = self.utc_of(header, at=at)
-        fields = self.twin
+        fields, latest = self.fields, self.latest
+        if latest is not None and stamp <= latest.stamp:
+            # A sample that is older than this one may be spread after it instead.
+            fields, latest = self.twin, None
         after = advance(
             fields,
             values,
@@ -187,7 +190,7 @@ class VehicleState(msgspec.Struct, frozen=True, gc=False):
         )
         if after is fields:
             return self
-        return msgspec.structs.replace(self, fields=after, latest=None)
+        return msgspec.structs.replace(self, fields=after, latest=latest)
 
     def sampled(
         self, header: Header, sample: Sample, *, at: Instant, is_again: bool = False
@@ -263,7 +266,8 @@ class VehicleState(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_electric(self) -> bool:
         """Whether it is charged and not fuelled."""
-        kind = self.twin.get("energy_kind")
+        # No sample tells it, so none needs to be spread.
+        kind = self.fields.get("energy_kind")
         return kind is not None and kind.value == "electric"
 
     def understands(self, opcode: int, schema: int) -> bool:

@@ -8,6 +8,7 @@ table's.
 
 from collections import deque
 from enum import StrEnum, unique
+from functools import cache
 from typing import Final, NamedTuple
 
 
@@ -206,6 +207,7 @@ def way_to(source: MdsState, target: MdsState) -> tuple[Arc, ...]:
     return _WAYS[source].get(target, ())
 
 
+@cache
 def way_for(source: MdsState, kind: MdsEventType) -> tuple[Arc, ...]:
     """Return the steps that end with an event, with what must come before it.
 

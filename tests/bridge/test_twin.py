@@ -2,10 +2,17 @@
 
 from typing import Final
 
+import msgspec
 import pytest
 
+from bridge.instant import Instant
 from bridge.presence import SILENCE_MS
-from bridge.twin import Field, Stamp, Twin, advance, age_ms, is_stale
+from bridge.twin import Field, Stamp, Twin, advance, age_ms, is_stale, values_of_bits
+from bridge.vehicle import VehicleState
+from protocol.codes import Bits, FrameClass, Suite
+from protocol.frame import Header
+from protocol.identity import VehicleId, session_id
+from tests.bridge.car import sample
 
 NOW: Final = 1_800_000_000_000
 
@@ -53,3 +60,50 @@ def test_an_age_is_that_of_the_observation_and_never_below_nothing() -> None:
     ages = [age_ms(field, now=NOW) for field in (observed, unknown, ahead)]
 
     assert ages == [7_000, 1_000, 0]
+
+
+SESSION: Final = session_id(1, bytes(12))
+
+
+def header_at(mono_ms: int) -> Header:
+    return Header(
+        Suite.ED25519,
+        FrameClass.EVENT,
+        *(0, 0, 1, 0),
+        VehicleId(bytes(16)),
+        bytes(8),
+        SESSION,
+        *(1, mono_ms, NOW),
+        bytes(16),
+    )
+
+
+@pytest.mark.parametrize("mono_ms", [900, 999, 1_000, 1_001, 1_100])
+@pytest.mark.parametrize("later_ms", [950, 1_000, 1_050, 1_100, 1_200])
+def test_an_event_beside_a_sample_leaves_what_it_would_leave_after_the_sample_is_spread(
+    mono_ms: int, later_ms: int
+) -> None:
+    at = Instant(NOW, 5_000, "machine")
+    known = VehicleState(session_id=SESSION)
+    known = known.sampled(header_at(1_000), sample(energy_pct=50, age_ds=0), at=at)
+    spread = msgspec.structs.replace(known, fields=known.twin, latest=None)
+    values, other = {"energy_pct": 40, "locked": True}, {"mode": "parked"}
+
+    kept, plain = (
+        one.observed(header_at(mono_ms), values, at=at)
+        .sampled(header_at(later_ms), sample(energy_pct=30, age_ds=0), at=at)
+        .observed(header_at(later_ms + 25), other, at=at)
+        for one in (known, spread)
+    )
+
+    assert kept.twin == plain.twin
+
+
+def test_bits_are_spread_once_for_each_number_of_them() -> None:
+    bits = Bits.LOCKED | Bits.ENGINE_RUNNING
+
+    assert values_of_bits(bits) is values_of_bits(Bits.ENGINE_RUNNING | Bits.LOCKED)
+    assert [name for name, is_set in values_of_bits(bits).items() if is_set] == [
+        "locked",
+        "engine_running",
+    ]
