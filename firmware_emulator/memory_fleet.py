@@ -109,17 +109,26 @@ class MemoryLink:
         self._take = take
         self._inbox = asyncio.Queue[Delivery | None]()
         self._lost = False
+        self._newest: asyncio.Event | None = None
+        """Set when the newest message has arrived, or never will."""
 
     async def publish(self, topic: str, payload: bytes) -> None:
-        """Send a message.
+        """Send a message; it arrives behind those sent before, as on one connection.
 
         Raises:
             LinkError: the way was cut.
         """
-        await asyncio.sleep(AIR_S)
-        if self._lost:
-            raise LinkError("the link was cut", failure=LinkFailure.LOST)
-        self._take(topic, payload)
+        before, arrived = self._newest, asyncio.Event()
+        self._newest = arrived
+        try:
+            await asyncio.sleep(AIR_S)
+            if before is not None:
+                await before.wait()
+            if self._lost:
+                raise LinkError("the link was cut", failure=LinkFailure.LOST)
+            self._take(topic, payload)
+        finally:
+            arrived.set()
 
     async def subscribe(self, *topic_filters: str) -> None:
         """Do nothing: everything for a car goes to it."""

@@ -44,7 +44,7 @@ class StepSeen:
     """One step and what was seen of it."""
 
     at_ms: int
-    """The world's time when it began."""
+    """When it began, from the scenario's beginning on."""
     who: str
     """Who acted: customer, fleet, stranger or world."""
     what: str
@@ -96,11 +96,13 @@ async def perform(
 ) -> AsyncIterator[StepSeen | Verdict]:
     """Play a scenario; yield each step when it is over, and the verdict at the end."""
     clock = stage.vehicle.devices.clock
+    # What the car tells of its start belongs to no step.
+    await clock.sleep(SETTLE_MS)
     began_ms = clock.elapsed_ms
     groups = _steps(scenario.steps)
     checked, failed = 0, tuple[str, ...]()
     for group in groups:
-        seen = await _perform_step(group, stage)
+        seen = await _perform_step(group, stage, began_ms)
         yield seen
         checked += sum(check.is_expectation for check in seen.checks)
         failed = tuple(f"{each.what}: {each.why}" for each in seen.checks if each.why)
@@ -127,9 +129,10 @@ def _steps(lines: Sequence[Line]) -> list[list[Line]]:
     return groups
 
 
-async def _perform_step(group: Sequence[Line], stage: Stage) -> StepSeen:
+async def _perform_step(group: Sequence[Line], stage: Stage, began_ms: int) -> StepSeen:
     devices = stage.vehicle.devices
-    at_ms, before = devices.clock.elapsed_ms, str(devices.world.firmware.indicator)
+    at_ms = devices.clock.elapsed_ms - began_ms
+    before = str(devices.world.firmware.indicator)
     read_before = devices.display.public_words
     mark = 0 if stage.backend is None else len(stage.backend.frames)
     checks: list[Check] = []

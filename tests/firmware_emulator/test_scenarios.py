@@ -69,6 +69,33 @@ def test_the_manual_says_which_scenarios_show_each_sequence() -> None:
     assert all(told.values())
 
 
+@pytest.mark.parametrize("name", ["offline-reserved", "end-by-app", "handover-offered"])
+def test_frames_are_told_in_the_order_in_which_the_car_sent_them(
+    name: str, tmp_path: Path
+) -> None:
+    """F6, F11, F15: as on one connection, also when many wait for the link."""
+    told = played(scenarios()[name], tmp_path)
+
+    steps = [seen for seen in told if isinstance(seen, StepSeen)]
+    frames = [frame for step in steps for frame in step.frames]
+    sent = {
+        "offline-reserved": [
+            *("> AccessGranted", "> RentalStarted", "> CleanlinessRated"),
+            *("> InspectionDone", "> PinAccepted", "> EngineReleased"),
+            "> EngineStarted",
+        ],
+        "end-by-app": ["< LOCK", "> RentalEnded", "> Result OK"],
+        "handover-offered": [
+            *("> HandoverDone", "> RentalEnded", "> RentalStarted"),
+            *("> PinAccepted", "> EngineReleased"),
+        ],
+    }[name]
+    assert frames[-len(sent) :] == sent
+    # What the car tells of its start belongs to no step.
+    assert (steps[0].at_ms, steps[0].frames[0]) == (0, "< RESERVE")
+    assert "> AgentStarted" not in frames
+
+
 PLANTED = """
 [planted]
 title = "A card that nobody knows is said to open the car"
