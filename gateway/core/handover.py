@@ -143,7 +143,7 @@ def accept(turn: Turn) -> None:
         raise LookupError("nobody asks, and so nothing offers to accept")
     turn.change_rental(search=None)
     turn.record(HandoverAccepted(turn.rental_id, search.request_id))
-    turn.notify(Prompt(PromptKey.HANDOVER_OFFERED))
+    turn.notify(Prompt(PromptKey.HANDOVER_ACCEPTED))
 
 
 def decline(turn: Turn) -> None:

@@ -60,6 +60,7 @@ class PromptKey(Enum):
     HANDOVER_REQUEST = "handover-request"
     HANDOVER_PIN = "handover-pin"
     HANDOVER_OFFERED = "handover-offered"
+    HANDOVER_ACCEPTED = "handover-accepted"
     HANDOVER_AGREED = "handover-agreed"
     HANDOVER_OVER = "handover-over"
     DESTINATION = "destination"

@@ -103,6 +103,7 @@ SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
         PromptKey.RENTAL_ENDED: Screen(),
         PromptKey.END_NOT_STORED: Screen(),
         PromptKey.HANDOVER_OFFERED: Screen(),
+        PromptKey.HANDOVER_ACCEPTED: Screen(),
         PromptKey.HANDOVER_AGREED: Screen(),
         PromptKey.HANDOVER_OVER: Screen(),
         PromptKey.DESTINATION_MALFORMED: Screen(numbers=1),

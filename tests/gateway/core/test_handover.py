@@ -152,7 +152,7 @@ def test_the_driver_accepts_who_searches() -> None:
     scene.choose(Choice.ACCEPT_HANDOVER)
 
     assert scene.one(HandoverAccepted) == HandoverAccepted(RENTAL, REQUEST)
-    assert scene.prompt is PromptKey.HANDOVER_OFFERED
+    assert scene.prompt is PromptKey.HANDOVER_ACCEPTED
 
 
 @pytest.mark.parametrize("declines", [True, False])
