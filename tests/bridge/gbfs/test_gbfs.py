@@ -9,6 +9,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 import pytest
+from gbfs_validator import GBFS as GBFS_VALIDATOR
 
 from bridge.gbfs.feeds import Fleet, feeds_of, passing_name
 from bridge.mds.machine import MdsState
@@ -86,6 +87,34 @@ def test_every_feed_is_as_published() -> None:
     assert listed["vehicle_types"] == (
         "https://api.fleet.example/gbfs/3.0/vehicle_types.json"
     )
+
+
+class Given:
+    """Hands a validator the documents that were made, by their addresses."""
+
+    def __init__(self, made: dict[str, Any]) -> None:
+        self.made = made
+
+    def get_json(self, url: str) -> Any:
+        return self.made[url.rpartition("/")[2].removesuffix(".json")]
+
+
+def verdict_of_others(made: dict[str, Any]) -> dict[str, bool]:
+    """Return which files a validator that others wrote finds wrong, of a whole feed."""
+    url = "https://api.fleet.example/gbfs/3.0/gbfs.json"
+    report = GBFS_VALIDATOR(url, freefloating=True, fetcher=Given(made)).validation()
+    assert report["summary"]["version"]["validated"] == "3.0"
+    return {one["file"]: one["hasErrors"] for one in report["files"] if one["exists"]}
+
+
+def test_the_whole_feed_is_valid_to_a_validator_that_others_wrote() -> None:
+    """Issue 5, point 6: rules between files too, which no schema of one file has."""
+    made = feeds(state_of(), state_of(energy_kind="electric", range_km=None))
+
+    assert verdict_of_others(made) == {f"{name}.json": False for name in made}
+
+    del made["vehicle_status"]["data"]["vehicles"][0]["current_range_meters"]
+    assert verdict_of_others(made)["vehicle_status.json"]
 
 
 def test_a_feed_of_an_empty_fleet_without_an_area_is_as_published() -> None:
