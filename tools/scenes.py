@@ -244,14 +244,21 @@ class Scenes:
             (f"{invoice['total']:>5} EUR", "in all"),
             ("earned", f"{invoice['bonus_earned_min']} bonus minutes"),
         )
+        async with _within(ARRIVAL_S, "the line of the rental's end in the event file"):
+            # Each consumer is told by itself, and this one may be the later.
+            while not self._lines_of(rental_id):  # noqa: ASYNC110 - a file tells nobody
+                await asyncio.sleep(0.05)
         self._require_once(rental_id)
+
+    def _lines_of(self, rental_id: str) -> int:
+        lines = self._rig.events_file.read_text(encoding="utf-8").splitlines()
+        return sum(f'"{ENDED}"' in line and rental_id in line for line in lines)
 
     def _require_once(self, rental_id: str) -> None:
         received, new = self._postbox.count(ENDED, rental_id)
         if new != 1:
             raise StepError(f"the report reached the fleet service {new} times")
-        lines = self._rig.events_file.read_text(encoding="utf-8").splitlines()
-        written = sum(f'"{ENDED}"' in line and rental_id in line for line in lines)
+        written = self._lines_of(rental_id)
         if written != 1:
             raise StepError(f"the event file tells the report {written} times")
         self._story.check(
