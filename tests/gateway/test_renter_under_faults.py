@@ -16,7 +16,9 @@ from protocol.codes import ClockQuality, Code, FrameClass, LockMode, RentalMode
 from protocol.command import ANY_VERSION, Lock, Ping
 from protocol.identity import card_digest
 from protocol.snapshot import NO_RENTAL
+from protocol.vehicle_event import LedgerReset
 from tests.depth import times
+from tests.gateway.test_ledger_reset import damage
 from tests.gateway.world import ALICE, MALLORY, PIN, World
 
 pytestmark = pytest.mark.filterwarnings(
@@ -208,6 +210,33 @@ async def test_under_every_fault_the_renter_gets_in_and_out_and_nobody_else_does
         assert world.state.mode is RentalMode.AVAILABLE
         await world.advance(3.0)
         await require_closed_to_strangers(world)
+
+
+async def test_after_the_loss_of_the_ledger_the_fleet_lets_the_renter_in() -> None:
+    """Row 5, I-19: the car knows of no rental any more, and the fleet gives it back.
+
+    Nobody gets in by the loss; a reservation of the same id is the same rental.
+    """
+    async with World() as world:
+        await park(world)
+        rental_id = world.state.rental_id
+        await damage(world, "update vehicle set state = x'7b7d'")
+        await world.start()
+        assert LedgerReset in world.events()
+        require_bolts(world, closed=True)
+        await require_closed_to_strangers(world)
+
+        await world.reserve(ALICE, rental_id=rental_id)
+        world.present(ALICE)
+        await world.advance(BOUND_S)
+
+        require_bolts(world, closed=False)
+        assert world.state.rental_id == rental_id
+        world.display.type_pin(PIN)
+        await world.advance(BOUND_S)
+        assert world.board.car.engine_released
+        await world.end_rental()
+        assert world.reports()[-1].rental_id == rental_id
 
 
 @pytest.mark.parametrize("cards", [(), (DIGEST,)], ids=["renter out", "all in"])
