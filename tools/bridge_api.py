@@ -181,12 +181,18 @@ class BridgeApi:
             ) from None
         except (OSError, http.client.HTTPException) as error:
             raise OperatorError(
-                f"no bridge at {self.host}:{self.port}: {error}",
+                f"no bridge at {self.host}:{self.port}: {_reason(error)}",
                 f"start one with 'freefloat bridge run', or set {API_VARIABLE}",
             ) from error
         finally:
             connection.close()
         return answer.status, body, answer.headers
+
+
+def _reason(error: OSError | http.client.HTTPException) -> str:
+    """Return why there was no answer, without the system's number for it."""
+    told = error.strerror if isinstance(error, OSError) else None
+    return told.lower() if told else str(error) or type(error).__name__
 
 
 def _document(status: int, body: bytes) -> Any:  # noqa: ANN401 - JSON
@@ -199,9 +205,13 @@ def _document(status: int, body: bytes) -> Any:  # noqa: ANN401 - JSON
         ) from None
     if status < http.HTTPStatus.BAD_REQUEST:
         return document
-    title = document.get("title", "") if isinstance(document, dict) else ""
-    detail = document.get("detail", "") if isinstance(document, dict) else ""
-    errors = document.get("errors", []) if isinstance(document, dict) else []
+    told = document if isinstance(document, dict) else {}
+    title, detail = told.get("title", ""), told.get("detail", "")
+    errors = told.get("errors", [])
+    # What `/ready` says where it is not.
+    waiting = [f"{name}: {why}" for name, why in told.get("waiting_for", {}).items()]
+    if waiting:
+        detail = "it is not ready; " + "; ".join(waiting)
     # The detail is the sentence of the first field that is wrong.
     others = [f"{e.get('field')}: {e.get('problem')}" for e in errors[1:]]
     sentences = [detail or title or f"status {status}", *others]

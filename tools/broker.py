@@ -125,7 +125,10 @@ def run(
     asyncio.run(_run(embedded, registry))
 
 
-@broker.command(epilog=examples("freefloat broker warden /etc/mosquitto/freefloat"))
+@broker.command(
+    short_help="Make the certificate with which 'guard' speaks to mosquitto.",
+    epilog=examples("freefloat broker warden /etc/mosquitto/freefloat"),
+)
 @click.argument(
     "directory", type=click.Path(path_type=Path, file_okay=False, exists=True)
 )

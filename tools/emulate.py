@@ -240,7 +240,7 @@ def fleet(
         tell=tell,
     )
     if not as_json:
-        heading(f"{len(directories)} cars, seed {seed}; Ctrl-C ends them")
+        heading(f"{_cars(len(directories))}, seed {seed}; Ctrl-C ends them")
     duration_s = None if minutes is None else minutes * 60
     _run(_live(built, duration_s), is_endless=True)
     counts = built.counts
@@ -365,6 +365,10 @@ async def _rent(vehicle: EmulatedVehicle, customer: Customer, bridge: Bridge) ->
 
 
 # --- composing ----------------------------------------------------------------------
+
+
+def _cars(count: int) -> str:
+    return "1 car" if count == 1 else f"{count} cars"
 
 
 def _fact(label: str, text: str) -> None:

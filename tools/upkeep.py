@@ -66,7 +66,7 @@ def trust(api: str, api_key_file: Path | None, *, as_json: bool) -> None:
             "expires": found["expires"],
             "revoked keys": ", ".join(found["revoked"]) or "none",
             **{
-                f"cars with {version}": str(count)
+                _cars_with(version): str(count)
                 for version, count in found["vehicles_by_version"].items()
             },
         }
@@ -74,7 +74,7 @@ def trust(api: str, api_key_file: Path | None, *, as_json: bool) -> None:
     table(
         ("behind", "bundle"),
         (
-            (laggard["vehicle_id"], str(laggard["version"]))
+            (laggard["vehicle_id"], _bundle(laggard["version"]))
             for laggard in found["laggards"]
         ),
     )
@@ -121,3 +121,12 @@ def judge(
         facts({f"letter {letter}": found["outcome"]})
     if found["is_kept"]:
         ctx.exit(EXIT_FAILED)
+
+
+def _cars_with(version: str) -> str:
+    return "no hello yet" if version == "0" else f"cars with {version}"
+
+
+def _bundle(version: int) -> str:
+    """Return a car's bundle; it names it in its hello."""
+    return str(version) if version else "- (no hello yet)"

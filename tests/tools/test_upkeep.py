@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from tests.bridge.conftest import fleet  # noqa: F401 - a fixture
 from tests.bridge.running import running_bridge
 from tests.bridge.test_evidence import drive, verified
 from tests.tools.command_line import freefloat
+from tools.bridge_api import BridgeApi, _document
+from tools.errors import OperatorError
 
 pytestmark = pytest.mark.broker
 
@@ -115,3 +118,30 @@ async def test_letters_are_listed_and_judged_on_the_command_line(
     assert "BAD_SIGNATURE" in shown.stdout
     assert judged.returncode == 1
     assert "kept: BAD_SIGNATURE" in judged.stdout
+
+
+async def test_a_car_that_has_not_said_hello_has_no_bundle_yet(
+    fleet: FleetDirectory,  # noqa: F811 - the fixture
+    tmp_path: Path,
+) -> None:
+    """It names its bundle in its hello: 0 would look like a version."""
+    async with running_bridge(fleet, tmp_path) as running:
+        where = ("--api", running.bridge.api_url, "--api-key-file", "api.keys")
+        trust = await asyncio.to_thread(
+            freefloat, "bridge", "trust", *where, cwd=tmp_path
+        )
+
+    assert "no hello yet  3" in trust.stdout
+    assert "cars with 0" not in trust.stdout
+
+
+def test_a_bridge_that_is_not_ready_says_what_it_waits_for() -> None:
+    body = json.dumps({"ready": False, "waiting_for": {"broker": "no link"}})
+
+    with pytest.raises(OperatorError, match="it is not ready; broker: no link"):
+        _document(HTTPStatus.SERVICE_UNAVAILABLE, body.encode())
+
+
+def test_the_systems_number_of_a_refusal_is_not_shown() -> None:
+    with pytest.raises(OperatorError, match=r": connection refused$"):
+        BridgeApi.at("http://127.0.0.1:1", None).get("/ready")
