@@ -7,6 +7,7 @@ of seeds. In these the link is kind; what is tried is the promise, not the way t
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from typing import Final
 from unittest import mock
 
 from bridge.bound_orders import MeetingPoint
@@ -20,6 +21,10 @@ from tests.simulation.customers import Deed, RandomCustomer
 from tests.simulation.desk import Desk
 from tests.simulation.hostility import KIND, Hostility
 from tests.simulation.orders import RandomOrders
+from tests.simulation.saboteur import Saboteur
+
+STEP_MS: Final = 90_000
+"""How far a clock is set at the most: cars are not called silent for it."""
 
 
 def _kindly() -> AbstractContextManager[object]:
@@ -76,6 +81,29 @@ def editing() -> Iterator[None]:
         stack.enter_context(mock.patch.object(Hostility, "draw", return_value=often))
         stack.enter_context(mock.patch.object(Desk, "act", Desk.configure))
         yield
+
+
+@contextmanager
+def stepping() -> Iterator[None]:
+    """Set the bridge's wall clock again and again, while bodies are wanted of cars."""
+
+    async def jump(self: Saboteur) -> None:
+        self.jump_bridge(round(self._rng.uniform(-STEP_MS, STEP_MS)))
+
+    often = replace(KIND, jump_every_s=8.0, crash_every_s=40.0, cut_every_s=20.0)
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(Hostility, "draw", return_value=often))
+        stack.enter_context(mock.patch.object(Desk, "act", _act_and_edit))
+        stack.enter_context(mock.patch.object(Saboteur, "_jump", jump))
+        yield
+
+
+_act: Final = Desk.act
+
+
+async def _act_and_edit(self: Desk) -> None:
+    await _act(self)
+    await self.configure()
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from bridge import commands, composer, compound, schema
 from bridge.commands import CommandRecord, CommandState
 from bridge.compound import Send, Step
 from bridge.errors import StoreError
+from bridge.instant import Instant
 from bridge.rows.configurations import Configuration
 from bridge.store import Store
 from bridge.vehicle import VehicleState
@@ -52,7 +53,8 @@ from protocol.rental_codes import PaymentOutcome, Rights
 from protocol.rental_command import HandoverOffer, PaymentDecision
 from tests.simulation.bridge import MortalDatabase
 from tests.simulation.car import SimulatedCar
-from tests.simulation.habits import asking, editing, handing_over, paying
+from tests.simulation.clock import WallClock
+from tests.simulation.habits import asking, editing, handing_over, paying, stepping
 from tests.simulation.promises import LOOKING
 from tests.simulation.seed_run import made_fleet, run_seed
 
@@ -361,6 +363,15 @@ def _restless() -> AbstractContextManager[object]:
     return mock.patch.object(orders, "_done", done)
 
 
+def _by_the_wall() -> AbstractContextManager[object]:
+    """Reckon cars' clocks on the bridge's wall clock."""
+
+    def instant(self: WallClock) -> Instant:
+        return Instant(self(), self(), "wall")
+
+    return mock.patch.object(WallClock, "instant", instant)
+
+
 PLANTED: Final = (
     Planted("a car forgets what it has carried out", "I-5|I-8|I-10", _twice, 1),
     Planted("a car obeys whenever a command comes", "I-6|I-8", _late, 2),
@@ -383,6 +394,7 @@ PLANTED: Final = (
         "a handover is by another rental's offer", "I-7", _any_rental, 14, handing_over
     ),
     Planted("a car gets another car's configuration", "I-7", _neighbours, 9),
+    Planted("clocks are reckoned by walls", "not settled", _by_the_wall, 3, stepping),
     Planted("a car that is only asked moves", "I-33", _restless, 2, asking),
 )
 

@@ -147,17 +147,22 @@ class Saboteur:
         jump_ms = round(self._rng.uniform(-far, far))
         whose = "bridge" if self._rng.random() < 0.2 else self._car().name
         if whose == "bridge":
-            jump_ms = max(-HOUR_MS, min(HOUR_MS, jump_ms))
-            self._bridge.clock.jump(jump_ms)
-            self._promises.is_time_told_wrong = True
+            self.jump_bridge(max(-HOUR_MS, min(HOUR_MS, jump_ms)))
+            return
         for car in self._cars:
             if car.name == whose:
                 car.clock.jump_wall(jump_ms)
-        self._trace.note(
-            "world",
-            f"clock of {whose} jumps {jump_ms / 1000:.0f} s",
-            kind="clock jumps",
-        )
+        self._note_jump(whose, jump_ms)
+
+    def jump_bridge(self, milliseconds: int) -> None:
+        """Set the bridge's wall clock forward from the true time, or back."""
+        self._bridge.clock.jump(milliseconds)
+        self._promises.is_time_told_wrong = True
+        self._note_jump("bridge", milliseconds)
+
+    def _note_jump(self, whose: str, milliseconds: int) -> None:
+        text = f"clock of {whose} jumps {milliseconds / 1000:.0f} s"
+        self._trace.note("world", text, kind="clock jumps")
 
     async def _break(self) -> None:
         car = self._car()
