@@ -10,7 +10,7 @@ from tests.depth import times
 from tests.simulation.planted import crowded
 from tests.simulation.seed_run import Fleet, made_fleet, run_seed
 
-FIRST = 7
+FIRST = 13
 """Seeds from here on have rentals that end soon."""
 
 SHORT = 0.6
