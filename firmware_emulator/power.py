@@ -46,6 +46,8 @@ class MainsStore:
             path, worker=self._worker, random_bytes=random_bytes, signer=signer
         )
         self._disk: dict[str, bytes] | None = None
+        self.left_kib: int | None = None
+        """Room that other programs leave on the disk, KiB; None for enough."""
 
     @property
     def is_cut(self) -> bool:
@@ -134,7 +136,8 @@ class MainsStore:
 
     def free_kib(self) -> int:
         """Return the room left for the ledger."""
-        return self._store.free_kib()
+        free_kib = self._store.free_kib()
+        return free_kib if self.left_kib is None else min(free_kib, self.left_kib)
 
     async def close(self) -> None:
         """Close; everything committed stays."""

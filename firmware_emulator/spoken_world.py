@@ -106,6 +106,15 @@ def _read_sky(rest: list[str]) -> Deed:
     return deed
 
 
+def _read_disk(rest: list[str]) -> Deed:
+    left = None if rest == ["free"] else round(number(rest, 0, 1_000_000))
+
+    async def deed(stage: Stage) -> None:
+        stage.vehicle.crowd_disk(left)
+
+    return deed
+
+
 def _read_bolts(rest: list[str]) -> Deed:
     word = among(rest, ("jam", "free"))
 
@@ -191,6 +200,7 @@ WORLD_VERBS: Final = (
     Verb("update begin|end", "exchange the car's program", _read_update, "world"),
     Verb("reader off|on", "unplug the card reader", _read_reader, "world"),
     Verb("board off|on", "pull the board's cable", _read_board, "world"),
+    Verb("disk KIB|free", "fill the car's disk but for so much", _read_disk, "world"),
     Verb("bolts jam|free", "jam the bolts", _read_bolts, "world"),
     Verb("sky off|on", "take the satellites away", _read_sky, "world"),
     Verb("supply VOLTS|battery", "force the 12 V supply", _read_supply, "world"),

@@ -302,6 +302,16 @@ class EmulatedVehicle:
 
     # --- power ----------------------------------------------------------------------
 
+    def crowd_disk(self, left_kib: int | None) -> None:
+        """Let other programs fill the disk, until the next start.
+
+        Args:
+            left_kib: what they leave, KiB; None for enough.
+        """
+        if self._store is None:
+            raise StepError("without power nobody fills the disk")
+        self._store.left_kib = left_kib
+
     def _switch_on(self) -> None:
         devices = self.devices
         self._store = MainsStore(
