@@ -1,26 +1,8 @@
 """The bridge's settings: a TOML file, typed, with every unknown key refused.
 
 Relative paths are taken from the directory of the file. A fleet directory as
-`freefloat certs init` makes it gives the default of every path::
-
-    [fleet]
-    directory = "fleet"
-
-    [broker]
-    host = "127.0.0.1"
-    port = 8883
-
-    [store]
-    path = "bridge.sqlite"
-
-    [api]
-    port = 8080
-    keys_file = "api.keys"
-
-    [[sinks.webhook]]
-    name = "billing"
-    url = "https://billing.example/hooks/freefloat"
-    secret_file = "billing.secret"
+`freefloat certs init` makes it gives the default of every path. `freefloat bridge run
+--help` shows a small file, deploy/bridge.toml a whole one.
 """
 
 import re

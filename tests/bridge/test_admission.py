@@ -20,8 +20,9 @@ from protocol.topic import topic_of
 from tests.bridge.car import Car, receipt_of, sample
 from tests.bridge.memory_broker import MemoryBroker, MemoryLink, Message
 from tests.bridge.running import running_bridge, until
+from tests.bridge.scraping import at, scraped
 from tests.bridge.stream import entries_of
-from tests.bridge.test_metrics import at, scraped, settings_of
+from tests.bridge.test_metrics import settings_of
 from tests.bridge.world import BOOT_MS
 from tests.depth import times
 
@@ -211,7 +212,7 @@ async def test_a_bridge_holds_a_car_to_its_rate_and_loses_no_entry_of_it(
             return any(receipt.upto == len(entries) for receipt in said)
 
         await until(all_receipted)
-        _, found = await scraped(running)
+        _, found = await scraped(running.bridge)
 
     assert found[at("freefloat_frames_dropped_total")] == 3
     assert found[at("freefloat_frames_verified_total", frame_class="telem")] == 2

@@ -10,10 +10,8 @@ import shutil
 from datetime import timedelta
 from pathlib import Path
 
-import aiohttp
 import msgspec
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.bootstrap import Bridge, open_bridge
 from bridge.broker.access import BrokerAccess
@@ -24,6 +22,7 @@ from protocol.codes import FrameClass
 from protocol.fleet import FleetPart
 from tests.bridge.conftest import make_fleet
 from tests.bridge.running import until
+from tests.bridge.scraping import scraped
 from tests.bridge.test_real_broker import (
     BODIES,
     BROKERS,
@@ -72,16 +71,11 @@ def broker(
 
 async def measured(bridge: Bridge) -> dict[str, float]:
     """Return what the alerts look at: the link, and days by what ends."""
-    async with (
-        aiohttp.ClientSession() as monitor,
-        monitor.get(f"{bridge.metrics_url}") as answer,
-    ):
-        text = await answer.text()
+    _, samples = await scraped(bridge)
     return {
-        one.labels.get("name", one.name): one.value
-        for family in text_string_to_metric_families(text)
-        for one in family.samples
-        if one.name in {"freefloat_link_up", "freefloat_expiry_days"}
+        dict(labels).get("name", name): value
+        for (name, labels), value in samples.items()
+        if name in {"freefloat_link_up", "freefloat_expiry_days"}
     }
 
 

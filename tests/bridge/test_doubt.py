@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bridge.cloud_event import ALERT_TYPE, TO_CLOSE_TYPE
+from bridge.doubt import Doubt
 from bridge.errors import OrderRefusedError, Refusal
 from certs.fleet import FleetDirectory
 from protocol.codes import AccessMeans, FrameClass, HelloFlags, SyncType
@@ -191,16 +192,22 @@ async def test_a_ledger_that_went_back_is_told_doubted_and_then_served_again(
     assert (await world.store.dead_letters())[0].kind == "fork"
 
 
+async def overtaken(world: World) -> Doubt:
+    """Let an entry overtake a hello, and return the doubt that comes of it."""
+    hello = world.car.hello()
+    await world.say(FrameClass.EVENT, world.car.event(AgentStarted(1, bytes(4))))
+    await world.say(FrameClass.HELLO, hello)
+    doubt = (await world.vehicle()).doubt
+    assert doubt is not None
+    return doubt
+
+
 async def test_an_answer_that_entries_overtook_is_no_fork_and_is_asked_for_again(
     world: World,
 ) -> None:
     # FF-HEL-11, FF-SYN-10: found by the simulation (seed 40199, LIFE=0.4), at a broker
     # that holds the answer back until the car has written more and started anew.
-    hello = world.car.hello()
-    await world.say(FrameClass.EVENT, world.car.event(AgentStarted(1, bytes(4))))
-    await world.say(FrameClass.HELLO, hello)
-    first = (await world.vehicle()).doubt
-    assert first is not None
+    first = await overtaken(world)
     answer = world.car.hello(nonce=first.nonce)
     await world.say(FrameClass.EVENT, world.car.event(STARTED))
 
@@ -223,11 +230,7 @@ async def test_a_ledger_that_goes_back_between_two_questions_is_told_after_the_s
     world: World,
 ) -> None:
     # FF-HEL-11: what looked overtaken at the first answer is not believed for ever.
-    hello = world.car.hello()
-    await world.say(FrameClass.EVENT, world.car.event(AgentStarted(1, bytes(4))))
-    await world.say(FrameClass.HELLO, hello)
-    first = (await world.vehicle()).doubt
-    assert first is not None
+    first = await overtaken(world)
     seq, head = world.car.seq, world.car.head
     await world.say(FrameClass.EVENT, world.car.event(STARTED))
     world.car.seq, world.car.head = seq, head

@@ -8,12 +8,10 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import aiohttp
 import msgspec
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from bridge.bootstrap import Bridge, open_bridge
+from bridge.bootstrap import open_bridge
 from bridge.broker.access import BrokerAccess
 from bridge.broker.embedded import EmbeddedBroker
 from bridge.settings import IntakeSettings, MetricsSettings, Settings
@@ -22,6 +20,7 @@ from protocol.fleet import FleetPart, VehiclePart
 from protocol.topic import downlinks_of
 from tests.bridge.car import Car, sample
 from tests.bridge.conftest import make_fleet
+from tests.bridge.scraping import figures_of
 from tests.bridge.site import Driver, boot_ms, clock
 from tests.depth import times
 from tools.bridge_settings import local_settings
@@ -33,6 +32,8 @@ pytestmark = [pytest.mark.broker, pytest.mark.mosquitto, pytest.mark.timeout(300
 ASKED = times(20, deep=500)
 """Entries of the honest car, each waited for."""
 
+DROPPED = "freefloat_frames_dropped_total"
+
 FLOOD = 50
 """Frames that the other car sends for each turn of the event loop that it gets."""
 
@@ -43,20 +44,6 @@ class Street:
     def __init__(self, settings: Settings, drivers: list[Driver]) -> None:
         self.settings = settings
         self.drivers = drivers
-
-    async def found(self, bridge: Bridge, name: str) -> float:
-        assert bridge.metrics_url is not None
-        async with (
-            aiohttp.ClientSession() as monitor,
-            monitor.get(bridge.metrics_url) as answer,
-        ):
-            text = await answer.text()
-        return sum(
-            one.value
-            for family in text_string_to_metric_families(text)
-            for one in family.samples
-            if one.name == name
-        )
 
 
 @pytest.fixture
@@ -143,14 +130,14 @@ async def test_a_car_that_floods_delays_no_other_and_loses_telemetry_alone(
         alone_s = await waits_s(honest)
         flooding = asyncio.create_task(flood())
         for _ in range(1_000):
-            if await street.found(bridge, "freefloat_frames_dropped_total"):
+            if (await figures_of(bridge))[DROPPED]:
                 break
             await asyncio.sleep(0.05)
         beside_s = await waits_s(honest)
         await hostile.tell(5)
         await until_receipted(hostile, 5)
         flooding.cancel()
-        dropped = await street.found(bridge, "freefloat_frames_dropped_total")
+        dropped = (await figures_of(bridge))[DROPPED]
 
     middle = ASKED // 2
     sys.stdout.write(

@@ -12,12 +12,10 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-import aiohttp
 import msgspec
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from bridge.bootstrap import Bridge, open_bridge
+from bridge.bootstrap import open_bridge
 from bridge.settings import MetricsSettings
 from certs.fleet import FleetDirectory
 from protocol.fleet import VehiclePart
@@ -25,6 +23,7 @@ from protocol.identity import VehicleId
 from protocol.topic import downlinks_of
 from tests.bridge.car import Car
 from tests.bridge.conftest import make_fleet
+from tests.bridge.scraping import figures_of
 from tests.bridge.site import Driver, boot_ms, clock
 from tests.broker.pki import Pki
 from tests.broker.test_deployment import Deployed, deployed
@@ -79,20 +78,6 @@ class Street:
             await link.__aexit__(None, None, None)
 
 
-async def found(bridge: Bridge, name: str) -> float:
-    async with (
-        aiohttp.ClientSession() as monitor,
-        monitor.get(f"{bridge.metrics_url}") as answer,
-    ):
-        text = await answer.text()
-    return sum(
-        one.value
-        for family in text_string_to_metric_families(text)
-        for one in family.samples
-        if one.name == name
-    )
-
-
 async def fill(driver: Driver) -> int:
     """Publish until the broker cuts us off; return how many it had taken."""
     topic, taken = f"ff/v1/{driver.car.id}/up/telem", 0
@@ -144,7 +129,8 @@ async def test_a_broker_without_memory_costs_no_entry_and_the_bridge_says_why(
                 taken = await fill(loud)
                 with pytest.raises(LinkError):
                     await tell_until_cut_off(honest)
-            waiting = await found(bridge, "freefloat_verify_queue_frames")
+            figures = await figures_of(bridge)
+            waiting = figures["freefloat_verify_queue_frames"]
             with contextlib.suppress(ProcessLookupError):
                 full.process.kill()
             receipted = honest.receipted

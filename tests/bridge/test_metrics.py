@@ -5,10 +5,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
-import aiohttp
 import msgspec
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.errors import SigningError, StoreError
 from bridge.settings import (
@@ -24,12 +22,12 @@ from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
 from protocol.event import AgentStarted
 from tests.bridge.running import Running, running_bridge, until
+from tests.bridge.scraping import at, scraped
 from tests.bridge.stream import TYPES, entries_of
 from tools.bridge_settings import local_settings
 
 pytestmark = pytest.mark.broker
 
-Labels = frozenset[tuple[str, str]]
 
 LABELS: Final = frozenset(
     {"frame_class", "code", "kind", "state", "sink", "outcome", "name", "le"}
@@ -54,28 +52,6 @@ async def running(fleet: FleetDirectory, tmp_path: Path) -> AsyncIterator[Runnin
         yield running
 
 
-async def scraped(running: Running) -> tuple[str, dict[tuple[str, Labels], float]]:
-    """Return the text, and every sample by name and labels."""
-    assert running.bridge.metrics_url is not None
-    # A client of its own: it must not need the API's key.
-    async with (
-        aiohttp.ClientSession() as monitor,
-        monitor.get(running.bridge.metrics_url) as response,
-    ):
-        assert response.status == 200
-        assert response.headers["Content-Type"].startswith("text/plain; version=")
-        text = await response.text()
-    return text, {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-def at(name: str, /, **labels: str) -> tuple[str, Labels]:
-    return name, frozenset(labels.items())
-
-
 async def test_what_a_car_says_is_counted(
     running: Running, fleet: FleetDirectory
 ) -> None:
@@ -91,7 +67,7 @@ async def test_what_a_car_says_is_counted(
     await running.say(FrameClass.EVENT, b"no frame")
     await until(lambda: len(running.broker.sent_of(FrameClass.RECEIPT)) > 3)
 
-    _, found = await scraped(running)
+    _, found = await scraped(running.bridge)
 
     told = len(entries) + 3
     assert found[at("freefloat_frames_received_total")] == told
@@ -122,7 +98,7 @@ async def test_how_far_a_sink_is_and_what_ends_when_is_told(
     lines = tmp_path / "lines"
     await until(lambda: lines.exists() and len(lines.read_text().splitlines()) > 3)
 
-    _, found = await scraped(running)
+    _, found = await scraped(running.bridge)
 
     assert found[at("freefloat_sink_served", sink="lines")] == 1
     assert found[at("freefloat_sink_breaker", sink="lines", state="closed")] == 1
@@ -144,7 +120,7 @@ async def test_a_command_is_counted_at_its_end_and_once(running: Running) -> Non
     await running.say(FrameClass.HELLO, car.hello())
     status, command = await running.order({"kind": "ping"})
     assert status == 202
-    _, before = await scraped(running)
+    _, before = await scraped(running.bridge)
     sent = await running.broker.next_sent(FrameClass.CMD)
     await running.say(FrameClass.RESULT, car.result(sent))
     await running.say(FrameClass.HELLO, car.hello())
@@ -153,7 +129,7 @@ async def test_a_command_is_counted_at_its_end_and_once(running: Running) -> Non
 
     # A look may be a second old.
     await asyncio.sleep(FRESH_S)
-    _, found = await scraped(running)
+    _, found = await scraped(running.bridge)
 
     open_now = ("requested", "deferred", "signed", "published")
     assert sum(before[at("freefloat_commands_open", state=s)] for s in open_now) == 1
@@ -174,7 +150,7 @@ async def test_no_label_and_no_value_names_a_car_or_a_customer(
         await running.say(FrameClass.EVENT, entry)
     await running.say(FrameClass.EVENT, entries_of(car)[0][:-1])
 
-    text, found = await scraped(running)
+    text, found = await scraped(running.bridge)
 
     assert {name for _, labels in found for name, _ in labels} <= LABELS
     assert str(car.id) not in text
@@ -189,7 +165,7 @@ async def test_a_store_that_fails_is_told_and_nothing_of_it_is_made_up(
     await running.say(FrameClass.HELLO, running.car.hello())
     monkeypatch.setattr(running.bridge.store, "_is_open", False)
 
-    _, found = await scraped(running)
+    _, found = await scraped(running.bridge)
 
     assert found[at("freefloat_store_up")] == 0
     assert at("freefloat_cars_online") not in found
@@ -210,7 +186,7 @@ async def test_a_database_that_hangs_does_not_hang_its_own_alarm(
     monkeypatch.setattr("bridge.survey.LOOK_S", 0.2)
     monkeypatch.setattr(running.bridge.store, "is_writable", hang)
 
-    _, found = await scraped(running)
+    _, found = await scraped(running.bridge)
 
     assert found[at("freefloat_store_up")] == 0
     assert found[at("freefloat_link_up")] == 1
@@ -243,7 +219,7 @@ async def test_a_commit_and_a_receipt_that_fail_are_counted(
     await message.is_done.wait()
     await running.say(FrameClass.HELLO, car.hello())
 
-    _, found = await scraped(running)
+    _, found = await scraped(running.bridge)
 
     assert found[at("freefloat_commit_failures_total")] >= 1
     assert found[at("freefloat_receipts_refused_total")] >= 1

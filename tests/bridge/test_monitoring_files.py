@@ -21,7 +21,8 @@ from bridge.figures import Figures
 from bridge.workspace import LetterKind
 from certs.fleet import FleetDirectory
 from tests.bridge.running import running_bridge
-from tests.bridge.test_metrics import scraped, settings_of
+from tests.bridge.scraping import scraped
+from tests.bridge.test_metrics import settings_of
 
 ROOT: Final = Path(__file__).parents[2]
 OPERATIONS: Final = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
@@ -111,7 +112,7 @@ async def exported(fleet: FleetDirectory, tmp_path: Path) -> Exported:
     """Return everything that a bridge with a sink exports."""
     settings = settings_of(fleet, tmp_path)
     async with running_bridge(fleet, tmp_path, settings=settings) as running:
-        text, found = await scraped(running)
+        text, found = await scraped(running.bridge)
     # Prometheus makes this one of what it could read.
     labels: Exported = {"up": set()}
     for name, each in found:

@@ -17,7 +17,8 @@ from protocol.event import AgentStarted, Parked
 from protocol.identity import VehicleId
 from tests.bridge.car import RENTAL, Car
 from tests.bridge.running import Running, running_bridge
-from tests.bridge.test_metrics import Labels, at, scraped, settings_of
+from tests.bridge.scraping import Labels, Samples, at, scraped
+from tests.bridge.test_metrics import settings_of
 from tests.bridge.test_monitoring_files import ROOT, RULES, selectors_in
 from tests.bridge.world import BOOT_MS
 
@@ -28,8 +29,6 @@ GLOBAL: Final[dict[str, str]] = yaml.safe_load(
 )["global"]
 
 LIMIT: Final = re.compile(r"> (\d+)$")
-
-Samples = dict[tuple[str, Labels], float]
 
 
 def seconds(text: str) -> int:
@@ -149,13 +148,13 @@ async def test_each_event_of_security_raises_an_alert_within_a_minute(
 ) -> None:
     """K24: failed authentication, a revoked attempt, replay, a forked chain."""
     for event, alert in EVENTS:
-        _, before = await scraped(running)
+        _, before = await scraped(running.bridge)
 
         await event(running, fleet)
 
         # A look into the store is a second old at most.
         for _ in range(300):
-            _, after = await scraped(running)
+            _, after = await scraped(running.bridge)
             if alert in raised(before, after):
                 break
             await asyncio.sleep(0.1)
@@ -166,7 +165,7 @@ async def test_each_event_of_security_raises_an_alert_within_a_minute(
 async def test_what_honest_cars_say_raises_none_of_them(running: Running) -> None:
     """K24: an alarm that rings always is heard by nobody."""
     car = running.car
-    _, before = await scraped(running)
+    _, before = await scraped(running.bridge)
 
     entry = car.event(AgentStarted(1, bytes(4)))
     for _ in range(2):
@@ -177,7 +176,7 @@ async def test_what_honest_cars_say_raises_none_of_them(running: Running) -> Non
     for _ in range(2):
         await running.say(FrameClass.HELLO, again)
 
-    _, after = await scraped(running)
+    _, after = await scraped(running.bridge)
     quiet = at("freefloat_frames_verified_total", frame_class="event")
     assert after[quiet] == 2
     assert raised(before, after) == set()

@@ -8,13 +8,13 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.api.mds import HOUR_MS
 from bridge.bootstrap import Bridge, open_bridge
 from bridge.settings import MetricsSettings
 from protocol.fleet import VehiclePart
 from tests.bridge.publishing import GBFS, MDS
+from tests.bridge.scraping import figures_of
 from tests.bridge.site import Site, open_site
 from tests.postgres import Server, running_server
 from tests.published import mistakes_in
@@ -45,21 +45,6 @@ async def replica(site: Site, number: int) -> AsyncIterator[Bridge]:
         yield bridge
 
 
-async def figures(bridge: Bridge) -> dict[str, float]:
-    """Return what a bridge tells Prometheus, summed over labels."""
-    assert bridge.metrics_url is not None
-    async with (
-        aiohttp.ClientSession() as client,
-        client.get(bridge.metrics_url) as answer,
-    ):
-        text = await answer.text()
-    found: dict[str, float] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            found[sample.name] = found.get(sample.name, 0) + sample.value
-    return found
-
-
 async def test_a_canary_passes_at_either_bridge_and_both_say_the_same_of_it(
     tmp_path: Path, server: Server
 ) -> None:
@@ -83,7 +68,7 @@ async def test_a_canary_passes_at_either_bridge_and_both_say_the_same_of_it(
             took_s = max(took_s, sum(step.took_s for step in steps))
         assert took_s < LIMIT_S
 
-        told = [await figures(bridge) for bridge in (first, second)]
+        told = [await figures_of(bridge) for bridge in (first, second)]
         both = {name: told[0][name] + told[1][name] for name in told[0]}
         assert both["freefloat_commands_total"] >= 2, "a ping at each"
         assert both["freefloat_frames_verified_total"] > 10
