@@ -6,6 +6,7 @@ an emulated car; the signature is the lock that is left.
 
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from certs.vehicle import issue_vehicles, random_vehicle_id
 from firmware_emulator.boards import EmulatedBoard
 from protocol.codes import FrameClass, Opcode
 from protocol.fleet import FleetPart, VehiclePart
+from protocol.frame import build_unsigned, parse_frame
+from protocol.keys import SIGNATURE_SIZE
 from protocol.topic import parse_topic
 from tests.bridge.car import Car
 from tests.bridge.site import boot_ms
@@ -71,10 +74,21 @@ def hostile(genuine: bytes, rogue: Car) -> list[bytes]:
         other[bit // 8] ^= 1 << bit % 8
         flipped.append(bytes(other))
     signed = rogue.sign(FrameClass.CMD, Opcode.FLASH_HAZARDS, b"\x05", seq=1 << 40)
+    frame = parse_frame(genuine)
+    signature = genuine[-SIGNATURE_SIZE:]
+    # The next command, right in all but its signature.
+    others = [
+        build_unsigned(
+            replace(frame.header, seq=frame.header.seq + 1, msg_id=bytes(15) + end),
+            frame.payload,
+        )
+        for end in (b"\1", b"\2")
+    ]
+    newer = [others[0] + signature, others[1] + chance.randbytes(SIGNATURE_SIZE)]
     cut = [genuine[:size] for size in range(1, len(genuine), 9)]
     noise = [chance.randbytes(size) for size in (1, 64, 200, 4_096)]
     # Last the genuine bytes once more, which the car has carried out.
-    return [*flipped, *cut, *noise, genuine + b"\0", signed, genuine]
+    return [*flipped, *cut, *noise, genuine + b"\0", signed, *newer, genuine]
 
 
 async def test_who_stole_a_bridge_s_place_at_the_broker_commands_no_car(
