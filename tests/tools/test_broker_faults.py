@@ -16,8 +16,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from bridge.broker import mosquitto
 from bridge.broker.access import BrokerAccess
 from bridge.broker.embedded import EmbeddedBroker
+from bridge.broker.mosquitto import mosquitto_settings
+from bridge.ports import Direction, FrameSeen
 from firmware_emulator.customer import Customer
 from firmware_emulator.reader import Card
 from firmware_emulator.rental_script import (
@@ -31,7 +34,9 @@ from firmware_emulator.rental_script import (
     tap_to_open,
 )
 from firmware_emulator.script import play
+from protocol.codes import FrameClass
 from protocol.fleet import FleetPart
+from protocol.topic import parse_topic
 from tests.depth import times
 from tests.tools.test_rental_over_brokers import PIN, online, order, reserve
 from tools.clock import wall_clock
@@ -49,9 +54,16 @@ FROZEN_S = times(4, deep=60)
 """A minute by the matrix; it ends before anybody's keepalive in the short form."""
 
 
+SEEN: list[FrameSeen] = []
+"""What the bridge of this test has seen."""
+
+
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    async with open_rig(tmp_path / "rig", broker="mosquitto") as system:
+    SEEN.clear()
+    async with open_rig(
+        tmp_path / "rig", broker="mosquitto", observer=SEEN.append
+    ) as system:
         yield system
 
 
@@ -124,11 +136,34 @@ async def require_told_once(rig: Rig, api: aiohttp.ClientSession) -> None:
     assert events(rig, "rental.ended") == 1
 
 
-@pytest.mark.parametrize("is_wiped", [False, True], ids=["killed", "wiped"])
+OURS = (
+    "max_",
+    "retain_available ",
+    "set_tcp_nodelay ",
+    "tls_version ",
+    "sys_interval ",
+)
+"""Lines that a settings file from before ours would not have."""
+
+
+def downgraded(**settings: Any) -> str:
+    """Return the settings with mosquitto's defaults in place of ours, and TLS 1.2."""
+    lines = mosquitto_settings(**settings).splitlines()
+    left = [line for line in lines if not line.startswith(OURS)]
+    assert len(left) <= len(lines) - len(OURS)
+    listener = next(n for n, line in enumerate(left) if line.startswith("listener "))
+    left.insert(listener + 1, "tls_version tlsv1.2")
+    return "\n".join([*left, ""])
+
+
+@pytest.mark.parametrize("fate", ["killed", "wiped", "downgraded"])
 async def test_a_broker_that_dies_with_what_it_had_taken_costs_nothing(
-    rig: Rig, api: aiohttp.ClientSession, *, is_wiped: bool
+    rig: Rig, api: aiohttp.ClientSession, fate: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fault row 19, and row 21 where its memory is gone too; I-21, I-13 (F), L1."""
+    """Fault row 19; row 21 where its memory is gone too, or its settings are older.
+
+    I-21, I-13 (F), L1: sessions are made anew, and each car says HELLO.
+    """
     customer = await begin(rig, api)
     # What the car sends now is taken by the system, and read by nobody before it dies.
     send(rig, signal.SIGSTOP)
@@ -136,14 +171,26 @@ async def test_a_broker_that_dies_with_what_it_had_taken_costs_nothing(
     send(rig, signal.SIGKILL)
     await eventually(lambda: not rig.bridge.is_connected)
     refused: dict[str, Any] = await order(api, rig.cars[0], kind="ping")
-    if is_wiped:
+    if fate != "killed":
         shutil.rmtree(rig.directory / "broker")
+    if fate == "downgraded":
+        monkeypatch.setattr(mosquitto, "mosquitto_settings", downgraded)
+    before = hellos()
 
     async with another_broker(rig):
         await require_told_once(rig, api)
 
     # Never "done" for what nobody has sent.
     assert refused.get("state") != "succeeded"
+    assert hellos() > before
+
+
+def hellos() -> int:
+    return sum(
+        one.direction is Direction.IN
+        and parse_topic(one.topic).frame_class is FrameClass.HELLO
+        for one in SEEN
+    )
 
 
 async def test_a_broker_that_froze_is_no_news_for_the_renter_and_doubles_nothing(

@@ -85,7 +85,7 @@ async def test_a_renter_drives_through_an_outage_and_all_of_it_is_told_first(
     )
     before = classes[:last_entry].count(FrameClass.TELEM)
     sys.stdout.write(
-        f"{before} of {samples} frames of samples before the last of {entries} entries\n"
+        f"{before} of {samples} frames of samples before the last entry of {entries}\n"
     )
     # A few may go whenever as many entries are under way as the fleet gives credit for.
     assert before <= TELEMETRY_WINDOW * (1 + entries // FIRST_CREDIT)
