@@ -205,7 +205,7 @@ async def test_what_was_rejected_or_is_over_is_told_so_and_never_sent(
 async def test_an_order_split_into_single_calls_is_counted_by_caller_and_in_all(
     fleet: FleetDirectory, tmp_path: Path
 ) -> None:
-    # K28: no way around by splitting, nor by a second key.
+    # K28, fault row 33: no way around by splitting, nor by a second key.
     now = NOW_MS
     cars = [str(vehicle_id) for vehicle_id in fleet.vehicle_ids()]
     paths = [f"/v1/vehicles/{car}/commands" for car in cars]
@@ -314,7 +314,7 @@ async def test_calls_at_the_same_moment_do_not_share_the_last_place(
 async def test_one_order_for_many_vehicles_is_given_to_each_once_approved(
     fleet: FleetDirectory, tmp_path: Path
 ) -> None:
-    # K28
+    # K28, fault row 33: a mass order waits for a second person
     cars = [str(vehicle_id) for vehicle_id in fleet.vehicle_ids()]
     body = {"vehicle_ids": cars, "order": HOLD, "note": "recall 17"}
     async with bridge_with_roles(

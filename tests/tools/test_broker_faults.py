@@ -37,7 +37,7 @@ from firmware_emulator.script import play
 from protocol.codes import FrameClass
 from protocol.fleet import FleetPart
 from protocol.topic import parse_topic
-from tests.depth import times
+from tests.depth import DEEP, times
 from tests.tools.test_rental_over_brokers import PIN, online, order, reserve
 from tools.clock import wall_clock
 from tools.rig import Rig, open_rig
@@ -156,7 +156,11 @@ def downgraded(**settings: Any) -> str:
     return "\n".join([*left, ""])
 
 
-@pytest.mark.parametrize("fate", ["killed", "wiped", "downgraded"])
+FATES = ["killed", "wiped", "downgraded"] if DEEP else ["killed", "downgraded"]
+"""One that is downgraded is wiped as well."""
+
+
+@pytest.mark.parametrize("fate", FATES)
 async def test_a_broker_that_dies_with_what_it_had_taken_costs_nothing(
     rig: Rig, api: aiohttp.ClientSession, fate: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
