@@ -37,6 +37,7 @@ from protocol.errors import EncodeError, ProtocolError
 from protocol.frame import Header
 from protocol.identity import ID_SIZE
 from protocol.keys import SigningKey
+from protocol.packed.drafted import drafted
 from protocol.packed.frame import build_unsigned
 from protocol.packed.receipt import build_receipt
 from protocol.receipt import Receipt
@@ -57,6 +58,8 @@ RECEIPT_SCHEMA: Final = 1
 
 TRUST_SCHEMA: Final = 1
 """Revision of the TRUST frame's payload."""
+
+_HEADER_OF: Final = drafted(Header)
 
 Keys = Callable[[], Sequence[SigningKey]]
 """The keys of this replica now, the preferred one first."""
@@ -348,7 +351,7 @@ class InProcessReceiptSigner:
         stored; the wall clock gives one that rises.
         """
         key, _grant = choose(self._keys(), self._trust(), _use(to, None, Lane.TRUST))
-        header = Header(
+        header = _HEADER_OF(
             suite=key.suite,
             frame_class=FrameClass.RECEIPT,
             flags=0,

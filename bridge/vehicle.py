@@ -270,6 +270,16 @@ class VehicleState(msgspec.Struct, frozen=True, gc=False):
         kind = self.fields.get("energy_kind")
         return kind is not None and kind.value == "electric"
 
+    @property
+    def energy_pct(self) -> int | None:
+        """Fuel or charge as the twin has it, without spreading the newest sample."""
+        known, latest = self.fields.get("energy_pct"), self.latest
+        if latest is not None and (known is None or known.stamp <= latest.stamp):
+            measured = latest.sample.energy_pct
+            if measured is not None:
+                return measured
+        return known.value if known and isinstance(known.value, int) else None
+
     def understands(self, opcode: int, schema: int) -> bool:
         """Return whether the car said that it knows this opcode."""
         return any(

@@ -288,12 +288,13 @@ def rows_of(
     standing, steps = told
     if not steps and standing == vehicle.standing:
         return vehicle, []
-    energy = vehicle.twin.get("energy_pct")
-    energy_pct = energy.value if energy and isinstance(energy.value, int) else None
-    rows = [
-        StepRow(vehicle_id, step, ledger_id, seq, energy_pct, vehicle.is_electric)
-        for step in steps
-    ]
+    rows: list[StepRow] = []
+    if steps:
+        energy_pct, is_electric = vehicle.energy_pct, vehicle.is_electric
+        rows = [
+            StepRow(vehicle_id, step, ledger_id, seq, energy_pct, is_electric)
+            for step in steps
+        ]
     return msgspec.structs.replace(vehicle, standing=standing), rows
 
 

@@ -92,8 +92,7 @@ def look_up(
         text: both engines' words, with a ``?`` for each value and for nothing else.
         values: bound to them.
     """
-    marked = _marked(connection.dialect.name, text)
-    return connection.exec_driver_sql(marked, tuple(values)).all()
+    return _read_rows(connection, _marked(connection.dialect.name, text), values)
 
 
 def look_up_named(
@@ -111,7 +110,7 @@ def look_up_named(
     padded = [*names, *[names[-1]] * (count - len(names))]
     named = _named(connection.dialect.name, text, len(names[0]), count)
     values = tuple(value for name in padded for value in name)
-    return connection.exec_driver_sql(named, values).all()
+    return _read_rows(connection, named, values)
 
 
 @lru_cache(maxsize=STATEMENTS_KEPT)
@@ -141,8 +140,7 @@ def upsert_many(
         table: whose columns need no conversion.
         rows: a value for each column, in the table's order.
     """
-    text = _upsert_text(connection.dialect.name, table)
-    connection.exec_driver_sql(text, list(rows))
+    _write_many(connection, _upsert_text(connection.dialect.name, table), rows)
 
 
 def insert_many(
@@ -160,8 +158,29 @@ def insert_many(
         rows: a value for each column but the first, in the table's order.
         unique: a column; a row that is there with the same value in it stays.
     """
-    text = _insert_text(connection.dialect.name, table, unique)
-    connection.exec_driver_sql(text, list(rows))
+    _write_many(connection, _insert_text(connection.dialect.name, table, unique), rows)
+
+
+def _write_many(
+    connection: Connection, text: str, rows: Sequence[tuple[object, ...]]
+) -> None:
+    if connection.dialect.name == "sqlite":
+        # SQLAlchemy's own part of a statement is more than SQLite's for some rows; what
+        # the driver raises `bridge.sqlite_database` types as it types SQLAlchemy's.
+        connection.connection.driver_connection.executemany(text, rows)  # type: ignore[union-attr] # open as long as the transaction
+    else:
+        connection.exec_driver_sql(text, list(rows))
+
+
+def _read_rows(
+    connection: Connection, text: str, values: Sequence[object]
+) -> Sequence[Any]:
+    if connection.dialect.name == "sqlite":
+        found: list[Any] = connection.connection.driver_connection.execute(  # type: ignore[union-attr] # as above
+            text, values
+        ).fetchall()
+        return found
+    return connection.exec_driver_sql(text, tuple(values)).all()
 
 
 @lru_cache(maxsize=STATEMENTS_KEPT)

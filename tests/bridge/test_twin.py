@@ -97,6 +97,7 @@ def test_an_event_beside_a_sample_leaves_what_it_would_leave_after_the_sample_is
     )
 
     assert kept.twin == plain.twin
+    assert kept.energy_pct == kept.twin["energy_pct"].value
 
 
 def test_bits_are_spread_once_for_each_number_of_them() -> None:
@@ -107,3 +108,14 @@ def test_bits_are_spread_once_for_each_number_of_them() -> None:
         "locked",
         "engine_running",
     ]
+
+
+def test_a_level_that_no_sample_measured_stays_what_an_event_told() -> None:
+    at = Instant(NOW, 5_000, "machine")
+    known = VehicleState(session_id=SESSION)
+    assert known.energy_pct is None
+
+    known = known.observed(header_at(900), {"energy_pct": 40}, at=at)
+    known = known.sampled(header_at(1_000), sample(energy_pct=None, age_ds=0), at=at)
+
+    assert known.energy_pct == known.twin["energy_pct"].value == 40
