@@ -151,5 +151,6 @@ lock: ## pin dependencies anew (needs the network)
 	  $(LOCK) -c requirements/dev.txt --extra vehicle --extra nfc \
 	    -o requirements/nfc.txt && \
 	  $(LOCK) -c requirements/dev.txt --extra bridge --extra postgres --extra kafka \
-	    --extra jetstream --extra tracing -o requirements/bridge.txt
+	    --extra jetstream --extra tracing -o requirements/bridge.txt && \
+	  $(PYTHON) -m tools.parts
 	rm -rf $(VENV)-lock
