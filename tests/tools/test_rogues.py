@@ -4,6 +4,7 @@ Row 17's hostile payload and row 23's rogue car, at a real broker with a real br
 an emulated car; the signature is the lock that is left.
 """
 
+import asyncio
 import random
 import sys
 from dataclasses import replace
@@ -94,7 +95,7 @@ def hostile(genuine: bytes, rogue: Car) -> list[bytes]:
 async def test_who_stole_a_bridge_s_place_at_the_broker_commands_no_car(
     tmp_path: Path, flashes: list[int]
 ) -> None:
-    """Row 17, I-4, I-5, I-7, L6: the bridge is thrown off, and is back by itself."""
+    """Rows 17 and 23, I-4, I-5, I-7, L6: the bridge is thrown off, and is back."""
     seen: list[FrameSeen] = []
     async with open_rig(
         tmp_path / "rig", cars=1, broker="mosquitto", observer=seen.append
@@ -123,10 +124,13 @@ async def test_who_stole_a_bridge_s_place_at_the_broker_commands_no_car(
                     continue  # the bridge took its place back
         done = await order_when_back(rig, car)
         online = await api.call("GET", f"/v1/vehicles/{car.vehicle_id}")
+    log = await asyncio.to_thread((tmp_path / "rig/broker/broker.log").read_text)
     sys.stdout.write(f"{len(payloads)} hostile payloads in {sessions} sessions\n")
     assert first["state"] == done["state"] == "succeeded"
     assert len(flashes) == 2
     assert online["online"]
+    # What an operator's log collector is told to look for (docs/operations.md).
+    assert "Client ff-bridge-1 already connected, closing old connection" in log
 
 
 async def order_when_back(rig: Rig, car: Any) -> dict[str, Any]:
