@@ -37,9 +37,10 @@ About 12 MB; beyond it the outbox keeps them and the sink waits."""
 IDLE_S: Final = 5.0
 """How often an idle relay looks by itself, should a wake-up have been lost."""
 
-ROUND_S: Final = 0.02
+ROUND_S: Final = 0.05
 """How long after one look at the outbox the next one comes at the earliest: each costs
-a transaction, and a busy bridge would look after every batch."""
+a transaction and turns of the event loop, and a busy bridge would look after every
+batch. An event after a pause does not wait."""
 
 NOTE_S: Final = 0.25
 """How long after one write of the cursor the next one comes at the earliest, unless
