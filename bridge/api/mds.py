@@ -72,13 +72,6 @@ Following = Annotated[
         description="Where the page begins; from links.next.",
     ),
 ]
-FollowingSlot = Annotated[
-    str | None,
-    Query(
-        pattern=r"^[A-Z2-7]{26}-[0-9]{1,4}$",
-        description="Where the page begins; from links.next.",
-    ),
-]
 FollowingVehicle = Annotated[
     str | None,
     Query(
@@ -235,7 +228,7 @@ def _add_history(
     async def list_mds_telemetry(
         request: Request,
         telemetry_time: Hour,
-        page: FollowingSlot = None,
+        page: Following = None,
         accept: Accept = None,
     ) -> Response:
         """List where free vehicles were in an hour, as far as it is kept."""

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.credit import CREDIT_LEAST, CREDIT_MOST, credit_for
-from bridge.intake import GATHER_LIMIT
+from bridge.intake import BATCH_LIMIT, GATHER_LIMIT
 from protocol.codes import FrameClass
 from protocol.event import EngineStarted
 from tests.bridge.car import RENTAL, receipt_of
@@ -34,9 +34,11 @@ def test_an_idle_bridge_gives_everything_and_a_full_one_the_least() -> None:
 
 
 async def test_a_receipt_gives_less_while_more_waits(world: World) -> None:
-    # All of it is delivered before the bridge looks: batches of 256, the rest waits.
+    # All of it is delivered before the bridge looks: one full batch, the rest waits.
     await world.greet()
-    frames = [world.car.event(EngineStarted(RENTAL, 1_000)) for _ in range(700)]
+    frames = [
+        world.car.event(EngineStarted(RENTAL, 1_000)) for _ in range(BATCH_LIMIT + 800)
+    ]
 
     await world.say(FrameClass.EVENT, *frames)
 
