@@ -14,7 +14,7 @@ from typing import Final
 import click
 
 from bridge.bootstrap import open_bridge
-from bridge.collector import spare_what_stays
+from bridge.interpreter import settle
 from bridge.observation import LogFormat
 from bridge.settings import Settings, load_settings
 from tools.address import DEFAULT_PORT, BrokerAddress, ListenAddress
@@ -140,7 +140,7 @@ async def _run(settings: Settings, *, as_json: bool) -> None:
     try:
         async with open_bridge(settings) as running:
             _announce(settings, running.api_url, as_json=as_json)
-            spare_what_stays()
+            settle()
             await running.wait(stop)
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):

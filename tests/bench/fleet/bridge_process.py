@@ -22,8 +22,8 @@ from typing import Final
 from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
 
 from bridge.bootstrap import open_bridge
-from bridge.collector import spare_what_stays
 from bridge.ingest import Rejection, Verified
+from bridge.interpreter import settle
 from bridge.store import Committed, Store
 from tests.bench.fleet.cars import NUMBER_AT
 from tools.bridge_settings import local_settings
@@ -150,7 +150,7 @@ async def _serve(options: argparse.Namespace) -> None:
     async with open_bridge(settings) as bridge:
         await bridge.wait_connected()
         bare.start()
-        spare_what_stays()
+        settle()
         _say({"api": bridge.api_url})
         profile = cProfile.Profile()
         while line := await loop.run_in_executor(None, sys.stdin.readline):
