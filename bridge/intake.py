@@ -64,9 +64,9 @@ GATHER_LIMIT: Final = 1024
 """Messages that may wait for a batch: the link's inbox. Then reading stops, and TCP
 makes the broker wait (reliability.md L4: waiting, never dropping)."""
 
-COMPANY_S: Final = 0.02
+COMPANY_S: Final = 0.012
 """How long after one batch the next one begins at the earliest, while it is not full: a
-transaction costs as much as the work for 70 frames, and nobody notices 20 ms."""
+transaction costs as much as the work for 70 frames, and nobody notices 12 ms."""
 
 COMPANY_LEAST: Final = 4
 """Messages in a batch behind which the next one waits for company. Below it the bridge

@@ -1,13 +1,14 @@
 """A batch of messages verified, many signatures at a time.
 
-What a batch needs of the curve is gathered first and judged in one piece, beside the
+What a batch needs of the curve is gathered first and judged in pieces, beside the
 bridge (`bridge.verifier`). Then each message is judged in the order in which it came,
 as `bridge.ingest.verify` would: where the key is another than was thought, because a
 message before it in the batch changed it, the signature is looked at again.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol, TypeGuard
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeGuard
 
 from bridge import ingest
 from bridge.errors import RegistryError
@@ -19,6 +20,10 @@ from bridge.verifier import Verifier
 from bridge.wire import LOG
 from protocol.codes import Code
 from protocol.frame import Frame
+
+PART: Final = 128
+"""Messages that are asked about at once: 5 ms for the process beside us, in which this
+one reads three times as many."""
 
 
 class Message(Protocol):
@@ -35,6 +40,15 @@ class Message(Protocol):
     @property
     def retain(self) -> bool:
         """Whether the broker had kept it from before."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some messages of a batch, with what was asked about them."""
+
+    messages: Sequence[tuple[Message, Frame | Rejection, Claim | None]]
+    claims: Sequence[Claim]
+    asked: int
 
 
 class Prover:
@@ -58,21 +72,25 @@ class Prover:
         self, batch: Sequence[Message], keys: KeyBook
     ) -> list[Verified | Rejection]:
         """Return for each message a verified record, or why there is none; blocks."""
-        routed = [
-            ingest.route(one.topic, one.payload, retain=one.retain) for one in batch
+        # The first part is judged beside us while the second one is being read.
+        parts = [
+            self._asked(batch[first : first + PART], keys)
+            for first in range(0, len(batch), PART)
         ]
-        proved = self._proved(routed, keys)
         records: list[Verified | Rejection] = []
-        for message, frame, claim in zip(batch, routed, proved, strict=True):
-            if isinstance(frame, Rejection):
-                records.append(frame)
-                continue
-            record = self._judge(frame, message.topic, keys, claim)
-            if rotates(record) and record.rotation is not None:
-                # What follows in this batch is signed by the new key already. If the
-                # batch is not stored, neither is the rotation kept.
-                keys = keys.with_rotations([record.rotation])
-            records.append(record)
+        for part in parts:
+            answers = iter(self._verifier.answers(part.claims, part.asked))
+            for message, frame, claim in part.messages:
+                if isinstance(frame, Rejection):
+                    records.append(frame)
+                    continue
+                proved = claim if claim is not None and next(answers) else None
+                record = self._judge(frame, message.topic, keys, proved)
+                if rotates(record) and record.rotation is not None:
+                    # What follows in this batch is signed by the new key already. If
+                    # the batch is not stored, neither is the rotation kept.
+                    keys = keys.with_rotations([record.rotation])
+                records.append(record)
         return records
 
     def refresh(self) -> bool:
@@ -87,22 +105,20 @@ class Prover:
         """End the process that verifies."""
         self._verifier.close()
 
-    def _proved(
-        self, routed: Iterable[Frame | Rejection], keys: KeyBook
-    ) -> list[Claim | None]:
-        """Return the claim of each frame whose signature is known to hold."""
+    def _asked(self, batch: Sequence[Message], keys: KeyBook) -> _Part:
+        """Read the layout of some messages and ask about their signatures."""
         registry, fleet_id = self._registry.current, self._fleet_id
-        claims = [
-            ingest.claim(frame, registry=registry, fleet_id=fleet_id, keys=keys)
-            if isinstance(frame, Frame)
-            else None
-            for frame in routed
-        ]
-        asked = [claim for claim in claims if claim is not None]
-        answers = iter(self._verifier.judge(asked))
-        return [
-            claim if claim is not None and next(answers) else None for claim in claims
-        ]
+        messages: list[tuple[Message, Frame | Rejection, Claim | None]] = []
+        for one in batch:
+            frame = ingest.route(one.topic, one.payload, retain=one.retain)
+            claim = None
+            if isinstance(frame, Frame):
+                claim = ingest.claim(
+                    frame, registry=registry, fleet_id=fleet_id, keys=keys
+                )
+            messages.append((one, frame, claim))
+        claims = [claim for _, _, claim in messages if claim is not None]
+        return _Part(messages, claims, self._verifier.ask(claims))
 
     def _judge(
         self, frame: Frame, topic: str, keys: KeyBook, proved: Claim | None

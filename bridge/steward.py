@@ -59,6 +59,10 @@ TIME_MS: Final = 600_000
 """A car that got neither receipt nor time for so long is told the time: its own clock
 drifts 60 ms in it at 100 ppm."""
 
+LOOK_MS: Final = 10_000
+"""How often every car's chart is looked at for that: 14,000 take the event loop 15 ms,
+for which every frame would wait once a second."""
+
 CHALLENGE_MS: Final = 10_000
 """Between two challenges: an answer takes a second or is lost."""
 
@@ -120,6 +124,7 @@ class Steward:
         self._wake = asyncio.Event()
         self._side_by_side = asyncio.Semaphore(SIDE_BY_SIDE)
         self._charts: dict[VehicleId, _Chart] = {}
+        self._looked_ms = NEVER_MS
         self._due: set[VehicleId] = set()
         self._asked: dict[tuple[VehicleId, bytes], tuple[int, int]] = {}
         """When and how often each gap's entries were asked for."""
@@ -210,11 +215,13 @@ class Steward:
             return
         at = self._instant()
         await self._follow_trust()
-        self._due.update(
-            vehicle_id
-            for vehicle_id, chart in self._charts.items()
-            if at.boot_ms - chart.time_ms >= TIME_MS
-        )
+        if at.boot_ms - self._looked_ms >= LOOK_MS:
+            self._looked_ms = at.boot_ms
+            self._due.update(
+                vehicle_id
+                for vehicle_id, chart in self._charts.items()
+                if at.boot_ms - chart.time_ms >= TIME_MS
+            )
         gaps = await self._store.open_gaps(older_than=at.utc_ms - GAP_MS)
         self._due.update(gap.vehicle_id for gap in gaps)
         due = sorted(self._due, key=str)

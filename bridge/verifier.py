@@ -49,6 +49,7 @@ class Verifier:
         self._connection: Connection | None = None
         self._failures = 0
         self._pause = 0
+        self._generation = 0
 
     @property
     def pid(self) -> int | None:
@@ -57,11 +58,42 @@ class Verifier:
 
     def judge(self, claims: Sequence[Claim]) -> list[bool]:
         """Return for each claim whether it holds, as `holds` does; blocks."""
-        if len(claims) >= LARGE:
-            answer = self._ask(claims)
-            if answer is not None:
-                return [one == HOLDS for one in answer]
-        return [holds(claim) for claim in claims]
+        return self.answers(claims, self.ask(claims))
+
+    def ask(self, claims: Sequence[Claim]) -> int:
+        """Send claims to the process, so that it judges while we do something else.
+
+        Whoever asks again before the answers collects them in the same order.
+
+        Returns:
+            What `answers` is to be given: which process has them, or 0 for none.
+        """
+        if len(claims) < LARGE or (self._connection is None and not self._start()):
+            return 0
+        connection = self._connection
+        if connection is None:
+            raise AssertionError("it was started")
+        try:
+            connection.send_bytes(pack(claims))
+        except OSError as error:
+            # What is not taken in time is a BlockingIOError.
+            self._give_up(f"{type(error).__name__}: {error}")
+            return 0
+        return self._generation
+
+    def answers(self, claims: Sequence[Claim], asked: int) -> list[bool]:
+        """Return for each claim whether it holds; blocks.
+
+        Args:
+            claims: what `ask` was given.
+            asked: what it returned.
+        """
+        answer = None
+        if asked and asked == self._generation and self._connection is not None:
+            answer = self._receive(self._connection, len(claims))
+        if answer is None:
+            return [holds(claim) for claim in claims]
+        return [one == HOLDS for one in answer]
 
     def close(self) -> None:
         """End the process; the verifier can be used again."""
@@ -76,21 +108,15 @@ class Verifier:
             self._process.wait()
             self._process = None
 
-    def _ask(self, claims: Sequence[Claim]) -> bytes | None:
-        if self._connection is None and not self._start():
-            return None
-        connection = self._connection
-        if connection is None:
-            raise AssertionError("it was started")
+    def _receive(self, connection: Connection, count: int) -> bytes | None:
         try:
-            connection.send_bytes(pack(claims))
-            answer = connection.recv_bytes(len(claims))
+            answer = connection.recv_bytes(count)
         except (EOFError, OSError) as error:
             # No answer in time is a BlockingIOError.
             self._give_up(f"{type(error).__name__}: {error}")
             return None
-        if len(answer) != len(claims):
-            self._give_up(f"{len(answer)} answers to {len(claims)} claims")
+        if len(answer) != count:
+            self._give_up(f"{len(answer)} answers to {count} claims")
             return None
         self._failures = 0
         return answer
@@ -121,4 +147,5 @@ class Verifier:
         finally:
             theirs.close()
         self._connection = Connection(ours.detach())
+        self._generation += 1
         return True

@@ -105,6 +105,33 @@ def test_a_batch_is_judged_although_the_process_was_killed(judge: Verifier) -> N
     assert _pid(judge) != first
 
 
+def test_parts_that_a_dead_process_was_asked_about_are_judged_here(
+    judge: Verifier,
+) -> None:
+    """I-24: and no later process's answer is taken for theirs."""
+    back = CLAIMS[::-1]
+    asked = [judge.ask(CLAIMS), judge.ask(back)]
+    os.kill(_pid(judge), signal.SIGKILL)
+
+    assert judge.answers(CLAIMS, asked[0]) == EXPECTED
+    while not (again := judge.ask(CLAIMS)):
+        pass
+    assert judge.answers(back, asked[1]) == EXPECTED[::-1]
+    assert judge.answers(CLAIMS, again) == EXPECTED
+
+
+def test_parts_are_answered_in_the_order_in_which_they_were_asked(
+    judge: Verifier,
+) -> None:
+    parts = [CLAIMS[first : first + LARGE] for first in range(0, len(CLAIMS), LARGE)]
+
+    asked = [judge.ask(part) for part in parts]
+
+    assert all(asked)
+    answers = [judge.answers(part, one) for part, one in zip(parts, asked, strict=True)]
+    assert [one for part in answers for one in part] == EXPECTED
+
+
 def test_a_process_that_stands_still_is_not_waited_for(
     judge: Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
