@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from firmware_emulator.boards import EmulatedBoard
 from firmware_emulator.errors import DemandError
 from firmware_emulator.weather import FAIR, Weather
 from tests.depth import DEEP, times
-from tests.firmware_emulator.test_weather import api_of, link_of, order
+from tests.firmware_emulator.test_weather import link_of
+from tests.orders import api_of, note_flashes, order
 from tools.rig import open_rig
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(900)]
@@ -29,16 +29,7 @@ in, and the way of the answer."""
 
 @pytest.fixture
 def flashes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Every time that a board was told to flash, whoever asked."""
-    seen: list[int] = []
-    flash = EmulatedBoard.flash_hazards
-
-    async def noted(self: EmulatedBoard, seconds: int) -> None:
-        seen.append(seconds)
-        await flash(self, seconds)
-
-    monkeypatch.setattr(EmulatedBoard, "flash_hazards", noted)
-    return seen
+    return note_flashes(monkeypatch)
 
 
 async def test_orders_over_two_seconds_of_latency_are_done_in_time_or_told_expired(

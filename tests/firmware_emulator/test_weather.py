@@ -4,13 +4,11 @@ import asyncio
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from firmware_emulator.chance import seeded
 from firmware_emulator.customer import Customer
-from firmware_emulator.demand import Bridge
 from firmware_emulator.link import CuttableLink
 from firmware_emulator.reader import Card
 from firmware_emulator.rental_script import (
@@ -26,7 +24,8 @@ from firmware_emulator.script import play_step
 from firmware_emulator.vehicle import EmulatedVehicle
 from firmware_emulator.weather import FAIR, GSM, Weather
 from protocol.event import RentalEnded
-from tools.rig import Rig, open_rig
+from tests.orders import api_of, order
+from tools.rig import open_rig
 from transport.link import LinkSettings
 
 CARD = Card(bytes.fromhex("04a1b2c3d4e5f6"))
@@ -36,15 +35,6 @@ PIN = "2468"
 def link_of(vehicle: EmulatedVehicle) -> CuttableLink:
     assert isinstance(vehicle.link, CuttableLink)
     return vehicle.link
-
-
-def api_of(rig: Rig) -> Bridge:
-    return Bridge(rig.bridge.api_url, {"X-Api-Key": rig.api_key})
-
-
-async def order(api: Bridge, vehicle: EmulatedVehicle, kind: str) -> dict[str, Any]:
-    path = f"/v1/vehicles/{vehicle.vehicle_id}/commands?wait_s=30"
-    return await api.call("POST", path, {"kind": kind})
 
 
 async def in_bad_weather(vehicle: EmulatedVehicle, weather: Weather) -> int:

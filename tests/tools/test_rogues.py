@@ -7,6 +7,8 @@ an emulated car; the signature is the lock that is left.
 import asyncio
 import random
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 
 from bridge.ports import Direction, FrameSeen
 from certs.vehicle import issue_vehicles, random_vehicle_id
-from firmware_emulator.boards import EmulatedBoard
+from firmware_emulator.demand import Bridge
 from protocol.codes import FrameClass, Opcode
 from protocol.fleet import FleetPart, VehiclePart
 from protocol.frame import build_unsigned, parse_frame
@@ -23,7 +25,7 @@ from protocol.keys import SIGNATURE_SIZE
 from protocol.topic import parse_topic
 from tests.bridge.car import Car
 from tests.bridge.site import boot_ms
-from tests.firmware_emulator.test_weather import api_of, order
+from tests.orders import api_of, note_flashes, order
 from tools.clock import wall_clock
 from tools.rig import Rig, open_rig
 from transport.errors import LinkError, RefusedError
@@ -35,16 +37,21 @@ pytestmark = [pytest.mark.broker, pytest.mark.mosquitto, pytest.mark.timeout(120
 
 @pytest.fixture
 def flashes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Every time that a board was told to flash, whoever asked."""
-    seen: list[int] = []
-    flash = EmulatedBoard.flash_hazards
+    return note_flashes(monkeypatch)
 
-    async def noted(self: EmulatedBoard, seconds: int) -> None:
-        seen.append(seconds)
-        await flash(self, seconds)
 
-    monkeypatch.setattr(EmulatedBoard, "flash_hazards", noted)
-    return seen
+@asynccontextmanager
+async def rig_of_one(
+    tmp_path: Path,
+) -> AsyncIterator[tuple[Rig, Bridge, list[FrameSeen], dict[str, Any]]]:
+    """Open a rig whose car flashed once; yield it, API, frames and that order."""
+    seen: list[FrameSeen] = []
+    async with open_rig(
+        tmp_path / "rig", cars=1, broker="mosquitto", observer=seen.append
+    ) as rig:
+        api = api_of(rig)
+        await api.wait_online(rig.cars[0].vehicle_id)
+        yield rig, api, seen, await order(api, rig.cars[0], "flash_hazards")
 
 
 def link(rig: Rig, name: str, identity: TlsIdentity) -> MqttLink:
@@ -96,13 +103,8 @@ async def test_who_stole_a_bridge_s_place_at_the_broker_commands_no_car(
     tmp_path: Path, flashes: list[int]
 ) -> None:
     """Rows 17 and 23, I-4, I-5, I-7, L6: the bridge is thrown off, and is back."""
-    seen: list[FrameSeen] = []
-    async with open_rig(
-        tmp_path / "rig", cars=1, broker="mosquitto", observer=seen.append
-    ) as rig:
-        car, api = rig.cars[0], api_of(rig)
-        await api.wait_online(car.vehicle_id)
-        first = await order(api, car, "flash_hazards")
+    async with rig_of_one(tmp_path) as (rig, api, seen, first):
+        car = rig.cars[0]
         [(topic, command)] = [
             (one.topic, one.data)
             for one in seen
@@ -144,13 +146,8 @@ async def test_a_rogue_car_reaches_nobody_and_what_it_forges_is_kept_and_alarms(
     tmp_path: Path, flashes: list[int]
 ) -> None:
     """Row 23, K6, K24, I-24: refused by the broker, or by the bridge and counted."""
-    seen: list[FrameSeen] = []
-    async with open_rig(
-        tmp_path / "rig", cars=1, broker="mosquitto", observer=seen.append
-    ) as rig:
-        car, api = rig.cars[0], api_of(rig)
-        await api.wait_online(car.vehicle_id)
-        await order(api, car, "flash_hazards")
+    async with rig_of_one(tmp_path) as (rig, api, seen, _):
+        car = rig.cars[0]
         said = next(
             one
             for one in seen
