@@ -23,8 +23,8 @@ RandomBytes = Callable[[int], bytes]
 """Returns that many unpredictable bytes."""
 
 
-class Incoming(Protocol):
-    """A message that a broker delivered and still holds until `done`."""
+class Message(Protocol):
+    """A message as a broker delivered it."""
 
     @property
     def topic(self) -> str:
@@ -37,6 +37,10 @@ class Incoming(Protocol):
     @property
     def retain(self) -> bool:
         """Whether the broker had kept it from before our subscription."""
+
+
+class Incoming(Message, Protocol):
+    """A message that the broker holds until `done`."""
 
     def done(self) -> None:
         """Acknowledge it; only after what it caused is durable (I-23)."""
