@@ -60,11 +60,11 @@ faults: $(VENV)/.dev ## the faults of broker, store and bridge, in their long fo
 	  tests/bridge/test_rolling_restart.py tests/bridge/test_restoration.py tests/bridge/test_replicas.py \
 	  tests/bridge/test_real_broker.py tests/bridge/test_failpoints.py \
 	  tests/bridge/test_real_failpoints.py tests/bridge/test_stream_faults.py \
-  tests/bridge/test_webhook_faults.py tests/bridge/test_wild_service.py \
-  tests/firmware_emulator/test_weather.py tests/firmware_emulator/test_bad_links.py \
-  tests/gateway/uplink/test_outages.py tests/tools/test_rogues.py \
-  tests/gateway/uplink/test_patience.py tests/bridge/test_flood.py tests/bridge/test_giant_backlog.py \
-  tests/bridge/test_full_memory.py tests/bridge/test_certificate_end.py
+	  tests/bridge/test_webhook_faults.py tests/bridge/test_wild_service.py \
+	  tests/firmware_emulator/test_weather.py tests/firmware_emulator/test_bad_links.py \
+	  tests/gateway/uplink/test_outages.py tests/tools/test_rogues.py \
+	  tests/gateway/uplink/test_patience.py tests/bridge/test_flood.py tests/bridge/test_giant_backlog.py \
+	  tests/bridge/test_full_memory.py tests/bridge/test_certificate_end.py
 
 HIVEMQ := var/hivemq
 EXTENSION := deploy/hivemq/extension

@@ -17,7 +17,8 @@ TURN_S: Final = 0.001
 """How long a thread keeps the interpreter while another waits for it. A batch goes
 through three threads and waits at each call of the store, up to a turn each time. With
 Python's 5 ms, 14,000 cars and 10,000 frames a second the 99th percentile from the car
-to the commit was 115 ms, with this 74, and a frame cost no more (measured)."""
+to the commit was 115 ms in one run; with this 74 in the best one and 773 in the worst,
+since the machine was near its limit. A frame cost no more (measured)."""
 
 
 def settle() -> None:

@@ -24,12 +24,12 @@ LARGE: Final = 16
 more than what the other process takes off us."""
 
 ANSWER_S: Final = 10.0
-"""How long an answer may take: a full batch is 10 ms of work, and Python starts within
+"""How long an answer may take: a full batch is 20 ms of work, and Python starts within
 a second on a machine that is busy."""
 
 PAUSE_MOST: Final = 1_024
-"""Large batches judged here before it is started again, after the tenth failure in a
-row; 2 after the first, 4 after the second."""
+"""Large batches, or parts of them, judged here before it is started again, after the
+tenth failure in a row; 2 after the first, 4 after the second."""
 
 _PATIENCE: Final = struct.pack("@ll", int(ANSWER_S), 0)
 """The same as a `struct timeval` (socket(7), SO_RCVTIMEO)."""
@@ -125,7 +125,7 @@ class Verifier:
         self._failures += 1
         self._pause = min(2**self._failures, PAUSE_MOST)
         LOG.warning(
-            "= the verifying process failed (%s); started again in %d batches",
+            "= the verifying process failed (%s); started again in %d large batches",
             reason,
             self._pause,
         )

@@ -19,7 +19,8 @@ from typing import Final
 from bridge.verification import Claim, holds
 
 REQUEST_LIMIT: Final = 4 * 1024 * 1024
-"""Bytes of the largest request: a full batch of the largest frames is 1.1 MB."""
+"""Bytes of the largest request: a full batch of the largest frames in one piece is
+2.2 MB, and it comes in parts."""
 
 _HEAD: Final = struct.Struct(">32s64sH")
 """Key, signature and how many bytes of message follow."""
