@@ -5,8 +5,10 @@ the signed receipt. If the commit fails, nothing is acknowledged and no receipt 
 signed; the link is dropped, because a broker sends again only after a reconnect
 (a negative PUBACK is not repeated: gmqtt #113).
 
-Batches go through three stages (`bridge.conveyor`): verified in a worker thread,
-committed in the store's and acknowledged, receipted. While a batch is in one stage the
+Batches go through four stages (`bridge.conveyor`): read in a thread, which asks about
+their signatures; judged in another; committed in the store's and acknowledged;
+receipted. So the process that verifies has its next batch before it has answered for
+the one before. While a batch is in one stage the
 next one gathers, which makes batches as large as the load demands.
 """
 
@@ -41,7 +43,7 @@ from bridge.ports import (
     ReceiptSigner,
     WallClock,
 )
-from bridge.prover import Prover, rotates
+from bridge.prover import Asked, Prover, rotates
 from bridge.registry import RegistryDirectory
 from bridge.rows.receipts import SignedReceipt
 from bridge.store import Committed, ReceiptDue, Store
@@ -88,8 +90,10 @@ class _Batch:
     """Messages on their way through the stages, and what each stage leaves."""
 
     messages: Sequence[Incoming]
+    asked: Sequence[Asked] = ()
     records: list[Verified | Rejection] = field(default_factory=list)
     verify_s: float = 0.0
+    """Time in the first two stages, without waiting for a stage to be free."""
     due: Sequence[ReceiptDue] = ()
     received_ms: int = 0
     verified_ms: int = 0
@@ -150,6 +154,7 @@ class Intake:
         self._turnstile = turnstile
         self._filter = ALL_UPLINKS if share is None else f"$share/{share}/{ALL_UPLINKS}"
         self._prover = Prover(registry, fleet_id=fleet_id, verifier=Verifier())
+        self._asking = ThreadPoolExecutor(1, thread_name_prefix="ask")
         self._proving = ThreadPoolExecutor(1, thread_name_prefix="verify")
         self._sent_receipts: list[SignedReceipt] = []
         self._committing = asyncio.Lock()
@@ -184,6 +189,7 @@ class Intake:
                     LOG.warning("= no link: %s; next try in %.1f s", error, delay_s)
                     await asyncio.sleep(delay_s)
         finally:
+            self._asking.shutdown(wait=False)
             self._proving.submit(self._prover.close)
             self._proving.shutdown(wait=False)
 
@@ -224,7 +230,7 @@ class Intake:
         # What an earlier link left unacknowledged comes again on this one.
         self._link = link
         self._rotated.set()
-        conveyor = Conveyor(self._prove, self._settle, self._confirm)
+        conveyor = Conveyor(self._ask, self._prove, self._settle, self._confirm)
         self._company_until_s = 0.0
         try:
             while True:
@@ -258,18 +264,30 @@ class Intake:
         self._company_until_s = clock() + COMPANY_S if is_busy else 0.0
         return taken
 
-    async def _prove(self, batch: _Batch) -> None:
-        """Verify a batch in a thread."""
-        # Keys that the batch before gives up or takes count once it is committed.
-        await self._rotated.wait()
+    async def _ask(self, batch: _Batch) -> None:
+        """Read a batch in a thread and ask about its signatures."""
         await self._load_keys()
         loop = asyncio.get_running_loop()
         self._figures.received(len(batch.messages))
         begun_s, batch.received_ms = loop.time(), self._now()
-        batch.records = await loop.run_in_executor(
-            self._proving, self._prover.prove, batch.messages, self._keys
+        batch.asked = await loop.run_in_executor(
+            self._asking, self._prover.ask, batch.messages, self._keys
         )
-        batch.verify_s, batch.verified_ms = loop.time() - begun_s, self._now()
+        batch.verify_s = loop.time() - begun_s
+
+    async def _prove(self, batch: _Batch) -> None:
+        """Judge a batch in a thread."""
+        # Keys that the batch before gives up or takes count once it is committed.
+        await self._rotated.wait()
+        await self._load_keys()
+        loop = asyncio.get_running_loop()
+        begun_s = loop.time()
+        batch.records = await loop.run_in_executor(
+            self._proving, self._prover.judge, batch.asked, self._keys
+        )
+        batch.asked = ()
+        batch.verify_s += loop.time() - begun_s
+        batch.verified_ms = self._now()
         if any(rotates(record) for record in batch.records):
             self._rotated.clear()
 

@@ -4,7 +4,7 @@ import gc
 import sys
 from typing import Final
 
-YOUNG: Final = 50_000
+YOUNG: Final = 20_000
 """Containers made before the collector looks: some batches' worth. Nothing that a frame
 leaves behind is a cycle, so looking more often finds nothing; at the default of 700 it
 looked several times in each batch, and a tenth of a bridge's time went there."""

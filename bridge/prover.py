@@ -17,7 +17,7 @@ from bridge.key_book import KeyBook
 from bridge.ports import Message
 from bridge.registry import RegistryDirectory
 from bridge.verification import Claim
-from bridge.verifier import Verifier
+from bridge.verifier import Line, Verifier
 from bridge.wire import LOG
 from protocol.codes import Code
 from protocol.frame import Frame
@@ -28,16 +28,19 @@ each (measured), while this one reads the next ones."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class Asked:
     """Some messages of a batch, with what was asked about them."""
 
     messages: Sequence[tuple[Message, Frame | Rejection, Claim | None]]
+    """Each with its layout and what it claims."""
     claims: Sequence[Claim]
-    asked: int
+    """Those that there are, in the same order."""
+    line: Line | None
+    """Who was asked; None for nobody."""
 
 
 class Prover:
-    """Verifies batches; used by one thread at a time."""
+    """Verifies batches; one thread may ask about one while another judges another."""
 
     def __init__(
         self, registry: RegistryDirectory, *, fleet_id: bytes, verifier: Verifier
@@ -53,18 +56,31 @@ class Prover:
         self._fleet_id = fleet_id
         self._verifier = verifier
 
-    def prove(
-        self, batch: Sequence[Message], keys: KeyBook
-    ) -> list[Verified | Rejection]:
-        """Return for each message a verified record, or why there is none; blocks."""
+    def ask(self, batch: Sequence[Message], keys: KeyBook) -> Sequence[Asked]:
+        """Read the layout of a batch and ask about its signatures; may block.
+
+        Args:
+            batch: messages in the order in which they came.
+            keys: the newest that are known; what changed meanwhile `judge` sees.
+        """
         # The first part is judged beside us while the second one is being read.
-        parts = [
+        return [
             self._asked(batch[first : first + PART], keys)
             for first in range(0, len(batch), PART)
         ]
+
+    def judge(
+        self, parts: Sequence[Asked], keys: KeyBook
+    ) -> list[Verified | Rejection]:
+        """Return for each message a verified record, or why there is none; blocks.
+
+        Args:
+            parts: what `ask` returned; in the order in which it was asked.
+            keys: as they are when every batch before this one is committed.
+        """
         records: list[Verified | Rejection] = []
         for part in parts:
-            answers = iter(self._verifier.answers(part.claims, part.asked))
+            answers = iter(self._verifier.answers(part.claims, part.line))
             for message, frame, claim in part.messages:
                 if isinstance(frame, Rejection):
                     records.append(frame)
@@ -90,7 +106,7 @@ class Prover:
         """End the process that verifies."""
         self._verifier.close()
 
-    def _asked(self, batch: Sequence[Message], keys: KeyBook) -> _Part:
+    def _asked(self, batch: Sequence[Message], keys: KeyBook) -> Asked:
         """Read the layout of some messages and ask about their signatures."""
         registry, fleet_id = self._registry.current, self._fleet_id
         messages: list[tuple[Message, Frame | Rejection, Claim | None]] = []
@@ -103,7 +119,7 @@ class Prover:
                 )
             messages.append((one, frame, claim))
         claims = [claim for _, _, claim in messages if claim is not None]
-        return _Part(messages, claims, self._verifier.ask(claims))
+        return Asked(messages, claims, self._verifier.ask(claims))
 
     def _judge(
         self, frame: Frame, topic: str, keys: KeyBook, proved: Claim | None

@@ -11,7 +11,9 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Final
 
@@ -35,8 +37,33 @@ _PATIENCE: Final = struct.pack("@ll", int(ANSWER_S), 0)
 """The same as a `struct timeval` (socket(7), SO_RCVTIMEO)."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Line:
+    """One process that verifies, and the way to it."""
+
+    process: subprocess.Popen[bytes]
+    """Has the other end."""
+    connection: Connection
+    """Our end. Closed with the last reference and not before: a descriptor that is
+    closed while the other thread is in a call with it may be another file by then."""
+
+    def end(self) -> None:
+        """End the process; whoever sends or receives just now gets an error."""
+        descriptor = self.connection.fileno()
+        with (
+            socket.fromfd(descriptor, socket.AF_UNIX, socket.SOCK_STREAM) as ours,
+            contextlib.suppress(OSError),  # the other end may be gone
+        ):
+            ours.shutdown(socket.SHUT_RDWR)
+        # It ends by itself when the socket does.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=1.0)
+        self.process.kill()
+        self.process.wait()
+
+
 class Verifier:
-    """Judges claims; used by one thread at a time."""
+    """Judges claims; one thread may ask while another one collects answers."""
 
     def __init__(self, *, program: Sequence[str] | None = None) -> None:
         """Begin without a process.
@@ -45,43 +72,41 @@ class Verifier:
             program: what to start, for tests; it has the socket as standard input.
         """
         self._program = program or (sys.executable, "-m", "bridge.verifier_process")
-        self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Connection | None = None
+        self._lock = threading.Lock()
+        self._line: Line | None = None
         self._failures = 0
         self._pause = 0
-        self._generation = 0
 
     @property
     def pid(self) -> int | None:
         """The process's id, while there is one."""
-        return None if self._process is None else self._process.pid
+        line = self._line
+        return None if line is None else line.process.pid
 
-    def judge(self, claims: Sequence[Claim]) -> list[bool]:
-        """Return for each claim whether it holds, as `holds` does; blocks."""
-        return self.answers(claims, self.ask(claims))
-
-    def ask(self, claims: Sequence[Claim]) -> int:
+    def ask(self, claims: Sequence[Claim]) -> Line | None:
         """Send claims to the process, so that it judges while we do something else.
 
-        Whoever asks again before the answers collects them in the same order.
+        Whoever asks again before the answers collects them in the same order. Blocks
+        while the process takes nothing, for `ANSWER_S` at most.
 
         Returns:
-            What `answers` is to be given: which process has them, or 0 for none.
+            What `answers` is to be given: who has them, or None for nobody.
         """
-        if len(claims) < LARGE or (self._connection is None and not self._start()):
-            return 0
-        connection = self._connection
-        if connection is None:
-            raise AssertionError("it was started")
+        if len(claims) < LARGE:
+            return None
+        with self._lock:
+            line = self._line or self._start()
+        if line is None:
+            return None
         try:
-            connection.send_bytes(pack(claims))
+            line.connection.send_bytes(pack(claims))
         except OSError as error:
             # What is not taken in time is a BlockingIOError.
-            self._give_up(f"{type(error).__name__}: {error}")
-            return 0
-        return self._generation
+            self._give_up(line, f"{type(error).__name__}: {error}")
+            return None
+        return line
 
-    def answers(self, claims: Sequence[Claim], asked: int) -> list[bool]:
+    def answers(self, claims: Sequence[Claim], asked: Line | None) -> list[bool]:
         """Return for each claim whether it holds; blocks.
 
         Args:
@@ -89,39 +114,41 @@ class Verifier:
             asked: what it returned.
         """
         answer = None
-        if asked and asked == self._generation and self._connection is not None:
-            answer = self._receive(self._connection, len(claims))
+        if asked is not None and asked is self._line:
+            answer = self._receive(asked, len(claims))
         if answer is None:
             return [holds(claim) for claim in claims]
         return [one == HOLDS for one in answer]
 
     def close(self) -> None:
         """End the process; the verifier can be used again."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        if self._process is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                # It ends by itself when the socket does.
-                self._process.wait(timeout=1.0)
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        with self._lock:
+            line, self._line = self._line, None
+        if line is not None:
+            line.end()
 
-    def _receive(self, connection: Connection, count: int) -> bytes | None:
+    def _receive(self, line: Line, count: int) -> bytes | None:
         try:
-            answer = connection.recv_bytes(count)
+            answer = line.connection.recv_bytes(count)
         except (EOFError, OSError) as error:
             # No answer in time is a BlockingIOError.
-            self._give_up(f"{type(error).__name__}: {error}")
+            self._give_up(line, f"{type(error).__name__}: {error}")
             return None
         if len(answer) != count:
-            self._give_up(f"{len(answer)} answers to {count} claims")
+            self._give_up(line, f"{len(answer)} answers to {count} claims")
             return None
         self._failures = 0
         return answer
 
-    def _give_up(self, reason: str) -> None:
+    def _give_up(self, line: Line, reason: str) -> None:
+        with self._lock:
+            if line is not self._line:
+                return  # the other thread did, or it was closed
+            self._line = None
+            self._fail(reason)
+        line.end()
+
+    def _fail(self, reason: str) -> None:
         self._failures += 1
         self._pause = min(2**self._failures, PAUSE_MOST)
         LOG.warning(
@@ -129,23 +156,21 @@ class Verifier:
             reason,
             self._pause,
         )
-        self.close()
 
-    def _start(self) -> bool:
+    def _start(self) -> Line | None:
         if self._pause:
             self._pause -= 1
-            return False
+            return None
         ours, theirs = socket.socketpair()
         for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
             ours.setsockopt(socket.SOL_SOCKET, option, _PATIENCE)
         try:
-            self._process = subprocess.Popen(self._program, stdin=theirs.fileno())  # noqa: S603 - our own program
+            process = subprocess.Popen(self._program, stdin=theirs.fileno())  # noqa: S603 - our own program
         except OSError as error:
             ours.close()
-            self._give_up(str(error))
-            return False
+            self._fail(str(error))
+            return None
         finally:
             theirs.close()
-        self._connection = Connection(ours.detach())
-        self._generation += 1
-        return True
+        self._line = Line(process, Connection(ours.detach()))
+        return self._line

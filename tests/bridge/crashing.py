@@ -49,7 +49,7 @@ def arm(world: World, fuse: Fuse) -> None:
     store: Any = world.store
     link_class: Any = MemoryLink
     prover = intake._prover
-    take, prove, commit = MemoryLink.take, prover.prove, store.commit_batch
+    take, judge, commit = MemoryLink.take, prover.judge, store.commit_batch
 
     async def receive(link: MemoryLink, limit: int) -> list[Message]:
         messages = await take(link, limit)
@@ -57,7 +57,7 @@ def arm(world: World, fuse: Fuse) -> None:
         return messages
 
     def checked(*batch: Any) -> Any:
-        found = prove(*batch)
+        found = judge(*batch)
         fuse.at("verify")
         return found
 
@@ -67,7 +67,7 @@ def arm(world: World, fuse: Fuse) -> None:
         fuse.at("after commit")
         return committed
 
-    link_class.take, prover.prove = receive, checked
+    link_class.take, prover.judge = receive, checked
     store.commit_batch = committing
 
 

@@ -23,7 +23,7 @@ LINGER_S: Final = 0.3
 
 AFTER: Final[dict[str, tuple[type, str]]] = {
     "receive": (MqttLink, "take"),
-    "verify": (Prover, "prove"),
+    "verify": (Prover, "judge"),
     "commit": (Store, "commit_batch"),
     "acknowledge": (IncomingMessage, "done"),
     "receipt": (MqttLink, "post"),

@@ -34,10 +34,12 @@ def test_an_idle_bridge_gives_everything_and_a_full_one_the_least() -> None:
 
 
 async def test_a_receipt_gives_less_while_more_waits(world: World) -> None:
-    # All of it is delivered before the bridge looks: one full batch, the rest waits.
+    # All of it is delivered before the bridge looks: some full batches are under way,
+    # the rest waits.
     await world.greet()
     frames = [
-        world.car.event(EngineStarted(RENTAL, 1_000)) for _ in range(BATCH_LIMIT + 800)
+        world.car.event(EngineStarted(RENTAL, 1_000))
+        for _ in range(2 * BATCH_LIMIT + 800)
     ]
 
     await world.say(FrameClass.EVENT, *frames)

@@ -4,9 +4,11 @@ Real processes on real sockets; what they answer is compared with what is judged
 """
 
 import os
+import queue
 import signal
 import struct
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from bridge.ingest import Rejection, VerifiedEntry, VerifiedTelemetry
 from bridge.key_book import EMPTY
 from bridge.prover import Prover
 from bridge.verification import Claim, holds
-from bridge.verifier import LARGE, Verifier
+from bridge.verifier import LARGE, Line, Verifier
 from bridge.verifier_process import answer, pack, unpack
 from protocol.codes import AccessMeans, Code, FrameClass
 from protocol.event import RentalStarted
@@ -62,6 +64,10 @@ def judge() -> Iterator[Verifier]:
     made.close()
 
 
+def _judged(made: Verifier, claims: Sequence[Claim]) -> list[bool]:
+    return made.answers(claims, made.ask(claims))
+
+
 def _pid(made: Verifier) -> int:
     assert made.pid is not None
     return made.pid
@@ -69,8 +75,8 @@ def _pid(made: Verifier) -> int:
 
 def test_it_says_of_each_claim_whether_it_holds(judge: Verifier) -> None:
     """I-24: in the order of the claims."""
-    assert judge.judge(CLAIMS) == EXPECTED
-    assert judge.judge(CLAIMS[::-1]) == EXPECTED[::-1]
+    assert _judged(judge, CLAIMS) == EXPECTED
+    assert _judged(judge, CLAIMS[::-1]) == EXPECTED[::-1]
 
 
 def test_it_judges_odd_signatures_as_the_bridge_does_itself(judge: Verifier) -> None:
@@ -81,26 +87,26 @@ def test_it_judges_odd_signatures_as_the_bridge_does_itself(judge: Verifier) -> 
         if len(signature) == 64
     ]
 
-    assert judge.judge(odd) == [holds(claim) for claim in odd]
+    assert _judged(judge, odd) == [holds(claim) for claim in odd]
     assert judge.pid is not None
 
 
 def test_a_small_batch_needs_no_process(judge: Verifier) -> None:
-    assert judge.judge(CLAIMS[: LARGE - 1]) == EXPECTED[: LARGE - 1]
-    assert judge.judge([]) == []
+    assert _judged(judge, CLAIMS[: LARGE - 1]) == EXPECTED[: LARGE - 1]
+    assert _judged(judge, []) == []
     assert judge.pid is None
 
 
 def test_a_batch_is_judged_although_the_process_was_killed(judge: Verifier) -> None:
     """I-31: and the next one but a few has a process again."""
-    judge.judge(CLAIMS)
+    _judged(judge, CLAIMS)
     first = _pid(judge)
     os.kill(first, signal.SIGKILL)
 
-    assert judge.judge(CLAIMS) == EXPECTED
+    assert _judged(judge, CLAIMS) == EXPECTED
     assert judge.pid is None
 
-    answers = [judge.judge(CLAIMS) for _ in range(3)]
+    answers = [_judged(judge, CLAIMS) for _ in range(3)]
     assert answers == [EXPECTED] * 3
     assert _pid(judge) != first
 
@@ -132,6 +138,35 @@ def test_parts_are_answered_in_the_order_in_which_they_were_asked(
     assert [one for part in answers for one in part] == EXPECTED
 
 
+def test_one_thread_asks_while_another_collects_and_the_process_dies_between_them(
+    judge: Verifier,
+) -> None:
+    """I-31: every claim gets its answer, and a descriptor stays with its owner."""
+    asked: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
+    rounds = 200
+
+    def ask() -> None:
+        for _ in range(rounds):
+            asked.put(judge.ask(CLAIMS))
+
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    asking = threading.Thread(target=ask)
+    asking.start()
+    answers, killed = [], set()
+    for number in range(rounds):
+        answers.append(judge.answers(CLAIMS, asked.get()))
+        pid = judge.pid
+        if number % 20 == 0 and pid is not None:
+            killed.add(pid)
+            os.kill(pid, signal.SIGKILL)
+    asking.join()
+    judge.close()
+
+    assert answers == [EXPECTED] * rounds
+    assert killed
+    assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors
+
+
 def test_a_process_that_stands_still_is_not_waited_for(
     judge: Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,11 +175,11 @@ def test_a_process_that_stands_still_is_not_waited_for(
     large = CLAIMS * (500_000 // len(pack(CLAIMS)))
     for claims, expected in ((CLAIMS, EXPECTED), (large, EXPECTED * len(large))):
         while judge.pid is None:
-            judge.judge(CLAIMS)
+            _judged(judge, CLAIMS)
         frozen = _pid(judge)
         os.kill(frozen, signal.SIGSTOP)
 
-        assert judge.judge(claims) == expected[: len(claims)]
+        assert _judged(judge, claims) == expected[: len(claims)]
         with pytest.raises(ProcessLookupError):
             os.kill(frozen, 0)
 
@@ -169,7 +204,7 @@ def test_a_process_that_is_no_use_changes_no_answer(
 ) -> None:
     made = Verifier(program=program)
     try:
-        answers = [made.judge(CLAIMS) for _ in range(8)]
+        answers = [_judged(made, CLAIMS) for _ in range(8)]
     finally:
         made.close()
 
@@ -180,13 +215,13 @@ def test_a_process_that_is_no_use_changes_no_answer(
 
 
 def test_the_process_ends_with_its_bridge(judge: Verifier) -> None:
-    judge.judge(CLAIMS)
+    _judged(judge, CLAIMS)
     pid = _pid(judge)
 
     judge.close()
 
     assert not Path(f"/proc/{pid}").exists()
-    assert judge.judge(CLAIMS) == EXPECTED
+    assert _judged(judge, CLAIMS) == EXPECTED
 
 
 @settings(deadline=None)
@@ -245,7 +280,7 @@ async def test_what_follows_a_rotation_in_one_batch_is_judged_by_the_new_key(
     batch.append(_Message(car.topic(FrameClass.EVENT), rotated))
     batch += [_Message(topic, data) for data in (*behind, stolen)]
 
-    records = prover.prove(batch, EMPTY)
+    records = prover.judge(prover.ask(batch, EMPTY), EMPTY)
 
     kinds = [type(record) for record in records]
     assert kinds == (
@@ -256,6 +291,29 @@ async def test_what_follows_a_rotation_in_one_batch_is_judged_by_the_new_key(
     )
     assert isinstance(records[-1], Rejection)
     assert records[-1].code is Code.REVOKED
+
+
+async def test_a_batch_that_was_asked_about_before_a_rotation_is_judged_behind_it(
+    world: World, prover: Prover
+) -> None:
+    """FF-ENR-15: what counts are the keys when the batch before is committed."""
+    car = world.car
+    topic = car.topic(FrameClass.TELEM)
+    old, rotated = car.key, car.rotate(Ed25519SigningKey.generate())
+    new = [car.telemetry(sample()) for _ in range(LARGE)]
+    car.key = old
+    stolen = [car.telemetry(sample()) for _ in range(LARGE)]
+    first = [_Message(car.topic(FrameClass.EVENT), rotated)]
+    second = [_Message(topic, data) for data in (*new, *stolen)]
+
+    asked = prover.ask(first, EMPTY), prover.ask(second, EMPTY)
+    (entry,) = prover.judge(asked[0], EMPTY)
+    assert isinstance(entry, VerifiedEntry)
+    assert entry.rotation is not None
+    records = prover.judge(asked[1], EMPTY.with_rotations([entry.rotation]))
+
+    kinds = [type(record) for record in records]
+    assert kinds == [VerifiedTelemetry] * LARGE + [Rejection] * LARGE
 
 
 async def test_one_forged_frame_in_a_batch_is_refused_and_no_other(
@@ -270,7 +328,7 @@ async def test_one_forged_frame_in_a_batch_is_refused_and_no_other(
     batch[20].payload = forged[:-1] + bytes([forged[-1] ^ 1])
     batch[7].payload = b"no frame"
 
-    records = prover.prove(batch, EMPTY)
+    records = prover.judge(prover.ask(batch, EMPTY), EMPTY)
 
     refused = {
         place: record.code

@@ -41,7 +41,8 @@ PART_LEAST_US: Final = 0.05
 PARTS: Final = {
     "MainThread": "MQTT, event loop, receipts",
     VERIFYING: "signatures, in a process of its own",
-    "verify": "decode and judge",
+    "ask": "decode and ask",
+    "verify": "judge",
     "store-writer": "commit and outbox",
     "store-reader": "sinks and API reads",
 }
