@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-from tests.bench import bulkhead, frames, intake, startup, tap, unlock
+from tests.bench import bulkhead, door, frames, intake, startup, tap, unlock
 from tests.bench.figure import Figure, print_table, write_json
 
 
@@ -27,6 +27,7 @@ def main() -> None:
         figures += part
     for title, stream in (
         ("unlock latency, one car at rest, everything on this machine", unlock.measure),
+        ("from a renter's card to open bolts, networks down", door.measure),
         ("a consumer that hangs, beside one that answers", bulkhead.measure),
         ("bridge work for each frame, CPU time", intake.measure),
     ):
