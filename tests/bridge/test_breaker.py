@@ -1,5 +1,6 @@
 """A breaker calls nobody while it is open, and always closes again (I-32)."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
@@ -124,8 +125,9 @@ def test_a_probe_that_was_cancelled_leaves_room_for_another() -> None:
 @dataclass
 class Consumer:
     is_up: bool = True
-    calls: int = 0
     under_way: list[int] = field(default_factory=list)
+    proved: Counter[int] = field(default_factory=Counter)
+    """By ticket, how many calls were answered well."""
 
 
 class BreakerLife(RuleBasedStateMachine):
@@ -137,25 +139,45 @@ class BreakerLife(RuleBasedStateMachine):
         self.consumer = Consumer()
         self.now_s = 0.0
 
-    @rule(wait_s=st.floats(0.0, 20.0))
-    def time_passes(self, wait_s: float) -> None:
-        self.now_s += wait_s
+    @rule(quarters=st.integers(0, 80))
+    def time_passes(self, quarters: int) -> None:
+        # Quarters of seconds are exact, so a sum of them meets a wait exactly.
+        self.now_s += quarters / 4
 
     @rule(is_up=st.booleans())
     def the_consumer_changes(self, is_up: bool) -> None:
         self.consumer.is_up = is_up
 
     @rule()
-    def somebody_asks(self) -> None:
-        was = self.breaker.state
-        waits = self.breaker.wait_s(self.now_s)
-        ticket = self.breaker.admit(self.now_s)
-        if was is BreakerState.OPEN and waits > 0:
-            assert ticket is None
-        if was is BreakerState.CLOSED:
-            assert ticket is not None
-        if ticket is not None:
-            self.consumer.under_way.append(ticket)
+    def its_wait_is_over(self) -> None:
+        self.now_s += self.breaker.wait_s(self.now_s)
+
+    @rule()
+    def an_outage_fails_whatever_is_asked(self) -> None:
+        # Alone, answers by chance hardly ever open it.
+        self.consumer.is_up = False
+        for _ in range(LIMITS.window):
+            ticket = self.breaker.admit(self.now_s)
+            if ticket is None:
+                break
+            self.breaker.failed(ticket, self.now_s)
+        assert self.breaker.state is not BreakerState.CLOSED
+
+    @rule(times=st.integers(1, LIMITS.probes + 1))
+    def somebody_asks(self, times: int) -> None:
+        for _ in range(times):
+            was = self.breaker.state
+            waits = self.breaker.wait_s(self.now_s)
+            ticket = self.breaker.admit(self.now_s)
+            if was is BreakerState.OPEN and waits > 0:
+                assert ticket is None
+            if was is BreakerState.CLOSED:
+                assert ticket is not None
+            if ticket is not None:
+                self.consumer.under_way.append(ticket)
+            if ticket is not None and self.breaker.state is BreakerState.HALF_OPEN:
+                probing = self.consumer.under_way.count(ticket)
+                assert probing + self.consumer.proved[ticket] <= LIMITS.probes
 
     @precondition(lambda self: self.consumer.under_way)
     @rule(place=st.integers(0, 100), is_repeat=st.booleans())
@@ -163,6 +185,7 @@ class BreakerLife(RuleBasedStateMachine):
         waiting = self.consumer.under_way
         ticket = waiting.pop(place % len(waiting))
         if self.consumer.is_up:
+            self.consumer.proved[ticket] += 1
             self.breaker.succeeded(ticket)
         else:
             self.breaker.failed(ticket, self.now_s, is_repeat=is_repeat)
@@ -179,7 +202,7 @@ class BreakerLife(RuleBasedStateMachine):
         self.consumer.is_up = True
         while self.consumer.under_way:
             self.breaker.succeeded(self.consumer.under_way.pop())
-        self.now_s += LIMITS.longest_wait_s
+        self.now_s += self.breaker.wait_s(self.now_s)
         for _ in range(LIMITS.probes):
             ticket = self.breaker.admit(self.now_s)
             assert ticket is not None
