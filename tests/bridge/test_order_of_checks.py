@@ -123,7 +123,7 @@ async def left_behind(
         try:
             committed: list[Committed] = [
                 await store.commit_batch(
-                    prover.prove(batch, EMPTY),
+                    prover.judge(prover.ask(batch, EMPTY), EMPTY),
                     published={},
                     receipts=[],
                     at=Instant.written(NOW_MS),
