@@ -89,6 +89,11 @@ class NatsServer:
         )
         await client.close()
 
+    async def drop_stream(self) -> None:
+        client = await nats.connect(self.url)
+        await client.jetstream().delete_stream("EVENTS")
+        await client.close()
+
     async def told(self, subject: str = "freefloat.>") -> list[tuple[str, str]]:
         """Return message id and subject of all that the stream holds, in its order."""
         client = await nats.connect(self.url)
