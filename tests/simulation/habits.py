@@ -17,6 +17,7 @@ from protocol.command import ANY_VERSION, Explain, Ping, RequestSnapshot
 from protocol.diagnosis import ExplainSubject
 from protocol.identity import ID_SIZE
 from protocol.snapshot import NO_RENTAL
+from tests.simulation import bridge
 from tests.simulation.customers import Deed, RandomCustomer
 from tests.simulation.desk import Desk
 from tests.simulation.hostility import KIND, Hostility
@@ -123,3 +124,8 @@ def asking() -> Iterator[None]:
 
     with _kindly(), mock.patch.object(RandomOrders, "anything", question):
         yield
+
+
+def refusing() -> AbstractContextManager[object]:
+    """Let the consumer take few events at their first try."""
+    return mock.patch.object(bridge, "REFUSING_SHARE", 0.8)

@@ -6,7 +6,9 @@ invariant that must complain.
     python -m tests.simulation.planted   # how many seeds each takes, from the first on
 """
 
+import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -20,7 +22,9 @@ from bridge.commands import CommandRecord, CommandState
 from bridge.compound import Send, Step
 from bridge.errors import StoreError
 from bridge.instant import Instant
+from bridge.relay import Relay
 from bridge.rows.configurations import Configuration
+from bridge.rows.outbox import OutboxRow
 from bridge.store import Store
 from bridge.vehicle import VehicleState
 from firmware_emulator.boards import EmulatedBoard
@@ -54,7 +58,14 @@ from protocol.rental_command import HandoverOffer, PaymentDecision
 from tests.simulation.bridge import MortalDatabase
 from tests.simulation.car import SimulatedCar
 from tests.simulation.clock import WallClock
-from tests.simulation.habits import asking, editing, handing_over, paying, stepping
+from tests.simulation.habits import (
+    asking,
+    editing,
+    handing_over,
+    paying,
+    refusing,
+    stepping,
+)
 from tests.simulation.promises import LOOKING
 from tests.simulation.seed_run import made_fleet, run_seed
 
@@ -187,6 +198,27 @@ def _hurried() -> AbstractContextManager[object]:
         return real(whole, known, now=now)
 
     return mock.patch.object(composer, "next_step", next_step)
+
+
+def _abreast() -> AbstractContextManager[object]:
+    """Deliver all that waits of a car at once, whatever comes first."""
+
+    async def deliver(
+        self: Relay, vehicle_id: VehicleId, queue: deque[OutboxRow]
+    ) -> None:
+        while queue:
+            rows = [queue.popleft() for _ in range(len(queue))]
+            await asyncio.gather(*(self._deliver_one(row) for row in rows))
+            self._open.difference_update(row.position for row in rows)
+        del self._queues[vehicle_id]
+        self._wake.set()
+
+    return mock.patch.object(Relay, "_deliver_in_order", deliver)
+
+
+def _rash() -> AbstractContextManager[object]:
+    """Count as taken by a consumer what was read for it."""
+    return mock.patch.object(Relay, "_settled", property(lambda relay: relay._read))
 
 
 CROWDED_KIB: Final = 100
@@ -380,6 +412,8 @@ PLANTED: Final = (
     Planted("a car forgets to show that it is reserved", "I-16", _dark, 7),
     Planted("a bridge takes silence for success", "I-11", _hopeful, 1),
     Planted("a stored grant opens out of its time", "I-12", _over_time, 11),
+    Planted("a relay hands out events side by side", "I-25", _abreast, 1),
+    Planted("a relay counts as taken what it read", "I-26", _rash, 1, refusing),
     Planted("a car begins rentals on a full disk", "I-20", _blind, 1),
     Planted("a stored grant begins a rental on a full disk", "I-20", _obedient, 4),
     Planted("a second part is sent before the first is done", "I-11", _hurried, 40),
