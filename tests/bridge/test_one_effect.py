@@ -168,7 +168,7 @@ class Site:
                 self.kafka.refuse(NOT_ENOUGH_REPLICAS_AFTER_APPEND, REQUEST_TIMED_OUT)
             case "the stream is killed":
                 await asyncio.to_thread(self.server.kill)
-            case "the stream comes back":
+            case _:
                 await self.revive()
 
     async def revive(self) -> None:
@@ -181,9 +181,8 @@ class Site:
         await self.revive()
         await self.tell()
         assert self.world is not None
-        for relay in self.world.relays:
-            rows = await everything_taken(self.world, relay.name)
-        return rows
+        names = [relay.name for relay in self.world.relays]
+        return [await everything_taken(self.world, name) for name in names][-1]
 
 
 def of_each_car(ids: Sequence[str], rows: Sequence[OutboxRow]) -> list[list[str]]:
