@@ -1,6 +1,8 @@
 """The emulated board's program: what it does with bytes, and what it refuses."""
 
 from collections.abc import Iterator
+from dataclasses import fields
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -23,6 +25,7 @@ from protocol.board.message import (
     FlashHazards,
     Heartbeat,
     Message,
+    Order,
     QueryState,
     RefusalReason,
     Refused,
@@ -150,6 +153,28 @@ def test_an_unlock_needs_nothing_but_power(car: Car) -> None:
     bench = Bench(car)
 
     assert bench.order(SetLocks(locked=False)) == Ack()
+
+
+def test_whatever_is_ordered_doors_open_from_inside() -> None:
+    # I-3: bolts are open or closed; deadlocking is no order of this board.
+    assert get_args(Order) == (SetLocks, AllowEngine, SetLight, FlashHazards)
+    assert [field.name for field in fields(SetLocks)] == ["locked"]
+    orders = (
+        SetLocks(locked=True),
+        AllowEngine(released=False),
+        SetLight(Light.RED, blinking=True),
+        FlashHazards(30),
+    )
+    for leaf in (Leaf.DRIVER, Leaf.PASSENGER):
+        bench = Bench()
+        for order in orders:
+            assert bench.order(order) == Ack()
+            bench.wait(500)
+        assert bench.car.locked
+
+        bench.car.open_door(leaf, inside=True)
+
+        assert leaf in bench.car.open_leaves
 
 
 @pytest.mark.parametrize(

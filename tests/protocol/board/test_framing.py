@@ -281,6 +281,7 @@ def test_a_wrong_checksum_is_counted_as_malformed() -> None:
 def test_a_frame_with_a_good_checksum_and_a_bad_content_is_no_frame(
     content: bytes, why: str
 ) -> None:
+    # I-4: number, length and values count as much as the checksum.
     decoder = BoardDecoder()
 
     assert decoder.feed(checked(content)) == [], why

@@ -279,6 +279,7 @@ def test_a_refusal_of_the_board_names_the_order_and_the_reason(
 def test_answers_to_other_orders_and_echoes_of_our_own_bytes_are_nothing(
     bench: Bench,
 ) -> None:
+    # I-4: a number that is not the order's changes nothing at the gateway.
     bench.board.answers = lambda _frame: False
     bench.order(UNLOCK)
     bench.run(5)
