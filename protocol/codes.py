@@ -457,6 +457,7 @@ class FaultKind(CodeSpace):
     STORAGE_FAILED = 7
     TRUST_EXPIRED = 8
     RESTART_STORM = 9
+    LEDGER_LOST = 10
 
 
 @unique

@@ -32,7 +32,10 @@ def service(
     wait_s: float,
     as_json: bool,
 ) -> None:
-    """Take a free car out of use for service, or give it back."""
+    """Take a free car out of use for service, or give it back.
+
+    OFF also tells a car that lost its ledger (LEDGER_LOST) that nobody has it.
+    """
     body = {"kind": "service", "request": request, "for_s": for_s}
     order(ctx, vehicle, body, wait_s, as_json)
 

@@ -17,7 +17,7 @@ from gateway.core.appearance import CONDITIONS, light_of
 from gateway.core.reading import Reading
 from gateway.core.state import Inspection, PaymentStage, State, Workshop
 from gateway.core.table import TABLE, Trigger
-from protocol.codes import Condition, EnergyKind, FaultKind, RentalMode
+from protocol.codes import EnergyKind, FaultKind, RentalMode
 from tools.state_diagram import draw
 
 PATH: Final = Path(__file__).parent.parent / "docs" / "states.md"
@@ -134,16 +134,15 @@ def _modes() -> list[str]:
     return rows
 
 
-_EXAMPLES: Final = {
-    Condition.FAULT: State(),
-    Condition.UPDATE: State(reading=_HEALTHY, updating=True),
-    Condition.SERVICE: State(reading=_HEALTHY, workshop=Workshop(until_ms=1)),
-    Condition.DEGRADED: State(
-        reading=_HEALTHY, faults=frozenset({FaultKind.READER_GONE})
-    ),
-    Condition.OK: State(reading=_HEALTHY),
-}
-"""A state for each condition."""
+_EXAMPLES: Final = (
+    (State(), True),
+    (State(reading=_HEALTHY, faults=frozenset({FaultKind.LEDGER_LOST})), False),
+    (State(reading=_HEALTHY, updating=True), False),
+    (State(reading=_HEALTHY, workshop=Workshop(until_ms=1)), False),
+    (State(reading=_HEALTHY, faults=frozenset({FaultKind.READER_GONE})), True),
+    (State(reading=_HEALTHY), True),
+)
+"""A state for each row of the conditions, and whether a rental can be in it."""
 
 
 def _conditions() -> list[str]:
@@ -151,12 +150,12 @@ def _conditions() -> list[str]:
         "| Condition | When | Indicator, AVAILABLE | Indicator, in a rental |",
         "|---|---|---|---|",
     ]
-    for row in CONDITIONS:
+    for row, (example, is_in_rental) in zip(CONDITIONS, _EXAMPLES, strict=True):
         lamps = [
-            _lamp(replace(_EXAMPLES[row.condition], mode=mode))
+            _lamp(replace(example, mode=mode))
             for mode in (RentalMode.AVAILABLE, RentalMode.STOPPED)
         ]
-        if row.condition in {Condition.UPDATE, Condition.SERVICE}:
+        if not is_in_rental:
             lamps[1] = "does not begin"
         rows.append(f"| {row.condition.name} | {row.words} | {' | '.join(lamps)} |")
     return rows

@@ -6,7 +6,14 @@
 from dataclasses import replace
 from typing import Final
 
-from protocol.codes import Code, ConfigKind, LockDefault, LockMode, Opcode
+from protocol.codes import (
+    Code,
+    ConfigKind,
+    FaultKind,
+    LockDefault,
+    LockMode,
+    Opcode,
+)
 from protocol.command import (
     ANY_VERSION,
     Command,
@@ -20,7 +27,13 @@ from protocol.command import (
     UnlockAndEnable,
 )
 from protocol.diagnosis import Diagnosed, DiagnosisKind, ExplainSubject
-from protocol.event import EventBody, Parked, RentalEnded, RentalStarted
+from protocol.event import (
+    EventBody,
+    FaultRaised,
+    Parked,
+    RentalEnded,
+    RentalStarted,
+)
 from protocol.place import EventPlace, Place, commitment_of
 from protocol.rental_codes import (
     Component,
@@ -253,6 +266,12 @@ def next_ledger(
             "handover_planned",
             "a destination that is not ASCII",
             HandoverPlanned(RENTAL, OFFER, "Münchner Straße 12"),
+        ),
+        # A car raises it beside LEDGER_RESET; here it is last, as vectors stay.
+        (
+            "ledger_lost",
+            "the fault of a car that lost its ledger",
+            FaultRaised(FaultKind.LEDGER_LOST),
         ),
     )
 

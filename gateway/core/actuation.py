@@ -239,11 +239,12 @@ def close_unrented(turn: Turn) -> None:
 
     An opening that was cut off by a restart, a cancellation or the end of a reservation
     can leave a car free and open; nobody waits for this lock, the next report shows it.
+    A car that does not know whether somebody has it stays as it is (I-19, I-28).
     """
     state = turn.state
     is_open = state.reading is not None and not state.reading.locked
     busy = state.pending is not None or state.workshop is not None
-    unrented = state.rental is None and not busy
+    unrented = state.rental is None and not busy and not state.is_lost
     if not (is_open and unrented):
         return
     if why_not_lock(state, Purpose.PLAIN_LOCK, turn.now.boot_ms) is None:

@@ -6,7 +6,7 @@ when the car cannot be rented follows from the order of the rules below: faults 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.core.state import State
@@ -37,6 +37,9 @@ _LIGHTS: Final = {
 _BLINDING: Final = frozenset({FaultKind.BOARD_SILENT})
 """Faults under which nobody knows the state of locks and engine."""
 
+_IN_WHICH_IT_IS_GIVEN_BACK: Final = frozenset({Condition.OK, Condition.DEGRADED})
+"""What a rental that runs would not end by does not keep it from being given back."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -50,6 +53,11 @@ class Reason:
     """The same, for the car."""
 
 
+def _is_blind(state: State) -> bool:
+    """Return whether nobody knows bolts and engine."""
+    return state.reading is None or bool(state.faults & _BLINDING)
+
+
 def _lacks_room(state: State) -> bool:
     """Return whether the disk could not record the rental that is offered (I-20)."""
     if state.mode is RentalMode.AVAILABLE:
@@ -61,7 +69,13 @@ CONDITIONS: Final = (
     Reason(
         Condition.FAULT,
         "the board is silent or has not reported yet: nobody knows bolts and engine",
-        lambda state: state.reading is None or bool(state.faults & _BLINDING),
+        _is_blind,
+    ),
+    Reason(
+        Condition.FAULT,
+        "the ledger was lost: nobody knows who has the car, until the fleet says so by "
+        "RESERVE or SERVICE off",
+        lambda state: state.is_lost,
     ),
     Reason(
         Condition.UPDATE,
@@ -86,9 +100,14 @@ CONDITIONS: Final = (
 """The technical axis: the first row that holds is the car's condition."""
 
 
+def reason_of(state: State) -> Reason:
+    """Return why the car is in the condition that it is in."""
+    return next(row for row in CONDITIONS if row.holds(state))
+
+
 def condition_of(state: State) -> Condition:
     """Return the technical axis."""
-    return next(row.condition for row in CONDITIONS if row.holds(state))
+    return reason_of(state).condition
 
 
 def is_rentable(state: State) -> bool:
@@ -97,6 +116,19 @@ def is_rentable(state: State) -> bool:
     Nothing is broken, nobody works on it and, if nobody has the car, its disk has room.
     """
     return condition_of(state) is Condition.OK
+
+
+def may_be_reserved(state: State) -> bool:
+    """Return whether the fleet may reserve the car, as far as its condition goes.
+
+    A car that lost its ledger takes the fleet's word also while something small is
+    broken: it may give a rental back, and a dead reader would not have ended that
+    (I-19).
+    """
+    if not state.is_lost:
+        return is_rentable(state)
+    known = replace(state, faults=state.faults - {FaultKind.LEDGER_LOST})
+    return condition_of(known) in _IN_WHICH_IT_IS_GIVEN_BACK
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +154,15 @@ LAMP: Final = (
     ),
     LampRule(
         "the board is silent or has not reported yet",
-        lambda state: condition_of(state) is Condition.FAULT,
+        _is_blind,
+        Light.FAULT_PATTERN,
+        blinking=True,
+    ),
+    LampRule(
+        # Not green, as somebody may have it, and not blue under a technician either:
+        # it is the fleet that must act (H15, I-16).
+        "the ledger was lost, and the fleet has not said who has the car",
+        lambda state: state.is_lost,
         Light.FAULT_PATTERN,
         blinking=True,
     ),

@@ -1,6 +1,7 @@
 """Driving: the engine, the level and where the car stands (C13, C14, C16, C18)."""
 
-from gateway.core import actuation, refuelling
+from gateway.core import actuation, payment, refuelling
+from gateway.core.actions import AllowEngine
 from gateway.core.appearance import LOW_ENERGY_PCT
 from gateway.core.inspection import finish_inspection
 from gateway.core.reading import Reading
@@ -43,6 +44,22 @@ def follow_engine(turn: Turn, reading: Reading) -> None:
             EngineStopped(turn.rental_id, reading.odometer_m, reading.energy_pct)
         )
         note_station(turn)
+
+
+def restore_engine(turn: Turn) -> None:
+    """Bring the engine's release back to what the state says (I-28).
+
+    After a restart, and when the fleet has said who has a car that lost its ledger;
+    before that the release stays as it is. It is never withdrawn from an engine that
+    runs or a car that moves (I-2).
+    """
+    state, rental = turn.state, turn.state.rental
+    wanted = rental is not None and rental.pin_accepted and not payment.holds(rental)
+    unsettled = state.pending is not None or state.is_lost
+    if unsettled or state.reading is None or state.reading.engine_released is wanted:
+        return
+    if wanted or actuation.why_not_hold(state, turn.now.boot_ms) is None:
+        turn.act(AllowEngine(released=wanted))
 
 
 def watch_level(turn: Turn, reading: Reading) -> None:

@@ -15,6 +15,7 @@ from protocol.command import Command
 from protocol.event import EventBody
 from protocol.rental_codes import DamageKind, DamagePlace
 from protocol.rental_event import NO_PHOTO
+from protocol.vehicle_event import LedgerReset
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,11 +232,22 @@ class StormEnded:
 class Noted:
     """The shell learned something that belongs in the ledger and decides nothing.
 
-    A configuration, a key, a ledger that began anew.
+    A configuration, a key, a trust bundle.
     """
 
     entries: tuple[EventBody, ...]
     """In order."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerReplaced:
+    """The ledger was damaged or lost, and this one began in its place.
+
+    It is stepped first of all, with the state of a car that knows nothing.
+    """
+
+    reset: LedgerReset
+    """Entry 1 of the new one: what is known of the old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +310,7 @@ Event = (
     | StormBegan
     | StormEnded
     | Noted
+    | LedgerReplaced
     | ConfigurationTold
     | PositionFixed
     | RoomChanged

@@ -17,11 +17,12 @@ from gateway.core.actuation import (
     why_not_hold,
     why_not_lock,
 )
-from gateway.core.appearance import is_rentable
+from gateway.core.appearance import may_be_reserved
 from gateway.core.events import CommandReceived
 from gateway.core.grants import change_grants, why_not_change
 from gateway.core.incident import restart, why_not_restart
 from gateway.core.key_rotation import UNPROVED
+from gateway.core.loss import end_loss, why_not_free
 from gateway.core.messages import show_message
 from gateway.core.refuelling import begin_refuelling, finish_refuelling
 from gateway.core.repertoire import KnownCommand, UnknownCommand
@@ -248,12 +249,14 @@ def _reserve(
         raise Refusal(Code.WRONG_MODE)
     if turn.state.pending is not None:
         raise Refusal(Code.BUSY)
-    if not is_rentable(turn.state):
+    if not may_be_reserved(turn.state):
         raise Refusal(Code.BUS_ERROR)
     if command.rental_id == NO_RENTAL:
         raise Refusal(Code.BAD_PARAM)
     if command.reserved_until_ms <= turn.now.boot_ms:
         raise Refusal(Code.EXPIRED)
+    if turn.state.is_lost:
+        end_loss(turn)
     turn.transit(Trigger.RESERVED_BY_FLEET)
     turn.change(
         reservation=Reservation(
@@ -347,10 +350,7 @@ def _set_service(
     turn: Turn, event: CommandReceived, request: Request, command: Service
 ) -> None:
     if command.request is ServiceRequest.OFF:
-        is_on = turn.state.workshop is not None
-        end_workshop(turn, ServiceModeReason.COMMAND)
-        close_unrented(turn)
-        _done(turn, event, request, Code.OK if is_on else Code.ALREADY_IN_STATE)
+        _end_service(turn, event, request)
         return
     if command.until_ms <= turn.now.boot_ms:
         raise Refusal(Code.EXPIRED)
@@ -359,6 +359,21 @@ def _set_service(
         raise Refusal(Code.BUSY if busy else Code.WRONG_MODE)
     begin_workshop(turn, ServiceModeReason.COMMAND, command.until_ms)
     _done(turn, event, request, Code.OK)
+
+
+def _end_service(turn: Turn, event: CommandReceived, request: Request) -> None:
+    """End service, and take the word that nobody has the car (FF-LED-35)."""
+    is_lost = turn.state.is_lost
+    code = why_not_free(turn.state, turn.now.boot_ms) if is_lost else None
+    if code is not None:
+        raise Refusal(code)
+    is_on = turn.state.workshop is not None
+    end_workshop(turn, ServiceModeReason.COMMAND)
+    if is_lost:
+        end_loss(turn)
+    else:
+        close_unrented(turn)
+    _done(turn, event, request, Code.OK if is_on or is_lost else Code.ALREADY_IN_STATE)
 
 
 def _decide_payment(

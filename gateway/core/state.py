@@ -415,6 +415,15 @@ class State:
         )
 
     @property
+    def is_lost(self) -> bool:
+        """Whether the ledger was lost and nobody knows who has the car (FF-LED-32).
+
+        The mode says AVAILABLE then since there is nothing else to say; the fleet's
+        word ends it (`gateway.core.loss`).
+        """
+        return FaultKind.LEDGER_LOST in self.faults
+
+    @property
     def rental_id(self) -> bytes | None:
         """The reservation or rental that the car is in."""
         if self.rental is not None:

@@ -24,7 +24,6 @@ from gateway.core import (
 )
 from gateway.core.access import give_up_walk_up, present_card
 from gateway.core.accounting import after_reboot, reservation_after_reboot
-from gateway.core.actions import AllowEngine
 from gateway.core.actuation import close_unrented
 from gateway.core.events import (
     AgentStarted,
@@ -40,6 +39,7 @@ from gateway.core.events import (
     DiskFailed,
     DiskRecovered,
     Event,
+    LedgerReplaced,
     MenuChosen,
     Noted,
     PinChecked,
@@ -58,6 +58,7 @@ from gateway.core.events import (
     UplinkLost,
 )
 from gateway.core.facts import NO_FACTS, with_body
+from gateway.core.loss import begin_loss
 from gateway.core.moment import Moment
 from gateway.core.orders import obey
 from gateway.core.prompts import NO_PROMPT
@@ -224,6 +225,8 @@ def _take(turn: Turn, event: Event) -> None:  # noqa: C901, PLR0912, PLR0915 - o
             actuation.clear_fault(turn, FaultKind.RESTART_STORM)
         case Noted(entries=entries):
             turn.record(*entries)
+        case LedgerReplaced(reset=reset):
+            begin_loss(turn, reset)
         case ConfigurationTold():
             _learn(turn, event)
         case PositionFixed(position=position):
@@ -328,7 +331,7 @@ def _read(turn: Turn, reading: Reading) -> None:
     refuelling.watch_plug(turn, reading)
     maintenance.watch_upkeep(turn, reading)
     if first:
-        _restore_engine(turn, reading)
+        driving.restore_engine(turn)
         close_unrented(turn)
     else:
         payment.keep_engine(turn)
@@ -343,16 +346,3 @@ def _learn(turn: Turn, event: ConfigurationTold) -> None:
     turn.record(*event.entries)
     with suppress(DecodeError):
         turn.change(facts=with_body(turn.state.facts, event.kind, event.body))
-
-
-def _restore_engine(turn: Turn, reading: Reading) -> None:
-    """Bring the engine's release back to what the state says, after a restart (I-28).
-
-    Never withdrawn from an engine that runs or a car that moves (I-2).
-    """
-    rental = turn.state.rental
-    wanted = rental is not None and rental.pin_accepted and not payment.holds(rental)
-    if turn.state.pending is not None or reading.engine_released is wanted:
-        return
-    if wanted or not (reading.engine_running or reading.moving):
-        turn.act(AllowEngine(released=wanted))

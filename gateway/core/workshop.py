@@ -35,9 +35,11 @@ def may_begin_service(state: State) -> bool:
 def may_begin_update(state: State) -> bool:
     """Return whether nobody has the car, a technician included (I-17).
 
-    Whoever works on a car must not have its agent taken away meanwhile.
+    Whoever works on a car must not have its agent taken away meanwhile, nor somebody
+    whose rental was lost with the ledger.
     """
-    return may_begin_service(state) and state.workshop is None
+    somebodys = state.workshop is not None or state.is_lost
+    return may_begin_service(state) and not somebodys
 
 
 def begin_workshop(turn: Turn, reason: ServiceModeReason, until_ms: int) -> None:

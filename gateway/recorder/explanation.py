@@ -23,7 +23,7 @@ from gateway.core.actions import (
     ShowLight,
     ShowPrompt,
 )
-from gateway.core.appearance import CONDITIONS, condition_of, lamp_rule_of
+from gateway.core.appearance import lamp_rule_of, reason_of
 from gateway.core.events import (
     AgentStarted,
     BoardRefused,
@@ -33,6 +33,7 @@ from gateway.core.events import (
     ConfigurationTold,
     DeadlineReached,
     Event,
+    LedgerReplaced,
     MenuChosen,
     PinChecked,
     RoomChanged,
@@ -145,6 +146,8 @@ def tell_event(event: Event) -> str:  # noqa: C901, PLR0911 - one for each event
             return f"the driver chose {choice.name.lower().replace('_', ' ')}"
         case ConfigurationTold(kind=kind):
             return f"configuration {kind} counts from now on"
+        case LedgerReplaced():
+            return "the ledger was damaged or lost, and another one began"
         case RoomChanged(room=room):
             return f"the disk has room for {room.value}"
         case DeadlineReached():
@@ -180,13 +183,12 @@ def _reasons(step: Replayed) -> Iterator[str]:
 
 
 def _standing(state: State) -> str:
-    condition = condition_of(state)
-    words = next(row.words for row in CONDITIONS if row.condition is condition)
+    reason = reason_of(state)
     text = f"the car was {state.mode.name}"
     if state.rental_id is not None:
         text += f" for rental {state.rental_id.hex()}"
-    if condition is not Condition.OK:
-        text += f", condition {condition.name}: {words}"
+    if reason.condition is not Condition.OK:
+        text += f", condition {reason.condition.name}: {reason.words}"
     if not state.room.takes_rental:
         text += f"; its disk had room for {state.room.value}"
     return text

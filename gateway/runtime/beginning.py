@@ -5,19 +5,21 @@ from typing import Final
 from gateway.core.ledger import LedgerHead
 from gateway.core.state import State
 from gateway.ports import Origin, Stored
+from protocol.codes import FaultKind
 from protocol.entry import GENESIS, LEDGER_ID_SIZE
 from protocol.rental_codes import ResetReason
 from protocol.vehicle_event import LedgerReset
 
 UNREADABLE: Final = Stored(
-    state=State(),
+    state=State(faults=frozenset({FaultKind.LEDGER_LOST})),
     head=LedgerHead(bytes(LEDGER_ID_SIZE), 0, GENESIS),
     receipted=0,
     boot_counter=0,
     same_boot=False,
     journal=(),
 )
-"""What stands when nothing can be read: a car of which nothing is known."""
+"""What stands when nothing can be read: a car of which nothing is known. It never
+reaches a disk: one that can be read again has its own ledger, and is started with."""
 
 
 def reset_of(origin: Origin) -> LedgerReset:

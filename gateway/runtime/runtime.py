@@ -25,6 +25,7 @@ from gateway.core.events import (
     DiskFailed,
     DiskRecovered,
     Event,
+    LedgerReplaced,
     Noted,
     RoomChanged,
     UplinkConnected,
@@ -285,9 +286,9 @@ class Runtime:
         async def begin() -> None:
             """Take the first step of a start."""
             now = self._clock.now()
-            if stored.origin and not self._standing.head.seq and not in_service:
+            if stored.origin and not self._standing.head.seq:
                 # FF-LED-09: entry 1, before the ledger says anything else.
-                await self.note(reset_of(stored.origin), now=now)
+                await self._step(LedgerReplaced(reset_of(stored.origin)), now)
             await self._custodian.begin(started, stored, now)
             await self._tell_facts(stored)
             if in_service:

@@ -4,9 +4,9 @@ import apsw
 import pytest
 
 from gateway.storage.quarantine import quarantined
-from protocol.codes import FrameClass, RentalMode
+from protocol.codes import FaultKind, FrameClass, RentalMode
 from protocol.entry import entry_hash
-from protocol.event import AgentStarted, RentalEnded
+from protocol.event import AgentStarted, FaultRaised, RentalEnded
 from protocol.rental_codes import ResetReason
 from protocol.vehicle_event import LedgerReset
 from tests.depth import some
@@ -49,8 +49,9 @@ async def test_a_damaged_ledger_is_replaced_and_the_car_serves() -> None:
     await world.start()
 
     assert world.is_running
-    reset, started = world.fleet.events()
+    reset, raised, started = world.fleet.events()
     assert isinstance(reset, LedgerReset)
+    assert raised == FaultRaised(FaultKind.LEDGER_LOST)
     assert reset.previous_ledger_id == old.ledger_id
     assert (reset.previous_head_seq, reset.previous_head_hash) == (old.seq, old.hash)
     assert reset.reason is ResetReason.CORRUPT

@@ -12,13 +12,24 @@ from collections.abc import Awaitable, Callable
 import apsw
 import pytest
 
-from protocol.codes import ClockQuality, Code, FrameClass, LockMode, RentalMode
+from protocol.codes import (
+    ClockQuality,
+    Code,
+    FaultKind,
+    FrameClass,
+    Light,
+    LockMode,
+    RentalMode,
+)
 from protocol.command import ANY_VERSION, Lock, Ping
+from protocol.event import FaultCleared, FaultRaised
 from protocol.identity import card_digest
+from protocol.rental_codes import ServiceRequest
+from protocol.rental_command import Service
 from protocol.snapshot import NO_RENTAL
 from protocol.vehicle_event import LedgerReset
 from tests.depth import times
-from tests.gateway.test_ledger_reset import damage
+from tests.gateway.test_ledger_reset import damage, lose
 from tests.gateway.world import ALICE, MALLORY, PIN, World
 
 pytestmark = pytest.mark.filterwarnings(
@@ -166,6 +177,17 @@ FAULTS: list[Fault] = [
 ]
 
 
+async def start_in_service(world: World) -> None:
+    """Start as often as the disk needs to be given up (L13)."""
+    for _ in range(3):
+        await world.start()
+        await world.advance(3.0)
+        if world.is_running:
+            return
+        await world.stop()
+    raise AssertionError("the car does not start any more")
+
+
 async def park(world: World) -> None:
     """Begin Alice's rental, release the engine, and park by app."""
     rental_id = await world.begin_rental()
@@ -179,6 +201,11 @@ async def park(world: World) -> None:
 
 def require_bolts(world: World, *, closed: bool) -> None:
     assert world.board.locked is closed, "I-19: bolts"
+
+
+def require_fault(world: World) -> None:
+    assert world.state.faults == {FaultKind.LEDGER_LOST}, "I-16: not asked"
+    assert world.state.shown_light is Light.FAULT_PATTERN, "H15: not shown"
 
 
 async def require_closed_to_strangers(world: World) -> None:
@@ -213,9 +240,10 @@ async def test_under_every_fault_the_renter_gets_in_and_out_and_nobody_else_does
 
 
 async def test_after_the_loss_of_the_ledger_the_fleet_lets_the_renter_in() -> None:
-    """Row 5, I-19: the car knows of no rental any more, and the fleet gives it back.
+    """Row 5, I-16 (F), I-19, FF-LED-33: the car asks, and the fleet gives it back.
 
-    Nobody gets in by the loss; a reservation of the same id is the same rental.
+    It is never green meanwhile, whatever restarts, and nobody gets in by the loss; a
+    reservation of the same id is the same rental.
     """
     async with World() as world:
         await park(world)
@@ -223,8 +251,12 @@ async def test_after_the_loss_of_the_ledger_the_fleet_lets_the_renter_in() -> No
         await damage(world, "update vehicle set state = x'7b7d'")
         await world.start()
         assert LedgerReset in world.events()
-        require_bolts(world, closed=True)
-        await require_closed_to_strangers(world)
+        for again in (world.restart, world.power_cut):
+            require_fault(world)
+            require_bolts(world, closed=True)
+            await require_closed_to_strangers(world)
+            await again()
+        require_fault(world)
 
         await world.reserve(ALICE, rental_id=rental_id)
         world.present(ALICE)
@@ -237,6 +269,99 @@ async def test_after_the_loss_of_the_ledger_the_fleet_lets_the_renter_in() -> No
         assert world.board.car.engine_released
         await world.end_rental()
         assert world.reports()[-1].rental_id == rental_id
+        await world.advance(3.0)
+        assert world.state.shown_light is Light.GREEN
+
+
+async def test_the_loss_of_the_ledger_locks_out_nobody_who_is_at_the_car() -> None:
+    """Row 5, I-19, I-28, FF-LED-36: open, and with its engine released, it stays so."""
+    async with World() as world:
+        await world.begin_rental()
+        world.display.type_pin(PIN)
+        await world.advance(BOUND_S)
+        await damage(world, "update vehicle set state = x'7b7d'")
+
+        await world.start()
+        await world.advance(10.0)
+        await world.power_cut()
+        await world.advance(10.0)
+
+        require_fault(world)
+        require_bolts(world, closed=False)
+        assert world.board.car.engine_released
+
+
+async def test_the_fleet_may_say_that_nobody_has_a_car_that_lost_its_ledger() -> None:
+    """Row 5, FF-LED-33: the signed end of service closes it, and it serves again."""
+    async with World() as world:
+        await world.begin_rental()
+        await damage(world, "update vehicle set state = x'7b7d'")
+        await world.start()
+        nobody = Service(NO_RENTAL, ANY_VERSION, ServiceRequest.OFF, 0)
+
+        data = world.fleet.send(nobody)
+        await world.advance(BOUND_S)
+
+        assert world.fleet.codes_of(data) == [Code.OK]
+        require_bolts(world, closed=True)
+        assert world.state.shown_light is Light.GREEN
+        assert FaultCleared(FaultKind.LEDGER_LOST) in world.fleet.events()
+        await world.begin_rental()
+
+
+async def test_a_loss_while_the_disk_takes_nothing_is_told_when_it_does() -> None:
+    """Rows 4 and 5, FF-LED-09, FF-LED-32: never free in between, never green after."""
+    async with World() as world:
+        await park(world)
+        await lose(world)
+        broken = False
+
+        def fault(kind: str, name: str) -> apsw.Error | None:
+            nonlocal broken
+            # The new file is made, and from its first entry on nothing is written.
+            broken |= kind == "write" and name.endswith("-note1")
+            fails = broken and kind in {"write", "sync"}
+            return apsw.IOError("planted") if fails else None
+
+        world.disk.fault = fault
+        await start_in_service(world)
+        assert world.state.shown_light is Light.FAULT_PATTERN
+        world.disk.fault = None
+
+        await world.advance(90.0)
+
+        assert FaultKind.STORAGE_FAILED not in world.state.faults
+        require_fault(world)
+        told = world.fleet.events()
+        assert isinstance(told[0], LedgerReset)
+        assert told[1] == FaultRaised(FaultKind.LEDGER_LOST)
+
+
+async def test_a_ledger_that_cannot_even_be_made_anew_leaves_the_car_as_it_is() -> None:
+    """Rows 4 and 5, I-19, I-28: nothing is known, and nothing can be written either."""
+    async with World() as world:
+        await world.begin_rental()
+        world.display.type_pin(PIN)
+        await world.advance(BOUND_S)
+        await lose(world)
+        world.disk.fault = lambda kind, _name: (
+            apsw.IOError("planted") if kind in {"write", "sync"} else None
+        )
+
+        await start_in_service(world)
+
+        assert world.state.shown_light is Light.FAULT_PATTERN
+        require_bolts(world, closed=False)
+        assert world.board.car.engine_released
+        world.disk.fault = None
+        for _ in range(2):
+            await world.advance(90.0)
+            if not world.is_running:
+                # The disk has another ledger now than the none that was looked at.
+                await world.stop()
+                await world.start()
+        require_fault(world)
+        require_bolts(world, closed=False)
 
 
 @pytest.mark.parametrize("cards", [(), (DIGEST,)], ids=["renter out", "all in"])

@@ -104,7 +104,7 @@ def plain(state: State) -> State:
         needs=frozenset(),
         suspects=(),
         room=Room.ANOTHER,
-        faults=state.faults & {FaultKind.BOARD_SILENT},
+        faults=state.faults & {FaultKind.BOARD_SILENT, FaultKind.LEDGER_LOST},
         tap=None,
         refusal_told_ms=None,
         refusing_until_ms=None,

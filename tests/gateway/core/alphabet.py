@@ -22,6 +22,7 @@ from gateway.core.events import (
     DiskFailed,
     DiskRecovered,
     Event,
+    LedgerReplaced,
     MenuChosen,
     PinChecked,
     PinVerdict,
@@ -46,11 +47,13 @@ from protocol.identity import card_digest
 from protocol.rental_codes import (
     GrantAction,
     PaymentOutcome,
+    ResetReason,
     Rights,
     ServiceRequest,
 )
 from protocol.rental_command import Grant, HandoverOffer, PaymentDecision, Service
 from protocol.snapshot import NO_RENTAL
+from protocol.vehicle_event import LedgerReset
 from tests.gateway.core.abstraction import NOW, NOW_MS, OFFER, PAYMENT
 from tests.gateway.core.scene import (
     CARD,
@@ -119,6 +122,11 @@ def _very_full(state: State) -> State:
 
 def _degraded(state: State) -> State:
     return replace(state, faults=state.faults | {FaultKind.READER_GONE})
+
+
+def _forgotten(_state: State) -> State:
+    """A new ledger begins with the state of a car that knows nothing."""
+    return State()
 
 
 def _offline(state: State) -> State:
@@ -379,6 +387,17 @@ FULL: Final = (
 )
 """What begins a rental where it could not be recorded, and what ends one (I-20)."""
 
+LOSING: Final = (
+    Step(
+        "the ledger is lost",
+        LedgerReplaced(LedgerReset(bytes(8), 7, bytes(32), ResetReason.CORRUPT)),
+        (_forgotten,),
+    ),
+    _reports("locked, still, engine released", engine_released=True),
+    _order("nobody has it", Service(NO_RENTAL, ANY_VERSION, ServiceRequest.OFF, 0)),
+)
+"""A car that does not know whether somebody has it, and the fleet's word for it."""
+
 MEDIUM: Final = (
     *SHORT,
     HOLD,
@@ -386,6 +405,7 @@ MEDIUM: Final = (
     *PAYING,
     *HANDING_OVER,
     *FULL,
+    *LOSING,
 )
 """For each run of the tests: seconds."""
 
@@ -405,7 +425,6 @@ DEEP: Final = (
     *MEDIUM,
     *_ORDERS[1:2],
     *_ORDERS[3:7],
-    _reports("locked, still, engine released", engine_released=True),
     _reports("locked, driving", engine_released=True, **_DRIVES),
     _reports("locked, driving, engine held", **_DRIVES),
     _reports("open, driving, engine held", locked=False, **_DRIVES),
@@ -449,7 +468,6 @@ DEEP: Final = (
         "service",
         Service(NO_RENTAL, ANY_VERSION, ServiceRequest.ON, NOW_MS + 900_000),
     ),
-    _order("no service", Service(NO_RENTAL, ANY_VERSION, ServiceRequest.OFF, 0)),
     _chooses(Choice.OFFER_HANDOVER),
     _chooses(Choice.PLAN_HANDOVER),
     Step("a destination", DestinationEntered("Elm Street"), (_in_rental(_planning),)),

@@ -21,9 +21,10 @@ from gateway.core.state import Purpose, State
 from gateway.core.turn import Decision
 from gateway.core.vehicle import handle, next_deadline
 from protocol.codes import Condition, Light, RentalMode
-from protocol.command import ANY_VERSION
+from protocol.command import ANY_VERSION, Reserve
 from protocol.event import EventBody, RentalEnded
 from protocol.identity import card_digest
+from protocol.rental_command import Service
 from protocol.result import Result
 
 _OF_SERVICE = frozenset({Purpose.SERVICE_OPEN, Purpose.SERVICE_CLOSE})
@@ -37,6 +38,7 @@ def require_lawful(
         assert decision == Decision(before, (), (), None, decision.illegal)
         return
     _require_honest_face(before, event, decision)
+    _require_open_question(before, event, decision)
     _require_consistent(decision.state)
     _require_version(before, decision.state)
     _require_prudent_orders(decision, now)
@@ -65,6 +67,29 @@ def _require_honest_face(before: State, event: Event, decision: Decision) -> Non
     green = light[0] is Light.GREEN
     assert not green or (state.mode is RentalMode.AVAILABLE and is_rentable(state))
     assert not green or state.room.takes_rental, "H15: green without room for a rental"
+
+
+def _require_open_question(before: State, event: Event, decision: Decision) -> None:
+    """I-16, I-19: who lost the ledger asks the fleet, and leaves the car as it is."""
+    state = decision.state
+    if before.is_lost and not state.is_lost:
+        assert isinstance(event, CommandReceived), "I-16: found again without the fleet"
+        assert isinstance(event.command, Reserve | Service)
+    if not state.is_lost or isinstance(event, AgentStarted):
+        return
+    assert state.mode is RentalMode.AVAILABLE, "I-17: a rental with a lost ledger"
+    assert not state.updating, "I-17: update under somebody's hands"
+    refusing = state.refusing_until_ms is not None
+    shown = Light.RED if refusing else Light.FAULT_PATTERN
+    assert state.shown_light is shown, "H15: an unknown state looks like another"
+    if state.workshop is None:
+        moved = [
+            each
+            for each in decision.actions
+            if isinstance(each, DriveLocks | AllowEngine)
+            and each != DriveLocks(locked=False)
+        ]
+        assert moved == [], "I-19: moved under somebody's hands"
 
 
 def _require_consistent(state: State) -> None:

@@ -26,6 +26,7 @@ from gateway.core.events import (
     DamageEntered,
     DestinationEntered,
     Event,
+    LedgerReplaced,
     PinVerdict,
     PositionFixed,
     PumpEntered,
@@ -42,7 +43,7 @@ from gateway.core.handover import offer_id_of
 from gateway.core.payment import payment_id_of
 from gateway.core.prompts import Choice
 from gateway.core.room import Room
-from gateway.core.state import Handover
+from gateway.core.state import Handover, State
 from gateway.core.vehicle import next_deadline
 from gateway.storage.state_codec import decode_state, encode_state
 from protocol.board.message import Plug
@@ -65,12 +66,14 @@ from protocol.rental_codes import (
     DamagePlace,
     GrantAction,
     PaymentOutcome,
+    ResetReason,
     Rights,
     ServiceRequest,
 )
 from protocol.rental_command import PaymentDecision, Service
 from protocol.snapshot import NO_RENTAL
 from protocol.station_list import build_station_list
+from protocol.vehicle_event import LedgerReset
 from tests.depth import UNCOUNTED, times
 from tests.gateway.core.scene import (
     CARD,
@@ -99,6 +102,7 @@ pytestmark = UNCOUNTED
 CARDS: Final = (CARD, SECOND_CARD, STRANGER, bytes(5))
 LEVELS: Final = st.none() | st.integers(0, 100)
 HOUR_S: Final = 3_600.0
+RESET: Final = LedgerReset(bytes(8), 7, bytes(32), ResetReason.CORRUPT)
 
 
 def handover_of(scene: Scene) -> Handover | None:
@@ -192,6 +196,19 @@ class CoreMachine(RuleBasedStateMachine):
     def order_service(self, request: ServiceRequest, seconds: int) -> None:
         until_ms = max(0, self.scene.boot_ms + seconds * 1_000)
         self.scene.order(Service(NO_RENTAL, ANY_VERSION, request, until_ms))
+
+    @rule()
+    def lose_the_ledger(self) -> None:
+        """I-16: all that the car knew is gone, and it starts with that."""
+        lost = self.scene.state.rental_id
+        if self.scene.mode.in_rental and lost is not None:
+            # Its end is the fleet's to write.
+            self.scene.reports[lost] += 1
+            self.scene.engine_allowed = False
+        self.scene.open_requests.clear()
+        self.scene.state = State()
+        self.scene.happen(LedgerReplaced(RESET))
+        self.scene.start()
 
     @rule(event=st.sampled_from([UpdateBegan(), UpdateEnded()]))
     def the_program_is_exchanged(self, event: Event) -> None:
