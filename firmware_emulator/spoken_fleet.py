@@ -122,13 +122,18 @@ def _damage(rest: list[str]) -> Deed:
     return deed
 
 
+def _place(words: list[str]) -> Place:
+    """Read a place of the city, metres from its south-west corner."""
+    east, north = (number([word], 0, 100_000) for word in two(words))
+    return Place(round(east * MM_PER_M), round(north * MM_PER_M))
+
+
 def _station(rest: list[str]) -> Deed:
-    east, north = (number([word], 0, 100_000) for word in two(rest[:2]))
+    goal = _place(rest[:2])
     pays = among(rest[2:] or ["cash"], ("cash", "online")) == "online"
 
     async def deed(stage: Stage) -> None:
         car = stage.vehicle.devices.car
-        goal = Place(round(east * MM_PER_M), round(north * MM_PER_M))
         latitude_e7, longitude_e7 = car.city.coordinates(goal)
         station = {
             "id": 7,
@@ -156,14 +161,16 @@ def _grant(rest: list[str]) -> Deed:
 
 
 def _handover(rest: list[str]) -> Deed:
-    for_s = round(number(rest or ["900"], 1, 3_600))
+    for_s = round(number(rest[:1] or ["900"], 1, 3_600))
+    goal = _place(rest[1:]) if rest[1:] else None
 
     async def deed(stage: Stage) -> None:
+        place = stage.vehicle.devices.car.place if goal is None else goal
         fields: Fields = {
             "for_s": for_s,
             "card": stage.second.card.uid.hex(),
             "pin": stage.second.pin,
-            **_here(stage),
+            **_at(stage, place),
         }
         stage.answer = await _backend(stage).order("handover_offer", fields)
 
@@ -178,17 +185,17 @@ def _search(rest: list[str]) -> Deed:
             "for_s": SEARCH_S,
             "distance_m": distance_m,
             "name": "Ben",
-            **_here(stage),
+            **_at(stage, stage.vehicle.devices.car.place),
         }
         stage.answer = await _backend(stage).order("handover_request", fields)
 
     return deed
 
 
-def _here(stage: Stage) -> Fields:
-    """Return where the car is, as the fleet says where two drivers meet."""
-    car = stage.vehicle.devices.car
-    latitude_e7, longitude_e7 = car.city.coordinates(car.place)
+def _at(stage: Stage, place: Place) -> Fields:
+    """Return a place of the city as the fleet says where two drivers meet."""
+    city = stage.vehicle.devices.car.city
+    latitude_e7, longitude_e7 = city.coordinates(place)
     return {"latitude_deg": latitude_e7 / E7, "longitude_deg": longitude_e7 / E7}
 
 

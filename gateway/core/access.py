@@ -58,8 +58,8 @@ AUTHORITY_SIZE: Final = 32
 
 _LOCK_REFUSALS: Final = {
     Code.BUS_ERROR: (CardRefusal.NOT_READY, PromptKey.NOT_NOW),
-    Code.IGNITION_ON: (CardRefusal.ENGINE_RUNNING, PromptKey.NOT_NOW),
-    Code.VEHICLE_MOVING: (CardRefusal.ENGINE_RUNNING, PromptKey.NOT_NOW),
+    Code.IGNITION_ON: (CardRefusal.ENGINE_RUNNING, PromptKey.SWITCH_OFF),
+    Code.VEHICLE_MOVING: (CardRefusal.ENGINE_RUNNING, PromptKey.SWITCH_OFF),
     Code.DOOR_OPEN: (CardRefusal.DOOR_OPEN, PromptKey.CLOSE_DOORS),
     Code.KEY_OR_CARD_MISSING: (CardRefusal.NOT_READY, PromptKey.NOT_NOW),
     Code.OUT_OF_ZONE: (CardRefusal.NOT_READY, PromptKey.NOT_NOW),
@@ -189,7 +189,8 @@ def _act_on_own_card(turn: Turn, uid: bytes, rental_id: bytes, digest: bytes) ->
         case RentalMode.STOPPED:
             _tap_when_stopped(turn, uid, rental_id, digest)
         case _:
-            _refuse(turn, uid, rental_id, CardRefusal.ENGINE_RUNNING, PromptKey.NOT_NOW)
+            reason = CardRefusal.ENGINE_RUNNING
+            _refuse(turn, uid, rental_id, reason, PromptKey.SWITCH_OFF)
 
 
 def _may_start(state: State) -> bool:

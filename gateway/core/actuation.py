@@ -56,6 +56,14 @@ _REFUSED: Final = {
 }
 
 
+_HINTS: Final = {
+    Code.DOOR_OPEN: PromptKey.CLOSE_DOORS,
+    Code.IGNITION_ON: PromptKey.SWITCH_OFF,
+    Code.VEHICLE_MOVING: PromptKey.SWITCH_OFF,
+}
+"""What a customer at the car can do about it."""
+
+
 def begin_actuation(
     turn: Turn,
     purpose: Purpose,
@@ -211,10 +219,7 @@ def fail(
         raise_fault(turn, weak if at_engine else FaultKind.LOCK_REFUSED)
     if pending.request is None:
         turn.blink_refusal()
-        closing_refused = code is Code.DOOR_OPEN
-        turn.notify(
-            Prompt(PromptKey.CLOSE_DOORS if closing_refused else PromptKey.NOT_NOW)
-        )
+        turn.notify(Prompt(_HINTS.get(code, PromptKey.NOT_NOW)))
     turn.answer(pending.request, code, executed)
 
 

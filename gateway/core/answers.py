@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.core import destination, handover, inspection, payment, refuelling
 from gateway.core.dialogue import is_offered
-from gateway.core.prompts import Choice
+from gateway.core.prompts import Choice, Prompt, PromptKey
 from gateway.core.table import Trigger
 from gateway.core.turn import Turn
 
@@ -35,6 +35,8 @@ def _refuel(turn: Turn) -> None:
     # A card alone, which may be copied, must not bring up a payment PIN (H6).
     if turn.rental.pin_accepted:
         refuelling.begin_refuelling(turn)
+    else:
+        turn.notify(Prompt(PromptKey.PIN_FIRST))
 
 
 def _paid_by_card(turn: Turn) -> None:

@@ -17,6 +17,7 @@ from gateway.core.appearance import (
     PIN_BLOCKS,
     SHORT_RANGE_KM,
 )
+from gateway.core.bearing import compass_of, distance_m, shown_m
 from gateway.core.prompts import (
     NO_PROMPT,
     Choice,
@@ -119,16 +120,26 @@ def _visit(state: State, rental: Rental) -> Prompt | None:
     if visit.asks_pump:
         return Prompt(PromptKey.PUMP_NUMBER)
     stage = payment.stage if visit.online and payment is not None else None
-    if stage is PaymentStage.PENDING:
-        return Prompt(PromptKey.PAYMENT_PENDING)
     if stage is PaymentStage.PAID:
         return Prompt(PromptKey.PAYMENT_DONE)
-    unpaid = stage is PaymentStage.FALLBACK
     return Prompt(
-        PromptKey.PAY_BY_CARD if unpaid else PromptKey.FUEL_CARD_PIN,
+        _unpaid(stage, is_online=state.online),
         sealed=rental.reservation.sealed,
         rental_id=rental.reservation.rental_id,
     )
+
+
+def _unpaid(stage: PaymentStage | None, *, is_online: bool) -> PromptKey:
+    """Return by which screen the driver can pay; the card is offered on each (H2).
+
+    A fleet that cannot be reached cannot answer now. What it said meanwhile comes when
+    it is back, and nothing but the screen depends on that.
+    """
+    if stage is PaymentStage.PENDING and is_online:
+        return PromptKey.PAYMENT_PENDING
+    if stage in {PaymentStage.PENDING, PaymentStage.FALLBACK}:
+        return PromptKey.PAY_BY_CARD
+    return PromptKey.FUEL_CARD_PIN
 
 
 def _second_driver(state: State, rental: Rental) -> Prompt | None:
@@ -150,13 +161,54 @@ def _search(state: State, rental: Rental) -> Prompt | None:
     )
 
 
-def _low_energy(state: State, _: Rental) -> Prompt | None:
-    level = None if state.reading is None else state.reading.energy_pct
+def _low_energy(state: State, rental: Rental) -> Prompt | None:
+    level = _low_level(state)
     if state.mode is not RentalMode.DRIVING or level is None:
         return None
-    if level >= LOW_ENERGY_PCT:
+    lines = (*nearest(state), *_meeting(state, rental))
+    return Prompt(PromptKey.ENERGY_LOW, (level,), lines=lines)
+
+
+def _low_level(state: State) -> int | None:
+    """Return the level if it is low, else None (C14)."""
+    level = None if state.reading is None else state.reading.energy_pct
+    return level if level is not None and level < LOW_ENERGY_PCT else None
+
+
+def _low_lines(state: State) -> tuple[Line, ...]:
+    """Say it to a driver who stands, too: before the drive and when it is over."""
+    level = _low_level(state)
+    if level is None:
+        return ()
+    key = LineKey.CHARGE_LOW if _is_electric(state) else LineKey.ENERGY_LOW
+    return (Line(key, (level,)), *nearest(state))
+
+
+def _handover_ahead(state: State, rental: Rental) -> Prompt | None:
+    """Show the way to who takes the car over (F14)."""
+    if state.mode is not RentalMode.DRIVING or rental.handover is None:
         return None
-    return Prompt(PromptKey.ENERGY_LOW, (level,), lines=nearest(state))
+    return Prompt(PromptKey.HANDOVER_AHEAD, lines=_meeting(state, rental))
+
+
+def _second_card(state: State, rental: Rental) -> tuple[Line, ...]:
+    """Say to a driver who stands how the car is handed over (H11)."""
+    if rental.handover is None:
+        return ()
+    return (Line(LineKey.SECOND_CARD), *_meeting(state, rental))
+
+
+def _meeting(state: State, rental: Rental) -> tuple[Line, ...]:
+    """Say where both drivers meet, if anybody knows where the car is."""
+    handover, position = rental.handover, state.position
+    if handover is None or position is None:
+        return ()
+    place = handover.latitude_e7, handover.longitude_e7
+    away_m = shown_m(distance_m(position, *place))
+    if away_m == 0:
+        return (Line(LineKey.MEETING_HERE),)
+    compass = term_of(compass_of(position, *place))
+    return (Line(LineKey.MEETING, (away_m,), terms=(compass,)),)
 
 
 def _chosen(state: State, rental: Rental) -> Prompt | None:
@@ -234,18 +286,20 @@ def _at_station(state: State, rental: Rental) -> Prompt | None:
     station = known_station(state, rental.station)
     if state.mode is not RentalMode.STOPPED or not rental.driven or station is None:
         return None
-    return Prompt(PromptKey.OFFER_REFUEL, words=(station.name,))
+    lines = _second_card(state, rental)
+    return Prompt(PromptKey.OFFER_REFUEL, words=(station.name,), lines=lines)
 
 
 def _what_next(state: State, rental: Rental) -> Prompt | None:
     if state.mode is not RentalMode.STOPPED or not rental.driven:
         return None
     default = rental.reservation.lock_default
-    lines = _short_range(state) if default is LockDefault.END else ()
+    short = _short_range(state) if default is LockDefault.END else ()
+    lines = (*_second_card(state, rental), *short, *_low_lines(state))
     return Prompt(PromptKey.CHOOSE_NEXT, terms=(term_of(default),), lines=lines)
 
 
-def _may_start(state: State, _: Rental) -> Prompt | None:
+def _may_start(state: State, rental: Rental) -> Prompt | None:
     if state.mode is not RentalMode.STOPPED:
         return None
     released = state.reading is not None and state.reading.engine_released
@@ -255,7 +309,8 @@ def _may_start(state: State, _: Rental) -> Prompt | None:
         Line(LineKey.SERVICE_DUE, terms=(term_of(kind),))
         for kind in sorted(state.needs)
     )
-    return Prompt(PromptKey.MAY_START, lines=due)
+    lines = (*_second_card(state, rental), *due, *_low_lines(state))
+    return Prompt(PromptKey.MAY_START, lines=lines)
 
 
 _ASKERS: Final[tuple[Asker, ...]] = (
@@ -263,6 +318,7 @@ _ASKERS: Final[tuple[Asker, ...]] = (
     _search,
     _visit,
     _low_energy,
+    _handover_ahead,
     _reporting,
     _planning,
     _chosen,

@@ -40,7 +40,7 @@ from gateway.core.state import (
 from gateway.core.table import Trigger
 from gateway.core.turn import Turn
 from protocol.codes import AccessMeans, Code, EndReason, RentalMode
-from protocol.event import AccessGranted, PinAccepted
+from protocol.event import AccessGranted, PinAccepted, PinBlocked
 from protocol.identity import ID_SIZE, card_digest
 from protocol.rental_command import HandoverOffer, HandoverRequest
 from protocol.rental_event import HandoverAccepted, HandoverDone, HandoverOffered
@@ -53,6 +53,8 @@ OFFERS_LIMIT: Final = 16
 """Offers of one rental at the display, so that nobody fills the disk (I-20)."""
 
 _AUTHORITY_SIZE: Final = 32
+
+_RUNS: Final = frozenset({Code.IGNITION_ON, Code.VEHICLE_MOVING})
 
 
 def offer_id_of(rental_id: bytes, number: int) -> bytes:
@@ -105,21 +107,39 @@ def take_offer(turn: Turn, command: HandoverOffer) -> Code:
         return Code.BAD_PARAM
     numbers = range(1, rental.offers + 1)
     own = {offer_id_of(turn.rental_id, number) for number in numbers}
-    known = rental.handover is not None and rental.handover.offer_id == command.offer_id
-    turn.change_rental(
-        handover=Handover(
-            command.offer_id,
-            command.until_ms,
-            command.latitude_e7,
-            command.longitude_e7,
-            command.cards,
-            command.sealed,
-        )
+    before = rental.handover
+    told = Handover(
+        command.offer_id,
+        command.until_ms,
+        command.latitude_e7,
+        command.longitude_e7,
+        command.cards,
+        command.sealed,
     )
+    known = before is not None and before.offer_id == command.offer_id
+    if before is not None and known:
+        told = _still_asking(before, told)
+    turn.change_rental(handover=told)
     if not known and command.offer_id not in own:
         turn.record(HandoverOffered(turn.rental_id, command.offer_id))
     turn.notify(Prompt(PromptKey.HANDOVER_AGREED))
     return Code.OK
+
+
+def _still_asking(before: Handover, told: Handover) -> Handover:
+    """Return the same offer told anew: a PIN that is asked for stays asked for.
+
+    Wrong PINs are not forgiven by it (H6). Other cards or secrets begin with a card.
+    """
+    told = replace(told, wrong=before.wrong)
+    if (told.cards, told.sealed) != (before.cards, before.sealed):
+        return told
+    return replace(
+        told,
+        asks_pin_until_ms=before.asks_pin_until_ms,
+        means=before.means,
+        authority=before.authority,
+    )
 
 
 def take_request(turn: Turn, command: HandoverRequest) -> Code:
@@ -162,12 +182,14 @@ def present_second_card(turn: Turn, uid: bytes) -> bool:
     digest = card_digest(handover.offer_id, uid)
     if digest not in handover.cards:
         return False
-    if why_not_authorise(turn) is None:
+    code = why_not_authorise(turn)
+    if code is None:
         authority = digest.ljust(_AUTHORITY_SIZE, b"\0")
         authorise(turn, handover, AccessMeans.CARD, digest, authority)
     else:
         turn.blink_refusal()
-        turn.notify(Prompt(PromptKey.NOT_NOW))
+        is_driving = turn.state.mode is RentalMode.DRIVING or code in _RUNS
+        turn.notify(Prompt(PromptKey.SWITCH_OFF if is_driving else PromptKey.NOT_NOW))
     return True
 
 
@@ -243,6 +265,8 @@ def take_verdict(turn: Turn, handover: Handover, verdict: PinVerdict) -> None:
             turn.change_rental(handover=replace(handover, wrong=wrong))
             turn.notify(Prompt(PromptKey.PIN_WRONG, (PIN_ATTEMPTS - wrong,)))
         case PinVerdict.WRONG | PinVerdict.UNREADABLE:
+            if verdict is PinVerdict.WRONG:
+                turn.record(PinBlocked(handover.offer_id, 1))
             turn.change_rental(handover=None)
             turn.notify(Prompt(PromptKey.HANDOVER_OVER))
         case _:

@@ -8,8 +8,6 @@ the right thing again. What can be answered to it stands in `gateway.core.screen
 from dataclasses import dataclass
 from enum import Enum, unique
 
-from protocol.codes import CodeSpace
-
 
 @unique
 class PromptKey(Enum):
@@ -29,6 +27,7 @@ class PromptKey(Enum):
     PIN_BLOCKED = "pin-blocked"
     PIN_BLOCKED_FOR_GOOD = "pin-blocked-for-good"
     PIN_MALFORMED = "pin-malformed"
+    PIN_FIRST = "pin-first"
     ENGINE_HELD = "engine-held"
     WAIT = "wait"
     MAY_START = "may-start"
@@ -51,6 +50,7 @@ class PromptKey(Enum):
     PAYMENT_UNANSWERED = "payment-unanswered"
     PAY_BY_CARD = "pay-by-card"
     CLOSE_DOORS = "close-doors"
+    SWITCH_OFF = "switch-off"
     MISSING_TO_END = "missing-to-end"
     NOT_NOW = "not-now"
     SERVICE_DUE = "service-due"
@@ -58,6 +58,7 @@ class PromptKey(Enum):
     RENTAL_ENDED = "rental-ended"
     END_NOT_STORED = "end-not-stored"
     HANDOVER_REQUEST = "handover-request"
+    HANDOVER_AHEAD = "handover-ahead"
     HANDOVER_PIN = "handover-pin"
     HANDOVER_OFFERED = "handover-offered"
     HANDOVER_ACCEPTED = "handover-accepted"
@@ -123,8 +124,18 @@ class LineKey(Enum):
     """Terms: which service."""
     SHORT_RANGE = "short-range"
     """Numbers: what is left and what must be more, km."""
+    ENERGY_LOW = "energy-low"
+    """Numbers: what is left, percent."""
+    CHARGE_LOW = "charge-low"
+    """The same of an electric car."""
     STATION = "station"
-    """Words: its name; numbers: how far it is, m."""
+    """Words: its name; numbers: how far it is, m; terms: in which direction."""
+    STATION_HERE = "station-here"
+    """Words: its name."""
+    SECOND_CARD = "second-card"
+    MEETING = "meeting"
+    """Numbers: how far it is, m; terms: in which direction."""
+    MEETING_HERE = "meeting-here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +178,10 @@ NO_PROMPT = Prompt(PromptKey.NONE)
 """An empty display."""
 
 
-def term_of(code: CodeSpace) -> str:
-    """Return the name under which a catalogue has the words for a code."""
+def term_of(code: Enum) -> str:
+    """Return the name under which a catalogue has the words for a code.
+
+    Args:
+        code: of a code space of the protocol, or a direction.
+    """
     return f"{type(code).__name__}.{code.name}"

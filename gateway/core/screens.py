@@ -42,6 +42,8 @@ _MENU: Final = (
     Choice.OFFER_HANDOVER,
     Choice.PLAN_HANDOVER,
 )
+_BEFORE_PIN: Final = tuple(each for each in _MENU if each is not Choice.REFUEL)
+"""Without the PIN nobody comes to the fuel card's (H6)."""
 _AT_STATION: Final = (Choice.REFUEL, Choice.END, Choice.PARK, Choice.REPORT_DAMAGE)
 _BOARDING: Final = (Choice.CONTINUE, Choice.REPORT_DAMAGE, Choice.END, Choice.PARK)
 
@@ -61,10 +63,10 @@ SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
         PromptKey.RATE_CLEANLINESS: Screen(_BOARDING, (Form.RATING, Form.PIN)),
         PromptKey.REPORT_DAMAGE: Screen((Choice.BACK,), (Form.DAMAGE,)),
         PromptKey.DESTINATION: Screen((Choice.BACK,), (Form.DESTINATION,)),
-        PromptKey.ENTER_PIN: Screen(_MENU, (Form.PIN,), numbers=1),
-        PromptKey.PIN_BLOCKED: Screen(_MENU),
-        PromptKey.PIN_BLOCKED_FOR_GOOD: Screen(_MENU),
-        PromptKey.ENGINE_HELD: Screen(_MENU),
+        PromptKey.ENTER_PIN: Screen(_BEFORE_PIN, (Form.PIN,), numbers=1),
+        PromptKey.PIN_BLOCKED: Screen(_BEFORE_PIN),
+        PromptKey.PIN_BLOCKED_FOR_GOOD: Screen(_BEFORE_PIN),
+        PromptKey.ENGINE_HELD: Screen(_BEFORE_PIN),
         PromptKey.WAIT: Screen(_MENU),
         PromptKey.MAY_START: Screen(_MENU),
         PromptKey.CHOOSE_NEXT: Screen(_MENU, terms=1),
@@ -75,18 +77,21 @@ SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
         PromptKey.LOCK_TO_END: Screen(_MENU, (Form.PIN,)),
         PromptKey.ENERGY_LOW: Screen((Choice.OFFER_HANDOVER,), numbers=1),
         PromptKey.CHARGE_LOW: Screen((Choice.OFFER_HANDOVER,), numbers=1),
+        PromptKey.HANDOVER_AHEAD: Screen(),
         PromptKey.FUEL_CARD_PIN: Screen(
             (Choice.PAID_BY_CARD, Choice.PAY_ONLINE, Choice.REFUEL_DONE),
             has_secret=True,
         ),
         PromptKey.PUMP_NUMBER: Screen((Choice.BACK,), (Form.PUMP,)),
-        PromptKey.PAYMENT_PENDING: Screen((Choice.PAID_BY_CARD,)),
+        PromptKey.PAYMENT_PENDING: Screen((Choice.PAID_BY_CARD,), has_secret=True),
         PromptKey.PAY_BY_CARD: Screen((Choice.PAID_BY_CARD,), has_secret=True),
         PromptKey.PAYMENT_DONE: Screen((Choice.REFUEL_DONE,)),
         # Passing words: they cover a screen and offer nothing of their own.
         PromptKey.PIN_WRONG: Screen(numbers=1),
         PromptKey.PIN_MALFORMED: Screen(numbers=2),
+        PromptKey.PIN_FIRST: Screen(),
         PromptKey.CLOSE_DOORS: Screen(),
+        PromptKey.SWITCH_OFF: Screen(),
         PromptKey.MISSING_TO_END: Screen(),
         PromptKey.RATING_MALFORMED: Screen(numbers=1),
         PromptKey.DAMAGE_MALFORMED: Screen(numbers=1),
@@ -127,7 +132,13 @@ LINES: Final[Mapping[LineKey, Screen]] = MappingProxyType(
         LineKey.MISSING_AREA: Screen(),
         LineKey.SERVICE_DUE: Screen(terms=1),
         LineKey.SHORT_RANGE: Screen(numbers=2),
-        LineKey.STATION: Screen(numbers=1, words=1),
+        LineKey.ENERGY_LOW: Screen(numbers=1),
+        LineKey.CHARGE_LOW: Screen(numbers=1),
+        LineKey.STATION: Screen(numbers=1, words=1, terms=1),
+        LineKey.STATION_HERE: Screen(words=1),
+        LineKey.SECOND_CARD: Screen(),
+        LineKey.MEETING: Screen(numbers=1, terms=1),
+        LineKey.MEETING_HERE: Screen(),
     }
 )
 """What the lines of lists are filled with; they offer nothing."""

@@ -1,18 +1,16 @@
 """Partner stations: which are near, and whether the car stands at one (C15, C18, H17).
 
-Distances are along a plane that touches the earth at the car, which is exact to a metre
-within a city. Stations that sell what the car does not run on do not count (H13).
+Stations that sell what the car does not run on do not count (H13).
 """
 
-from math import cos, hypot, radians
 from typing import Final
 
+from gateway.core.bearing import compass_of, distance_m, shown_m
 from gateway.core.ending import ACCURACY_LIMIT_DM
-from gateway.core.prompts import Line, LineKey
+from gateway.core.prompts import Line, LineKey, term_of
 from gateway.core.reading import Position
 from gateway.core.state import State
 from protocol.codes import EnergyKind
-from protocol.place import E7
 from protocol.station_list import Station
 
 FIX_LIMIT_MS: Final = 30_000
@@ -21,22 +19,6 @@ FIX_LIMIT_MS: Final = 30_000
 NEAREST: Final = 3
 """Stations that a display shows."""
 
-SHOWN_STEP_M: Final = 100
-"""Distances are shown in such steps, so that a moving car's display keeps still."""
-
-_M_PER_DEGREE: Final = 111_195.0
-"""Of a great circle: a sphere of 6,371 km."""
-
-
-def distance_m(position: Position, station: Station) -> float:
-    """Return how far a station is."""
-    north = (station.latitude_e7 - position.latitude_e7) / E7
-    # The short way round where longitudes begin anew.
-    east = (station.longitude_e7 - position.longitude_e7) / E7
-    east = (east + 180) % 360 - 180
-    east *= cos(radians(position.latitude_e7 / E7))
-    return hypot(north, east) * _M_PER_DEGREE
-
 
 def nearest(state: State) -> tuple[Line, ...]:
     """Return lines with the nearest stations; none if nobody knows where the car is."""
@@ -44,13 +26,23 @@ def nearest(state: State) -> tuple[Line, ...]:
     if position is None:
         return ()
     found = sorted(
-        (round(distance_m(position, station) / SHOWN_STEP_M), station.name)
-        for station in _usable(state)
+        _usable(state), key=lambda each: (shown_m(_away_m(position, each)), each.name)
     )
-    return tuple(
-        Line(LineKey.STATION, (steps * SHOWN_STEP_M,), words=(name,))
-        for steps, name in found[:NEAREST]
+    return tuple(_line(position, station) for station in found[:NEAREST])
+
+
+def _line(position: Position, station: Station) -> Line:
+    away_m = shown_m(_away_m(position, station))
+    if away_m == 0:
+        return Line(LineKey.STATION_HERE, words=(station.name,))
+    compass = compass_of(position, station.latitude_e7, station.longitude_e7)
+    return Line(
+        LineKey.STATION, (away_m,), words=(station.name,), terms=(term_of(compass),)
     )
+
+
+def _away_m(position: Position, station: Station) -> float:
+    return distance_m(position, station.latitude_e7, station.longitude_e7)
 
 
 def station_here(state: State, now_ms: int) -> Station | None:
@@ -68,7 +60,7 @@ def station_here(state: State, now_ms: int) -> Station | None:
     within = [
         (away, station.station_id, station)
         for station in _usable(state)
-        if (away := distance_m(position, station)) <= station.radius_m
+        if (away := _away_m(position, station)) <= station.radius_m
     ]
     return min(within)[2] if within else None
 

@@ -7,6 +7,7 @@ from string import Formatter
 import pytest
 
 from gateway.catalogue.words import LANGUAGES, catalogue_of, words_of
+from gateway.core.bearing import Compass
 from gateway.core.prompts import Choice, Form, Line, LineKey, Prompt, PromptKey, term_of
 from gateway.core.screens import LINES, SCREENS, Screen
 from protocol.codes import LockDefault
@@ -14,7 +15,7 @@ from protocol.rental_codes import DamageKind, DamagePlace, ServiceKind
 
 TERMS = {
     term_of(code)
-    for space in (DamagePlace, DamageKind, LockDefault, ServiceKind)
+    for space in (DamagePlace, DamageKind, LockDefault, ServiceKind, Compass)
     for code in space
 }
 SECTIONS = ("prompts", "lines", "choices", "forms", "terms")

@@ -1,5 +1,7 @@
 """Handing the car to the next driver without parking (C31 to C33, F14 to F16, H11)."""
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.core.events import DiskFailed, PinVerdict
@@ -19,6 +21,7 @@ from protocol.event import (
     AccessGranted,
     CardRefused,
     PinAccepted,
+    PinBlocked,
     RentalEnded,
     RentalStarted,
 )
@@ -301,7 +304,7 @@ def test_a_car_that_does_not_stand_still_is_not_handed_over(
     by_app = scene.answer(unlock(SECOND))
 
     assert scene.light == "blinking red"
-    assert scene.prompt is PromptKey.NOT_NOW
+    assert scene.prompt is PromptKey.SWITCH_OFF
     assert by_app.code in {Code.VEHICLE_MOVING, Code.WRONG_MODE}
     assert scene.state.rental_id == RENTAL
 
@@ -361,6 +364,50 @@ def test_three_wrong_pins_end_the_handover_and_not_the_rental() -> None:
     assert scene.rental.handover is None
     assert scene.state.rental_id == RENTAL
     assert scene.rental.pin_accepted
+
+
+def test_three_wrong_pins_of_a_second_driver_are_reported() -> None:
+    # H6: under the id of the rental that would have begun
+    scene = agreed()
+    scene.tap(BOB)
+    for _ in range(2):
+        scene.type_pin(WRONG_PIN)
+    before = scene.told(PinBlocked)
+
+    scene.type_pin(WRONG_PIN)
+
+    assert before == []
+    assert scene.one(PinBlocked) == PinBlocked(SECOND, 1)
+
+
+def test_an_offer_told_anew_keeps_the_question_and_forgives_no_wrong_pin() -> None:
+    # H6, H11: the fleet may repeat its word at any time, also while a PIN is typed.
+    scene = agreed()
+    scene.tap(BOB)
+    scene.type_pin(WRONG_PIN)
+
+    scene.answer(offer_of(scene, seconds=1_000))
+    scene.advance(6)
+
+    assert scene.prompt is PromptKey.HANDOVER_PIN
+    assert scene.state.shown_prompt.numbers == (2,)
+    scene.type_pin()
+    assert scene.state.rental_id == SECOND
+
+
+def test_other_cards_of_an_offer_ask_for_a_card_again() -> None:
+    # H11: the card that asked may be one that was taken away.
+    scene = agreed()
+    scene.tap(BOB)
+    scene.type_pin(WRONG_PIN)
+    others = (card_digest(SECOND, STRANGER),)
+
+    scene.answer(replace(offer_of(scene), cards=others))
+    scene.advance(6)
+
+    assert scene.prompt is PromptKey.CHOOSE_NEXT
+    assert scene.rental.handover is not None
+    assert scene.rental.handover.wrong == 1
 
 
 def test_what_cannot_be_a_pin_costs_nothing() -> None:
@@ -436,7 +483,7 @@ def test_driving_off_hides_the_second_drivers_pin() -> None:
     scene.drive_off()
     scene.type_pin()
 
-    assert scene.prompt is PromptKey.NONE
+    assert scene.prompt is PromptKey.HANDOVER_AHEAD
     assert scene.state.rental_id == RENTAL
 
 

@@ -152,7 +152,7 @@ def test_a_tap_that_cannot_lock_says_what_is_missing(
     [
         ({"door_open": True}, PromptKey.CLOSE_DOORS),
         ({"boot_open": True}, PromptKey.CLOSE_DOORS),
-        ({"ignition_on": True}, PromptKey.NOT_NOW),
+        ({"ignition_on": True}, PromptKey.SWITCH_OFF),
     ],
 )
 def test_a_tap_that_cannot_park_says_so(
@@ -311,7 +311,11 @@ def test_a_board_that_refuses_to_lock_leaves_the_driver_with_an_engine(
 
     assert scene.mode is RentalMode.STOPPED
     assert scene.reading.engine_released
-    assert scene.prompt in {PromptKey.NOT_NOW, PromptKey.CLOSE_DOORS}
+    assert scene.prompt is {
+        BoardRefusal.DOOR_OPEN: PromptKey.CLOSE_DOORS,
+        BoardRefusal.MOVING: PromptKey.SWITCH_OFF,
+        BoardRefusal.ENGINE_RUNNING: PromptKey.SWITCH_OFF,
+    }.get(refusal, PromptKey.NOT_NOW)
 
 
 def test_a_lock_that_is_never_read_back_leaves_the_driver_with_an_engine() -> None:

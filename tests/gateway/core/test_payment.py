@@ -231,6 +231,45 @@ def test_a_permission_that_comes_late_still_counts() -> None:
     assert scene.prompt is PromptKey.PAYMENT_DONE
 
 
+def test_while_the_fleet_is_asked_the_fuel_card_can_be_used_too() -> None:
+    # H2: its PIN is on the display, which the words of the prompt have a place for.
+    scene = waiting()
+
+    shown = scene.state.shown_prompt
+
+    assert shown.key is PromptKey.PAYMENT_PENDING
+    assert (shown.sealed, shown.rental_id) == (SEALED, RENTAL)
+
+
+def test_a_connection_that_breaks_while_the_fleet_is_asked_brings_the_fuel_card() -> (
+    None
+):
+    # C22, H2: at once, not after a minute; and it is only the screen that changes.
+    scene = waiting()
+
+    scene.happen(UplinkLost())
+    alone = scene.state.shown_prompt
+    held = scene.reading.engine_released
+    scene.happen(UplinkConnected())
+
+    assert (alone.key, alone.sealed) == (PromptKey.PAY_BY_CARD, SEALED)
+    assert held is False
+    assert scene.prompt is PromptKey.PAYMENT_PENDING
+    assert scene.answer(decision()).code is Code.OK
+    assert scene.reading.engine_released
+
+
+def test_without_a_connection_the_card_settles_what_the_fleet_was_asked() -> None:
+    # C22, H2: nobody who can pay is stranded (I-19)
+    scene = waiting()
+    scene.happen(UplinkLost())
+
+    scene.choose(Choice.PAID_BY_CARD)
+
+    assert scene.reading.engine_released
+    assert scene.one(FuelPaidByCard).rental_id == RENTAL
+
+
 def test_the_fuel_card_can_be_chosen_while_the_fleet_is_asked() -> None:
     # H2: and the permission that comes after it is told, and moves nothing.
     scene = waiting()
@@ -378,7 +417,9 @@ def test_a_restart_keeps_the_payment_and_holds_the_engine_again() -> None:
     scene.report()
 
     assert scene.reading.engine_released is False
-    assert scene.prompt is PromptKey.PAYMENT_PENDING
+    alone = scene.prompt
+    scene.happen(UplinkConnected())
+    assert (alone, scene.prompt) == (PromptKey.PAY_BY_CARD, PromptKey.PAYMENT_PENDING)
     assert next_deadline(scene.state) == scene.boot_ms + 60_000
     assert scene.answer(decision()).code is Code.OK
     assert scene.reading.engine_released

@@ -3,6 +3,7 @@
 import pytest
 
 from gateway.core.prompts import Choice, Prompt, PromptKey
+from gateway.core.screens import SCREENS
 from protocol.codes import Code, Executed, LockMode, ModeRequest, PaidBy, RentalMode
 from protocol.event import FuelPaidByCard, RefuelEnded, RefuelStarted, RentalEnded
 from tests.gateway.core.scene import RENTAL, SEALED, Scene, lock, set_mode
@@ -220,9 +221,23 @@ def test_a_card_without_the_pin_does_not_bring_up_the_fuel_cards_pin() -> None:
     scene = Scene()
     scene.rent()
 
+    offered = SCREENS[scene.prompt].offers
     scene.choose(Choice.REFUEL)
     result = scene.answer(set_mode(ModeRequest.REFUEL))
 
+    assert Choice.REFUEL not in offered
     assert scene.mode is RentalMode.STOPPED
     assert scene.prompt is PromptKey.ENTER_PIN
     assert (result.code, result.executed) == (Code.PIN_REQUIRED, Executed.NO)
+
+
+def test_who_has_chosen_to_park_is_told_that_the_pin_comes_before_refuelling() -> None:
+    # C17, H6: that screen has the whole menu, whether the PIN was typed or not.
+    scene = Scene()
+    scene.rent()
+    scene.choose(Choice.PARK)
+
+    scene.choose(Choice.REFUEL)
+
+    assert scene.prompt is PromptKey.PIN_FIRST
+    assert scene.mode is RentalMode.STOPPED

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.core.bearing import Compass
 from gateway.core.events import ConfigurationTold, PositionFixed
-from gateway.core.prompts import Choice, Line, LineKey, Prompt, PromptKey
+from gateway.core.prompts import Choice, Line, LineKey, Prompt, PromptKey, term_of
 from gateway.core.reading import Position
 from protocol.codes import ConfigKind, EnergyKind, RentalMode
 from protocol.station_list import Station, build_station_list
@@ -63,8 +64,16 @@ def stop_at(scene: Scene, **where: float) -> None:
     scene.board(engine_running=False, ignition_on=False, speed_dkmh=0)
 
 
+def away(distance_m: int, name: str, compass: Compass) -> Line:
+    """What a display shows of a station."""
+    return Line(
+        LineKey.STATION, (distance_m,), words=(name,), terms=(term_of(compass),)
+    )
+
+
 def test_a_driver_with_a_low_level_sees_the_nearest_stations() -> None:
-    # C14, C15, N2: name and distance of three; another kind of energy does not count.
+    # C14, C15, N2: name, distance and direction of three; another kind of energy does
+    # not count.
     scene = told()
     scene.rent_and_release()
     scene.drive_off()
@@ -76,9 +85,9 @@ def test_a_driver_with_a_low_level_sees_the_nearest_stations() -> None:
         PromptKey.ENERGY_LOW,
         (20,),
         lines=(
-            Line(LineKey.STATION, (700,), words=("No 2",)),
-            Line(LineKey.STATION, (2_000,), words=("No 1",)),
-            Line(LineKey.STATION, (5_100,), words=("No 3",)),
+            away(700, "No 2", Compass.NORTH),
+            away(2_000, "No 1", Compass.NORTH),
+            away(5_100, "No 3", Compass.SOUTH),
         ),
     )
 
@@ -92,9 +101,74 @@ def test_the_list_follows_the_car() -> None:
     scene.board(energy_pct=20)
 
     fix(scene, north_m=-5_000)
+    near = scene.state.shown_prompt.lines[0]
+    fix(scene, north_m=-5_120)
 
-    first = scene.state.shown_prompt.lines[0]
-    assert first == Line(LineKey.STATION, (100,), words=("No 3",))
+    assert near == away(100, "No 3", Compass.SOUTH)
+    there = scene.state.shown_prompt.lines[0]
+    assert there == Line(LineKey.STATION_HERE, words=("No 3",))
+
+
+@pytest.mark.parametrize(
+    ("north_m", "east_m", "compass"),
+    [
+        (-2_000, 0, Compass.NORTH),
+        (-2_000, -2_000, Compass.NORTH_EAST),
+        (-2_000, -700, Compass.NORTH),
+        (-2_000, -900, Compass.NORTH_EAST),
+        (0, -2_000, Compass.EAST),
+        (2_000, -2_000, Compass.SOUTH_EAST),
+        (2_000, 0, Compass.SOUTH),
+        (2_000, 2_000, Compass.SOUTH_WEST),
+        (0, 2_000, Compass.WEST),
+        (-2_000, 2_000, Compass.NORTH_WEST),
+        (-2_000, 700, Compass.NORTH),
+    ],
+)
+def test_the_direction_is_the_nearest_of_eight_points(
+    north_m: float, east_m: float, compass: Compass
+) -> None:
+    # C15: a display without a map
+    scene = told((station(1, 0),))
+    scene.rent_and_release()
+    scene.drive_off()
+    fix(scene, north_m=north_m, east_m=east_m)
+
+    scene.board(energy_pct=20)
+
+    [line] = scene.state.shown_prompt.lines
+    assert line.terms == (term_of(compass),)
+
+
+def test_a_driver_who_stands_with_a_low_level_reads_where_to_go_too() -> None:
+    # C14, C15: before the drive, and when the engine is off again
+    scene = told()
+    scene.rent_and_release()
+    fix(scene)
+    scene.board(energy_pct=20)
+    before = scene.state.shown_prompt
+
+    scene.drive()
+
+    lines = (
+        Line(LineKey.ENERGY_LOW, (20,)),
+        away(700, "No 2", Compass.NORTH),
+        away(2_000, "No 1", Compass.NORTH),
+        away(5_100, "No 3", Compass.SOUTH),
+    )
+    assert (before.key, before.lines) == (PromptKey.MAY_START, lines)
+    assert scene.prompt is PromptKey.CHOOSE_NEXT
+    assert scene.state.shown_prompt.lines == lines
+
+
+def test_an_electric_car_that_stands_speaks_of_its_charge() -> None:
+    # C14, H13
+    scene = told()
+    scene.rent_and_release()
+
+    scene.board(energy_pct=24, energy_kind=EnergyKind.ELECTRIC)
+
+    assert scene.state.shown_prompt.lines == (Line(LineKey.CHARGE_LOW, (24,)),)
 
 
 def test_an_electric_car_sees_chargers_only() -> None:
@@ -107,7 +181,7 @@ def test_an_electric_car_sees_chargers_only() -> None:
     scene.board(energy_pct=20, energy_kind=EnergyKind.ELECTRIC)
 
     [line] = scene.state.shown_prompt.lines
-    assert line == Line(LineKey.STATION, (100,), words=("No 5",))
+    assert line == away(100, "No 5", Compass.NORTH)
 
 
 def test_an_electric_car_speaks_of_charging_and_offers_the_same() -> None:
@@ -260,7 +334,7 @@ def test_distances_are_measured_the_short_way_round_the_earth() -> None:
     scene.board(energy_pct=20)
 
     [line] = scene.state.shown_prompt.lines
-    assert line.numbers == (0,)
+    assert line.key is LineKey.STATION_HERE
 
 
 def test_a_car_without_a_board_takes_stations_for_fuel() -> None:
