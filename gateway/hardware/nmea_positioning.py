@@ -5,8 +5,10 @@ A receiver that is gone is no fault of the car: it has no fix, and says so by No
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Final
 
+from gateway.boot_clock import boot_ms
 from gateway.core.reading import Position
 from gateway.hardware.errors import DeviceUnavailableError
 from gateway.hardware.nmea import NmeaDecoder
@@ -27,33 +29,33 @@ class NmeaPositioning:
     Args:
         path: the port's device file.
         baud: its speed, bit/s.
+        clock: ms, on which fixes and told times age: one that goes on while the machine
+            sleeps, or the car would wake in the evening before (I-29).
     """
 
-    def __init__(self, path: str, *, baud: int = BAUD) -> None:
+    def __init__(
+        self, path: str, *, baud: int = BAUD, clock: Callable[[], int] = boot_ms
+    ) -> None:
         """Keep the settings; nothing is opened."""
         self._path = path
         self._baud = baud
         self._decoder = NmeaDecoder()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._clock = clock
 
     def fix(self) -> Position | None:
         """Return the newest fix, None before `run` and without a fresh one."""
-        if self._loop is None:
-            return None
-        return self._decoder.fix(now_ms=int(self._loop.time() * 1000))
+        return self._decoder.fix(now_ms=self._clock())
 
     def utc_ms(self) -> int | None:
         """Return UTC of now, None before `run` and without a fresh fix."""
-        if self._loop is None:
-            return None
-        return self._decoder.utc_ms(now_ms=int(self._loop.time() * 1000))
+        return self._decoder.utc_ms(now_ms=self._clock())
 
     async def run(self) -> None:
         """Listen until cancelled; opens the port again and again."""
-        self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         is_lost = False
         while True:
-            over: asyncio.Future[str] = self._loop.create_future()
+            over: asyncio.Future[str] = loop.create_future()
             try:
                 line = SerialLine(
                     self._path,
@@ -75,8 +77,7 @@ class NmeaPositioning:
             await asyncio.sleep(REOPEN_S)
 
     def _receive(self, data: bytes) -> None:
-        if self._loop is not None:
-            self._decoder.feed(data, now_ms=int(self._loop.time() * 1000))
+        self._decoder.feed(data, now_ms=self._clock())
 
 
 class NoPositioning:

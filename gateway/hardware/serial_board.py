@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from gateway.boot_clock import boot_ms
 from gateway.core.board_report import event_of
 from gateway.core.events import BoardLost
 from gateway.hardware.errors import DeviceUnavailableError
@@ -52,12 +53,17 @@ class SerialBoard:
     Args:
         path: the port's device file.
         baud: its speed, bit/s.
+        clock: ms, on which orders age: one that goes on while the machine sleeps, so
+            that no bolt moves by an order of before (I-6).
     """
 
-    def __init__(self, path: str, *, baud: int = BAUD) -> None:
+    def __init__(
+        self, path: str, *, baud: int = BAUD, clock: Callable[[], int] = boot_ms
+    ) -> None:
         """Keep the settings; nothing is opened."""
         self._path = path
         self._baud = baud
+        self._clock = clock
         self._light: SetLight | None = None
         self._conversation: _Conversation | None = None
         self._is_lost = False
@@ -116,7 +122,10 @@ class SerialBoard:
         """Talk to the board until it is lost; return why it is."""
         try:
             conversation = _Conversation(
-                self._path, self._baud, lambda said: self._hear(said, report)
+                self._path,
+                self._baud,
+                lambda said: self._hear(said, report),
+                self._clock,
             )
         except DeviceUnavailableError as error:
             return str(error)
@@ -152,21 +161,26 @@ class _Conversation:
     """One opening of the port: link, line and timer held together."""
 
     def __init__(
-        self, path: str, baud: int, heard: Callable[[LinkEvent], None]
+        self,
+        path: str,
+        baud: int,
+        heard: Callable[[LinkEvent], None],
+        clock: Callable[[], int],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._heard = heard
+        self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
-        self._link = BoardLink(now_ms=self._now_ms())
+        self._link = BoardLink(now_ms=self._clock())
         self.over: asyncio.Future[str] = self._loop.create_future()
         """Becomes the reason why the board is lost."""
         self._line = SerialLine(
             path, baud=baud, received=self._receive, closed=self._end
         )
-        self._turn(self._link.advance(now_ms=self._now_ms()))
+        self._turn(self._link.advance(now_ms=self._clock()))
 
     def order(self, order: Order) -> None:
-        self._link.order(order, now_ms=self._now_ms())
+        self._link.order(order, now_ms=self._clock())
         self._turn([])
 
     def close(self) -> None:
@@ -175,10 +189,10 @@ class _Conversation:
         self._line.close()
 
     def _receive(self, data: bytes) -> None:
-        self._turn(self._link.receive(data, now_ms=self._now_ms()))
+        self._turn(self._link.receive(data, now_ms=self._clock()))
 
     def _advance(self) -> None:
-        self._turn(self._link.advance(now_ms=self._now_ms()))
+        self._turn(self._link.advance(now_ms=self._clock()))
 
     def _turn(self, events: list[LinkEvent]) -> None:
         """Pass on what was heard, send what is due, set the timer."""
@@ -191,13 +205,10 @@ class _Conversation:
             self._timer.cancel()
             self._timer = None
         if not self.over.done():
-            self._timer = self._loop.call_at(
-                self._link.next_deadline_ms / 1000, self._advance
-            )
+            # At least a millisecond: a timer must not come before its deadline.
+            wait_ms = max(1, self._link.next_deadline_ms - self._clock())
+            self._timer = self._loop.call_later(wait_ms / 1000, self._advance)
 
     def _end(self, why: str) -> None:
         if not self.over.done():
             self.over.set_result(why)
-
-    def _now_ms(self) -> int:
-        return int(self._loop.time() * 1000)

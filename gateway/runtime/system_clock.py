@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from gateway.boot_clock import boot_ms
 from gateway.core.moment import Moment
 from protocol.codes import ClockQuality
 
@@ -26,7 +27,7 @@ class SystemClock:
     def now(self) -> Moment:
         """Return this instant on both clocks."""
         return Moment(
-            boot_ms=time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000,
+            boot_ms=boot_ms(),
             wall_ms=time.clock_gettime_ns(time.CLOCK_REALTIME) // 1_000_000,
             quality=_wall_quality(),
         )

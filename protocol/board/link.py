@@ -188,6 +188,7 @@ class BoardLink:
         events: list[LinkEvent] = []
         for frame in self._decoder.feed(data):
             events += self._judge(frame, now_ms)
+        events += self._give_up(now_ms)
         self._send_next(now_ms)
         return events
 
@@ -204,13 +205,9 @@ class BoardLink:
         if now_ms >= self._query_ms:
             self._query_ms = now_ms + QUERY_MS
             self._send(QueryState())
-        while self._waiting and now_ms >= self._waiting[0].dies_ms:
-            events.append(OrderLost(self._waiting.popleft().order))
+        events += self._give_up(now_ms)
         pending = self._pending
-        if pending is not None and now_ms >= pending.dies_ms:
-            events.append(OrderLost(pending.order))
-            self._pending = None
-        elif pending is not None and now_ms >= pending.repeat_ms:
+        if pending is not None and now_ms >= pending.repeat_ms:
             pending.repeat_ms = now_ms + REPEAT_MS
             self._send(pending.order, pending.seq)
         self._send_next(now_ms)
@@ -245,6 +242,19 @@ class BoardLink:
         if now_ms - self._sensed_ms > SENSORS_MS:
             self._sensors = None
         events.append(StateReceived(state, self._sensors))
+        return events
+
+    def _give_up(self, now_ms: int) -> list[LinkEvent]:
+        """Drop what waited too long; asked before anything is sent.
+
+        After a machine has slept, bytes may come before the timer that is due.
+        """
+        events: list[LinkEvent] = []
+        while self._waiting and now_ms >= self._waiting[0].dies_ms:
+            events.append(OrderLost(self._waiting.popleft().order))
+        if self._pending is not None and now_ms >= self._pending.dies_ms:
+            events.append(OrderLost(self._pending.order))
+            self._pending = None
         return events
 
     def _send_next(self, now_ms: int) -> None:

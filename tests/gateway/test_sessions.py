@@ -30,7 +30,7 @@ async def test_unlock_after_tunnel_never_acts() -> None:
 
 
 async def test_unlock_after_suspend_never_acts() -> None:
-    # FF-FRE-05, FF-FRE-21: read from the socket before the machine slept.
+    # FF-FRE-05, FF-FRE-21, I-6: read from the socket before the machine slept.
     async with World() as world:
         rental_id = await world.reserve(ALICE)
         session = world.fleet.session_id
@@ -57,7 +57,7 @@ async def test_after_a_suspend_commands_of_the_new_session_act() -> None:
 
 
 async def test_a_short_suspend_ends_lives_and_no_session() -> None:
-    # FF-FRE-21: the boot clock runs through it.
+    # FF-FRE-21, I-6: the boot clock runs through it.
     async with World() as world:
         ping = world.fleet.command(PING, ttl_ms=9_000)
         world.clock.suspend(9.0)

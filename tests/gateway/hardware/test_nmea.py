@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.boot_clock import boot_ms
 from gateway.core.reading import Position
 from gateway.hardware import nmea_positioning
 from gateway.hardware.nmea import FRESH_MS, MAX_SENTENCE, NmeaDecoder
@@ -146,6 +147,29 @@ async def test_a_receiver_on_a_port_gives_a_fix_and_its_loss_only_ages_it(
     assert positioning.fix() == MUNICH
     assert not task.done()
     task.cancel()
+
+
+@pytest.mark.device
+async def test_a_car_that_slept_believes_no_place_and_no_time_of_before() -> None:
+    # I-29: else it would wake in the evening before, and open for what is over.
+    slept_ms = 0
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    positioning = NmeaPositioning(os.ttyname(slave), clock=lambda: boot_ms() + slept_ms)
+    task = asyncio.create_task(positioning.run())
+    async with asyncio.timeout(PATIENCE_S):
+        await asyncio.sleep(0)
+        os.write(master, GGA + RMC)
+        while positioning.utc_ms() is None:  # noqa: ASYNC110 - the port is asked, it tells nobody
+            await asyncio.sleep(0.01)
+
+    slept_ms = 8 * 3_600_000
+
+    assert positioning.fix() is None
+    assert positioning.utc_ms() is None
+    task.cancel()
+    os.close(master)
+    os.close(slave)
 
 
 # -- the time --------------------------------------------------------------------------

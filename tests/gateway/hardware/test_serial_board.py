@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.boot_clock import boot_ms
 from gateway.core.events import (
     BoardLost,
     BoardRefusal,
@@ -190,6 +191,25 @@ async def test_a_board_that_falls_silent_is_lost_once_and_found_again(
         await ear.hear(BoardReported, nth=len(ear.all(BoardReported)) + 1)
 
     assert ear.all(BoardLost) == [BoardLost()]
+
+
+async def test_no_bolt_moves_by_an_order_of_before_the_machine_slept(
+    plugged: PtyBoard,
+) -> None:
+    # I-6, row 11: asyncio's own clock stands still in suspend, this one does not.
+    slept_ms = 0
+    board = SerialBoard(str(plugged.path), clock=lambda: boot_ms() + slept_ms)
+
+    async with running(board.run) as ear:
+        await ear.hear(BoardReported)
+        plugged.is_mute = True
+        await board.drive_locks(locked=False)
+        await asyncio.sleep(0.05)  # the mute board has lost it, and no answer comes
+        slept_ms = 8 * 3_600_000
+        plugged.is_mute = False
+        await ear.hear(BoardReported, nth=len(ear.all(BoardReported)) + 10)
+
+    assert plugged.firmware.acted == []
 
 
 async def test_a_board_that_is_not_there_at_the_start_is_lost_once(

@@ -7,7 +7,9 @@ import pytest
 
 from gateway.runtime.suspend_watch import SLEEP_LIMIT_MS, SuspendWatch
 from gateway.runtime.system_clock import SystemClock
+from protocol.codes import Code
 from tests.gateway.manual_clock import ManualClock
+from tests.tools.command_line import SOURCES
 
 
 def test_a_sleep_up_to_a_minute_ends_no_session() -> None:
@@ -49,9 +51,20 @@ def test_a_machine_that_is_awake_does_not_sleep_on_the_real_clocks() -> None:
 
 _SLEEPER = """
 import ctypes, os, sys
+from gateway.core.known_time import KnownTime
 from gateway.runtime.suspend_watch import SuspendWatch
 from gateway.runtime.system_clock import SystemClock
+from protocol.codes import ClockQuality
+from tests.gateway.core.desk import NOW, FrontDesk, command_frame
 
+def judged():
+    now = SystemClock().now()
+    known = KnownTime(NOW.wall_ms, now.boot_ms, ClockQuality.SYNC)
+    verdict = FrontDesk(time=known).judge(unlock, now=now)
+    return type(verdict).__name__, getattr(verdict, "code", "fresh")
+
+unlock = command_frame(mono_ms=SystemClock().now().boot_ms + 9_000)
+fresh = judged()
 CLONE_NEWTIME, CLONE_NEWUSER = 0x80, 0x10000000
 libc = ctypes.CDLL(None, use_errno=True)
 watch = SuspendWatch(SystemClock())
@@ -69,7 +82,7 @@ except OSError:
     sys.exit(77)
 if libc.setns(namespace, CLONE_NEWTIME):
     sys.exit(77)
-print(before, watch.has_overslept)
+print(before, watch.has_overslept, *fresh, *judged())
 """
 
 
@@ -79,9 +92,11 @@ print(before, watch.has_overslept)
 def test_unlock_after_suspend_a_real_jump_of_the_boot_clock_is_noticed(
     slept_s: int, noticed: bool
 ) -> None:
-    # I-6 (F), row 11: the clock of the system jumps, in a process of its own.
+    # I-6 (F), row 11: the clock of the system jumps, in a process of its own. The
+    # unlock that was fresh has expired by it, whether the session ends or not.
     done = subprocess.run(
         [sys.executable, "-c", _SLEEPER, str(slept_s)],
+        cwd=SOURCES,
         capture_output=True,
         text=True,
         check=False,
@@ -90,4 +105,11 @@ def test_unlock_after_suspend_a_real_jump_of_the_boot_clock_is_noticed(
     if done.returncode == 77:
         pytest.skip("time namespaces are not permitted here")
 
-    assert done.stdout.split() == ["False", str(noticed)], done.stderr
+    before, after, *verdicts = done.stdout.split() or [done.stderr] * 2
+    assert (before, after) == ("False", str(noticed))
+    assert verdicts == [
+        "CommandReceived",
+        "fresh",
+        "Refused",
+        *str(Code.EXPIRED).split(),
+    ]

@@ -209,6 +209,27 @@ def test_a_lost_answer_is_asked_for_again_with_the_same_number(bench: Bench) -> 
     assert bench.said(OrderTaken) == [OrderTaken(UNLOCK)]
 
 
+def test_an_order_that_slept_with_the_machine_is_given_up_and_not_sent(
+    bench: Bench,
+) -> None:
+    # I-6: the answer that the first one waits for lies in the machine's buffer, and is
+    # read before any timer is looked at.
+    bench.board.answers = lambda _frame: False
+    bench.order(AllowEngine(released=True))
+    bench.order(UNLOCK)
+    bench.run(10)
+    (first,) = orders_heard(bench.board)
+    assert first.message == AllowEngine(released=True)
+
+    bench.now_ms += 8 * 3_600_000
+    answer = build_frame(BoardFrame(first.seq, Ack()))
+    said = bench.link.receive(answer, now_ms=bench.now_ms)
+    bench.run(ORDER_LIFE_MS)
+
+    assert said == [OrderTaken(AllowEngine(released=True)), OrderLost(UNLOCK)]
+    assert UNLOCK not in [frame.message for frame in bench.board.heard]
+
+
 def test_an_order_that_nobody_answers_is_given_up_and_never_sent_late(
     bench: Bench,
 ) -> None:
