@@ -75,6 +75,15 @@ class IncidentMachine(RuleBasedStateMachine):
         assert self.last_ms is None or now_ms - self.last_ms >= 60_000
         self.last_ms = now_ms
 
+    @rule(first=st.sampled_from(RESTARTS), second=st.sampled_from(RESTARTS))
+    def an_operator_is_impatient(self, first: Command, second: Command) -> None:
+        """Twice within the minute, at a car that rests."""
+        self.scene.mood = BoardMood.OBEYS
+        self.scene.board(engine_running=False, ignition_on=False, speed_dkmh=0)
+        self.order_a_restart(first)
+        self.scene.advance(20)
+        self.order_a_restart(second)
+
     @rule(command=st.sampled_from(QUESTIONS))
     def ask(self, command: Command) -> None:
         before = self.scene.state.mode

@@ -185,6 +185,14 @@ class CoreMachine(RuleBasedStateMachine):
             rights=rights,
         )
 
+    @precondition(lambda self: self.scene.mode is RentalMode.AVAILABLE)
+    @rule(uid=st.sampled_from([CARD, SECOND_CARD]))
+    def somebody_comes_when_the_grant_is_over(self, uid: bytes) -> None:
+        """I-12: chance alone would seldom come so late, and with that card."""
+        self.grant_somebody(uid, 0, 1, Rights(7))
+        self.scene.advance(10)
+        self.scene.tap(uid)
+
     @precondition(lambda self: self.scene.state.grants)
     @rule(data=st.data())
     def withdraw_a_grant(self, data: st.DataObject) -> None:
