@@ -6,6 +6,7 @@ import pytest
 
 from gateway.runtime.intake import REFUSALS_KEPT
 from protocol.codes import (
+    Bits,
     Code,
     Executed,
     FrameClass,
@@ -101,6 +102,7 @@ async def test_a_crash_between_accepting_and_acting_is_never_repeated() -> None:
         await world.settle()
         assert world.board.orders == ["unlock"]
 
+        greeted = len(world.fleet.hellos)
         await world.power_cut()
         world.board.is_stuck = False
         await world.advance(5.0)
@@ -112,6 +114,9 @@ async def test_a_crash_between_accepting_and_acting_is_never_repeated() -> None:
         assert results[0].executed is Executed.MAYBE
         assert world.board.orders == ["unlock"]
         assert world.board.locked
+        # What is so is told behind it: by the greeting, with what the board reads.
+        assert len(world.fleet.hellos) > greeted
+        assert Bits.LOCKED in world.fleet.hellos[-1].snapshot.bits
 
 
 async def test_hello_repeats_how_the_last_commands_ended() -> None:

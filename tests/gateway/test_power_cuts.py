@@ -7,6 +7,7 @@ transactions, and a connection that does not wait for the disk.
 import asyncio
 import random
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import pytest
@@ -21,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 from gateway.core.prompts import Choice
+from gateway.core.state import State
 from gateway.ports import Commit, Store, Stored
 from gateway.storage.head_note import Note
 from gateway.storage.ledger_store import LedgerStore
@@ -88,6 +90,21 @@ def impatient_store(vfs: DiskVfs) -> Store:
         vfs=vfs.name,
         files=vfs.files,
     )
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What a car is there for."""
+
+    mode: RentalMode
+    rental_id: bytes | None
+    engine_released: bool
+
+
+def intent(state: State) -> Intent:
+    rental = state.rental
+    released = rental is not None and rental.pin_accepted
+    return Intent(state.mode, state.rental_id, released)
 
 
 class Life(RuleBasedStateMachine):
@@ -195,11 +212,21 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def cut_power(self) -> None:
-        self.do(self.world.power_cut())
+        self.keep_intent(self.world.power_cut())
 
     @rule()
     def kill_process(self) -> None:
-        self.do(self.world.restart())
+        self.keep_intent(self.world.restart())
+
+    def keep_intent(self, blow: Coroutine[Any, Any, None]) -> None:
+        """I-28: the same rental, and doors and engine as they were meant to be."""
+        world = self.world
+        before, was_locked = intent(world.state), world.board.locked
+        self.do(blow)
+        self.pass_time()
+        assert intent(world.state) == before
+        assert world.board.locked is was_locked
+        assert world.board.car.engine_released is before.engine_released
 
     @invariant()
     def all_is_sound(self) -> None:
