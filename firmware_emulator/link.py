@@ -113,6 +113,14 @@ class CuttableLink:
         if task is not None:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        # Our own end alone cancels it, and nobody awaits it: asyncio's streams in
+        # Python 3.11 tell of a cancelled one as of an error that nobody handled.
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._carry(reader, writer)
+
+    async def _carry(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         if self.is_cut:
             _reset(writer)
             return
