@@ -19,6 +19,7 @@ from protocol.errors import DecodeError
 from protocol.event import RentalEnded
 from protocol.frame import FLAG_HISTORICAL, Frame, Header, parse_frame
 from protocol.hello import NO_NONCE, Hello
+from protocol.identity import VehicleId
 from protocol.place import NO_PLACE, EventPlace
 from protocol.receipt import Receipt
 from protocol.rental_command import Grant
@@ -80,7 +81,7 @@ def fields_of(record: object) -> dict[str, Any]:
     Bytes become hex, code members their names, bit fields lists of names, and None
     stays null: not measured.
     """
-    # Every record of this package is a dataclass; mypy knows no name for that.
+    # Every other record of this package is a dataclass; mypy knows no name for that.
     return {
         field.name: _plain(getattr(record, field.name))
         for field in fields(record)  # type: ignore[arg-type] # as said above
@@ -101,6 +102,8 @@ def _plain(value: object) -> object:  # noqa: PLR0911 - one for each kind
             return value
         case tuple():
             return [_plain(item) for item in value]
+        case VehicleId():
+            return {"raw": value.raw.hex()}
         case _:
             return fields_of(value)
 
