@@ -22,6 +22,7 @@ from certs.fleet import FleetDirectory
 from certs.services import bridge_service
 from protocol.codes import FrameClass
 from protocol.fleet import FleetPart, TlsPart, VehiclePart
+from protocol.identity import VehicleId
 from protocol.topic import downlinks_of, parse_topic
 from tests.bridge.car import Car, receipt_of
 from tests.bridge.conftest import make_fleet
@@ -148,6 +149,32 @@ class Site:
 
 
 @contextlib.asynccontextmanager
+async def driven(
+    fleet: FleetDirectory,
+    broker: EmbeddedBroker,
+    vehicle_id: VehicleId,
+    *,
+    bundle_version: int,
+) -> AsyncIterator[Driver]:
+    """Connect a car, and let it listen."""
+    directory = fleet.vehicle_directory(vehicle_id)
+    identity = TlsIdentity(
+        directory / VehiclePart.TLS_CERTIFICATE,
+        directory / VehiclePart.TLS_KEY,
+        directory / VehiclePart.TRUST_ANCHORS,
+    )
+    settings = LinkSettings(broker.host, broker.port, client_id=str(vehicle_id))
+    async with MqttLink(settings, client_context(identity, now=clock())) as link:
+        await link.subscribe(downlinks_of(vehicle_id))
+        driver = Driver(Car(directory, boot_ms=boot_ms), link, bundle_version)
+        listening = asyncio.create_task(driver.listen())
+        try:
+            yield driver
+        finally:
+            listening.cancel()
+
+
+@contextlib.asynccontextmanager
 async def open_site(
     folder: Path, server: Server, *, cars: int, bridges: int
 ) -> AsyncIterator[Site]:
@@ -167,23 +194,6 @@ async def open_site(
         made = Site(fleet, broker, folder, server, server.make_database())
         async with contextlib.AsyncExitStack() as stack:
             for vehicle_id in fleet.vehicle_ids():
-                directory = fleet.vehicle_directory(vehicle_id)
-                identity = TlsIdentity(
-                    directory / VehiclePart.TLS_CERTIFICATE,
-                    directory / VehiclePart.TLS_KEY,
-                    directory / VehiclePart.TRUST_ANCHORS,
-                )
-                link = await stack.enter_async_context(
-                    MqttLink(
-                        LinkSettings(
-                            broker.host, broker.port, client_id=str(vehicle_id)
-                        ),
-                        client_context(identity, now=clock()),
-                    )
-                )
-                await link.subscribe(downlinks_of(vehicle_id))
-                driver = Driver(Car(directory, boot_ms=boot_ms), link, bridges)
-                listening = asyncio.create_task(driver.listen())
-                stack.callback(listening.cancel)
-                made.drivers.append(driver)
+                driving = driven(fleet, broker, vehicle_id, bundle_version=bridges)
+                made.drivers.append(await stack.enter_async_context(driving))
             yield made
