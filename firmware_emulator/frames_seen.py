@@ -1,12 +1,14 @@
 """What crossed the air, in words: one line for each frame of a story."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from protocol.codes import FrameClass, Opcode
 from protocol.content import parse_content
 from protocol.errors import ProtocolError
 from protocol.frame import parse_frame
+from protocol.place import EventPlace
 from protocol.result import Result
+from protocol.telemetry import Telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +21,16 @@ class FrameNote:
     """None for bytes that are no frame."""
     name: str
     """What it is: "RentalStarted", "RESERVE", "Result OK"."""
+    told: object = field(default=None, compare=False, repr=False)
+    """What can be looked at of a frame from the car: its body, of telemetry the newest
+    sample, of an event's place the place; None for nothing."""
 
     def __str__(self) -> str:
         return f"{'>' if self.is_from_car else '<'} {self.name}"
 
 
 def note_of(data: bytes, *, is_from_car: bool) -> FrameNote:
-    """Return a frame's line; of what it holds only its name is told."""
+    """Return a frame's line, which says its name only, and what it holds."""
     try:
         frame = parse_frame(data)
     except ProtocolError:
@@ -40,7 +45,13 @@ def note_of(data: bytes, *, is_from_car: bool) -> FrameNote:
     name = type(body).__name__
     if isinstance(body, Result):
         name = f"Result {body.code.name}"
-    return FrameNote(is_from_car, frame_class, name)
+    return FrameNote(is_from_car, frame_class, name, _told(body))
+
+
+def _told(body: object) -> object:
+    if isinstance(body, Telemetry):
+        return body.samples[-1] if body.samples else None
+    return body.place if isinstance(body, EventPlace) else body
 
 
 def _command(opcode: int) -> str:

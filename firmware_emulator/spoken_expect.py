@@ -1,8 +1,10 @@
 """Words of scripts for what must be seen: ``expect light red``, ``never unlocked``.
 
 ``expect`` waits for something and fails with its name if it does not come. ``never``
-watches for `NEVER_S` and fails if it comes. An entry may be looked at more closely:
-``expect entry RentalEnded distance_m=120 refuel_gain_pct>=10``.
+watches for `NEVER_S` and fails if it comes. An entry may be looked at more closely,
+and so may what came to the fleet:
+``expect entry RentalEnded distance_m=120 refuel_gain_pct>=10``,
+``expect sent Telemetry mode=available``.
 """
 
 import re
@@ -31,7 +33,7 @@ _COLOURS: Final = {colour.name.lower(): colour for colour in Light}
 _ENTRIES: Final[dict[str, type[EventBody]]] = {
     layout.record.__name__.lower(): layout.record for layout in EVENTS.values()
 }
-_FIELD: Final = re.compile(r"([a-z_]+)(=|>=|<=)([a-z0-9_.-]+)")
+_FIELD: Final = re.compile(r"([a-z0-9_]+)(=|>=|<=)([a-z0-9_.-]+)")
 
 
 Holds = Callable[[Stage], bool]
@@ -98,13 +100,13 @@ def _entry(words: list[str]) -> Watched:
     return what, holds
 
 
-def _test(word: str) -> Callable[[EventBody], bool]:
+def _test(word: str) -> Callable[[object], bool]:
     match = _FIELD.fullmatch(word)
     if match is None:
         raise ValueError(f"{word[:40]!r} is not as distance_m=120")
     name, sign, wanted = match.groups()
 
-    def holds(body: EventBody) -> bool:
+    def holds(body: object) -> bool:
         value = getattr(body, name, None)
         text = value.name.lower() if isinstance(value, Enum) else str(value).lower()
         if sign == "=":
@@ -141,13 +143,19 @@ def _answer(words: list[str]) -> Watched:
 
 
 def _sent(words: list[str]) -> Watched:
-    wanted = " ".join(words)
+    tests = [_test(word) for word in words if "=" in word]
+    name = " ".join(word for word in words if "=" not in word)
 
     def holds(stage: Stage) -> bool:
         frames = [] if stage.backend is None else stage.backend.frames[stage.frames :]
-        return any(note.is_from_car and note.name.lower() == wanted for note in frames)
+        return any(
+            note.is_from_car
+            and note.name.lower() == name
+            and all(test(note.told) for test in tests)
+            for note in frames
+        )
 
-    return f"{wanted} to arrive at the fleet", holds
+    return f"{' '.join(words)} to arrive at the fleet", holds
 
 
 _PLAIN: Final[dict[tuple[str, ...], Expectation]] = {

@@ -128,6 +128,37 @@ def test_a_wrong_expectation_fails_with_its_name_and_stops_the_story(
     assert [seen.passed for seen in steps] == [True, False]
 
 
+SENT = """
+[planted]
+title = "What came to the fleet is looked at, and not its name alone"
+shows = ["F11"]
+steps = '''
+sky on
+wait 60
+  expect sent Telemetry mode=available latitude_e7>=480000000
+fleet reserve
+  expect sent Result OK
+tap
+  expect sent EventPlace accuracy_dm=30
+wait 6
+tap
+  expect sent RentalEnded distance_m=1
+'''
+"""
+
+
+def test_what_came_to_the_fleet_may_say_something_else_than_expected(
+    tmp_path: Path,
+) -> None:
+    """F2, F11: a report of the right name with a wrong number fails the story."""
+    told = played(parse_family("planted", SENT)["planted"], tmp_path)
+
+    verdict = verdict_of(told)
+    (failed,) = verdict.failed
+    assert failed.startswith("expect sent RentalEnded distance_m=1: waited")
+    assert verdict.checks == 4
+
+
 def test_what_must_never_come_and_comes_fails_too(tmp_path: Path) -> None:
     """The other half of an expectation can fail as well."""
     text = PLANTED.replace("  expect unlocked\n", "  never light red blinking\n", 1)
