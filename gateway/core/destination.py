@@ -12,7 +12,7 @@ from gateway.core.events import DestinationEntered
 from gateway.core.handover import make_offer, may_offer
 from gateway.core.prompts import Form, Prompt, PromptKey
 from gateway.core.turn import Turn
-from protocol.layout import text_bytes
+from gateway.core.typed_words import can_be_sent, letters_that_fit
 from protocol.rental_event import DESTINATION_LIMIT, HandoverPlanned
 
 
@@ -34,7 +34,8 @@ def enter_destination(turn: Turn, event: DestinationEntered) -> None:
     if not is_asked(turn.state, Form.DESTINATION):
         return
     if not is_destination(event.destination):
-        turn.notify(Prompt(PromptKey.DESTINATION_MALFORMED, (DESTINATION_LIMIT,)))
+        most = letters_that_fit(event.destination, DESTINATION_LIMIT)
+        turn.notify(Prompt(PromptKey.DESTINATION_MALFORMED, (most,)))
         return
     leave_plan(turn)
     if not may_offer(turn.rental):  # the fleet named somebody meanwhile
@@ -46,8 +47,4 @@ def enter_destination(turn: Turn, event: DestinationEntered) -> None:
 
 def is_destination(words: str) -> bool:
     """Return whether these words can be sent: 1 to 96 bytes, no control characters."""
-    try:
-        size = len(text_bytes(words))
-    except ValueError:
-        return False
-    return bool(words.strip()) and size <= DESTINATION_LIMIT
+    return bool(words.strip()) and can_be_sent(words, DESTINATION_LIMIT)

@@ -74,6 +74,11 @@ def screen_of(state: State) -> Prompt:
     return prompt if language == ENGLISH else replace(prompt, language=language)
 
 
+def card_term(state: State) -> str:
+    """Return the term for the payment card that the car keeps (C17, H13)."""
+    return term_of(EnergyKind.ELECTRIC if _is_electric(state) else EnergyKind.FUEL)
+
+
 def _is_electric(state: State) -> bool:
     kind = None if state.reading is None else state.reading.energy_kind
     return kind is EnergyKind.ELECTRIC
@@ -124,6 +129,7 @@ def _visit(state: State, rental: Rental) -> Prompt | None:
         return Prompt(PromptKey.PAYMENT_DONE)
     return Prompt(
         _unpaid(stage, is_online=state.online),
+        terms=(card_term(state),),
         sealed=rental.reservation.sealed,
         rental_id=rental.reservation.rental_id,
     )

@@ -14,7 +14,7 @@ from gateway.core.events import DamageEntered, RatingEntered
 from gateway.core.prompts import Form, Prompt, PromptKey
 from gateway.core.state import Inspection
 from gateway.core.turn import Turn
-from protocol.layout import text_bytes
+from gateway.core.typed_words import can_be_sent, letters_that_fit
 from protocol.rental_event import (
     NO_PHOTO,
     NOTE_LIMIT,
@@ -73,7 +73,8 @@ def report_damage(turn: Turn, event: DamageEntered) -> None:
     if not is_asked(turn.state, Form.DAMAGE):
         return
     if not _is_well_formed(event):
-        turn.notify(Prompt(PromptKey.DAMAGE_MALFORMED, (NOTE_LIMIT,)))
+        most = letters_that_fit(event.note, NOTE_LIMIT)
+        turn.notify(Prompt(PromptKey.DAMAGE_MALFORMED, (most,)))
         return
     turn.record(
         DamageReported(
@@ -85,8 +86,5 @@ def report_damage(turn: Turn, event: DamageEntered) -> None:
 
 
 def _is_well_formed(event: DamageEntered) -> bool:
-    try:
-        size = len(text_bytes(event.note))
-    except ValueError:
-        return False
-    return size <= NOTE_LIMIT and len(event.photo_hash) == len(NO_PHOTO)
+    is_hash = len(event.photo_hash) == len(NO_PHOTO)
+    return can_be_sent(event.note, NOTE_LIMIT) and is_hash

@@ -18,7 +18,7 @@ from typing import Final
 
 from gateway.core.actions import AllowEngine
 from gateway.core.actuation import why_not_hold
-from gateway.core.dialogue import is_asked
+from gateway.core.dialogue import card_term, is_asked
 from gateway.core.events import PumpEntered
 from gateway.core.prompts import Form, Prompt, PromptKey
 from gateway.core.state import Payment, PaymentStage, Rental
@@ -59,7 +59,7 @@ def pay_online(turn: Turn) -> None:
     """Take the wish to pay online: ask for the pump, or say that it cannot be (C19)."""
     visit = turn.visit
     if _station(turn) is None:
-        turn.notify(Prompt(PromptKey.PAYMENT_UNAVAILABLE))
+        say_of_card(turn, PromptKey.PAYMENT_UNAVAILABLE)
     elif not _is_electric(turn):
         turn.change_rental(refuelling=replace(visit, asks_pump=True))
     elif visit.plugged:
@@ -83,7 +83,7 @@ def _request(turn: Turn, pump: int) -> None:
     """Tell the fleet, and hold the engine (C20, C21)."""
     station, rental = _station(turn), turn.rental
     if station is None:
-        turn.notify(Prompt(PromptKey.PAYMENT_UNAVAILABLE))
+        say_of_card(turn, PromptKey.PAYMENT_UNAVAILABLE)
         return
     number = rental.payments + 1
     payment = Payment(
@@ -154,7 +154,7 @@ def pending_of(rental: Rental | None) -> Payment | None:
 def give_up(turn: Turn, payment: Payment) -> None:
     """Offer the fuel card, since nobody has answered (H2)."""
     _move_on(turn, payment, PaymentStage.FALLBACK)
-    turn.notify(Prompt(PromptKey.PAYMENT_UNANSWERED))
+    say_of_card(turn, PromptKey.PAYMENT_UNANSWERED)
 
 
 def settle(turn: Turn, stage: PaymentStage) -> None:
@@ -191,8 +191,13 @@ def decide(turn: Turn, command: PaymentDecision) -> Code:
         settle(turn, PaymentStage.PAID)
     elif payment.stage is PaymentStage.PENDING:
         _move_on(turn, payment, PaymentStage.FALLBACK)
-        turn.notify(Prompt(PromptKey.PAYMENT_REFUSED))
+        say_of_card(turn, PromptKey.PAYMENT_REFUSED)
     return Code.OK
+
+
+def say_of_card(turn: Turn, key: PromptKey) -> None:
+    """Show a passing word that names the car's payment card."""
+    turn.notify(Prompt(key, terms=(card_term(turn.state),)))
 
 
 def _move_on(turn: Turn, payment: Payment, stage: PaymentStage) -> None:

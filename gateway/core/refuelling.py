@@ -7,8 +7,8 @@ driver's; the car measures what came in, and whether the driver confirmed to hav
 from dataclasses import replace
 from typing import Final
 
-from gateway.core.payment import settle
-from gateway.core.prompts import Prompt, PromptKey
+from gateway.core.payment import say_of_card, settle
+from gateway.core.prompts import PromptKey
 from gateway.core.reading import Reading
 from gateway.core.state import PaymentStage, Refuelling
 from gateway.core.table import Trigger
@@ -45,7 +45,7 @@ def confirm_payment(turn: Turn, refuelling: Refuelling) -> None:
     turn.change_rental(refuelling=replace(refuelling, paid=True))
     turn.record(FuelPaidByCard(turn.rental_id))
     settle(turn, PaymentStage.CARD)
-    turn.notify(Prompt(PromptKey.PAYMENT_NOTED))
+    say_of_card(turn, PromptKey.PAYMENT_NOTED)
 
 
 def finish_refuelling(turn: Turn, refuelling: Refuelling, trigger: Trigger) -> None:

@@ -80,11 +80,16 @@ SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
         PromptKey.HANDOVER_AHEAD: Screen(),
         PromptKey.FUEL_CARD_PIN: Screen(
             (Choice.PAID_BY_CARD, Choice.PAY_ONLINE, Choice.REFUEL_DONE),
+            terms=1,
             has_secret=True,
         ),
         PromptKey.PUMP_NUMBER: Screen((Choice.BACK,), (Form.PUMP,)),
-        PromptKey.PAYMENT_PENDING: Screen((Choice.PAID_BY_CARD,), has_secret=True),
-        PromptKey.PAY_BY_CARD: Screen((Choice.PAID_BY_CARD,), has_secret=True),
+        PromptKey.PAYMENT_PENDING: Screen(
+            (Choice.PAID_BY_CARD,), terms=1, has_secret=True
+        ),
+        PromptKey.PAY_BY_CARD: Screen(
+            (Choice.PAID_BY_CARD,), terms=1, has_secret=True
+        ),
         PromptKey.PAYMENT_DONE: Screen((Choice.REFUEL_DONE,)),
         # Passing words: they cover a screen and offer nothing of their own.
         PromptKey.PIN_WRONG: Screen(numbers=1),
@@ -101,10 +106,10 @@ SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
         PromptKey.SERVICE_DUE: Screen(terms=1),
         PromptKey.PUMP_MALFORMED: Screen(numbers=1),
         PromptKey.PLUG_IN: Screen(),
-        PromptKey.PAYMENT_UNAVAILABLE: Screen(),
-        PromptKey.PAYMENT_REFUSED: Screen(),
-        PromptKey.PAYMENT_UNANSWERED: Screen(),
-        PromptKey.PAYMENT_NOTED: Screen(),
+        PromptKey.PAYMENT_UNAVAILABLE: Screen(terms=1),
+        PromptKey.PAYMENT_REFUSED: Screen(terms=1),
+        PromptKey.PAYMENT_UNANSWERED: Screen(terms=1),
+        PromptKey.PAYMENT_NOTED: Screen(terms=1),
         PromptKey.RENTAL_ENDED: Screen(),
         PromptKey.END_NOT_STORED: Screen(),
         PromptKey.HANDOVER_OFFERED: Screen(),

@@ -10,12 +10,12 @@ from gateway.catalogue.words import LANGUAGES, catalogue_of, words_of
 from gateway.core.bearing import Compass
 from gateway.core.prompts import Choice, Form, Line, LineKey, Prompt, PromptKey, term_of
 from gateway.core.screens import LINES, SCREENS, Screen
-from protocol.codes import LockDefault
+from protocol.codes import EnergyKind, LockDefault
 from protocol.rental_codes import DamageKind, DamagePlace, ServiceKind
 
 TERMS = {
     term_of(code)
-    for space in (DamagePlace, DamageKind, LockDefault, ServiceKind, Compass)
+    for space in (DamagePlace, DamageKind, LockDefault, ServiceKind, Compass, EnergyKind)
     for code in space
 }
 SECTIONS = ("prompts", "lines", "choices", "forms", "terms")
@@ -118,7 +118,7 @@ def test_the_fuel_cards_pin_is_in_the_words_only_when_it_is_given() -> None:
 def test_menus_and_forms_have_words() -> None:
     german = catalogue_of(b"de")
 
-    assert german.offer(Choice.PAID_BY_CARD) == "Mit Tankkarte bezahlt"
+    assert german.offer(Choice.PAID_BY_CARD) == "Mit Karte bezahlt"
     assert german.ask(Form.PIN) == "Ihre PIN"
 
 

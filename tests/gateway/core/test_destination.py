@@ -4,7 +4,7 @@ import pytest
 
 from gateway.core.events import DestinationEntered
 from gateway.core.handover import OFFERS_LIMIT, offer_id_of
-from gateway.core.prompts import Choice, PromptKey
+from gateway.core.prompts import Choice, Prompt, PromptKey
 from protocol.codes import Code, ModeRequest, RentalMode
 from protocol.rental_event import (
     DESTINATION_LIMIT,
@@ -58,29 +58,27 @@ def test_the_next_driver_of_a_planned_handover_takes_the_car_over() -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "most"),
     [
-        "",
-        "   ",
-        "a" * (DESTINATION_LIMIT + 1),
-        "Ж" * 49,
-        "a\n",
+        ("", DESTINATION_LIMIT),
+        ("   ", DESTINATION_LIMIT),
+        ("a" * (DESTINATION_LIMIT + 1), DESTINATION_LIMIT),
+        ("Ж" * 49, 48),
+        ("a\n", DESTINATION_LIMIT),
     ],
 )
-def test_what_is_no_destination_is_asked_again(words: str) -> None:
+def test_what_is_no_destination_is_asked_again(words: str, most: int) -> None:
     # C31, I-20
     scene = planning()
 
     scene.happen(DestinationEntered(words))
-    said = scene.prompt
+    said = scene.state.shown_prompt
     scene.advance(6)
 
     assert scene.told(HandoverPlanned) == []
     assert scene.told(HandoverOffered) == []
-    assert (said, scene.prompt) == (
-        PromptKey.DESTINATION_MALFORMED,
-        PromptKey.DESTINATION,
-    )
+    assert said == Prompt(PromptKey.DESTINATION_MALFORMED, (most,))
+    assert scene.prompt is PromptKey.DESTINATION
 
 
 @pytest.mark.parametrize("words", ["a" * DESTINATION_LIMIT, "Ж" * 48])

@@ -5,7 +5,7 @@ import pytest
 from gateway.catalogue.words import words_of
 from gateway.core.events import ConfigurationTold, DamageEntered, RatingEntered
 from gateway.core.inspection import REPORTS_LIMIT
-from gateway.core.prompts import Choice, PromptKey
+from gateway.core.prompts import Choice, Prompt, PromptKey
 from protocol.codes import ConfigKind, RentalMode
 from protocol.damage_list import Damage, build_damage_list
 from protocol.event import PinAccepted
@@ -223,6 +223,32 @@ def test_a_damage_that_fits_no_entry_is_not_taken(form: DamageEntered) -> None:
     assert shown(scene) is PromptKey.DAMAGE_MALFORMED
     scene.advance(6)
     assert shown(scene) is PromptKey.REPORT_DAMAGE
+
+
+@pytest.mark.parametrize(
+    ("note", "most"),
+    [
+        ("x" * 201, 200),
+        ("ü" * 101, 100),
+        ("Царапина на двери " * 20, 109),
+        ("x" + "ж" * 100, 100),
+        ("\U0001f697" * 60, 50),
+        ("two\nlines", 200),
+    ],
+)
+def test_who_writes_too_much_is_told_how_many_of_these_letters_fit(
+    note: str, most: int
+) -> None:
+    # C10: an entry has 200 bytes, and a Russian letter is two of them.
+    scene = boarded()
+    scene.choose(Choice.REPORT_DAMAGE)
+
+    scene.happen(DamageEntered(DamagePlace.REAR, DamageKind.DENT, note))
+    said = scene.state.shown_prompt
+    scene.happen(DamageEntered(DamagePlace.REAR, DamageKind.DENT, note[:most]))
+
+    assert said == Prompt(PromptKey.DAMAGE_MALFORMED, (most,))
+    assert len(scene.told(DamageReported)) == (0 if "\n" in note else 1)
 
 
 def test_a_damage_without_its_form_is_not_taken() -> None:

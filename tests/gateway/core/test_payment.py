@@ -17,7 +17,7 @@ from gateway.core.events import (
     UplinkLost,
 )
 from gateway.core.payment import PUMP_LIMIT, payment_id_of
-from gateway.core.prompts import Choice, Prompt, PromptKey
+from gateway.core.prompts import Choice, Prompt, PromptKey, term_of
 from gateway.core.reading import Position
 from gateway.core.state import PaymentStage
 from gateway.core.vehicle import next_deadline
@@ -60,6 +60,7 @@ CHARGER = Station(
     pays_online=True,
 )
 FIRST = payment_id_of(RENTAL, 1)
+FUEL_CARD = term_of(EnergyKind.FUEL)
 
 
 def at_pump(*, station: Station = STATION, kind: EnergyKind = EnergyKind.FUEL) -> Scene:
@@ -188,7 +189,7 @@ def test_a_payment_that_is_refused_brings_the_fuel_card() -> None:
     assert answer.code is Code.OK
     assert said == PromptKey.PAYMENT_REFUSED
     assert scene.state.shown_prompt == Prompt(
-        PromptKey.PAY_BY_CARD, sealed=SEALED, rental_id=RENTAL
+        PromptKey.PAY_BY_CARD, sealed=SEALED, rental_id=RENTAL, terms=(FUEL_CARD,)
     )
     held = not scene.reading.engine_released
     scene.choose(Choice.PAID_BY_CARD)

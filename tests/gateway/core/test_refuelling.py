@@ -2,9 +2,17 @@
 
 import pytest
 
-from gateway.core.prompts import Choice, Prompt, PromptKey
+from gateway.core.prompts import Choice, Prompt, PromptKey, term_of
 from gateway.core.screens import SCREENS
-from protocol.codes import Code, Executed, LockMode, ModeRequest, PaidBy, RentalMode
+from protocol.codes import (
+    Code,
+    EnergyKind,
+    Executed,
+    LockMode,
+    ModeRequest,
+    PaidBy,
+    RentalMode,
+)
 from protocol.event import FuelPaidByCard, RefuelEnded, RefuelStarted, RentalEnded
 from tests.gateway.core.scene import RENTAL, SEALED, Scene, lock, set_mode
 
@@ -20,7 +28,10 @@ def test_the_fuel_cards_pin_is_shown_in_refuel_mode() -> None:
     assert scene.mode is RentalMode.REFUELLING
     assert scene.light == "red"
     assert scene.state.shown_prompt == Prompt(
-        PromptKey.FUEL_CARD_PIN, sealed=SEALED, rental_id=RENTAL
+        PromptKey.FUEL_CARD_PIN,
+        terms=(term_of(EnergyKind.FUEL),),
+        sealed=SEALED,
+        rental_id=RENTAL,
     )
     assert scene.one(RefuelStarted).energy_pct == 80
 
@@ -229,6 +240,21 @@ def test_a_card_without_the_pin_does_not_bring_up_the_fuel_cards_pin() -> None:
     assert scene.mode is RentalMode.STOPPED
     assert scene.prompt is PromptKey.ENTER_PIN
     assert (result.code, result.executed) == (Code.PIN_REQUIRED, Executed.NO)
+
+
+def test_an_electric_car_speaks_of_a_charging_card() -> None:
+    # H13: on the screen that has its PIN, and in passing
+    scene = Scene()
+    scene.rent_and_release()
+    scene.board(energy_kind=EnergyKind.ELECTRIC)
+    scene.choose(Choice.REFUEL)
+    shown = scene.state.shown_prompt
+
+    scene.choose(Choice.PAID_BY_CARD)
+
+    card = (term_of(EnergyKind.ELECTRIC),)
+    assert (shown.key, shown.terms) == (PromptKey.FUEL_CARD_PIN, card)
+    assert scene.state.shown_prompt == Prompt(PromptKey.PAYMENT_NOTED, terms=card)
 
 
 def test_who_has_chosen_to_park_is_told_that_the_pin_comes_before_refuelling() -> None:
