@@ -87,9 +87,7 @@ SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
         PromptKey.PAYMENT_PENDING: Screen(
             (Choice.PAID_BY_CARD,), terms=1, has_secret=True
         ),
-        PromptKey.PAY_BY_CARD: Screen(
-            (Choice.PAID_BY_CARD,), terms=1, has_secret=True
-        ),
+        PromptKey.PAY_BY_CARD: Screen((Choice.PAID_BY_CARD,), terms=1, has_secret=True),
         PromptKey.PAYMENT_DONE: Screen((Choice.REFUEL_DONE,)),
         # Passing words: they cover a screen and offer nothing of their own.
         PromptKey.PIN_WRONG: Screen(numbers=1),

@@ -1,8 +1,8 @@
 """Words that a driver types: whether they can be sent, and how many of them could be.
 
-Entries have room for bytes, and a driver thinks in letters: 200 bytes are 200 letters of
-English, fewer of German, and 100 of Russian. So what is said to somebody who typed too
-much is said of the words that were typed.
+Entries have room for bytes, and a driver thinks in letters: 200 bytes are 200 letters
+of English, fewer of German, and 100 of Russian. So what is said to somebody who typed
+too much is said of the words that were typed.
 """
 
 from protocol.layout import text_bytes

@@ -15,7 +15,14 @@ from protocol.rental_codes import DamageKind, DamagePlace, ServiceKind
 
 TERMS = {
     term_of(code)
-    for space in (DamagePlace, DamageKind, LockDefault, ServiceKind, Compass, EnergyKind)
+    for space in (
+        DamagePlace,
+        DamageKind,
+        LockDefault,
+        ServiceKind,
+        Compass,
+        EnergyKind,
+    )
     for code in space
 }
 SECTIONS = ("prompts", "lines", "choices", "forms", "terms")
