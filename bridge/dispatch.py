@@ -29,6 +29,7 @@ from bridge.errors import (
 from bridge.figures import Figures
 from bridge.instant import InstantClock
 from bridge.lease import Lease
+from bridge.lost_rental import require_books_clear
 from bridge.orders import KINDS, BoundOrder, Order, complete, digest_of, opcode_of
 from bridge.ports import CommandSigner, RandomBytes, SigningOrder, WallClock
 from bridge.registry import Registry, RegistryDirectory
@@ -348,6 +349,7 @@ class Dispatcher:
             )
         opcode = opcode_of(order)
         record, vehicle = await self._addressee(vehicle_id, opcode)
+        await require_books_clear(self._store, vehicle_id, vehicle, order)
         # Deriving a PIN's verifier takes tens of milliseconds on purpose.
         car = KnownCar(
             vehicle_id=vehicle_id,

@@ -120,6 +120,7 @@ class Refusal(StrEnum):
     IN_DOUBT = "vehicle-in-doubt"
     UNSUPPORTED = "unsupported-capability"
     NO_CLOCK = "no-clock-estimate"
+    RENTAL_OPEN = "lost-rental-open"
     NOT_PROVED = "not-proved-undone"
     TOO_LATE = "too-late-to-cancel"
     KEY_REUSED = "idempotency-key-reused"

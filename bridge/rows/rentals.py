@@ -87,6 +87,15 @@ def close_rental(connection: Connection, rental_id: bytes, *, now: int) -> bool:
     return closed.rowcount > 0
 
 
+def find_lost_rentals(connection: Connection, vehicle_id: VehicleId) -> list[bytes]:
+    """Return a car's rentals that were open in a ledger it lost, and nobody closed."""
+    table = schema.rentals
+    query = select(table.c.rental_id).where(
+        table.c.vehicle_id == str(vehicle_id), table.c.needs_close
+    )
+    return list(connection.execute(query.order_by(table.c.updated_ms)).scalars())
+
+
 def find_rental(connection: Connection, rental_id: bytes) -> Rental | None:
     """Return a rental, or None.
 

@@ -173,6 +173,7 @@ def test_a_car_that_stands_there_and_cannot_be_rented_is_disabled() -> None:
     )
     for state in (
         state_of(condition="degraded"),
+        state_of(condition="fault"),
         state_of(msgspec.structs.replace(FREE, state=MdsState.NON_OPERATIONAL)),
         state_of(msgspec.structs.replace(FREE, is_contactable=False)),
         silent,
