@@ -147,8 +147,9 @@ lock: ## pin dependencies anew (needs the network)
 	  $(LOCK_ALONE) requirements/fuzz.in -o requirements/fuzz.txt && \
 	  $(LOCK) requirements/build.in -c requirements/dev.txt --extra emulator \
 	    --extra bridge --extra broker -o requirements/demo.txt && \
-	  $(LOCK) -c requirements/dev.txt --extra vehicle -o requirements/vehicle.txt && \
-	  $(LOCK) -c requirements/dev.txt --extra vehicle --extra nfc \
+	  $(LOCK) -c requirements/dev.txt --extra vehicle --extra tracing \
+	    -o requirements/vehicle.txt && \
+	  $(LOCK) -c requirements/dev.txt --extra vehicle --extra tracing --extra nfc \
 	    -o requirements/nfc.txt && \
 	  $(LOCK) -c requirements/dev.txt --extra bridge --extra postgres --extra kafka \
 	    --extra jetstream --extra tracing -o requirements/bridge.txt && \

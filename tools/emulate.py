@@ -32,7 +32,7 @@ from tools.bridge_api import KEY_VARIABLE
 from tools.car_prompt import converse
 from tools.clock import wall_s
 from tools.console import examples, facts, heading, json_option, print_json, step
-from tools.emulated_car import build_vehicle, issued_vehicles, put_away, told
+from tools.emulated_car import build_vehicle, issued_vehicles, put_away, told, traced
 from tools.errors import OperatorError
 from tools.scenario import scenario
 
@@ -88,6 +88,12 @@ def _common(command: C) -> C:
                 type=click.Path(path_type=Path, dir_okay=False),
                 help="File with an API key or a bearer token; without it the token in "
                 f"{TOKEN_VARIABLE}, if any.",
+            ),
+            click.option(
+                "--traces",
+                metavar="URL",
+                help="Send the cars' spans to a collector of OpenTelemetry, such as "
+                "http://127.0.0.1:4318/v1/traces; needs the extra 'tracing'.",
             ),
             click.option("--verbose", "-v", is_flag=True, help="Log to stderr."),
         )
@@ -154,6 +160,7 @@ def car(
     seed: int,
     api: str | None,
     api_key_file: Path | None,
+    traces: str | None,
     verbose: bool,
     vehicle: str,
     card: str,
@@ -170,7 +177,7 @@ def car(
     customer_card, bridge = _card(card), _bridge(api, api_key_file)
     built = build_vehicle(directory, broker, _data(fleet, data), seed)
     customer = Customer(built.devices, customer_card, _pin(pin))
-    _run(_live_with(built, customer, lines, bridge), is_endless=lines is None)
+    _run(_live_with(built, customer, lines, bridge, traces), is_endless=lines is None)
 
 
 @emulate.command(
@@ -206,6 +213,7 @@ def fleet(
     seed: int,
     api: str | None,
     api_key_file: Path | None,
+    traces: str | None,
     verbose: bool,
     cars: int,
     minutes: float | None,
@@ -242,7 +250,7 @@ def fleet(
     if not as_json:
         heading(f"{_cars(len(directories))}, seed {seed}; Ctrl-C ends them")
     duration_s = None if minutes is None else minutes * 60
-    _run(_live(built, duration_s), is_endless=True)
+    _run(_live(built, duration_s, traces), is_endless=True)
     counts = built.counts
     if as_json:
         print_json(
@@ -278,6 +286,7 @@ def rental(
     seed: int,
     api: str | None,
     api_key_file: Path | None,
+    traces: str | None,
     verbose: bool,
     vehicle: str,
     card: str,
@@ -298,7 +307,7 @@ def rental(
     customer_card, checked_pin = _card(card), _pin(pin)
     built = build_vehicle(directory, broker, _data(fleet, data), seed)
     customer = Customer(built.devices, customer_card, checked_pin)
-    _run(_rent(built, customer, bridge))
+    _run(_rent(built, customer, bridge, traces))
 
 
 emulate.add_command(scenario)
@@ -312,9 +321,10 @@ async def _live_with(
     customer: Customer,
     lines: list[Line] | None,
     bridge: Bridge | None,
+    traces: str | None,
 ) -> None:
     stage = Stage(vehicle, customer)
-    async with put_away(vehicle):
+    async with put_away(vehicle, traces=traces):
         await vehicle.wait_ready()
         heading(f"Vehicle {vehicle.vehicle_id}")
         _fact("seen", describe(stage))
@@ -327,17 +337,24 @@ async def _live_with(
             await converse(stage, bridge)
 
 
-async def _live(fleet: EmulatedFleet, duration_s: float | None) -> None:
-    async with fleet:
-        try:
-            await fleet.live(duration_s)
-        except* EmulatorError as group:
-            raise group.exceptions[0] from None
+async def _live(
+    fleet: EmulatedFleet, duration_s: float | None, traces: str | None
+) -> None:
+    async with traced(traces, "emulated-fleet") as tracer:
+        for vehicle in fleet.vehicles:
+            vehicle.tracer = tracer
+        async with fleet:
+            try:
+                await fleet.live(duration_s)
+            except* EmulatorError as group:
+                raise group.exceptions[0] from None
 
 
-async def _rent(vehicle: EmulatedVehicle, customer: Customer, bridge: Bridge) -> None:
+async def _rent(
+    vehicle: EmulatedVehicle, customer: Customer, bridge: Bridge, traces: str | None
+) -> None:
     session_before = await bridge.session_of(vehicle.vehicle_id)
-    async with put_away(vehicle):
+    async with put_away(vehicle, traces=traces):
         await vehicle.wait_ready()
         heading(f"Vehicle {vehicle.vehicle_id}")
         with vehicle.devices.world.hands() as car:

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
+
 from certs.fleet import FleetDirectory
 from firmware_emulator.car_file import CAR_FILE, load_car, save_car
 from firmware_emulator.chance import seeded
@@ -20,6 +22,12 @@ from tools.clock import wall_s
 from tools.console import step
 from tools.errors import OperatorError
 from transport.backoff import Backoff
+from transport.collector import (
+    Tracer,
+    TracingSettings,
+    close_tracer,
+    open_tracer,
+)
 
 
 def issued_vehicles(fleet: Path, beginning: str, count: int) -> list[Path]:
@@ -74,13 +82,48 @@ def build_vehicle(
 
 
 @asynccontextmanager
-async def put_away(vehicle: EmulatedVehicle) -> AsyncIterator[None]:
+async def traced(url: str | None, instance: str) -> AsyncIterator[Tracer | None]:
+    """Yield what takes emulated cars' spans, None without a URL; sends them at the end.
+
+    Raises:
+        CollectorSetupError: the extra `tracing` is not installed.
+        OperatorError: that is no collector's URL.
+    """
+    try:
+        settings = (
+            None if url is None else msgspec.convert({"url": url}, TracingSettings)
+        )
+    except msgspec.ValidationError:
+        raise OperatorError(
+            f"--traces {url} is no URL of a collector",
+            "give one such as http://127.0.0.1:4318/v1/traces",
+        ) from None
+    # As a car on a board calls itself: nobody who reads traces needs to know better.
+    tracer = open_tracer(settings, service="freefloat-gateway", instance=instance)
+    try:
+        yield tracer
+    finally:
+        await close_tracer(tracer)
+
+
+@asynccontextmanager
+async def put_away(
+    vehicle: EmulatedVehicle, *, traces: str | None = None
+) -> AsyncIterator[None]:
     """Let a vehicle live, and keep how its car was left, however that ends.
 
     Says at last where the flight recording is: who failed needs it most.
+
+    Args:
+        vehicle: not entered yet.
+        traces: URL of a collector for its spans, None for none.
+
+    Raises:
+        CollectorSetupError: the extra `tracing` is not installed.
+        OperatorError: `traces` is no collector's URL.
     """
     try:
-        async with vehicle:
+        async with traced(traces, str(vehicle.vehicle_id)) as vehicle.tracer, vehicle:
             yield
     finally:
         if vehicle.data.is_dir():

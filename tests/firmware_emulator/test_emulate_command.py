@@ -83,6 +83,18 @@ def test_a_key_file_that_others_can_read_is_refused(
     assert "has mode 0644" in capsys.readouterr().err
 
 
+def test_what_is_no_collector_is_refused(
+    fleet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--fleet", str(fleet), "--data", str(tmp_path / "data"))
+    lines = script(tmp_path, "expect light green")
+
+    code = run(["emulate", "car", *where, "--script", lines, "--traces", "collector"])
+
+    assert code == 1
+    assert "no URL of a collector" in capsys.readouterr().err
+
+
 def test_a_token_of_the_environment_is_taken_like_everywhere_else(
     fleet: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 from bridge.settings import Settings
 from tests.bridge.collector import Collector, collecting
 from tests.bridge.running import until
+from tests.tools.command_line import running
 from tools.bridge_settings import local_settings
 from tools.rig import Rig, open_rig
 from transport.collector import CollectorTracer, TracingSettings, close_tracer
@@ -117,6 +118,26 @@ async def test_a_command_is_one_trace_of_car_broker_bridge_and_sink(
     everything = "".join(str(span.attributes) for span in collector.spans)
     for secret in ("latitude", "card", "rental", "customer"):
         assert secret not in everything
+
+
+async def test_cars_of_the_emulate_command_tell_their_spans_too(
+    rig: Rig, collector: Collector
+) -> None:
+    """K25: `--traces`, as `[tracing]` of a car on a board."""
+    [car] = rig.cars
+    await car.__aexit__(None, None, None)  # the command runs it from here on
+    words = (
+        *("emulate", "fleet", "--cars", "1", "--fleet", rig.fleet.path),
+        *("--broker", f"{rig.broker.host}:{rig.broker.port}"),
+        *("--data", car.data.parent, "--traces", f"{collector.url}/v1/traces"),
+    )
+    with running(*words):
+        await ping(rig)
+        command_id = await ping(rig)
+        await until(lambda: set(collector.named(command_id)) >= OF_THE_CAR)
+
+    services = {collector.services[s.span_id] for s in collector.spans}
+    assert services == {"freefloat-gateway", "freefloat-bridge"}
 
 
 async def test_a_collector_that_hangs_holds_up_neither_car_nor_command(
