@@ -7,10 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -219,13 +220,16 @@ async def bench(directory: Path) -> AsyncIterator[PtyBoard]:
             yield board
 
 
-async def start(directory: Path, *arguments: str) -> asyncio.subprocess.Process:
+async def start(
+    directory: Path, *arguments: str, more: Mapping[str, str] = MappingProxyType({})
+) -> asyncio.subprocess.Process:
+    """Start the command, with more in its environment."""
     return await asyncio.create_subprocess_exec(
         *PYTHON,
         "gateway",
         *arguments,
         cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(SOURCES)},
+        env={**os.environ, "PYTHONPATH": str(SOURCES), **more},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
