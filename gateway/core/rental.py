@@ -63,7 +63,9 @@ def end(turn: Turn, reason: EndReason, authority: bytes) -> None:
     """End the rental: report what happened, and forget the customer's secrets (C27)."""
     rental, reading, now = turn.rental, known(turn), turn.now
     total_ms = rental.carried_ms + now.boot_ms - rental.running_since_ms
-    parking_ms = rental.parking_ms + stay_ms(rental, now)
+    # A time off that was assumed in a stay and put right after another one, which was
+    # in none, has shortened the whole only: then the whole was parking.
+    parking_ms = min(rental.parking_ms + stay_ms(rental, now), total_ms)
     turn.record(
         RentalEnded(
             rental_id=rental.reservation.rental_id,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.core.accounting import GAP_LIMIT_MS, after_reboot, gap_ms
@@ -215,6 +215,13 @@ def test_a_power_cut_before_any_step_costs_no_second_of_the_report(place: int) -
         max_size=4,
         unique_by=lambda cut: cut[0],
     )
+)
+@example(
+    # Found by chance: more parking than rental, and minutes below none.
+    cuts=[
+        (14, 0.0, 907_001, ClockQuality.RTC, False),
+        (16, 0.0, 0, ClockQuality.UNSET, False),
+    ]
 )
 def test_power_cuts_and_lying_clocks_together_bill_what_truly_passed(
     cuts: list[tuple[int, float, int, ClockQuality, bool]],

@@ -31,6 +31,7 @@ from tests.gateway.core.scene import (
     reserve,
     unlock,
 )
+from tests.gateway.core.test_loss import lose
 from tools.gateway_recorder import explain_command, replay_command
 
 HERE: Final = Position(521_234_567, 134_567_891, 30, None)
@@ -128,6 +129,29 @@ def test_the_same_tap_again_and_one_that_disturbs_are_told(
 
     assert "the same card again at once is still the same tap (I-14)" in again.because
     assert "an actuation was under way, and a tap does not disturb it" in busy.because
+
+
+def test_a_car_that_lost_its_ledger_says_what_it_asks_and_what_answered(
+    scene: RecordedScene,
+) -> None:
+    """H15, I-16: the tape keeps the loss, and leads to the same decisions."""
+    lose(scene)
+    began = scene.last("LedgerReplaced")
+    scene.tap(CARD)
+    tap = scene.last("CardPresented")
+    scene.advance(3)
+    scene.order(reserve(scene.boot_ms + 900_000))
+    order = scene.last("CommandReceived")
+
+    assert began.happened == "the ledger was damaged or lost, and another one began"
+    assert began.did[-2:] == (
+        "wrote LEDGER_RESET to the ledger",
+        "wrote FAULT_RAISED to the ledger",
+    )
+    asks = "condition FAULT: the ledger was lost: nobody knows who has the car"
+    assert any(asks in reason for reason in tap.because)
+    assert "wrote FAULT_CLEARED to the ledger" in order.did
+    assert "showed yellow" in order.did
 
 
 def test_a_card_that_is_refused_for_want_of_room_is_told_so(
