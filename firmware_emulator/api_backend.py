@@ -108,6 +108,7 @@ class ApiBackend:
             "card": fields["card"],
             "pin": fields["pin"],
             "fuel_card_pin": FUEL_CARD_PIN,
+            "language": fields.get("language", "en"),
             "rights": ["unlock", fields["rights"]],
             "not_before": (now - GRANT_SPAN).isoformat(),
             "not_after": (now + GRANT_SPAN).isoformat(),

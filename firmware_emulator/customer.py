@@ -34,6 +34,8 @@ class Customer:
     """The customer's PIN, 4 to 8 digits."""
     name: str = "The customer"
     """For telling."""
+    language: str = "en"
+    """What the car's display speaks to them, two letters."""
 
     def tap(self) -> None:
         """Hold the card to the windscreen.

@@ -121,6 +121,7 @@ class MemoryBackend:
                 pin=customer.pin,
                 fuel_card_pin=FUEL_CARD_PIN,
                 lock_default=lock_default,
+                language=str(fields.get("language", "en")),
                 reserved_ms=int(fields.get("hold_s", 900)) * 1_000,
             )
         except TimeoutError:
@@ -257,7 +258,7 @@ class MemoryBackend:
             not_after_wall_ms=wall_ms + GRANT_MS,
             rights=rights,
             lock_default=LockDefault.END,
-            language=b"en",
+            language=str(fields.get("language", "en")).encode(),
             sealed=self._fleet.sealed_for(
                 self._vehicle_id,
                 rental_id=rental_id,

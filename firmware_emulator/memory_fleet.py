@@ -363,6 +363,7 @@ class MemoryFleet:
         pin: str,
         fuel_card_pin: str = "9876",
         lock_default: LockDefault = LockDefault.END,
+        language: str = "en",
         reserved_ms: int = RESERVED_MS,
     ) -> Result:
         """Reserve a car for a card and a PIN, and return its signed answer."""
@@ -373,7 +374,7 @@ class MemoryFleet:
                 expected_version=ANY_VERSION,
                 reserved_until_ms=self.clock_of(vehicle_id) + reserved_ms,
                 lock_default=lock_default,
-                language=b"en",
+                language=language.encode("ascii"),
                 cards=(card_digest(rental_id, card_uid),),
                 sealed=self.sealed_for(
                     vehicle_id,

@@ -81,7 +81,8 @@ def _reserve(rest: list[str]) -> Deed:
     fields: Fields = {"lock_default": lock_default, "hold_s": hold_s}
 
     async def deed(stage: Stage) -> None:
-        stage.answer = await _backend(stage).reserve(stage.customer, fields)
+        spoken: Fields = {**fields, "language": stage.customer.language}
+        stage.answer = await _backend(stage).reserve(stage.customer, spoken)
 
     return deed
 
@@ -153,8 +154,12 @@ def _grant(rest: list[str]) -> Deed:
 
     async def deed(stage: Stage) -> None:
         backend = _backend(stage)
-        card, pin = stage.customer.card.uid.hex(), stage.customer.pin
-        fields: Fields = {"rights": word, "card": card, "pin": pin}
+        fields: Fields = {
+            "rights": word,
+            "card": stage.customer.card.uid.hex(),
+            "pin": stage.customer.pin,
+            "language": stage.customer.language,
+        }
         stage.answer = await backend.order("grant", fields)
 
     return deed

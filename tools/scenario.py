@@ -11,7 +11,7 @@ import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
@@ -21,6 +21,7 @@ from firmware_emulator.memory_stage import memory_stage
 from firmware_emulator.saying import Stage
 from firmware_emulator.scenario import Scenario, scenarios
 from firmware_emulator.scenario_run import Check, StepSeen, Verdict, perform
+from gateway.catalogue.words import LANGUAGES
 from tools.console import examples, heading, json_option, print_json, step, table
 from tools.errors import OperatorError
 
@@ -34,6 +35,18 @@ Show = Callable[[Scenario, StepSeen | Verdict | None], None]
 """Told of the beginning (None), of each step and of the verdict."""
 
 
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """How a story is told."""
+
+    show: Show
+    """Shows it."""
+    language: str
+    """What the customer speaks, two letters."""
+    kept: Path | None
+    """Where the car's flight recording goes; None for nowhere."""
+
+
 @click.command(
     "scenario",
     epilog=examples(
@@ -41,6 +54,7 @@ Show = Callable[[Scenario, StepSeen | Verdict | None], None]
         "freefloat emulate scenario blink --fast     # in memory, within a second",
         "freefloat emulate scenario blink            # with a broker and a bridge",
         "freefloat emulate scenario all --fast --json",
+        "freefloat emulate scenario refuel-online --fast --language de",
         "freefloat emulate scenario blink --fast --recordings seen",
         "freefloat gateway explain command seen/blink # why did it blink?",
     ),
@@ -54,6 +68,13 @@ Show = Callable[[Scenario, StepSeen | Verdict | None], None]
 )
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option(
+    "--language",
+    type=click.Choice(LANGUAGES),
+    default=LANGUAGES[0],
+    show_default=True,
+    help="What the customer speaks, and so the display.",
+)
+@click.option(
     "--recordings",
     type=click.Path(path_type=Path, file_okay=False),
     help="Keep each car's flight recording in a directory of the story's name here.",
@@ -64,6 +85,7 @@ def scenario(
     as_list: bool,
     fast: bool,
     seed: int,
+    language: str,
     recordings: Path | None,
     as_json: bool,
 ) -> int:
@@ -82,7 +104,8 @@ def scenario(
     verdicts = []
     for each in chosen:
         kept = None if recordings is None else _place(recordings, each)
-        verdicts.append(_play(each, fast=fast, seed=seed, show=show, kept=kept))
+        told = Telling(show, language, kept)
+        verdicts.append(_play(each, told, fast=fast, seed=seed))
         if kept is not None and not as_json:
             step(f"recorded: freefloat gateway replay {kept}")
     if len(verdicts) > 1 and not as_json:
@@ -119,64 +142,50 @@ def _place(recordings: Path, each: Scenario) -> Path:
     return place
 
 
-def _play(
-    each: Scenario, *, fast: bool, seed: int, show: Show, kept: Path | None
-) -> Verdict:
+def _play(each: Scenario, told: Telling, *, fast: bool, seed: int) -> Verdict:
     with tempfile.TemporaryDirectory(prefix="freefloat-scenario-") as directory:
         path = Path(directory)
         if fast:
-            return virtual_time.run(
-                _perform(
-                    each,
-                    memory_stage(path, each.car, seed=seed, recorder=kept is not None),
-                    show,
-                    kept,
-                )
-            )
+            records = told.kept is not None
+            stage = memory_stage(path, each.car, seed=seed, recorder=records)
+            return virtual_time.run(_perform(each, stage, told))
         # A car in memory needs neither broker nor bridge, nor what they install.
         from tools.scenario_stage import broker_stage  # noqa: PLC0415
 
-        return asyncio.run(
-            _guarded(each, broker_stage(path, each.car, seed), show, kept)
-        )
+        return asyncio.run(_guarded(each, broker_stage(path, each.car, seed), told))
 
 
 async def _guarded(
-    each: Scenario,
-    stage: AbstractAsyncContextManager[Stage],
-    show: Show,
-    kept: Path | None,
+    each: Scenario, stage: AbstractAsyncContextManager[Stage], told: Telling
 ) -> Verdict:
     """Perform it; SIGTERM ends it in order, as Ctrl-C does."""
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     try:
-        return await _perform(each, stage, show, kept)
+        return await _perform(each, stage, told)
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
 
 
 async def _perform(
-    each: Scenario,
-    stage: AbstractAsyncContextManager[Stage],
-    show: Show,
-    kept: Path | None,
+    each: Scenario, stage: AbstractAsyncContextManager[Stage], told: Telling
 ) -> Verdict:
     where: Path | None = None
     try:
         async with stage as ready:
             where = ready.vehicle.recordings
-            show(each, None)
-            told: AsyncIterator[StepSeen | Verdict] = perform(each, ready)
-            async for seen in told:
-                show(each, seen)
+            ready.customer.language = told.language
+            told.show(each, None)
+            story: AsyncIterator[StepSeen | Verdict] = perform(each, ready)
+            async for seen in story:
+                told.show(each, seen)
                 if isinstance(seen, Verdict):
                     return seen
     finally:
         # The recorder writes its last when the car ends; then the place is cleared.
-        if kept is not None and where is not None and where.is_dir():
-            shutil.copytree(where, kept)
+        if told.kept is not None and where is not None and where.is_dir():
+            shutil.copytree(where, told.kept)
     raise OperatorError(f"{each.name} came to no verdict", "report this")
 
 

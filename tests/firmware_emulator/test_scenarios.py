@@ -227,6 +227,26 @@ def test_a_verdict_in_json_is_one_document_a_line(
     assert documents[-1]["checks"] == 4
 
 
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", "Please enter your PIN"),
+        ("de", "Bitte geben Sie Ihre PIN ein"),
+        ("ru", "Введите ваш PIN-код"),
+    ],
+)
+def test_a_story_is_told_in_the_language_of_its_customer(
+    language: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """C9, C11: the display's words, by reservation and by a stored grant."""
+    names = ["open-and-start", "offline-grant"]
+    run(["emulate", "scenario", *names, "--fast", "--language", language])
+
+    shown = capsys.readouterr().out
+    assert words in shown
+    assert ("No damage of this car is known" in shown) is (language == "en")
+
+
 def test_a_scenario_that_fails_has_exit_code_1(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
