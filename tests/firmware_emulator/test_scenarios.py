@@ -231,7 +231,7 @@ def test_a_verdict_in_json_is_one_document_a_line(
     ("language", "words"),
     [
         ("en", "Please enter your PIN"),
-        ("de", "Bitte geben Sie Ihre PIN ein"),
+        ("de", "Ihre PIN ein"),
         ("ru", "Введите ваш PIN-код"),
     ],
 )
