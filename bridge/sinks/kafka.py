@@ -15,6 +15,7 @@ from typing import Final
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from bridge.errors import SettingsError, SinkError
+from bridge.foreign_tls import SUITES
 from bridge.rows.outbox import OutboxRow
 from bridge.settings import KafkaSettings
 from bridge.sinks.ports import TraceParent
@@ -37,8 +38,13 @@ _OURS: Final[dict[str, str | int | bool]] = {
     "acks": "all",
     "linger.ms": LINGER_MS,
     "client.id": "freefloat-bridge",
+    # As `bridge.foreign_tls` has it for all other consumers (K3); librdkafka by itself
+    # offers CBC and RSA key exchange too. Without effect where TLS is not spoken.
+    "ssl.cipher.suites": SUITES,
+    "enable.ssl.certificate.verification": True,
+    "ssl.endpoint.identification.algorithm": "https",
 }
-"""What no options file may change: it is what "delivered" means."""
+"""What no options file may change: it is what "delivered" means, and to whom."""
 
 
 class KafkaSink:
@@ -61,7 +67,7 @@ class KafkaSink:
         if clash:
             raise SettingsError(
                 f"sink {settings.name}: options_file sets {clash[0]}",
-                advice="leave it out: events would be lost or doubled",
+                advice="leave it out: events would be lost, doubled, or read by others",
             )
         self._settings = settings
         self._trace_parent = trace_parent

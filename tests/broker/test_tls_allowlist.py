@@ -17,11 +17,12 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from bridge.api.tokens import TokenCheck
-from bridge.errors import SinkError
+from bridge.errors import SettingsError, SinkError
 from bridge.foreign_tls import foreign_client_context
 from bridge.rows.outbox import OutboxRow
-from bridge.settings import JetStreamSettings, OidcSettings
+from bridge.settings import JetStreamSettings, KafkaSettings, OidcSettings
 from bridge.sinks.jetstream import JetStreamSink
+from bridge.sinks.kafka import KafkaSink
 from bridge.sinks.webhook import WebhookSink
 from certs.enrolment_server import enrolment_context
 from protocol.identity import VehicleId
@@ -262,3 +263,32 @@ def test_a_stream_s_server_is_reached_over_modern_tls_alone() -> None:
 
     assert context is not None
     require_modern(said_by(context))
+
+
+async def test_kafka_is_reached_over_modern_tls_alone() -> None:
+    """K3: librdkafka has its own OpenSSL, whose own list is longer."""
+    async with eavesdropper() as (place, said):
+        settings = KafkaSettings(name="k", servers=place, topic="e", timeout_s=1)
+        sink = KafkaSink(settings, {"security.protocol": "ssl"})
+        await sink.open()
+        hello = read_hello(await asyncio.wait_for(said, PATIENCE_S))
+        await sink.close()
+
+    require_modern(hello)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ssl.cipher.suites", "ALL"),
+        ("enable.ssl.certificate.verification", False),
+        ("ssl.endpoint.identification.algorithm", "none"),
+    ],
+)
+def test_no_options_file_makes_tls_with_kafka_weaker(
+    name: str, value: str | bool
+) -> None:
+    """K3, K4: chain and name are verified, and nothing switches it off."""
+    settings = KafkaSettings(name="k", servers="kafka:9093", topic="e")
+    with pytest.raises(SettingsError, match=re.escape(name)):
+        KafkaSink(settings, {name: value})
