@@ -1,11 +1,15 @@
 """Sessions: what ends one, and what of an older one never acts (FF-FRE, I-6)."""
 
+from dataclasses import replace
+
 import pytest
 
 from protocol.codes import Code, FrameClass, LockMode
 from protocol.command import ANY_VERSION, Lock, Ping, Unlock
+from protocol.rental_codes import GrantAction
 from protocol.snapshot import NO_RENTAL
 from tests.gateway.powerloss import Disk
+from tests.gateway.test_full_disk import grant_for
 from tests.gateway.world import ALICE, World
 
 PING = Ping(NO_RENTAL, ANY_VERSION, bytes(16))
@@ -138,6 +142,29 @@ async def test_replay_after_flash_loss_never_acts(knows_journal: bool) -> None:
         assert world.board.orders.count("unlock") == 1
         again = world.fleet.codes_of(unlock)[answered:]
         assert again == [Code.OK if knows_journal else Code.SESSION_STALE]
+
+
+async def test_a_grant_that_was_withdrawn_does_not_come_back_by_its_old_frame() -> None:
+    # I-12: nor in a later session, nor after a power cut.
+    async with World() as world:
+        given = grant_for(ALICE, b"granted " * 2, world=world)
+        added = world.fleet.send(given)
+        await world.settle()
+        assert [grant.grant_id for grant in world.state.grants] == [given.grant_id]
+        withdrawal = replace(given, action=GrantAction.WITHDRAW)
+        world.fleet.send(withdrawal)
+        await world.settle()
+
+        for event in (world.settle, world.restart, world.power_cut):
+            await event()
+            await world.advance(2.0)
+            world.air.deliver(FrameClass.CMD, added)
+            await world.advance(2.0)
+            world.present(ALICE)
+            await world.advance(6.0)
+
+            assert world.state.grants == ()
+            assert world.board.orders == []
 
 
 async def test_every_start_connection_bundle_and_suspend_has_its_own_session() -> None:

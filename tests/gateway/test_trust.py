@@ -93,7 +93,7 @@ async def test_old_session_commands_of_a_good_key_are_stale_after_a_bundle() -> 
 
 
 async def test_trust_rollback_an_older_bundle_comes_back_by_no_way() -> None:
-    # FF-TRU-07, FF-TRU-14: neither by the link nor by a restart or a power cut.
+    # FF-TRU-07, FF-TRU-14, I-12: neither by the link nor by a restart or a power cut.
     async with World() as world:
         old = world.fleet.trust(BUNDLE, key=RECEIPT_KEY)
         world.fleet.publish_trust(REVOKED)

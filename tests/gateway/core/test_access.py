@@ -1,7 +1,10 @@
 """Cards at the windscreen: what a tap opens, closes and never does (C8, I-12, I-14)."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from gateway.core.access import DEBOUNCE_MS
 from gateway.core.actions import AllowEngine, DriveLocks
 from gateway.core.prompts import Choice, PromptKey
 from protocol.codes import (
@@ -203,6 +206,53 @@ def test_a_card_held_still_before_a_flickering_reader_stays_one_tap() -> None:
 
     assert scene.mode is RentalMode.STOPPED
     assert scene.told(RentalEnded) == []
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    mode=st.sampled_from(RentalMode),
+    reads=st.lists(
+        st.tuples(
+            st.sampled_from([CARD, CARD, SECOND_CARD, STRANGER]),
+            st.sampled_from([0.0, 0.3, 1.499, 1.5, 6.0]),
+        ),
+        max_size=25,
+    ),
+)
+def test_no_sequence_of_reads_decides_twice_for_a_tap_or_enrols_or_rents_anew(
+    mode: RentalMode, reads: list[tuple[bytes, float]]
+) -> None:
+    # I-14 (P): as long as the same card is found again within 1.5 s, it is one tap.
+    scene = Scene()
+    scene.be(mode)
+    had = cards_of(scene)
+    scene.advance(10)
+    last, since_s = b"", 0.0
+    for uid, gap_s in reads:
+        scene.advance(gap_s)
+        since_s += gap_s
+        is_same_tap = uid == last and since_s < DEBOUNCE_MS / 1_000
+        last, since_s = uid, 0.0
+
+        decision = scene.tap(uid)
+
+        decided = [
+            entry
+            for entry in decision.entries
+            if isinstance(entry, AccessGranted | CardRefused)
+        ]
+        assert len(decided) <= (0 if is_same_tap else 1)
+        assert not (is_same_tap and decision.actions)
+    assert cards_of(scene) in {had, ()}
+    assert scene.state.rental_id in {RENTAL, None}
+    assert len(scene.told(RentalStarted)) <= 1
+
+
+def cards_of(scene: Scene) -> tuple[bytes, ...]:
+    """Return who may open the car."""
+    state = scene.state
+    held = state.reservation if state.rental is None else state.rental.reservation
+    return () if held is None else held.cards
 
 
 def test_a_second_tap_while_boarding_ends_nothing() -> None:

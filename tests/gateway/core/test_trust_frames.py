@@ -104,7 +104,7 @@ def test_a_strange_key_carries_nothing() -> None:
 
 
 def test_trust_rollback_an_older_bundle_is_refused() -> None:
-    # FF-TRU-07.
+    # FF-TRU-07, I-12.
     newer = FrontDesk(bundle=replace(BUNDLE, version=3))
 
     assert fate(trust_frame(NEXT), newer) is Code.TRUST_TOO_OLD
