@@ -20,7 +20,10 @@ from firmware_emulator.rental_script import (
     tap_to_open,
 )
 from firmware_emulator.script import play_step
+from firmware_emulator.vehicle import LEDGER
+from protocol.codes import Light
 from protocol.event import AgentStarted, RentalEnded
+from protocol.identity import VehicleId
 from tools.clock import wall_clock
 from tools.rig import Rig, open_rig
 
@@ -120,6 +123,58 @@ async def test_a_car_that_is_taken_is_not_reserved_and_the_reason_is_said(
             await api.reserve(vehicle.vehicle_id, CARD, PIN)
         with pytest.raises(DemandError, match="key of this bridge"):
             await Bridge(rig.bridge.api_url).reserve(vehicle.vehicle_id, CARD, PIN)
+
+
+async def test_a_rental_in_a_spoilt_ledger_is_asked_for_given_back_and_reported(
+    tmp_path: Path,
+) -> None:
+    """Row 5, H15, I-19, FF-LED-32 to FF-LED-37, over TLS, MQTT and the API."""
+    async with open_rig(tmp_path / "rig", cars=1) as rig:
+        vehicle, api = rig.cars[0], api_of(rig)
+        await api.wait_online(vehicle.vehicle_id)
+        rental_id = await api.reserve(vehicle.vehicle_id, CARD, PIN)
+        customer = Customer(vehicle.devices, CARD, PIN)
+        for step in (tap_to_open(), get_in(), enter_pin()):
+            await play_step(step, customer)
+        await vehicle.power_off()
+        (vehicle.data / LEDGER).write_bytes(b"a page of something else")
+        vehicle.power_on()
+
+        await _until_faults(api, vehicle.vehicle_id, ["ledger_lost"])
+
+        car, firmware = vehicle.devices.world.car, vehicle.devices.world.firmware
+        assert firmware.indicator.light is Light.FAULT_PATTERN
+        assert (car.locked, car.starter_released) == (False, True)
+        with pytest.raises(DemandError, match=rental_id.hex()):
+            await api.reserve(vehicle.vehicle_id, CARD, PIN)
+        back = {
+            "kind": "reserve",
+            "rental_id": rental_id.hex(),
+            "hold_s": 600,
+            "cards": [CARD.uid.hex()],
+            "pin": PIN,
+        }
+        path = f"/v1/vehicles/{vehicle.vehicle_id}/commands?wait_s=10"
+        assert (await api.call("POST", path, back))["state"] == "succeeded"
+        await _until_faults(api, vehicle.vehicle_id, [])
+        for step in (tap_to_open(), enter_pin(), start_engine(), drive(8)):
+            await play_step(step, customer)
+        await play_step(stop_engine(), customer)
+        await play_step(end_by_card(), customer)
+
+        rental = await api.wait_report(rental_id)
+
+        assert (rental["state"], rental["needs_close"]) == ("ended", False)
+        assert rental["report"]["distance_m"] == 8
+
+
+async def _until_faults(api: Bridge, vehicle_id: VehicleId, faults: list[str]) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            known = await api.call("GET", f"/v1/vehicles/{vehicle_id}")
+            if known["online"] and known["faults"] == faults:
+                return
+            await asyncio.sleep(0.1)
 
 
 async def _lines_with(path: Path, word: bytes) -> list[bytes]:
