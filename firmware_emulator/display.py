@@ -12,7 +12,7 @@ from typing import Final
 
 from firmware_emulator.clock import EmulatedClock
 from firmware_emulator.witness import Witness
-from gateway.catalogue.words import HIDDEN, words_of
+from gateway.catalogue.words import HIDDEN, menu_of, words_of
 from gateway.core.events import (
     DamageEntered,
     DestinationEntered,
@@ -81,6 +81,11 @@ class EmulatedDisplay:
     def public_words(self) -> str:
         """The same without the fuel card's PIN, for logs (H6)."""
         return words_of(self.prompt)
+
+    @property
+    def menu(self) -> tuple[str, ...]:
+        """What can be filled in and chosen now, in words."""
+        return menu_of(self.prompt)
 
     @property
     def fuel_card_pin(self) -> str:

@@ -59,6 +59,8 @@ class StepSeen:
     """What a driver read before; no fuel card's PIN."""
     display: str
     """The same, afterwards."""
+    menu: tuple[str, ...]
+    """What could then be filled in and chosen."""
     frames: tuple[str, ...]
     """What crossed the air: "< RESERVE", "> RentalStarted"."""
     checks: tuple[Check, ...]
@@ -155,6 +157,7 @@ async def _perform_step(group: Sequence[Line], stage: Stage, began_ms: int) -> S
         light=str(devices.world.firmware.indicator),
         display_before=read_before,
         display=devices.display.public_words,
+        menu=devices.display.menu,
         frames=_frames(stage, mark),
         checks=tuple(checks),
     )

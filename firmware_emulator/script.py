@@ -21,7 +21,7 @@ from firmware_emulator.customer import Customer
 from firmware_emulator.devices import EmulatedDevices
 from firmware_emulator.errors import StepError
 from firmware_emulator.witness import EntrySeen
-from gateway.catalogue.words import words_of
+from gateway.catalogue.words import menu_of, words_of
 from gateway.core.prompts import Prompt, PromptKey
 from protocol.codes import Light, RentalMode
 from protocol.event import EventBody
@@ -86,6 +86,11 @@ class StepReport:
     def words(self) -> str:
         """The display's English words; the fuel card's PIN is not in them."""
         return words_of(self.prompt)
+
+    @property
+    def menu(self) -> tuple[str, ...]:
+        """What can be filled in and chosen, in English words."""
+        return menu_of(self.prompt)
 
     def __str__(self) -> str:
         bolts = "locked" if self.locked else "open"

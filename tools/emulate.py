@@ -371,6 +371,8 @@ async def _rent(
             step(str(report))
             if report.words:
                 _fact("display", report.words)
+            if report.menu:
+                _fact("menu", " | ".join(report.menu))
         ended = [
             entry.body
             for entry in vehicle.devices.witness.entries

@@ -234,6 +234,9 @@ def _show(each: Scenario, seen: StepSeen | Verdict | None) -> None:
     if seen.display not in {"", seen.display_before}:
         words = " / ".join(seen.display.splitlines())
         click.echo(click.style(f"{'':24}display: {words}", dim=True))
+        if seen.menu:
+            menu = " | ".join(seen.menu)
+            click.echo(click.style(f"{'':24}   menu: {menu}", dim=True))
     for check in seen.checks:
         _show_check(check)
 

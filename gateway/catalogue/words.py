@@ -14,6 +14,7 @@ from string import Formatter
 from typing import Final
 
 from gateway.core.prompts import Choice, Form, Line, Prompt
+from gateway.core.screens import SCREENS
 
 LANGUAGES: Final = ("en", "de", "ru")
 """Two letters of ISO 639-1; each has a file."""
@@ -115,3 +116,9 @@ def catalogue_of(language: bytes) -> Catalogue:
 def words_of(prompt: Prompt, *, secret: str = HIDDEN) -> str:
     """Return a prompt's sentence in its own language, its lines below it."""
     return catalogue_of(prompt.language).say(prompt, secret=secret)
+
+
+def menu_of(prompt: Prompt) -> tuple[str, ...]:
+    """Return what can be filled in and then what can be chosen, in a menu's order."""
+    screen, catalogue = SCREENS[prompt.key], catalogue_of(prompt.language)
+    return (*map(catalogue.ask, screen.forms), *map(catalogue.offer, screen.offers))

@@ -81,9 +81,11 @@ def offer(turn: Turn) -> None:
 def may_offer(rental: Rental) -> bool:
     """Return whether the driver can offer the car: promised to nobody, not too often.
 
-    The fleet may name somebody at any time.
+    Nor one whose engine the fleet holds, which is handed over to nobody. The fleet may
+    name somebody at any time.
     """
-    return rental.offers < OFFERS_LIMIT and rental.handover is None
+    promised = rental.handover is not None or rental.held
+    return rental.offers < OFFERS_LIMIT and not promised
 
 
 def make_offer(turn: Turn) -> bytes:

@@ -66,7 +66,7 @@ SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
         PromptKey.ENTER_PIN: Screen(_BEFORE_PIN, (Form.PIN,), numbers=1),
         PromptKey.PIN_BLOCKED: Screen(_BEFORE_PIN),
         PromptKey.PIN_BLOCKED_FOR_GOOD: Screen(_BEFORE_PIN),
-        PromptKey.ENGINE_HELD: Screen(_BEFORE_PIN),
+        PromptKey.ENGINE_HELD: Screen((Choice.END, Choice.PARK, Choice.REPORT_DAMAGE)),
         PromptKey.WAIT: Screen(_MENU),
         PromptKey.MAY_START: Screen(_MENU),
         PromptKey.CHOOSE_NEXT: Screen(_MENU, terms=1),

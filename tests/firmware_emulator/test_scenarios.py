@@ -228,15 +228,15 @@ def test_a_verdict_in_json_is_one_document_a_line(
 
 
 @pytest.mark.parametrize(
-    ("language", "words"),
+    ("language", "words", "menu"),
     [
-        ("en", "Please enter your PIN"),
-        ("de", "Ihre PIN ein"),
-        ("ru", "Введите ваш PIN-код"),
+        ("en", "Please enter your PIN", "Continue | Report damage | End the rental"),
+        ("de", "Ihre PIN ein", "Weiter | Schaden melden | Miete beenden"),
+        ("ru", "Введите ваш PIN-код", "Дальше | Сообщить о повреждении | Завершить"),
     ],
 )
 def test_a_story_is_told_in_the_language_of_its_customer(
-    language: str, words: str, capsys: pytest.CaptureFixture[str]
+    language: str, words: str, menu: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """C9, C11: the display's words, by reservation and by a stored grant."""
     names = ["open-and-start", "offline-grant"]
@@ -244,6 +244,7 @@ def test_a_story_is_told_in_the_language_of_its_customer(
 
     shown = capsys.readouterr().out
     assert words in shown
+    assert menu in shown
     assert ("No damage of this car is known" in shown) is (language == "en")
 
 

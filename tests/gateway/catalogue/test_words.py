@@ -6,7 +6,7 @@ from string import Formatter
 
 import pytest
 
-from gateway.catalogue.words import LANGUAGES, catalogue_of, words_of
+from gateway.catalogue.words import LANGUAGES, catalogue_of, menu_of, words_of
 from gateway.core.bearing import Compass
 from gateway.core.prompts import Choice, Form, Line, LineKey, Prompt, PromptKey, term_of
 from gateway.core.screens import LINES, SCREENS, Screen
@@ -127,6 +127,19 @@ def test_menus_and_forms_have_words() -> None:
 
     assert german.offer(Choice.PAID_BY_CARD) == "Mit Karte bezahlt"
     assert german.ask(Form.PIN) == "Ihre PIN"
+
+
+def test_what_can_be_answered_is_said_in_the_language_of_the_prompt() -> None:
+    # C9, C16: forms first, then the choices in the order of the menu
+    assert menu_of(Prompt(PromptKey.RATE_CLEANLINESS, language=b"de")) == (
+        "Sterne innen und außen, 1 bis 5",
+        "Ihre PIN",
+        "Weiter",
+        "Schaden melden",
+        "Miete beenden",
+        "Parken",
+    )
+    assert menu_of(Prompt(PromptKey.CLOSE_DOORS)) == ()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

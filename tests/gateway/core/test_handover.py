@@ -7,6 +7,7 @@ import pytest
 from gateway.core.events import DiskFailed, PinVerdict
 from gateway.core.handover import OFFERS_LIMIT, accept, offer_id_of
 from gateway.core.prompts import Choice, PromptKey
+from gateway.core.screens import SCREENS
 from gateway.core.turn import Turn
 from protocol.codes import (
     AccessMeans,
@@ -127,6 +128,21 @@ def test_nobody_offers_a_car_that_is_promised_or_free() -> None:
 
     assert scene.told(HandoverOffered) == []
     assert free.told(HandoverOffered) == []
+
+
+def test_nobody_offers_a_car_whose_engine_the_fleet_holds() -> None:
+    # H11: it would be handed over to nobody; also at a screen that has the whole menu.
+    scene = Scene()
+    scene.rent_and_release()
+    scene.order(hold())
+    held = SCREENS[scene.prompt].offers
+    scene.choose(Choice.END)
+
+    scene.choose(Choice.OFFER_HANDOVER)
+
+    assert Choice.OFFER_HANDOVER not in held
+    assert scene.prompt is PromptKey.NOT_NOW
+    assert scene.told(HandoverOffered) == []
 
 
 def test_who_searches_near_is_shown_to_the_driver() -> None:
