@@ -232,7 +232,7 @@ def test_a_verdict_in_json_is_one_document_a_line(
     [
         ("en", "Please enter your PIN", "Continue | Report damage | End the rental"),
         ("de", "Ihre PIN ein", "Weiter | Schaden melden | Miete beenden"),
-        ("ru", "Введите ваш PIN-код", "Дальше | Сообщить о повреждении | Завершить"),
+        ("ru", "Введите ваш PIN-код", "Дальше | Сообщить"),
     ],
 )
 def test_a_story_is_told_in_the_language_of_its_customer(
