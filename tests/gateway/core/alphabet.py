@@ -398,6 +398,22 @@ LOSING: Final = (
 )
 """A car that does not know whether somebody has it, and the fleet's word for it."""
 
+WORKSHOP: Final = (
+    _with(_SECOND, "of a technician", _TECHNICIAN),
+    _with(_SECOND, "of a technician, with an old report", _TECHNICIAN, _stale),
+    _with(_SECOND, "of a technician, with a broken disk", _TECHNICIAN, _broken_disk),
+    _order(
+        "service",
+        Service(NO_RENTAL, ANY_VERSION, ServiceRequest.ON, NOW_MS + 900_000),
+    ),
+    _over("the service", _due_workshop),
+    Step("an update begins", UpdateBegan()),
+    Step("an update ends", UpdateEnded()),
+    Step("the disk fails", DiskFailed()),
+    Step("the disk is back", DiskRecovered(), (_broken_disk,)),
+)
+"""Service, update and fault, which no rental may begin in, nor they in one (I-17)."""
+
 MEDIUM: Final = (
     *SHORT,
     HOLD,
@@ -423,6 +439,7 @@ _TAPS: Final = (_CUSTOMER, _with(_CUSTOMER, "who parks", _in_rental(_parking)))
 
 DEEP: Final = (
     *MEDIUM,
+    *WORKSHOP,
     *_ORDERS[1:2],
     *_ORDERS[3:7],
     _reports("locked, driving", engine_released=True, **_DRIVES),
@@ -454,20 +471,12 @@ DEEP: Final = (
     _with(_SECOND, "with a grant", _GRANTED),
     _with(_SECOND, "with a grant and a fault", _GRANTED, _degraded),
     _with(_SECOND, "with a grant and a broken disk", _GRANTED, _broken_disk),
-    _with(_SECOND, "of a technician", _TECHNICIAN),
-    _with(_SECOND, "of a technician, with an old report", _TECHNICIAN, _stale),
-    _with(_SECOND, "of a technician, with a broken disk", _TECHNICIAN, _broken_disk),
     _with(_WRONG, "the third", _in_rental(_one_pin_left(0))),
     _with(_WRONG, "the last", _in_rental(_one_pin_left(2))),
     _over("the block", _in_rental(_due_block)),
     _over("the walk-up", _due_walk_up),
-    _over("the service", _due_workshop),
     _order("cancel", cancel()),
     _order("refuel", set_mode(ModeRequest.REFUEL)),
-    _order(
-        "service",
-        Service(NO_RENTAL, ANY_VERSION, ServiceRequest.ON, NOW_MS + 900_000),
-    ),
     _chooses(Choice.OFFER_HANDOVER),
     _chooses(Choice.PLAN_HANDOVER),
     Step("a destination", DestinationEntered("Elm Street"), (_in_rental(_planning),)),
@@ -479,10 +488,6 @@ DEEP: Final = (
     Step("the board refuses the engine", BoardRefused(BoardRefusal.MOVING, True)),
     Step("the board wants voltage", BoardRefused(BoardRefusal.LOW_VOLTAGE)),
     Step("the reader is back", ReaderRecovered(), (_degraded,)),
-    Step("the disk fails", DiskFailed()),
-    Step("the disk is back", DiskRecovered(), (_broken_disk,)),
-    Step("an update begins", UpdateBegan()),
-    Step("an update ends", UpdateEnded()),
     Step("the agent restarts", AgentStarted(2, FIRMWARE, same_boot=True)),
     Step("the machine restarts", AgentStarted(2, FIRMWARE, same_boot=False)),
     Step(

@@ -1,5 +1,6 @@
 """No reachable state of the abstracted core violates a safety invariant."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +9,7 @@ from gateway.core.appearance import light_of
 from gateway.core.state import Handover, Rental, State
 from protocol.codes import Light, RentalMode
 from tests.depth import UNCOUNTED
-from tests.gateway.core.alphabet import MEDIUM, SHORT, STRANGERS_TAP
+from tests.gateway.core.alphabet import MEDIUM, SHORT, STRANGERS_TAP, WORKSHOP
 from tests.gateway.core.exploration import explore
 
 pytestmark = UNCOUNTED
@@ -30,6 +31,32 @@ def test_every_reachable_state_keeps_the_invariants(
     assert findings.is_complete
     assert findings.modes == set(RentalMode)
     assert findings.states > 1_000
+
+
+def test_service_update_and_rental_exclude_one_another_in_every_reachable_state() -> (
+    None
+):
+    """I-17 (M): by command, card and update, with a disk that fails."""
+    findings = explore((*SHORT, *WORKSHOP))
+
+    assert findings.violation is None, str(findings)
+    assert findings.is_complete
+    assert findings.states > 100
+
+
+@pytest.mark.parametrize(
+    "question", ["orders.may_begin_service", "vehicle.may_begin_update"]
+)
+def test_a_car_that_asks_nobody_before_service_or_update_is_found(
+    monkeypatch: pytest.MonkeyPatch, question: str
+) -> None:
+    # I-17 (M): the plants
+    monkeypatch.setattr(f"gateway.core.{question}", lambda _state: True)
+
+    findings = explore((*SHORT, *WORKSHOP))
+
+    assert findings.violation is not None
+    assert re.search("service in a rental|update in service", str(findings))
 
 
 def _locks_whatever_stands_open(*_args: object) -> None:

@@ -165,6 +165,14 @@ class CoreMachine(RuleBasedStateMachine):
         ]
         self.scene.order(data.draw(st.sampled_from(commands)))
 
+    @precondition(lambda self: self.scene.mode.in_rental)
+    @rule(mode=st.sampled_from(LockMode))
+    def somebody_far_away_takes_the_car(self, mode: LockMode) -> None:
+        """I-1, I-2: whatever the car does at that moment."""
+        held = self.scene.state.rental_id or b""
+        self.scene.order(hold(held))
+        self.scene.order(lock(mode, held))
+
     @rule(
         uid=st.sampled_from([CARD, SECOND_CARD]),
         starts_in_s=st.sampled_from([-60, 0, 600]),
