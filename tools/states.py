@@ -15,7 +15,7 @@ from gateway.core import table
 from gateway.core.actuation import ACTUATION_MS
 from gateway.core.appearance import CONDITIONS, light_of
 from gateway.core.reading import Reading
-from gateway.core.state import Inspection, PaymentStage, State, Workshop
+from gateway.core.state import HandoverStage, Inspection, PaymentStage, State, Workshop
 from gateway.core.table import TABLE, Trigger
 from protocol.codes import EnergyKind, FaultKind, RentalMode
 from tools.state_diagram import draw
@@ -100,6 +100,11 @@ def generate() -> str:
             "follows it:",
             "",
             *(f"- {each.name}: {each.value};" for each in PaymentStage),
+            "",
+            "A handover stands beside the mode too. Until the second driver's PIN was",
+            "right the car is the first's, and the mode changes by it only in STOPPED:",
+            "",
+            *(f"- {each.name}: {each.value};" for each in HandoverStage),
             "",
             "## From a wish to a transition",
             "",

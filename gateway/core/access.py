@@ -92,7 +92,7 @@ def present_card(turn: Turn, uid: bytes) -> None:
     digest = card_digest(rental_id, uid)
     if digest not in _cards(state):
         _refuse(
-            turn, uid, rental_id, CardRefusal.NOT_FOR_THIS_RENTAL, PromptKey.NOT_NOW
+            turn, uid, rental_id, CardRefusal.NOT_FOR_THIS_RENTAL, PromptKey.OTHER_CARD
         )
         return
     _act_on_own_card(turn, uid, rental_id, digest)

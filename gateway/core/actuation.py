@@ -60,6 +60,9 @@ _HINTS: Final = {
     Code.DOOR_OPEN: PromptKey.CLOSE_DOORS,
     Code.IGNITION_ON: PromptKey.SWITCH_OFF,
     Code.VEHICLE_MOVING: PromptKey.SWITCH_OFF,
+    Code.ACTUATOR_TIMEOUT: PromptKey.TRY_AGAIN,
+    Code.ACTUATOR_FAULT: PromptKey.TRY_AGAIN,
+    Code.LOW_VOLTAGE: PromptKey.TRY_AGAIN,
 }
 """What a customer at the car can do about it."""
 
@@ -219,7 +222,7 @@ def fail(
         raise_fault(turn, weak if at_engine else FaultKind.LOCK_REFUSED)
     if pending.request is None:
         turn.blink_refusal()
-        turn.notify(Prompt(_HINTS.get(code, PromptKey.NOT_NOW)))
+        turn.notify(Prompt(_HINTS[code]))
     turn.answer(pending.request, code, executed)
 
 

@@ -30,6 +30,7 @@ from gateway.core.prompts import (
 )
 from gateway.core.screens import SCREENS
 from gateway.core.state import (
+    HandoverStage,
     Inspection,
     PaymentStage,
     PinGuard,
@@ -100,7 +101,7 @@ def language_of(state: State) -> bytes:
     if held is None:
         return ENGLISH
     handover = None if state.rental is None else state.rental.handover
-    if handover is not None and handover.asks_pin_until_ms is not None:
+    if handover is not None and handover.stage is HandoverStage.AT_WHEEL:
         return terms_of(state, handover.offer_id)[1]
     return held.language
 
@@ -150,7 +151,7 @@ def _unpaid(stage: PaymentStage | None, *, is_online: bool) -> PromptKey:
 
 def _second_driver(state: State, rental: Rental) -> Prompt | None:
     handover = rental.handover
-    if handover is None or handover.asks_pin_until_ms is None:
+    if handover is None or handover.stage is not HandoverStage.AT_WHEEL:
         return None
     if state.mode is not RentalMode.STOPPED:
         return None

@@ -31,6 +31,7 @@ from gateway.core.rental import begin, end
 from gateway.core.service import is_in_service
 from gateway.core.state import (
     Handover,
+    HandoverStage,
     Purpose,
     Rental,
     Reservation,
@@ -245,7 +246,7 @@ def named_by(state: State, rental_id: bytes) -> Handover | None:
 def second_at_wheel(state: State) -> Handover | None:
     """Return the handover whose PIN is asked for now, None for none."""
     handover = _handover(state)
-    if handover is None or handover.asks_pin_until_ms is None:
+    if handover is None or handover.stage is not HandoverStage.AT_WHEEL:
         return None
     return handover if state.mode is RentalMode.STOPPED else None
 

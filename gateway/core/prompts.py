@@ -53,6 +53,8 @@ class PromptKey(Enum):
     SWITCH_OFF = "switch-off"
     MISSING_TO_END = "missing-to-end"
     NOT_NOW = "not-now"
+    TRY_AGAIN = "try-again"
+    OTHER_CARD = "other-card"
     SERVICE_DUE = "service-due"
     PAYMENT_NOTED = "payment-noted"
     RENTAL_ENDED = "rental-ended"

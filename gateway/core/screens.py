@@ -101,6 +101,8 @@ SCREENS: Final[Mapping[PromptKey, Screen]] = MappingProxyType(
         PromptKey.DAMAGE_NOTED: Screen(),
         PromptKey.REPORTS_FULL: Screen(),
         PromptKey.NOT_NOW: Screen(),
+        PromptKey.TRY_AGAIN: Screen(),
+        PromptKey.OTHER_CARD: Screen(),
         PromptKey.SERVICE_DUE: Screen(terms=1),
         PromptKey.PUMP_MALFORMED: Screen(numbers=1),
         PromptKey.PLUG_IN: Screen(),

@@ -119,6 +119,14 @@ class Outage:
     """Whether it counted as parking too."""
 
 
+@unique
+class HandoverStage(Enum):
+    """How far a handover is (H11)."""
+
+    AGREED = "the fleet has named a second driver"
+    AT_WHEEL = "the second driver's card or app was right, and the PIN is asked for"
+
+
 @dataclass(frozen=True, slots=True)
 class Handover:
     """Somebody to whom the fleet lets the car be handed over (H11)."""
@@ -143,6 +151,12 @@ class Handover:
     """By what the second driver came."""
     authority: bytes = b""
     """32 bytes of that, for the report."""
+
+    @property
+    def stage(self) -> HandoverStage:
+        """How far it is."""
+        asks = self.asks_pin_until_ms is not None
+        return HandoverStage.AT_WHEEL if asks else HandoverStage.AGREED
 
 
 @dataclass(frozen=True, slots=True)

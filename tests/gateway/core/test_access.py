@@ -95,6 +95,8 @@ def test_a_strangers_card_moves_nothing_in_any_mode(mode: RentalMode) -> None:
     else:
         assert refused.reason is CardRefusal.NOT_FOR_THIS_RENTAL
         assert refused.rental_id == RENTAL
+    in_rental = mode not in {RentalMode.AVAILABLE, RentalMode.RESERVED}
+    assert scene.prompt is (PromptKey.OTHER_CARD if in_rental else PromptKey.NONE)
 
 
 def test_tap_cannot_enroll_however_often_a_strangers_card_is_held_there() -> None:

@@ -198,7 +198,7 @@ def test_a_lock_without_voltage_is_refused_in_red_and_told_once() -> None:
     light, prompt = scene.light, scene.prompt
     scene.tap_later()
 
-    assert (light, prompt) == ("blinking red", PromptKey.NOT_NOW)
+    assert (light, prompt) == ("blinking red", PromptKey.TRY_AGAIN)
     assert scene.one(FaultRaised).kind is FaultKind.LOCK_REFUSED
     assert scene.mode is RentalMode.RESERVED
 
@@ -259,7 +259,7 @@ def test_a_customer_at_the_car_is_told_that_it_did_not_work() -> None:
     light, prompt = scene.light, scene.prompt
     scene.advance(5)
 
-    assert (light, prompt) == ("blinking red", PromptKey.NOT_NOW)
+    assert (light, prompt) == ("blinking red", PromptKey.TRY_AGAIN)
     assert (scene.light, scene.prompt) == ("yellow", PromptKey.NONE)
 
 

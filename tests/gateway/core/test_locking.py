@@ -315,7 +315,7 @@ def test_a_board_that_refuses_to_lock_leaves_the_driver_with_an_engine(
         BoardRefusal.DOOR_OPEN: PromptKey.CLOSE_DOORS,
         BoardRefusal.MOVING: PromptKey.SWITCH_OFF,
         BoardRefusal.ENGINE_RUNNING: PromptKey.SWITCH_OFF,
-    }.get(refusal, PromptKey.NOT_NOW)
+    }.get(refusal, PromptKey.TRY_AGAIN)
 
 
 def test_a_lock_that_is_never_read_back_leaves_the_driver_with_an_engine() -> None:
