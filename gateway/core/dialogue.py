@@ -18,6 +18,7 @@ from gateway.core.appearance import (
     SHORT_RANGE_KM,
 )
 from gateway.core.bearing import compass_of, distance_m, shown_m
+from gateway.core.ending import missing_to_end
 from gateway.core.prompts import (
     NO_PROMPT,
     Choice,
@@ -222,8 +223,27 @@ def _chosen(state: State, rental: Rental) -> Prompt | None:
     if state.mode is not RentalMode.STOPPED or rental.parking_chosen is None:
         return None
     if rental.parking_chosen:
-        return Prompt(PromptKey.LOCK_TO_PARK)
-    return Prompt(PromptKey.LOCK_TO_END, lines=_short_range(state))
+        return Prompt(PromptKey.LOCK_TO_PARK, lines=_open_window(state))
+    missing = _missing_inside(state)
+    if missing:
+        return Prompt(PromptKey.MISSING_TO_END, lines=missing)
+    lines = (*_short_range(state), *_open_window(state))
+    return Prompt(PromptKey.LOCK_TO_END, lines=lines)
+
+
+def _missing_inside(state: State) -> tuple[Line, ...]:
+    """Say what is missing to end before the driver gets out for nothing (H20).
+
+    But not the doors, which have to be opened for that.
+    """
+    keys = missing_to_end(state, state.reading_at_ms)
+    return tuple(Line(key) for key in keys if key is not LineKey.MISSING_DOORS)
+
+
+def _open_window(state: State) -> tuple[Line, ...]:
+    """Remind who is about to lock; an open window hinders nothing."""
+    is_open = state.reading is not None and state.reading.window_open
+    return (Line(LineKey.WINDOW_OPEN),) if is_open else ()
 
 
 def _short_range(state: State) -> tuple[Line, ...]:

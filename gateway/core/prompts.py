@@ -124,6 +124,7 @@ class LineKey(Enum):
     MISSING_AREA = "missing-area"
     SERVICE_DUE = "service-due"
     """Terms: which service."""
+    WINDOW_OPEN = "window-open"
     SHORT_RANGE = "short-range"
     """Numbers: what is left and what must be more, km."""
     ENERGY_LOW = "energy-low"

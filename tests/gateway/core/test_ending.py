@@ -8,7 +8,7 @@ import pytest
 from gateway.catalogue.words import words_of
 from gateway.core.ending import FIX_LIMIT_MS
 from gateway.core.events import ConfigurationTold, PositionFixed
-from gateway.core.prompts import Choice, LineKey, PromptKey
+from gateway.core.prompts import Choice, Line, LineKey, Prompt, PromptKey
 from gateway.core.reading import Position
 from protocol.business_area import BusinessArea, build_business_area
 from protocol.codes import Code, ConfigKind, LockDefault, LockMode, RentalMode
@@ -230,3 +230,52 @@ def test_after_the_drive_the_display_says_what_locking_means(
 
     words = {LockDefault.END: "ends the rental", LockDefault.PARK: "parks the car"}
     assert words[default] in words_of(scene.state.shown_prompt)
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [(key, key is not LineKey.MISSING_DOORS) for key in HINDRANCES],
+)
+def test_who_chooses_to_end_reads_what_is_missing_before_getting_out(
+    key: LineKey, told: bool
+) -> None:
+    # H20: all but the doors, which are opened to get out; the menu stays.
+    scene = about_to_end()
+    scene.choose(Choice.END)
+
+    scene.board(**HINDRANCES[key])
+
+    shown = scene.state.shown_prompt
+    expected = PromptKey.MISSING_TO_END if told else PromptKey.LOCK_TO_END
+    assert shown.key is expected
+    assert [line.key for line in shown.lines] == ([key] if told else [])
+    scene.choose(Choice.PARK)
+    assert scene.prompt is PromptKey.LOCK_TO_PARK
+
+
+def test_who_chooses_to_end_outside_the_area_reads_it_at_once() -> None:
+    # H20: and the screen follows the car into the area
+    scene = about_to_end(area=True, position=OUTSIDE)
+
+    scene.choose(Choice.END)
+    outside = scene.state.shown_prompt
+    scene.happen(PositionFixed(INSIDE))
+
+    assert outside == Prompt(
+        PromptKey.MISSING_TO_END, lines=(Line(LineKey.MISSING_AREA),)
+    )
+    assert scene.prompt is PromptKey.LOCK_TO_END
+
+
+@pytest.mark.parametrize("choice", [Choice.PARK, Choice.END])
+def test_who_is_about_to_lock_is_reminded_of_an_open_window(choice: Choice) -> None:
+    # H20 does not name windows: it is said, and hinders nothing.
+    scene = about_to_end()
+    scene.board(window_open=True)
+    scene.choose(choice)
+    shown = scene.state.shown_prompt
+
+    scene.tap()
+
+    assert shown.lines == (Line(LineKey.WINDOW_OPEN),)
+    assert scene.reading.locked
