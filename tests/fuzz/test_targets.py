@@ -16,7 +16,7 @@ SHORT_S = 100
 
 @pytest.mark.parametrize("name", names())
 def test_a_target_holds_for_every_seed_and_for_what_is_none(name: str) -> None:
-    # K11, I-4
+    # K11, K19, I-4
     target = load(name)
     seeds = list(target.seeds())
 
