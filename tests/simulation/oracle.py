@@ -28,6 +28,7 @@ from protocol.topic import parse_topic
 from tests.bridge.world import NOW_MS
 from tests.gateway.core.authority import require_all
 from tests.simulation.broker import BRIDGE
+from tests.simulation.positions import judge_position
 from tests.simulation.promises import Kept, Promises
 from tests.simulation.told import Told
 from tests.simulation.trace import Trace
@@ -314,6 +315,10 @@ class Oracle:
     def published(self, client: str, topic: str, payload: bytes) -> None:
         """Note what a client sent, before anything is done to it."""
         if client != BRIDGE:
+            try:
+                judge_position(self.cars[client], payload, self.trace)
+            except Violation as violation:
+                self.fail(str(violation))
             return
         try:
             route = parse_topic(topic)

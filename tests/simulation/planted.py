@@ -41,11 +41,12 @@ from gateway.core.events import (
     RoomChanged,
 )
 from gateway.core.moment import Moment
+from gateway.core.reading import Position
 from gateway.core.repertoire import KnownCommand
 from gateway.core.room import Room
 from gateway.core.state import Request, State
 from gateway.core.turn import Turn
-from gateway.runtime import foreknowledge, intake
+from gateway.runtime import committer, foreknowledge, intake, telemetry_feed
 from gateway.runtime.configurator import Configurator
 from gateway.runtime.foreknowledge import Foreknowledge
 from protocol.codes import Code, ConfigKind, Light
@@ -55,6 +56,7 @@ from protocol.identity import VehicleId, card_digest
 from protocol.receipt import RECEIPT, Receipt
 from protocol.rental_codes import PaymentOutcome, Rights
 from protocol.rental_command import HandoverOffer, PaymentDecision
+from protocol.telemetry import Sample
 from tests.simulation.bridge import MortalDatabase
 from tests.simulation.car import SimulatedCar
 from tests.simulation.clock import WallClock
@@ -219,6 +221,28 @@ def _abreast() -> AbstractContextManager[object]:
 def _rash() -> AbstractContextManager[object]:
     """Count as taken by a consumer what was read for it."""
     return mock.patch.object(Relay, "_settled", property(lambda relay: relay._read))
+
+
+def _shadowing() -> AbstractContextManager[object]:
+    """Tell where the car is in every sample, whoever drives."""
+    real = telemetry_feed.sample_of
+
+    def sample_of(state: State, position: Position | None, *, age_ms: int) -> Sample:
+        sample = real(state, position, age_ms=age_ms)
+        if position is None:
+            return sample
+        return replace(
+            sample,
+            latitude_e7=position.latitude_e7,
+            longitude_e7=position.longitude_e7,
+        )
+
+    return mock.patch.object(telemetry_feed, "sample_of", sample_of)
+
+
+def _talkative() -> AbstractContextManager[object]:
+    """Tell where every entry was written."""
+    return mock.patch.object(committer, "has_place", lambda _body: True)
 
 
 CROWDED_KIB: Final = 100
@@ -414,6 +438,8 @@ PLANTED: Final = (
     Planted("a stored grant opens out of its time", "I-12", _over_time, 11),
     Planted("a relay hands out events side by side", "I-25", _abreast, 1),
     Planted("a relay counts as taken what it read", "I-26", _rash, 1, refusing),
+    Planted("a car tells where its customer drives", "K25", _shadowing, 1),
+    Planted("a car tells where every entry was written", "K25", _talkative, 1),
     Planted("a car begins rentals on a full disk", "I-20", _blind, 1),
     Planted("a stored grant begins a rental on a full disk", "I-20", _obedient, 4),
     Planted("a second part is sent before the first is done", "I-11", _hurried, 40),

@@ -18,7 +18,7 @@ def quiet() -> Iterator[None]:
 
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name)
 def test_a_planted_fault_is_found(planted: Planted) -> None:
-    """I-5 to I-8, I-11, I-16, I-22, I-23, I-25, I-26, I-29, H3, H11: each can fail.
+    """I-5 to I-8, I-11, I-16, I-22, I-23, I-25, I-26, I-29, K25, H3, H11: all can fail.
 
     It begins with a seed that is known to find it; a change of the product that moves
     the traces makes it look a little further.

@@ -27,7 +27,7 @@ def fleet() -> Iterator[Fleet]:
 
 
 def test_no_invariant_is_broken_in_some_seeds(fleet: Fleet) -> None:
-    """I-1, I-2, I-5 to I-12, I-14, I-16, I-17, I-21 to I-29, with whole cars.
+    """I-1, I-2, I-5 to I-12, I-14, I-16, I-17, I-21 to I-29, K25, with whole cars.
 
     The bridge dies between its steps and the consumer fails at times: I-26 (S).
     """
@@ -48,6 +48,8 @@ def test_no_invariant_is_broken_in_some_seeds(fleet: Fleet) -> None:
         "links cut",
         "messages lost",
         "messages replayed",
+        "positions told",
+        "places told",
     ):
         assert counts[kind], f"no seed had {kind}"
 
