@@ -28,7 +28,7 @@ from bridge.rows.outbox import OutboxRow
 from bridge.store import Store
 from bridge.vehicle import VehicleState
 from firmware_emulator.boards import EmulatedBoard
-from gateway.core import acceptance, access, handover, orders, payment
+from gateway.core import acceptance, access, handover, orders, payment, telemetry
 from gateway.core.acceptance import Verdict
 from gateway.core.actions import AllowEngine
 from gateway.core.authentication import Desk, Dropped
@@ -225,7 +225,7 @@ def _rash() -> AbstractContextManager[object]:
 
 def _shadowing() -> AbstractContextManager[object]:
     """Tell where the car is in every sample, whoever drives."""
-    real = telemetry_feed.sample_of
+    real = telemetry.sample_of
 
     def sample_of(state: State, position: Position | None, *, age_ms: int) -> Sample:
         sample = real(state, position, age_ms=age_ms)
@@ -242,7 +242,7 @@ def _shadowing() -> AbstractContextManager[object]:
 
 def _talkative() -> AbstractContextManager[object]:
     """Tell where every entry was written."""
-    return mock.patch.object(committer, "has_place", lambda _body: True)
+    return mock.patch.object(committer, "has_place", return_value=True)
 
 
 CROWDED_KIB: Final = 100
