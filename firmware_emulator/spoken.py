@@ -123,7 +123,7 @@ def describe(stage: Stage) -> str:
     parts = [
         f"light {devices.world.firmware.indicator}",
         f"doors {'locked' if car.locked else 'unlocked'}",
-        *sorted(f"{leaf.value} open" for leaf in car.open_leaves),
+        *sorted(f"{each.value} open" for each in car.open_leaves | car.open_windows),
         f"engine {'on' if car.engine_running else 'off'}",
         f"fuel {car.energy_pct} %",
         f"washer {car.washer_pct} %",
@@ -134,7 +134,9 @@ def describe(stage: Stage) -> str:
         "link cut" if link is not None and link.is_cut else "link up",
     ]
     if devices.display.words:
-        parts.append(f"display: {devices.display.words}")
+        parts.append("display: " + " / ".join(devices.display.words.splitlines()))
+    if devices.witness.state.rental is not None and devices.display.menu:
+        parts.append("menu: " + " | ".join(devices.display.menu))
     return ", ".join(parts)
 
 

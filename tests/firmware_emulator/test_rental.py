@@ -463,13 +463,18 @@ def test_a_rental_can_be_spoken_line_by_line(tmp_path: Path) -> None:
     async def story(scene: Scene) -> None:
         await scene.reserve()
         stage = Stage(scene.vehicle, scene.customer)
+        seen = []
         for line in parse_script(SPOKEN):
             await say(line, stage)
+            seen.append(describe(stage))
         await scene.all_reported()
 
         ended = report_of(scene.account)
         assert (ended.distance_m, ended.refuel_gain_pct) == (40, 12)
         assert "light green, doors locked" in describe(stage)
+        assert any("menu: Your PIN | Continue | Report damage" in each for each in seen)
+        assert "menu" not in describe(stage)
+        assert not any("\n" in each for each in seen)
 
     simulate(tmp_path, story)
 
