@@ -38,6 +38,7 @@ from bridge.broker.mosquitto_warden import MosquittoWarden
 from bridge.broker.process import BrokerCommand, BrokerProcess, free_port
 from bridge.broker.program import BrokerKind, BrokerProgram, find_broker
 from bridge.broker.service_certificate import make_service_certificate, write_private
+from bridge.broker.trespass import TrespassWatch
 from transport.tls import TlsIdentity, check_server_identity, client_context
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class EmbeddedBroker:
         self._process: BrokerProcess | None = None
         self._service: AuthorisationService | None = None
         self._warden: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
 
     @property
     def kind(self) -> BrokerKind:
@@ -156,6 +158,9 @@ class EmbeddedBroker:
             else:
                 break
         self._kind = program.kind
+        clock_s = asyncio.get_running_loop().time
+        watch = TrespassWatch(self.log, clock_s=clock_s)
+        self._watch = asyncio.create_task(watch.run(), name="broker log")
         return self
 
     async def __aexit__(
@@ -171,10 +176,12 @@ class EmbeddedBroker:
         """Stop the broker before the context ends; calling it again does nothing."""
         service, self._service = self._service, None
         process, self._process = self._process, None
-        if self._warden is not None:
-            warden, self._warden = self._warden, None
-            warden.cancel()
-            await asyncio.wait([warden])
+        tasks = [one for one in (self._warden, self._watch) if one is not None]
+        self._warden = self._watch = None
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         # The process first: taking leave of one that is frozen would take 30 s.
         try:
             if process is not None:

@@ -1,0 +1,108 @@
+"""Who tries what the broker refuses: read from the embedded broker's own log (row 23).
+
+What a broker refuses never reaches the bridge, so nobody but the broker can tell of it.
+nats-server names client and deed of each refused publish and subscription. mosquitto
+writes a refused publish to its log at `log_type debug` alone, beside a line for every
+packet, so there only the fight for a name is seen (docs/operations.md, 3).
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+LOOK_S: Final = 1.0
+"""How often the log is read."""
+
+AGAIN_S: Final = 60.0
+"""How long nothing more is said of a name that was named, in s."""
+
+TURNS: Final = 2
+"""Sessions of one name that end one another within `AGAIN_S` before it is said: a car
+that changes its network does it once, two that have the same key again and again."""
+
+CHUNK: Final = 1 << 20
+"""Bytes read in one look; a log that grows faster is read later."""
+
+NAMES_LIMIT: Final = 10_000
+"""Names that are remembered: no more than an embedded broker serves."""
+
+_REFUSED: Final = re.compile(r'"([^"\s]{1,64})" - (Publish|Subscription) Violation')
+_THROWN: Final = re.compile(r"Client (\S{1,64}) already connected, closing old")
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+class TrespassWatch:
+    """Reads on in one log; `look` or `run` it from one place."""
+
+    def __init__(self, log: Path, *, clock_s: Callable[[], float]) -> None:
+        """Begin at the log's first byte.
+
+        Args:
+            log: of a broker that has just been started.
+            clock_s: any clock that only rises, in s.
+        """
+        self._log = log
+        self._clock_s = clock_s
+        self._read = 0
+        self._told_s: dict[tuple[str, str], float] = {}
+        self._thrown_s: dict[str, list[float]] = {}
+
+    async def run(self) -> None:
+        """Say in our log what is in the broker's, until cancelled."""
+        while True:
+            for sentence in await asyncio.to_thread(self.look):
+                _LOG.warning("= %s", sentence)
+            await asyncio.sleep(LOOK_S)
+
+    def look(self) -> list[str]:
+        """Return a sentence for each trespasser that is new since the last look."""
+        now_s = self._clock_s()
+        self._forget(now_s)
+        return [said for line in self._lines() if (said := self._judge(line, now_s))]
+
+    def _lines(self) -> list[str]:
+        try:
+            with self._log.open("rb") as file:
+                file.seek(self._read)
+                data = file.read(CHUNK)
+        except OSError:
+            return []
+        # Half a line is read again when it is whole; one without an end is let go.
+        whole = data.rfind(b"\n") + 1 or (len(data) if len(data) == CHUNK else 0)
+        self._read += whole
+        return data[:whole].decode("utf-8", "replace").splitlines()
+
+    def _judge(self, line: str, now_s: float) -> str | None:
+        if (found := _REFUSED.search(line)) is not None:
+            name, deed = found[1], found[2]
+            if not self._is_news(name, deed, now_s):
+                return None
+            what = "publish to" if deed == "Publish" else "subscribe to"
+            return f"{name} was refused: it tried to {what} topics of others"
+        if (found := _THROWN.search(line)) is None:
+            return None
+        name = found[1]
+        turns = self._thrown_s.setdefault(name, [])
+        turns.append(now_s)
+        if len(turns) < TURNS or not self._is_news(name, "turns", now_s):
+            return None
+        return (
+            f"{name} threw itself off again and again: two programs have the same "
+            "certificate, or somebody stole it"
+        )
+
+    def _is_news(self, name: str, deed: str, now_s: float) -> bool:
+        is_new = (name, deed) not in self._told_s
+        if is_new and len(self._told_s) < NAMES_LIMIT:
+            self._told_s[name, deed] = now_s
+        return is_new
+
+    def _forget(self, now_s: float) -> None:
+        since_s = now_s - AGAIN_S
+        self._told_s = {k: at for k, at in self._told_s.items() if at > since_s}
+        kept = {n: [t for t in s if t > since_s] for n, s in self._thrown_s.items()}
+        self._thrown_s = {name: turns for name, turns in kept.items() if turns}
