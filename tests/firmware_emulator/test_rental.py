@@ -39,10 +39,11 @@ from firmware_emulator.spoken import describe, parse_script, say
 from firmware_emulator.vehicle import EmulatedVehicle
 from gateway.storage.identity import load_identity
 from protocol.codes import Code, EndReason, Light, RentalMode
-from protocol.command import ANY_VERSION, Ping
+from protocol.command import ANY_VERSION, Ping, Unlock
 from protocol.event import (
     AgentStarted,
     EnergyLow,
+    FaultRaised,
     RefuelEnded,
     RentalEnded,
     RentalStarted,
@@ -542,17 +543,21 @@ def test_a_jammed_bolt_is_told_and_does_not_start_a_rental(tmp_path: Path) -> No
 
 
 def test_a_car_answers_a_ping_and_survives_a_dead_reader(tmp_path: Path) -> None:
-    # I-15: a dead reader makes a car degraded, no more.
+    # I-15: a dead reader opens nothing; the way in is then the app's unlock.
     async def story(scene: Scene) -> None:
+        await scene.reserve()
         scene.devices.reader.fail()
-        await scene.devices.clock.sleep(1_000)
-
-        result = await scene.fleet.order(
-            scene.vehicle.vehicle_id, Ping(bytes(16), ANY_VERSION, bytes(16))
-        )
-
-        assert result.code is Code.OK
+        await scene.devices.clock.sleep(10_000)
         assert not scene.devices.reader.tap(CARD)
+        assert scene.devices.car.locked
+        vehicle_id = scene.vehicle.vehicle_id
+
+        ping = Ping(bytes(16), ANY_VERSION, bytes(16))
+        must_be_ok(await scene.fleet.order(vehicle_id, ping))
+        must_be_ok(await scene.fleet.order(vehicle_id, Unlock(RENTAL, ANY_VERSION)))
+
+        assert not scene.devices.car.locked
+        assert len(scene.account.of_kind(FaultRaised)) == 1
 
     simulate(tmp_path, story)
 

@@ -45,7 +45,7 @@ PING: Final = Ping(NO_RENTAL, ANY_VERSION, bytes(16))
 
 
 def test_an_opcode_of_a_newer_fleet_is_refused() -> None:
-    # FF-FRE-11.
+    # FF-FRE-11, I-9.
     verdict = FrontDesk().judge(command_frame(type=0x0299))
 
     assert outcome(verdict) == ("refused", Code.UNKNOWN_OPCODE)
@@ -53,7 +53,7 @@ def test_an_opcode_of_a_newer_fleet_is_refused() -> None:
 
 @pytest.mark.parametrize("schema", [0, 2, 255])
 def test_a_schema_of_a_newer_fleet_is_refused_whole(schema: int) -> None:
-    # FF-CMD-01.
+    # FF-CMD-01, I-9: of an unknown version.
     verdict = FrontDesk().judge(command_frame(schema=schema))
 
     assert outcome(verdict) == ("refused", Code.UNSUPPORTED_SCHEMA)

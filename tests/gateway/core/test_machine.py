@@ -165,14 +165,6 @@ class CoreMachine(RuleBasedStateMachine):
         ]
         self.scene.order(data.draw(st.sampled_from(commands)))
 
-    @precondition(lambda self: self.scene.mode.in_rental)
-    @rule(mode=st.sampled_from(LockMode))
-    def somebody_far_away_takes_the_car(self, mode: LockMode) -> None:
-        """I-1, I-2: whatever the car does at that moment."""
-        held = self.scene.state.rental_id or b""
-        self.scene.order(hold(held))
-        self.scene.order(lock(mode, held))
-
     @rule(
         uid=st.sampled_from([CARD, SECOND_CARD]),
         starts_in_s=st.sampled_from([-60, 0, 600]),
@@ -291,6 +283,25 @@ class CoreMachine(RuleBasedStateMachine):
     @rule(speed=st.sampled_from([0, 1, 500, None]))
     def drive_off(self, speed: int | None) -> None:
         self.scene.board(engine_running=True, ignition_on=True, speed_dkmh=speed)
+
+    @precondition(lambda self: self.scene.reading.engine_released)
+    @rule(
+        speed=st.sampled_from([0, 1, 500, None]),
+        silent_s=st.sampled_from([0, 0, 3]),
+        mode=st.sampled_from(LockMode),
+    )
+    def somebody_far_away_takes_a_car_that_drives(
+        self, speed: int | None, silent_s: int, mode: LockMode
+    ) -> None:
+        """I-1, I-2: at that moment, or when the board has said nothing for a while."""
+        held = self.scene.state.rental_id or b""
+        if silent_s:
+            self.stand_still(10)
+            self.scene.advance(silent_s, board_reports=False)
+        else:
+            self.drive_off(speed)
+        self.scene.order(hold(held))
+        self.scene.order(lock(mode, held))
 
     @rule(metres=st.integers(-10, 10_000))
     def stand_still(self, metres: int) -> None:
