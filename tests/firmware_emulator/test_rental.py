@@ -549,14 +549,15 @@ def test_a_car_answers_a_ping_and_survives_a_dead_reader(tmp_path: Path) -> None
         scene.devices.reader.fail()
         await scene.devices.clock.sleep(10_000)
         assert not scene.devices.reader.tap(CARD)
-        assert scene.devices.car.locked
+        locked = [scene.devices.car.locked]
         vehicle_id = scene.vehicle.vehicle_id
 
         ping = Ping(bytes(16), ANY_VERSION, bytes(16))
         must_be_ok(await scene.fleet.order(vehicle_id, ping))
         must_be_ok(await scene.fleet.order(vehicle_id, Unlock(RENTAL, ANY_VERSION)))
+        locked.append(scene.devices.car.locked)
 
-        assert not scene.devices.car.locked
+        assert locked == [True, False]
         assert len(scene.account.of_kind(FaultRaised)) == 1
 
     simulate(tmp_path, story)
