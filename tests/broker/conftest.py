@@ -1,4 +1,5 @@
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,9 @@ BROKERS = [
 ]
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session", params=BROKERS)
-async def room(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Room]:
-    """A broker of each kind for the whole run, with one certificate per principal."""
-    directory: Path = tmp_path_factory.mktemp(f"room-{request.param}")
+@asynccontextmanager
+async def open_room(kind: str, directory: Path) -> AsyncIterator[Room]:
+    """Start a broker, with one certificate per principal."""
     pki = Pki(directory / "pki", now=clock())
     server = pki.issue("broker", server=True)
     async with EmbeddedBroker(
@@ -27,9 +25,28 @@ async def room(
         identity=server,
         access=ACCESS,
         clock=clock,
-        kind=request.param,
+        kind=kind,
     ) as broker:
         yield Room(broker, pki, directory)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session", params=BROKERS)
+async def room(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Room]:
+    """A broker of each kind for the whole run."""
+    directory: Path = tmp_path_factory.mktemp(f"room-{request.param}")
+    async with open_room(request.param, directory) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(params=BROKERS)
+async def fresh_room(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[Room]:
+    """A broker of each kind that remembers nothing of other tests."""
+    async with open_room(request.param, tmp_path) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -97,11 +97,11 @@ def test_whatever_is_in_a_log_ends_no_watch(
 
 
 @pytest.mark.broker
-@pytest.mark.asyncio(loop_scope="session")
 async def test_a_rogue_car_at_a_real_broker_is_named(
-    room: Room, caplog: pytest.LogCaptureFixture
+    fresh_room: Room, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Row 23, L6 to L8: publishing as another, listening to all, one name twice."""
+    room = fresh_room  # whom another test had made a rogue is not named again
     expected = [f"{VEHICLE_A} threw itself off again and again"]
     async with contextlib.AsyncExitStack() as stack:
         rogue = await stack.enter_async_context(room.link(VEHICLE_A))
