@@ -54,6 +54,13 @@ class Running:
         message = self.broker.deliver(self.car.topic(frame_class), data)
         await message.is_done.wait()
 
+    def commands(self) -> list[bytes]:
+        """Return the different commands that went out, in their order.
+
+        One that a slow machine leaves without an answer for 2.5 s goes out again.
+        """
+        return list(dict.fromkeys(self.broker.sent_of(FrameClass.CMD)))
+
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what no event tells of, for ten seconds at most."""

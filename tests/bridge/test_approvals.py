@@ -57,7 +57,7 @@ async def decide(
 
 
 def sent(running: Running) -> int:
-    return len(running.broker.sent_of(FrameClass.CMD))
+    return len(running.commands())
 
 
 async def test_an_operator_who_holds_an_engine_waits_for_a_second_person(

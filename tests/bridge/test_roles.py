@@ -164,4 +164,4 @@ async def test_a_service_orders_within_rentals_and_no_more(
     else:
         assert (status, answer["type"]) == (403, FORBIDDEN)
         assert answer["errors"][0]["field"] == field
-        assert len(running.broker.sent_of(FrameClass.CMD)) == 1
+        assert len(running.commands()) == 1

@@ -37,7 +37,7 @@ async def ordered(running: Running) -> bytes:
     await running.say(FrameClass.HELLO, running.car.hello())
     status, command = await running.order({"kind": "ping"})
     assert status == 202
-    [sent] = running.broker.sent_of(FrameClass.CMD)
+    [sent] = running.commands()
     await running.say(FrameClass.RESULT, running.car.result(sent))
     status, command = await running.get(f"/v1/commands/{command['id']}?wait_s=5")
     assert command["state"] == "succeeded"

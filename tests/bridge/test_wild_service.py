@@ -44,8 +44,7 @@ def client_of(role: Role) -> aiohttp.ClientSession:
 
 
 def opcodes(running: Running) -> list[int]:
-    frames = running.broker.sent_of(FrameClass.CMD)
-    return [frame_of(data).header.type for data in frames]
+    return [frame_of(data).header.type for data in running.commands()]
 
 
 async def test_what_is_ordered_many_times_at_once_is_one_command(
@@ -81,9 +80,7 @@ async def test_orders_that_contradict_one_another_are_refused_or_in_order(
 
         assert [status for status, _ in same_key] == [202, 422]
         assert same_key[1][1]["type"].endswith("idempotency-key-reused")
-        headers = [
-            frame_of(data).header for data in running.broker.sent_of(FrameClass.CMD)
-        ]
+        headers = [frame_of(data).header for data in running.commands()]
         # In one lane by rising numbers: the car does none that is older than another.
         assert [Opcode(header.type).name.lower() for header in headers] == kinds
         assert len({header.lane for header in headers}) == 1
