@@ -8,8 +8,8 @@ signed; the link is dropped, because a broker sends again only after a reconnect
 Batches go through four stages (`bridge.conveyor`): read in a thread, which asks about
 their signatures; judged in another; committed in the store's and acknowledged;
 receipted. So the process that verifies has its next batch before it has answered for
-the one before. While a batch is in one stage the
-next one gathers, which makes batches as large as the load demands.
+the one before. While a batch is in one stage the next one gathers, which makes batches
+as large as the load demands.
 """
 
 import asyncio

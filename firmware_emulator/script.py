@@ -84,8 +84,8 @@ class StepReport:
 
     @property
     def words(self) -> str:
-        """The display's English words; the fuel card's PIN is not in them."""
-        return words_of(self.prompt)
+        """The display's English words in a line; the fuel card's PIN is not in them."""
+        return " / ".join(words_of(self.prompt).splitlines())
 
     @property
     def menu(self) -> tuple[str, ...]:

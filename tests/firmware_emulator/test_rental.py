@@ -200,6 +200,9 @@ def test_a_whole_rental_is_lived_step_by_step_and_reported_once(tmp_path: Path) 
     assert len(reports) == len(rental_steps(RentalPlan()))
     lights = [report.indicator.light for report in reports]
     assert lights == [*[Light.RED] * (len(reports) - 1), Light.GREEN]
+    # A story has a line for them, however many the display has.
+    assert [report.words for report in reports if "\n" in report.words] == []
+    assert any(" / " in report.words for report in reports)
 
 
 def test_the_report_says_what_the_cars_sensors_said(tmp_path: Path) -> None:
