@@ -16,16 +16,14 @@ from bridge.broker.access import BrokerAccess
 from bridge.broker.embedded import EmbeddedBroker
 from bridge.settings import IntakeSettings, MetricsSettings, Settings
 from protocol.codes import FrameClass
-from protocol.fleet import FleetPart, VehiclePart
-from protocol.topic import downlinks_of
-from tests.bridge.car import Car, sample
+from protocol.fleet import FleetPart
+from tests.bridge.car import sample
 from tests.bridge.conftest import make_fleet
 from tests.bridge.scraping import figures_of
-from tests.bridge.site import Driver, boot_ms, clock
+from tests.bridge.site import Driver, clock, driven
 from tests.depth import times
 from tools.bridge_settings import local_settings
-from transport.link import LinkSettings, MqttLink
-from transport.tls import TlsIdentity, client_context
+from transport.tls import TlsIdentity
 
 pytestmark = [pytest.mark.broker, pytest.mark.mosquitto, pytest.mark.timeout(300)]
 
@@ -60,22 +58,12 @@ async def street(tmp_path: Path) -> AsyncIterator[Street]:
                 kind="mosquitto",
             )
         )
-        drivers = []
-        for vehicle_id in fleet.vehicle_ids():
-            directory = fleet.vehicle_directory(vehicle_id)
-            identity = TlsIdentity(
-                directory / VehiclePart.TLS_CERTIFICATE,
-                directory / VehiclePart.TLS_KEY,
-                directory / VehiclePart.TRUST_ANCHORS,
+        drivers = [
+            await stack.enter_async_context(
+                driven(fleet, broker, vehicle_id, bundle_version=1)
             )
-            settings = LinkSettings(broker.host, broker.port, client_id=str(vehicle_id))
-            link = await stack.enter_async_context(
-                MqttLink(settings, client_context(identity, now=clock()))
-            )
-            await link.subscribe(downlinks_of(vehicle_id))
-            driver = Driver(Car(directory, boot_ms=boot_ms), link, 1)
-            stack.callback(asyncio.create_task(driver.listen()).cancel)
-            drivers.append(driver)
+            for vehicle_id in fleet.vehicle_ids()
+        ]
         made = local_settings(
             fleet.path,
             state=tmp_path / "state",
