@@ -4,14 +4,20 @@ What a broker refuses never reaches the bridge, so nobody but the broker can tel
 nats-server names client and deed of each refused publish and subscription. mosquitto
 writes a refused publish to its log at `log_type debug` alone, beside a line for every
 packet, so there only the fight for a name is seen (docs/operations.md, 3).
+
+Each refusal is a line, and neither broker bounds what it writes to standard error, so
+who is refused could fill the disk: the log is bounded here, for both in the same way.
 """
 
 import asyncio
 import logging
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+
+from bridge.broker.service_certificate import write_private
 
 LOOK_S: Final = 1.0
 """How often the log is read."""
@@ -26,6 +32,11 @@ that changes its network does it once, two that have the same key again and agai
 CHUNK: Final = 1 << 20
 """Bytes read in one look; a log that grows faster is read later."""
 
+LOG_LIMIT: Final = 16 << 20
+"""Bytes of the log; beyond them the newest half is kept as ``broker.log.1``, in place of
+the one before, and the log begins anew. So one look's worth more is all that a rogue
+gets of the disk."""
+
 NAMES_LIMIT: Final = 10_000
 """Names that are remembered: no more than an embedded broker serves."""
 
@@ -36,13 +47,13 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class TrespassWatch:
-    """Reads on in one log; `look` or `run` it from one place."""
+    """Reads on in one log and bounds it; `look` or `run` it from one place."""
 
     def __init__(self, log: Path, *, clock_s: Callable[[], float]) -> None:
         """Begin at the log's first byte.
 
         Args:
-            log: of a broker that has just been started.
+            log: of a broker that has just been started, and which it appends to.
             clock_s: any clock that only rises, in s.
         """
         self._log = log
@@ -62,7 +73,9 @@ class TrespassWatch:
         """Return a sentence for each trespasser that is new since the last look."""
         now_s = self._clock_s()
         self._forget(now_s)
-        return [said for line in self._lines() if (said := self._judge(line, now_s))]
+        said = [each for line in self._lines() if (each := self._judge(line, now_s))]
+        self._bound()
+        return said
 
     def _lines(self) -> list[str]:
         try:
@@ -75,6 +88,27 @@ class TrespassWatch:
         whole = data.rfind(b"\n") + 1 or (len(data) if len(data) == CHUNK else 0)
         self._read += whole
         return data[:whole].decode("utf-8", "replace").splitlines()
+
+    def _bound(self) -> None:
+        """Begin the log anew if it is too long; what is unread then is in the copy.
+
+        The broker has it open and does not open it again. It appends, so its next line
+        comes first in a file that was cut to nothing; a line that it writes between our
+        copy and the cut is lost.
+        """
+        try:
+            with self._log.open("r+b") as file:
+                if (size := file.seek(0, os.SEEK_END)) <= LOG_LIMIT:
+                    return
+                file.seek(max(0, size - LOG_LIMIT // 2))
+                kept = file.read(LOG_LIMIT // 2)
+                try:
+                    write_private(self._log.with_name(f"{self._log.name}.1"), kept)
+                finally:  # a full disk is what the cut is for
+                    file.truncate(0)
+                    self._read = 0
+        except OSError as error:
+            _LOG.error("= the broker's log cannot be bounded: %s", error)
 
     def _judge(self, line: str, now_s: float) -> str | None:
         if (found := _REFUSED.search(line)) is not None:

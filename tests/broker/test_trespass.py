@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.broker import trespass
 from bridge.broker.trespass import AGAIN_S, CHUNK, NAMES_LIMIT, TrespassWatch
 from tests.broker.room import VEHICLE_A, VEHICLE_B, Room, up
 from transport.errors import SubscriptionRefusedError
@@ -86,6 +87,32 @@ def test_names_that_are_remembered_are_bounded(log: Log) -> None:
     assert len(log.watch._told_s) == NAMES_LIMIT
 
 
+def test_a_long_log_begins_anew_and_its_newest_half_is_kept(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 23: who is refused decides how many lines there are, and not how many stay."""
+    monkeypatch.setattr(trespass, "LOG_LIMIT", 1_000)
+    kept = log.path.with_name("broker.log.1")
+
+    assert log.add(REFUSED.format("A", "Publish") * 20) != []
+    assert log.path.stat().st_size == 0
+    assert kept.stat().st_size == 500
+    assert kept.stat().st_mode & 0o777 == 0o600
+    [said] = log.add(REFUSED.format("B", "Publish"))
+    assert said.startswith("B was refused")
+
+
+def test_a_log_is_cut_also_where_its_copy_cannot_be_written(
+    log: Log, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(trespass, "LOG_LIMIT", 1_000)
+    log.path.with_name("broker.log.1").mkdir()
+    log.add(REFUSED.format("A", "Publish") * 20)
+
+    assert log.path.stat().st_size == 0
+    assert "cannot be bounded" in caplog.text
+
+
 @given(st.binary(max_size=300))
 def test_whatever_is_in_a_log_ends_no_watch(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
@@ -94,6 +121,37 @@ def test_whatever_is_in_a_log_ends_no_watch(
     path.write_bytes(data + b"\n")
 
     TrespassWatch(path, clock_s=lambda: 0.0).look()
+
+
+@pytest.mark.broker
+async def test_a_rogue_car_cannot_fill_the_disk_by_the_log_of_a_real_broker(
+    fresh_room: Room, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Row 23: by what is refused on NATS, by coming and going on mosquitto."""
+    monkeypatch.setattr(trespass, "LOG_LIMIT", 8_000)
+    monkeypatch.setattr(trespass, "LOOK_S", 0.02)
+    room, written = fresh_room, 0
+    log = room.broker.log
+    for _ in range(60):
+        async with room.link(VEHICLE_A) as rogue:
+            if not room.is_mosquitto:
+                for _ in range(5):
+                    await rogue.publish(up(VEHICLE_B), b"x")
+        size = log.stat().st_size
+        written = max(written, size)
+    await asyncio.sleep(0.1)
+
+    kept = log.with_name("broker.log.1")
+    assert kept.stat().st_size == 4_000
+    assert log.stat().st_size <= 8_000
+    assert written < 16_000  # a look's worth more, never all of it
+    # The broker goes on writing into the file that was cut, from its first byte on.
+    async with room.link(VEHICLE_B):
+        pass
+    await asyncio.sleep(0.1)
+    assert not (log.read_bytes() or kept.read_bytes()).startswith(b"\0")
+    if not room.is_mosquitto:
+        assert f"{VEHICLE_A} was refused" in caplog.text
 
 
 @pytest.mark.broker
