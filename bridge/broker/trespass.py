@@ -33,9 +33,8 @@ CHUNK: Final = 1 << 20
 """Bytes read in one look; a log that grows faster is read later."""
 
 LOG_LIMIT: Final = 16 << 20
-"""Bytes of the log; beyond them the newest half is kept as ``broker.log.1``, in place of
-the one before, and the log begins anew. So one look's worth more is all that a rogue
-gets of the disk."""
+"""Bytes of the log. Beyond them its newest half is kept as ``broker.log.1``, instead of
+the one before, and the log begins anew; a rogue gets one look's worth more."""
 
 NAMES_LIMIT: Final = 10_000
 """Names that are remembered: no more than an embedded broker serves."""

@@ -90,7 +90,7 @@ def test_names_that_are_remembered_are_bounded(log: Log) -> None:
 def test_a_long_log_begins_anew_and_its_newest_half_is_kept(
     log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 23: who is refused decides how many lines there are, and not how many stay."""
+    """Row 23: who is refused decides how many lines come, and not how many stay."""
     monkeypatch.setattr(trespass, "LOG_LIMIT", 1_000)
     kept = log.path.with_name("broker.log.1")
 
