@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,31 +11,42 @@ import pytest
 from nats.js.api import StreamConfig
 
 from bridge import relay as relay_module
+from bridge.rows.outbox import OutboxRow
+from bridge.sinks.jetstream import JetStreamSink
+from bridge.traces import trace_parent
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
+from tests.bridge.consumer_database import ConsumerDatabase
 from tests.bridge.mock_kafka import (
     NOT_ENOUGH_REPLICAS,
     NOT_ENOUGH_REPLICAS_AFTER_APPEND,
     REQUEST_TIMED_OUT,
     MockKafka,
 )
-from tests.bridge.stream import entries_of
-from tests.bridge.test_sinks import MemorySink, row
+from tests.bridge.running import until
+from tests.bridge.stream import BODIES, entries_of
+from tests.bridge.test_sinks import MemorySink
 from tests.bridge.test_stream_sinks import (
     NatsServer,
+    event_id_of,
     everything_taken,
+    read_messages,
     read_topic,
     server,
+    stream_settings,
     stream_sink,
     topic_sink,
 )
 from tests.bridge.world import World
-from tests.depth import times
+from tests.simulation.bridge import MortalDatabase
 from transport.backoff import Backoff
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
 
 __all__ = ["server"]
+
+WINDOW_S = 0.1
+"""How long the stream knows a message again."""
 
 
 @pytest.fixture(autouse=True)
@@ -50,28 +62,77 @@ def kafka() -> Iterator[MockKafka]:
     made.close()
 
 
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[ConsumerDatabase]:
+    made = ConsumerDatabase(tmp_path / "consumer")
+    yield made
+    made.close()
+
+
 @pytest.mark.parametrize(
-    "errors",
+    ("errors", "answer_ms"),
     [
-        (NOT_ENOUGH_REPLICAS,) * 3,
-        (NOT_ENOUGH_REPLICAS_AFTER_APPEND, REQUEST_TIMED_OUT),
+        ((NOT_ENOUGH_REPLICAS,) * 3, 40),
+        # The mock appends nothing when it says so; a real append is the next test's.
+        ((NOT_ENOUGH_REPLICAS_AFTER_APPEND, REQUEST_TIMED_OUT), 400),
     ],
 )
-async def test_a_refusal_by_kafka_or_its_silence_after_an_append_loses_no_event(
-    fleet: FleetDirectory, tmp_path: Path, kafka: MockKafka, errors: tuple[int, ...]
+async def test_a_refusal_by_kafka_or_its_slowness_loses_no_event(
+    fleet: FleetDirectory,
+    tmp_path: Path,
+    kafka: MockKafka,
+    errors: tuple[int, ...],
+    answer_ms: int,
 ) -> None:
-    """Fault row 31, I-26: the same row again; its reader drops it by `ce_id`."""
-    kafka.answer_after(times(40, deep=400))
+    """Fault row 31 (NOT_ENOUGH_REPLICAS, 400 ms), I-26."""
+    kafka.answer_after(answer_ms)
     sink = topic_sink(kafka.servers)
     async with World(fleet, tmp_path / "store", (sink,)) as world:
         kafka.refuse(*errors)
         await world.say(FrameClass.EVENT, *entries_of(world.car))
         rows = await everything_taken(world, "topic")
 
+    kafka.answer_after(0)
     told = await asyncio.to_thread(read_topic, kafka.servers, len(rows))
 
-    once = list(dict.fromkeys(event_id for _, event_id, _ in told))
-    assert once == [one.event_id for one in rows]
+    assert [event_id for _, event_id, _ in told] == [one.event_id for one in rows]
+
+
+async def test_what_kafka_appended_and_did_not_answer_goes_again_and_has_one_effect(
+    fleet: FleetDirectory,
+    tmp_path: Path,
+    kafka: MockKafka,
+    database: ConsumerDatabase,
+) -> None:
+    """Fault row 31 (timeout after append), I-26: the same row; its reader drops it.
+
+    Its answer comes when the producer has given the message up, which ends the session
+    in which the brokers themselves would know a repetition.
+    """
+    sink = topic_sink(kafka.servers, timeout_s=0.5)
+    async with World(fleet, tmp_path / "store", (sink,)) as world:
+        entries = entries_of(world.car)
+        await world.say(FrameClass.EVENT, *entries[:2])
+        before = await everything_taken(world, "topic")
+        kafka.answer_after(3_000)
+        await world.say(FrameClass.EVENT, *entries[2:])
+        [relay] = world.relays
+        await until(lambda: relay.figures.failed > 0)
+        held = await world.store.cursor("topic")
+        kafka.answer_after(0)
+        rows = await everything_taken(world, "topic")
+
+    told = await asyncio.to_thread(read_messages, kafka.servers, len(rows))
+    # The second time for a reader that died before it told how far it was.
+    for message in (*told, *told):
+        database.take(event_id_of(message), message.value() or b"")
+
+    assert held == before[-1].position
+    assert database.effects() == [(one.event_id, one.body) for one in rows]
+    doubled = rows[len(before)]
+    copies = [one.value() for one in told if event_id_of(one) == doubled.event_id]
+    assert len(copies) > 1, "the fault did not come about"
+    assert set(copies) == {doubled.body}
 
 
 async def test_kafka_that_is_down_holds_its_own_cursor_and_nobody_else(
@@ -123,23 +184,41 @@ async def test_a_frozen_jetstream_holds_its_own_cursor_and_nobody_else(
     assert [name for name, _ in await server.told()] == [one.event_id for one in rows]
 
 
-async def test_beyond_the_duplicate_window_the_event_s_id_tells_a_repetition(
+async def test_beyond_the_duplicate_window_a_repetition_has_no_second_effect(
+    fleet: FleetDirectory,
+    tmp_path: Path,
     server: NatsServer,
+    database: ConsumerDatabase,
 ) -> None:
-    """Fault row 32 (window): taken twice; its reader knows it by its id."""
+    """Fault row 32 (window), I-26: all is published twice and told apart by its id.
+
+    The bridge dies when the stream has everything and the cursor has nothing.
+    """
     client = await nats.connect(server.url)
     await client.jetstream().add_stream(
-        StreamConfig(name="EVENTS", subjects=["freefloat.>"], duplicate_window=0.1)
+        StreamConfig(name="EVENTS", subjects=["freefloat.>"], duplicate_window=WINDOW_S)
     )
     await client.close()
-    sink = stream_sink(server)
-    await sink.open()
-    await sink.deliver(row(1))
-    await asyncio.sleep(0.5)
-    await sink.deliver(row(1))
-    await sink.deliver(row(2))
-    await sink.close()
+    store, taken = MortalDatabase(tmp_path / "store"), []
 
-    told = [name for name, _ in await server.told()]
+    class LastSink(JetStreamSink):
+        async def deliver(self, row: OutboxRow) -> None:
+            store.is_dead = True
+            await super().deliver(row)
+            taken.append(row)
 
-    assert told == ["id-1", "id-1", "id-2"]
+    dying = LastSink(stream_settings(server), trace_parent)
+    async with World(fleet, tmp_path / "store", (dying,), database=store) as world:
+        await world.say(FrameClass.EVENT, *entries_of(world.car))
+        await until(lambda: len(taken) == len(BODIES))
+    await asyncio.sleep(2 * WINDOW_S)
+    async with World(fleet, tmp_path / "store", (stream_sink(server),)) as world:
+        rows = await everything_taken(world, "events")
+
+    told = await server.messages()
+    for message in told:
+        database.take((message.headers or {})["Nats-Msg-Id"], message.data)
+
+    assert database.effects() == [(one.event_id, one.body) for one in rows]
+    copies = Counter((one.headers or {})["Nats-Msg-Id"] for one in told)
+    assert copies == {one.event_id: 2 for one in rows}, "the fault did not come about"

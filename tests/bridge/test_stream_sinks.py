@@ -17,7 +17,8 @@ from pathlib import Path
 import msgspec
 import nats
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Message, Producer
+from nats.aio.msg import Msg
 from nats.js.api import DiscardPolicy, StreamConfig
 
 from bridge.broker.program import BrokerKind, find_broker
@@ -96,6 +97,13 @@ class NatsServer:
 
     async def told(self, subject: str = "freefloat.>") -> list[tuple[str, str]]:
         """Return message id and subject of all that the stream holds, in its order."""
+        return [
+            ((message.headers or {})["Nats-Msg-Id"], message.subject)
+            for message in await self.messages(subject)
+        ]
+
+    async def messages(self, subject: str = "freefloat.>") -> list[Msg]:
+        """Return all that the stream holds, in its order."""
         client = await nats.connect(self.url)
         stream = client.jetstream()
         count = (await stream.stream_info("EVENTS")).state.messages
@@ -105,7 +113,7 @@ class NatsServer:
             message = await reader.next_msg(timeout=5)
             headers = message.headers or {}
             assert headers["traceparent"].startswith("00-"), "its trace goes with it"
-            found.append((headers["Nats-Msg-Id"], message.subject))
+            found.append(message)
         await client.close()
         return found
 
@@ -131,11 +139,12 @@ async def everything_taken(world: World, sink: str) -> list[OutboxRow]:
             await asyncio.sleep(0.05)
 
 
+def stream_settings(server: NatsServer, stream: str = "EVENTS") -> JetStreamSettings:
+    return JetStreamSettings(name="events", url=server.url, stream=stream, timeout_s=2)
+
+
 def stream_sink(server: NatsServer, stream: str = "EVENTS") -> JetStreamSink:
-    return JetStreamSink(
-        JetStreamSettings(name="events", url=server.url, stream=stream, timeout_s=2),
-        trace_parent,
-    )
+    return JetStreamSink(stream_settings(server, stream), trace_parent)
 
 
 async def test_a_stream_gets_a_ledger_once_and_in_its_order(
@@ -254,32 +263,39 @@ def _text(value: str | bytes | None) -> str:
     return value if isinstance(value, str) else (value or b"").decode()
 
 
-def read_topic(servers: str, count: int) -> list[tuple[str, str, int]]:
-    """Return key, event id and partition of messages, of `count` events at least."""
+def read_messages(servers: str, count: int) -> list[Message]:
+    """Return a topic's messages from its beginning, of `count` events at least."""
     reader = Consumer(
         {
             "bootstrap.servers": servers,
             "group.id": "reader",
             "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
         }
     )
     reader.subscribe(["events"])
-    found: list[tuple[str, str, int]] = []
+    found: list[Message] = []
     deadline = time.monotonic() + 30
-    while len({name for _, name, _ in found}) < count and time.monotonic() < deadline:
+    while len(set(map(event_id_of, found))) < count and time.monotonic() < deadline:
         message = reader.poll(0.5)
         if message is not None and message.error() is None:
             headers = dict(message.headers() or [])
             assert _text(headers["traceparent"]).startswith("00-")
-            found.append(
-                (
-                    _text(message.key()),
-                    _text(headers["ce_id"]),
-                    message.partition() or 0,
-                )
-            )
+            found.append(message)
     reader.close()
     return found
+
+
+def event_id_of(message: Message) -> str:
+    return _text(dict(message.headers() or [])["ce_id"])
+
+
+def read_topic(servers: str, count: int) -> list[tuple[str, str, int]]:
+    """Return key, event id and partition of what `read_messages` found."""
+    return [
+        (_text(one.key()), event_id_of(one), one.partition() or 0)
+        for one in read_messages(servers, count)
+    ]
 
 
 async def test_a_topic_gets_a_ledger_in_one_partition_and_in_its_order(
