@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from bridge.broker.errors import BrokerSetupError
 from bridge.broker.program import BrokerKind, find_broker
 from tests.faketime import missing_faketime
+from tests.mosquitto_plugin import missing_plugin
 from tests.postgres import missing_postgres
 from tests.softhsm import missing_softhsm
 
@@ -52,6 +53,7 @@ def _missing_fuzzer() -> str | None:
 
 SERVERS: Final = {
     "mosquitto": _missing_mosquitto,
+    "plugin": missing_plugin,
     "softhsm": missing_softhsm,
     "faketime": missing_faketime,
     "fuzzer": _missing_fuzzer,

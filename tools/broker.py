@@ -1,4 +1,4 @@
-"""``freefloat broker``: run one for a trial, or keep withdrawn cars off a real one."""
+"""``freefloat broker``: one for a trial, and what a real one needs beside it."""
 
 import asyncio
 import logging
@@ -23,6 +23,7 @@ from bridge.registry import RegistryDirectory
 from protocol.errors import DecodeError
 from protocol.fleet import FILE_LIMIT, FleetPart, parse_fleet
 from tools.address import ListenAddress
+from tools.broker_watch import watch
 from tools.clock import read_clock, wall_clock
 from tools.console import examples, facts, step
 from tools.errors import OperatorError
@@ -67,10 +68,14 @@ engineers_option: Final = click.option(
         "freefloat broker run --fleet fleet --listen 127.0.0.1:8883",
         "freefloat broker warden /etc/mosquitto/freefloat",
         "freefloat broker guard --fleet fleet",
+        "freefloat broker watch --metrics 127.0.0.1:9465 < LOG",
     )
 )
 def broker() -> None:
-    """Run a broker for a trial, or keep withdrawn cars off a real one."""
+    """Run a broker for a trial; keep withdrawn cars off a real one, and watch it."""
+
+
+broker.add_command(watch)
 
 
 @broker.command(epilog=examples("freefloat broker run --fleet fleet"))

@@ -1,12 +1,13 @@
-"""Who tries what the broker refuses: read from the embedded broker's own log (row 23).
+"""Who tries what the broker refuses: read from the broker's own log (row 23).
 
 What a broker refuses never reaches the bridge, so nobody but the broker can tell of it.
 nats-server names client and deed of each refused publish and subscription. mosquitto
 writes a refused publish to its log at `log_type debug` alone, beside a line for every
-packet, so there only the fight for a name is seen (docs/operations.md, 3).
+packet, so there only the fight for a name is seen, unless it has loaded the observer of
+deploy/mosquitto-plugin, which says it as nats-server does (docs/operations.md, 3).
 
 Each refusal is a line, and neither broker bounds what it writes to standard error, so
-who is refused could fill the disk: the log is bounded here, for both in the same way.
+who is refused could fill the disk: the embedded broker's log is bounded here.
 """
 
 import asyncio
@@ -14,6 +15,8 @@ import logging
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +48,67 @@ _THROWN: Final = re.compile(r"Client (\S{1,64}) already connected, closing old")
 _LOG: Final = logging.getLogger(__name__)
 
 
+class Deed(StrEnum):
+    """What was tried; the label of the metric."""
+
+    PUBLISH = "publish"
+    """To publish to topics of others."""
+    SUBSCRIBE = "subscribe"
+    """To listen to them."""
+    TWICE = "twice"
+    """To connect, again and again, beside somebody of the same name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trespass:
+    """What a broker's log says of one name, once in `AGAIN_S`."""
+
+    name: str
+    """From the certificate; of whose key was used, whoever used it."""
+    deed: Deed
+
+    def __str__(self) -> str:
+        """Say it in a sentence for the log."""
+        if self.deed is Deed.TWICE:
+            return (
+                f"{self.name} threw itself off again and again: two programs have the "
+                "same certificate, or somebody stole it"
+            )
+        return f"{self.name} was refused: it tried to {self.deed} to topics of others"
+
+
+class TrespassJudge:
+    """Reads a broker's lines, one after the other, and says each deed once a minute."""
+
+    def __init__(self) -> None:
+        self._told_s: dict[tuple[str, Deed], float] = {}
+        self._thrown_s: dict[str, list[float]] = {}
+
+    def judge(self, line: str, now_s: float) -> Trespass | None:
+        """Return what this line is news of; `now_s` only rises."""
+        if (found := _REFUSED.search(line)) is not None:
+            deed = Deed.PUBLISH if found[2] == "Publish" else Deed.SUBSCRIBE
+            return self._news(found[1], deed, now_s)
+        if (found := _THROWN.search(line)) is None:
+            return None
+        turns = self._thrown_s.setdefault(found[1], [])
+        turns.append(now_s)
+        return self._news(found[1], Deed.TWICE, now_s) if len(turns) >= TURNS else None
+
+    def forget(self, now_s: float) -> None:
+        """Let go of what was longer ago than `AGAIN_S`; call it every second or so."""
+        since_s = now_s - AGAIN_S
+        self._told_s = {k: at for k, at in self._told_s.items() if at > since_s}
+        kept = {n: [t for t in s if t > since_s] for n, s in self._thrown_s.items()}
+        self._thrown_s = {name: turns for name, turns in kept.items() if turns}
+
+    def _news(self, name: str, deed: Deed, now_s: float) -> Trespass | None:
+        if (name, deed) in self._told_s or len(self._told_s) >= NAMES_LIMIT:
+            return None
+        self._told_s[name, deed] = now_s
+        return Trespass(name, deed)
+
+
 class TrespassWatch:
     """Reads on in one log and bounds it; `look` or `run` it from one place."""
 
@@ -58,23 +122,22 @@ class TrespassWatch:
         self._log = log
         self._clock_s = clock_s
         self._read = 0
-        self._told_s: dict[tuple[str, str], float] = {}
-        self._thrown_s: dict[str, list[float]] = {}
+        self._judge = TrespassJudge()
 
     async def run(self) -> None:
         """Say in our log what is in the broker's, until cancelled."""
         while True:
-            for sentence in await asyncio.to_thread(self.look):
-                _LOG.warning("= %s", sentence)
+            for trespass in await asyncio.to_thread(self.look):
+                _LOG.warning("= %s", trespass)
             await asyncio.sleep(LOOK_S)
 
-    def look(self) -> list[str]:
-        """Return a sentence for each trespasser that is new since the last look."""
+    def look(self) -> list[Trespass]:
+        """Return what is new since the last look."""
         now_s = self._clock_s()
-        self._forget(now_s)
-        said = [each for line in self._lines() if (each := self._judge(line, now_s))]
+        self._judge.forget(now_s)
+        judged = [self._judge.judge(line, now_s) for line in self._lines()]
         self._bound()
-        return said
+        return [each for each in judged if each is not None]
 
     def _lines(self) -> list[str]:
         try:
@@ -108,34 +171,3 @@ class TrespassWatch:
                     self._read = 0
         except OSError as error:
             _LOG.error("= the broker's log cannot be bounded: %s", error)
-
-    def _judge(self, line: str, now_s: float) -> str | None:
-        if (found := _REFUSED.search(line)) is not None:
-            name, deed = found[1], found[2]
-            if not self._is_news(name, deed, now_s):
-                return None
-            what = "publish to" if deed == "Publish" else "subscribe to"
-            return f"{name} was refused: it tried to {what} topics of others"
-        if (found := _THROWN.search(line)) is None:
-            return None
-        name = found[1]
-        turns = self._thrown_s.setdefault(name, [])
-        turns.append(now_s)
-        if len(turns) < TURNS or not self._is_news(name, "turns", now_s):
-            return None
-        return (
-            f"{name} threw itself off again and again: two programs have the same "
-            "certificate, or somebody stole it"
-        )
-
-    def _is_news(self, name: str, deed: str, now_s: float) -> bool:
-        is_new = (name, deed) not in self._told_s
-        if is_new and len(self._told_s) < NAMES_LIMIT:
-            self._told_s[name, deed] = now_s
-        return is_new
-
-    def _forget(self, now_s: float) -> None:
-        since_s = now_s - AGAIN_S
-        self._told_s = {k: at for k, at in self._told_s.items() if at > since_s}
-        kept = {n: [t for t in s if t > since_s] for n, s in self._thrown_s.items()}
-        self._thrown_s = {name: turns for name, turns in kept.items() if turns}

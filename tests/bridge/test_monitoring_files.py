@@ -12,10 +12,12 @@ from typing import Any, Final
 import promql_parser
 import pytest
 import yaml
+from prometheus_client import generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge.breaker import BreakerState
+from bridge.broker.trespass import Deed
 from bridge.commands import CommandState
 from bridge.figures import Figures
 from bridge.workspace import LetterKind
@@ -23,6 +25,7 @@ from certs.fleet import FleetDirectory
 from tests.bridge.running import running_bridge
 from tests.bridge.scraping import scraped
 from tests.bridge.test_metrics import settings_of
+from tools.broker_watch import TrespassFigures
 
 ROOT: Final = Path(__file__).parents[2]
 OPERATIONS: Final = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
@@ -44,6 +47,7 @@ VALUES: Final = {
     ("freefloat_commands_total", "state"): {state.value for state in CommandState},
     ("freefloat_sink_breaker", "state"): {state.value for state in BreakerState},
     ("freefloat_dead_letters", "kind"): {kind.value for kind in LetterKind},
+    ("freefloat_broker_trespasses_total", "deed"): {deed.value for deed in Deed},
     ("freefloat_alarm", "name"): {"registry", "clock"},
 }
 """What labels that an expression chooses by may be."""
@@ -109,7 +113,7 @@ Exported = dict[str, set[str]]
 
 @pytest.fixture
 async def exported(fleet: FleetDirectory, tmp_path: Path) -> Exported:
-    """Return everything that a bridge with a sink exports."""
+    """Return everything that a bridge with a sink, and the broker's watch, export."""
     settings = settings_of(fleet, tmp_path)
     async with running_bridge(fleet, tmp_path, settings=settings) as running:
         text, found = await scraped(running.bridge)
@@ -124,6 +128,8 @@ async def exported(fleet: FleetDirectory, tmp_path: Path) -> Exported:
         if isinstance(collector, MetricWrapperBase)
         for name in names
     }
+    text += generate_latest(TrespassFigures().registry).decode()
+    counted["freefloat_broker_trespasses"] = {"deed"}
     for family in text_string_to_metric_families(text):
         ends = {
             "counter": ("_total",),

@@ -32,7 +32,7 @@ class Log:
     def add(self, text: str) -> list[str]:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(text)
-        return self.watch.look()
+        return [str(each) for each in self.watch.look()]
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_names_that_are_remembered_are_bounded(log: Log) -> None:
     while log.watch.look():
         pass
 
-    assert len(log.watch._told_s) == NAMES_LIMIT
+    assert len(log.watch._judge._told_s) == NAMES_LIMIT
 
 
 def test_a_long_log_begins_anew_and_its_newest_half_is_kept(
