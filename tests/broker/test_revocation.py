@@ -20,6 +20,7 @@ from bridge.broker.access import BrokerAccess
 from bridge.broker.embedded import EmbeddedBroker
 from bridge.registry import RegistryDirectory
 from certs.fleet import FleetDirectory
+from certs.revocation import LIST_LIFETIME, publish_list
 from certs.vehicle import issue_vehicles, random_vehicle_id
 from protocol.fleet import FleetPart
 from tests.broker.conftest import BROKERS
@@ -226,6 +227,47 @@ async def test_b_and_c_a_list_that_is_damaged_locks_nobody_out_and_nobody_in(
 
         assert b"revoked again" not in bridge.payloads
         assert live.is_connected
+
+
+def list_is_over(fleet: FleetDirectory) -> None:
+    long_ago = clock() - 10 * LIST_LIFETIME
+    with contextlib.closing(fleet.books()) as books:
+        publish_list(fleet, books, fleet.issuing_authority(), now=long_ago)
+
+
+def list_is_broken(fleet: FleetDirectory) -> None:
+    (fleet.path / FleetPart.REVOCATION_LIST).write_bytes(b"\xff\x00")
+
+
+def list_is_missing(fleet: FleetDirectory) -> None:
+    (fleet.path / FleetPart.REVOCATION_LIST).unlink()
+
+
+async def test_no_state_of_the_authoritys_revocation_list_lets_in_or_locks_out(
+    street: Street,
+) -> None:
+    """Row 35 (over, corrupt, missing), K8, L5: after each a car is withdrawn.
+
+    With mosquitto that makes the broker read all of its files anew (SIGHUP).
+    """
+    *victims, other = street.names[:4]
+    async with observing(street.link("ff-bridge-1"), ["ff/v1/+/up/#"]) as bridge:
+        for number, damage in enumerate(
+            (list_is_over, list_is_broken, list_is_missing)
+        ):
+            damage(street.fleet)
+            async with street.link(victims[number]) as live:
+                street.revoke(victims[number])
+                async with asyncio.timeout(LIMIT_S):
+                    await live.wait_lost()
+            word = f"after {damage.__name__}".encode()
+            async with street.link(other) as fresh:
+                await fresh.publish(up(other), word)
+                await bridge.until(word)
+        for victim in victims:
+            await stays_powerless(street, victim)
+
+        assert b"revoked again" not in bridge.payloads
 
 
 async def test_a_reinstated_car_is_let_in_again(street: Street) -> None:

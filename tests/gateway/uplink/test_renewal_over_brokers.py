@@ -7,27 +7,34 @@ from pathlib import Path
 
 import pytest
 
+from bridge.broker.process import free_port
 from gateway.runtime.timekeeper import Timekeeper
 from gateway.storage.worker import ThreadWorker
 from gateway.uplink.https_enrolment import HttpsEnrolment
 from gateway.uplink.mqtt_links import mqtt_links
 from gateway.uplink.renewal import Applicant, Renewal
 from gateway.uplink.tls_store import TlsStore
-from protocol.codes import Code
-from protocol.command import ANY_VERSION, Ping, RotateKey
+from protocol.codes import Code, LockDefault, LockMode
+from protocol.command import ANY_VERSION, Lock, Ping, Reserve, RotateKey
+from protocol.event import RentalEnded, RentalStarted
+from protocol.identity import card_digest
 from protocol.snapshot import NO_RENTAL
 from tests.broker.pki import DAY, HOUR, clock
 from tests.gateway.fleet_end import VEHICLE
 from tests.gateway.uplink.https_office import HttpsOffice
 from tests.gateway.uplink.office import Office
 from tests.gateway.uplink.test_mqtt_links import KINDS, Street
-from tests.gateway.world import IDENTITY
+from tests.gateway.world import ALICE, IDENTITY, MALLORY
+from tests.proxy import running_proxy
 from transport.backoff import Backoff
 from transport.tls import TlsIdentity, read_certificates
 
 pytestmark = pytest.mark.broker
 
 SECOND = timedelta(seconds=1)
+
+BOUND_S = 2.0
+"""I-13: a valid card opens within it."""
 
 
 class RenewingStreet(Street):
@@ -128,6 +135,78 @@ async def test_a_car_whose_certificate_expired_in_a_garage_comes_back_by_itself(
 
             assert street.office.calls[-2:] == ["nonce", "grace"]
             await street.stop()
+
+
+@KINDS
+async def test_a_renter_gets_in_and_out_beyond_its_certificate_while_nobody_renews_it(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Row 34 (expired in mid-session, CA down), I-13, I-19 (F): local, then grace.
+
+    Nobody has let the car in since its certificate ended when the renter comes, and
+    nobody renews it; all that was done meanwhile is told afterwards.
+    """
+    street = RenewingStreet(kind, tmp_path, None)
+    end = clock() + 3 * SECOND
+    street.car = street.pki.issue(
+        str(VEHICLE), file="brief", starts=-DAY, ends=end - street.pki.now
+    )
+    street.store = TlsStore(tmp_path / "data" / "tls", street.car)
+    rental_id = bytes(range(16))
+    with running_proxy(free_port("127.0.0.1")) as way, street.https.serving() as office:
+        async with street.broker(0) as broker:
+            port = broker.port
+            street.start_fleet(port)
+            street.start_renewing_car(port, way.port)
+            await street.until(lambda: street.fleet.contiguous >= 1)
+            reserve = street.fleet.send(reservation_of(street, rental_id))
+            await street.until(lambda: street.fleet.codes_of(reserve) == [Code.OK])
+        # mosquitto looks at dates when somebody connects.
+        await asyncio.sleep(max(0.0, (end - clock()).total_seconds()))
+        async with street.broker(port):
+            await logged(caplog, "expired on")
+            street.start_fleet(port)
+            street.reader.present(MALLORY)
+            await asyncio.sleep(0.5)
+            assert street.board.locked, "I-12"
+            street.reader.present(ALICE)
+            async with asyncio.timeout(BOUND_S):
+                while street.board.locked:  # noqa: ASYNC110 - as the renter looks at it
+                    await asyncio.sleep(0.02)
+            assert not street.office.calls, "nobody could be asked"
+            assert not has(street, RentalStarted)
+
+            way.port_behind = office
+            await street.until(lambda: has(street, RentalStarted))
+            lock = street.fleet.send(Lock(rental_id, ANY_VERSION, LockMode.END))
+            await street.until(lambda: street.fleet.codes_of(lock) == [Code.OK])
+            await street.until(lambda: has(street, RentalEnded))
+            await street.stop()
+
+    assert street.board.locked
+    assert street.office.calls == ["nonce", "grace"]
+
+
+def reservation_of(street: RenewingStreet, rental_id: bytes) -> Reserve:
+    return Reserve(
+        rental_id=rental_id,
+        expected_version=ANY_VERSION,
+        reserved_until_ms=street.clock.now().boot_ms + 15 * 60_000,
+        lock_default=LockDefault.END,
+        language=b"de",
+        cards=(card_digest(rental_id, ALICE),),
+        sealed=b"",
+    )
+
+
+def has(street: RenewingStreet, kind: type) -> bool:
+    return any(isinstance(event, kind) for event in street.fleet.events())
+
+
+async def logged(caplog: pytest.LogCaptureFixture, words: str) -> None:
+    async with asyncio.timeout(10):
+        while words not in caplog.text:  # noqa: ASYNC110 - a log has no event
+            await asyncio.sleep(0.02)
 
 
 @KINDS
