@@ -8,7 +8,7 @@ record, which `certs.inventory` reports and which no bridge will ever believe.
 
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -31,8 +31,9 @@ from protocol.fleet import (
 from protocol.identity import ID_SIZE, VehicleId
 from protocol.keyfile import build_key
 
-BATCH_LIMIT: Final = 10_000
-"""Vehicles issued by one call; about half a minute."""
+BATCH_LIMIT: Final = 100_000
+"""Vehicles issued by one call. Each is on the disk before the next is begun: measured,
+5 ms of CPU and, on a slow virtual disk, 40 ms in all, so 14,000 took ten minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +71,18 @@ def issue_vehicles(
     *,
     now: datetime,
     tls_lifetime: timedelta | None = None,
+    told: Callable[[int], None] = lambda _count: None,
 ) -> list[IssuedVehicle]:
     """Make keys and certificates for vehicles and register them, one after another.
+
+    Whatever ends it, each car of which `told` heard is whole and registered.
 
     Args:
         fleet: whose.
         vehicle_ids: the ids to issue; `random_vehicle_id` makes one.
         now: with a time zone.
         tls_lifetime: shorter than the profile's, or None for the profile's.
+        told: called after each, with how many are issued by now.
 
     Raises:
         RequestError: none or too many are asked for, or a profile does not allow it.
@@ -113,6 +118,7 @@ def issue_vehicles(
                 if not issued:
                     raise
                 raise PartialError(len(issued), len(vehicle_ids), str(error)) from error
+            told(len(issued))
     return issued
 
 

@@ -4,8 +4,12 @@ A thin shell: it reads the clock, calls `certs`, and says what was done. No key 
 printed.
 """
 
+import signal
+import time
 from datetime import datetime
 from pathlib import Path
+from signal import SIGINT, SIGTERM
+from types import FrameType
 from typing import Final
 
 import click
@@ -47,6 +51,9 @@ DEFAULT_DIRECTORY: Final = "fleet"
 
 SHOWN_VEHICLES: Final = 10
 """Vehicles named one by one; a fleet has thousands."""
+
+PROGRESS_S: Final = 2.0
+"""How often it is said how far a long issuing is."""
 
 directory_argument: Final = click.argument(
     "directory",
@@ -126,6 +133,7 @@ def init(directory: Path, name: str, hosts: tuple[str, ...], as_json: bool) -> N
     epilog=examples(
         "freefloat certs issue                  # one vehicle with a random id",
         "freefloat certs issue fleet --count 25",
+        "freefloat certs issue fleet --total 14000      # again, to go on",
         "freefloat certs issue fleet --vehicle-id 2IKZ3ICPO6WDLGQ2QWQYYJ2C4E",
         "freefloat certs issue fleet --json | jq -r '.vehicles[].directory'",
     )
@@ -138,6 +146,13 @@ def init(directory: Path, name: str, hosts: tuple[str, ...], as_json: bool) -> N
     help="How many vehicles with random ids.  [default: 1]",
 )
 @click.option(
+    "--total",
+    type=click.IntRange(1, BATCH_LIMIT),
+    default=None,
+    help="As many vehicles with random ids as are missing until so many are "
+    "registered; if it is cut off, the same command goes on.",
+)
+@click.option(
     "--vehicle-id",
     "texts",
     multiple=True,
@@ -147,24 +162,37 @@ def init(directory: Path, name: str, hosts: tuple[str, ...], as_json: bool) -> N
 )
 @json_option
 def issue(
-    directory: Path, count: int | None, texts: tuple[str, ...], as_json: bool
+    directory: Path,
+    count: int | None,
+    total: int | None,
+    texts: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Make keys and certificates for vehicles and register them.
 
     Each vehicle gets a directory in DIR/vehicles that is copied into the car, and a
     public record in DIR/registry by which a bridge knows it.
     """
-    if texts and count is not None:
+    if sum((bool(texts), count is not None, total is not None)) > 1:
         raise OperatorError(
-            "--count and --vehicle-id exclude each other",
-            "--count makes random ids; name each wanted id with --vehicle-id",
+            "--count, --total and --vehicle-id exclude one another",
+            "--count and --total make random ids; name each wanted id with "
+            "--vehicle-id",
         )
     wanted = [_vehicle_id(text) for text in texts]
     fleet = FleetDirectory.open(directory)
-    vehicle_ids = wanted or [random_vehicle_id() for _ in range(count or 1)]
-    issued = issue_vehicles(fleet, vehicle_ids, now=read_clock())
+    if total is not None:
+        there = len(fleet.vehicle_ids())
+        count = total - there
+        if count <= 0 and not as_json:
+            step(f"{there} vehicles are registered in {directory}: nothing to issue")
+    vehicle_ids = wanted or [
+        random_vehicle_id() for _ in range(1 if count is None else max(0, count))
+    ]
+    issued = _issue_all(fleet, vehicle_ids) if vehicle_ids else []
     if as_json:
         print_json({"vehicles": [_issued_document(one) for one in issued]})
+    if as_json or not issued:
         return
     many = f"{len(issued)} vehicles" if len(issued) > 1 else "1 vehicle"
     heading(f"{many} issued and registered in {directory}")
@@ -180,6 +208,44 @@ def issue(
             "lifetime": f"TLS {VEHICLE_TLS_LIFETIME.days} days; signing 20 years",
         }
     )
+
+
+class _StoppedError(Exception):
+    """Somebody ended a long issuing; raised between two vehicles, never within one."""
+
+
+def _issue_all(
+    fleet: FleetDirectory, vehicle_ids: list[VehicleId]
+) -> list[IssuedVehicle]:
+    """Issue them, say on stderr how far it is, and end between two when asked to."""
+    wanted, done, is_asked = len(vehicle_ids), 0, False
+    begun_s = said_s = time.monotonic()
+
+    def told(count: int) -> None:
+        nonlocal done, said_s
+        done, now_s = count, time.monotonic()
+        if is_asked and count < wanted:
+            raise _StoppedError
+        if now_s - said_s >= PROGRESS_S and count < wanted:
+            said_s = now_s
+            left_s = (now_s - begun_s) / count * (wanted - count)
+            click.echo(f"      {count} of {wanted}, {left_s:.0f} s left", err=True)
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        nonlocal is_asked
+        is_asked = True
+
+    former = {each: signal.signal(each, ask) for each in (SIGINT, SIGTERM)}
+    try:
+        return issue_vehicles(fleet, vehicle_ids, now=read_clock(), told=told)
+    except _StoppedError:
+        raise OperatorError(
+            f"stopped: {done} of {wanted} vehicles were issued, and these are whole",
+            "the same command with --total goes on; or issue the others",
+        ) from None
+    finally:
+        for each, handler in former.items():
+            signal.signal(each, handler)
 
 
 @certs.command(

@@ -2,13 +2,18 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.tools.command_line import SOURCES, freefloat, require_clear_failure
+from tools import certs as certs_command
 
 
 def files_below(path: Path) -> dict[str, bytes]:
@@ -45,6 +50,55 @@ def test_vehicles_are_issued_and_shown(tmp_path: Path) -> None:
     assert "12 registered" in shown.stdout
     assert "issuing CA" in shown.stdout
     assert "belongs offline: ca/root.key" in shown.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_long_issuing_that_is_ended_leaves_whole_cars_and_goes_on(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    freefloat("certs", "init", cwd=tmp_path)
+    command = ("certs", "issue", "fleet", "--total", "500")
+    process = subprocess.Popen(
+        (sys.executable, "-m", "tools.cli", *command),
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(SOURCES)},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    registry, cars = tmp_path / "fleet/registry", tmp_path / "fleet/vehicles"
+    while len(list(registry.glob("*.json"))) < 3 and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    before = {path.stem for path in registry.glob("*.json")}
+    more = len(before) + 4
+
+    again = freefloat("certs", "issue", "fleet", "--total", str(more), cwd=tmp_path)
+    last = freefloat("certs", "issue", "fleet", "--total", str(more), cwd=tmp_path)
+
+    assert process.returncode == 1
+    assert f"stopped: {len(before)} of 500" in said
+    after = {path.stem for path in registry.glob("*.json")}
+    assert before < after
+    assert len(after) == more
+    # No car is registered whose keys are not there, and no keys lie about.
+    assert {path.name for path in cars.iterdir()} == after
+    assert "4 vehicles issued" in again.stdout
+    assert "nothing to issue" in last.stdout
+    assert (again.returncode, last.returncode) == (0, 0)
+
+
+def test_a_long_issuing_says_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certs_command, "PROGRESS_S", 0.0)
+    CliRunner().invoke(certs_command.certs, ["init", str(tmp_path / "f")])
+    done = CliRunner().invoke(
+        certs_command.certs, ["issue", str(tmp_path / "f"), "--total", "3"]
+    )
+
+    assert re.findall(r"(\d of 3), \d s left", done.stderr) == ["1 of 3", "2 of 3"]
 
 
 def test_json_output_is_one_document(tmp_path: Path) -> None:
@@ -206,7 +260,7 @@ def test_count_and_ids_exclude_each_other(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
 
-    require_clear_failure(done, "exclude each other")
+    require_clear_failure(done, "exclude one another")
 
 
 @pytest.mark.parametrize(
