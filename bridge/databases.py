@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from bridge.database import Database
 from bridge.errors import SettingsError
 from bridge.fleet_files import read_secret
+from bridge.postgres_tls import PostgresTls
 from bridge.settings import Settings
 from bridge.sqlite_database import SqliteDatabase
 
@@ -21,8 +22,8 @@ def choose_database(settings: Settings) -> Database:
     """Return the database of `settings.store`, not opened yet.
 
     Raises:
-        SettingsError: its address or password file cannot be used, or PostgreSQL's
-            driver is not installed.
+        SettingsError: its address, password file or trust anchors cannot be used, or
+            PostgreSQL's driver is not installed.
     """
     store = settings.store
     if store.url is None:
@@ -31,7 +32,10 @@ def choose_database(settings: Settings) -> Database:
     if store.password_file is not None:
         data = read_secret(Path(store.password_file), PASSWORD_LIMIT)
         password = data.decode("utf-8", "replace").strip()
-    return _postgres()(store.url, password)
+    tls = PostgresTls(
+        store.trust_anchors, store.certificate, store.key, store.without_tls
+    )
+    return _postgres()(store.url, password, tls)
 
 
 def _postgres() -> "type[PostgresDatabase]":

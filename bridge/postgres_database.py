@@ -12,12 +12,12 @@ does not, by us (`bridge.answering_connection`).
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event
+from sqlalchemy import Connection, Dialect, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -25,6 +25,7 @@ from bridge.answering_connection import AnsweringConnection
 from bridge.database import Signal, Topic, sentence, transact
 from bridge.errors import SettingsError
 from bridge.migrations.migration import migrate
+from bridge.postgres_tls import PostgresTls, tls_arguments
 
 CONNECTIONS: Final = 4
 """One that writes, two that read, one to spare; 25 bridges fit PostgreSQL's default of
@@ -53,11 +54,14 @@ class PostgresDatabase:
 
     is_shared = True
 
-    def __init__(self, url: str, password: str | None = None) -> None:
+    def __init__(
+        self, url: str, password: str | None = None, tls: PostgresTls | None = None
+    ) -> None:
         """Take an address such as ``postgresql://bridge@db.example/freefloat``.
 
         Raises:
-            SettingsError: it is no such address, or holds a password itself.
+            SettingsError: it is no such address, or holds a password itself, or `tls`
+                does not seal the way there (`bridge.postgres_tls`).
         """
         try:
             parsed = make_url(url)
@@ -79,6 +83,14 @@ class PostgresDatabase:
                 "in store.password_file",
             )
         self._url = parsed.set(drivername="postgresql+psycopg", password=password)
+        dialect: Dialect = self._url.get_dialect()()
+        # libpq itself reads an address of several hosts in another way.
+        self._place: dict[str, Any] = dict(dialect.create_connect_args(self._url)[1])
+        hosts = str(self._place.get("host", "")).split(",")
+        self._arguments = {
+            **_connect_arguments(),
+            **tls_arguments(parsed, hosts, tls or PostgresTls()),
+        }
         self._engine: Engine | None = None
 
     @property
@@ -98,7 +110,7 @@ class PostgresDatabase:
             max_overflow=0,
             # A connection that a restart of the server killed is replaced unseen.
             pool_pre_ping=True,
-            connect_args=_connect_arguments(),
+            connect_args=self._arguments,
         )
         event.listen(engine, "do_connect", _connect)
         event.listen(engine, "connect", _prepare)
@@ -109,8 +121,9 @@ class PostgresDatabase:
             engine.dispose()
             raise SettingsError(
                 f"store {self.name} cannot be used: {sentence(error)}",
-                advice="check that PostgreSQL runs there, that the database exists, "
-                "and that this user may create tables in it",
+                advice="check that PostgreSQL runs there, that its certificate is one "
+                "of store.trust_anchors for this name, that the database exists, and "
+                "that this user may create tables in it",
             ) from error
         except SettingsError:
             engine.dispose()
@@ -140,7 +153,7 @@ class PostgresDatabase:
 
     async def signals(self) -> AsyncIterator[Signal]:
         """Yield what bridges on this database tell one another, until cancelled."""
-        address = make_conninfo(_plain(self._url), **_connect_arguments())
+        address = make_conninfo(**{**self._place, **self._arguments})
         while True:
             # A server that is down is seen by every transaction; nothing to say here.
             with contextlib.suppress(psycopg.Error, OSError):
@@ -156,10 +169,6 @@ class PostgresDatabase:
                     async for told in listening.notifies():
                         yield Signal(Topic(told.channel), told.payload)
             await asyncio.sleep(RECONNECT_S)
-
-
-def _plain(url: URL) -> str:
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def _connect_arguments() -> dict[str, str | int]:

@@ -83,6 +83,14 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A PostgreSQL that several bridges share, without the password."""
     password_file: Text | None = None
     """Holds its password; mode 0600. Without it libpq's own ways count."""
+    trust_anchors: Text | None = None
+    """PEM: whom we trust as its server; needed where `url` leads to another machine."""
+    certificate: Text | None = None
+    """Our certificate there, in PEM, if it asks for one."""
+    key: Text | None = None
+    """Its key, in PEM; mode 0600."""
+    without_tls: bool = False
+    """Speak with a database on another machine in the clear."""
 
 
 class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -437,6 +445,9 @@ def anchored(settings: Settings, directory: Path) -> Settings:
             settings.store,
             path=at(settings.store.path),
             password_file=perhaps(settings.store.password_file),
+            trust_anchors=perhaps(settings.store.trust_anchors),
+            certificate=perhaps(settings.store.certificate),
+            key=perhaps(settings.store.key),
         ),
         signer=None
         if settings.signer is None
@@ -480,11 +491,7 @@ def check_settings(settings: Settings) -> None:
             "broker.share needs a store that bridges share",
             advice="set store.url to a PostgreSQL, or leave broker.share out",
         )
-    if settings.store.password_file is not None and settings.store.url is None:
-        raise SettingsError(
-            "store.password_file is set and store.url is not",
-            advice="set store.url, or leave the password out: a file needs none",
-        )
+    _check_store(settings.store)
     if settings.signer is not None and settings.fleet.command_key is not None:
         raise SettingsError(
             "fleet.command_key is set, and signer.socket too",
@@ -512,6 +519,15 @@ def check_settings(settings: Settings) -> None:
             f"the API would listen at {api.host} without a key",
             advice="set api.keys_file, or api.host to 127.0.0.1",
         )
+
+
+def _check_store(store: StoreSettings) -> None:
+    for name in ("password_file", "trust_anchors", "certificate", "key", "without_tls"):
+        if getattr(store, name) and store.url is None:
+            raise SettingsError(
+                f"store.{name} is set and store.url is not",
+                advice=f"set store.url, or leave store.{name} out: a file needs none",
+            )
 
 
 def _is_private(url: str) -> bool:

@@ -18,6 +18,8 @@ from typing import Final
 
 import psycopg
 
+from transport.tls import TlsIdentity
+
 USER: Final = "freefloat"
 START_S: Final = 30.0
 
@@ -49,7 +51,8 @@ def client_program(name: str) -> str:
 class Server:
     """One cluster; `start` it first and `remove` it last."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: TlsIdentity | None = None) -> None:
+        """`tls`: its identity; who comes from elsewhere comes by TLS then."""
         programs = find_programs()
         assert programs is not None
         self._programs = programs
@@ -59,6 +62,7 @@ class Server:
         self.port = _free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self._databases = 0
+        self._tls = tls
 
     def start(self) -> None:
         data = self._folder / "data"
@@ -69,12 +73,15 @@ class Server:
                 *("initdb", "--pgdata", str(data), "--username", USER),
                 *("--auth", "trust", "--no-sync", "--encoding", "UTF8"),
             )
+            if self._tls is not None:
+                self._seal(data, self._tls)
         with (self._folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
                     *(str(self._programs / "postgres"), "-D", str(data)),
                     *("-p", str(self.port), "-h", "127.0.0.1"),
                     *("-k", str(self._folder), "-c", "max_connections=60"),
+                    f"-cssl={'off' if self._tls is None else 'on'}",
                 ],
                 user=self._user,
                 cwd=self._folder,
@@ -82,6 +89,25 @@ class Server:
                 stderr=log,
             )
         self._wait()
+
+    def _seal(self, data: Path, tls: TlsIdentity) -> None:
+        for source, name in (
+            (tls.certificate, "server.crt"),
+            (tls.key, "server.key"),
+            (tls.trust_anchors, "root.crt"),
+        ):
+            shutil.copyfile(source, data / name)
+            (data / name).chmod(0o600)
+            if self._user is not None:
+                shutil.chown(data / name, self._user)
+        with (data / "postgresql.auto.conf").open("a") as settings:
+            settings.write("ssl_ca_file = 'root.crt'\n")
+        (data / "pg_hba.conf").write_text(
+            # The tests' own way in, and the bridges': by TLS, or with a certificate.
+            "local all all trust\n"
+            f"hostssl all {USER} 127.0.0.1/32 trust\n"
+            "hostssl all ff-bridge-1 127.0.0.1/32 cert\n"
+        )
 
     def _run(self, *arguments: str) -> None:
         program, *rest = arguments
@@ -107,7 +133,11 @@ class Server:
                 return
 
     def _admin(self) -> "psycopg.Connection[tuple[object, ...]]":
-        return psycopg.connect(self.url("postgres"), autocommit=True)
+        return psycopg.connect(self.own_url("postgres"), autocommit=True)
+
+    def own_url(self, database: str) -> str:
+        """By its Unix socket, whatever TLS it asks for."""
+        return f"postgresql://{USER}@/{database}?host={self._folder}&port={self.port}"
 
     def url(self, database: str) -> str:
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
@@ -188,8 +218,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def running_server() -> Iterator[Server]:
-    server = Server()
+def running_server(tls: TlsIdentity | None = None) -> Iterator[Server]:
+    server = Server(tls)
     try:
         server.start()
         yield server

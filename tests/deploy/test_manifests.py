@@ -169,6 +169,7 @@ def test_the_init_container_lays_out_what_the_settings_name() -> None:
             settings.tls.key,
             settings.fleet.receipt_key,
             settings.store.password_file,
+            settings.store.trust_anchors,
             settings.api.keys_file,
             *(one.secret_file for one in settings.sinks.webhook),
         )
