@@ -32,8 +32,8 @@ from protocol.identity import ID_SIZE, VehicleId
 from protocol.keyfile import build_key
 
 BATCH_LIMIT: Final = 100_000
-"""Vehicles issued by one call. Each is on the disk before the next is begun: 300 of them
-took 12 s on a slow virtual disk, 3 s of it CPU."""
+"""Vehicles issued by one call. Each is on the disk before the next is begun: 300 took
+12 s on a slow virtual disk, 3 s of it CPU."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from bridge.signing.messages import (
     Greeting,
     Inbox,
     MessageError,
+    Ping,
+    Pong,
     Refused,
     Signed,
     encode,
@@ -33,6 +35,10 @@ from protocol.signing import to_be_signed
 
 ANSWER_S: Final = 3.0
 """Patience with a signature: a customer waits for three seconds."""
+
+PING_S: Final = 1.0
+"""Between one answer and the next question whether the signer still answers: one that
+hangs keeps its connection open, and nobody would see it before an order fails."""
 
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
@@ -77,6 +83,9 @@ class SocketSeal:
         self._on_head = on_head
         self._random = random
         self._talk: _Talk | None = None
+        self._is_silent = False
+        self._ping = 0
+        self._pong: asyncio.Future[None] | None = None
         self._asked: dict[int, asyncio.Future[bytes]] = {}
         self._number = 0
         self._last = Head()
@@ -155,6 +164,7 @@ class SocketSeal:
         async with asyncio.timeout(ANSWER_S):
             reader, writer = await asyncio.open_unix_connection(self._path)
         inbox = Inbox()
+        pinging = asyncio.create_task(self._keep_asking(writer))
         try:
             while data := await reader.read(READ_SIZE):
                 for message in inbox.take(data):
@@ -163,11 +173,15 @@ class SocketSeal:
                             await self._greeted(message, writer)
                         case Signed() | Refused():
                             self._answered(message)
+                        case Pong():
+                            self._ponged(message)
                         case _:
                             raise MessageError("a signer asks nothing")
             self._say(f"the signer at {self._path} ended the connection")
         finally:
+            pinging.cancel()
             self._talk = None
+            self._is_silent = False
             writer.close()
             for answer in self._asked.values():
                 if not answer.done():
@@ -176,6 +190,34 @@ class SocketSeal:
                     )
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+
+    async def _keep_asking(self, writer: asyncio.StreamWriter) -> None:
+        """Ask whether it answers, until cancelled; `_require` goes by what it finds.
+
+        The connection stays: a signer that was frozen goes on with it.
+        """
+        while True:
+            await asyncio.sleep(PING_S)
+            self._number += 1
+            self._ping = self._number
+            self._pong = asyncio.get_running_loop().create_future()
+            writer.write(encode(Ping(self._ping)))
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    await asyncio.shield(self._pong)
+            except TimeoutError:
+                self._is_silent = True
+                self._say(f"the signer at {self._path} does not answer")
+                await self._pong
+                self._is_silent = False
+                LOG.info("= signer: it answers again")
+                if self._talk is not None:
+                    self.last_error = ""
+
+    def _ponged(self, message: Pong) -> None:
+        pong = self._pong
+        if pong is not None and message.number == self._ping and not pong.done():
+            pong.set_result(None)
 
     async def _greeted(self, greeting: Greeting, writer: asyncio.StreamWriter) -> None:
         if greeting.version != VERSION:
@@ -196,7 +238,8 @@ class SocketSeal:
         if self._talk is None:
             LOG.info("= signer: connected, %d keys", len(keys))
         self._talk = _Talk(keys, writer)
-        self.last_error = ""
+        if not self._is_silent:
+            self.last_error = ""
 
     def _answered(self, message: Signed | Refused) -> None:
         answer = self._asked.get(message.number)
@@ -214,7 +257,7 @@ class SocketSeal:
             answer.set_exception(SigningError(message.message))
 
     def _require(self) -> _Talk:
-        if self._talk is None:
+        if self._talk is None or self._is_silent:
             raise NoSignerError(f"{self.last_error}; nothing was sent, try again")
         return self._talk
 

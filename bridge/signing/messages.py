@@ -13,7 +13,7 @@ import msgspec
 
 from bridge.errors import BridgeError
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Of these messages; a signer of another one is not asked."""
 
 LENGTH_SIZE: Final = 4
@@ -88,7 +88,21 @@ class Refused(Record, frozen=True):
     """When it may be asked again; 0 if that would change nothing."""
 
 
-Message = Greeting | Ask | Signed | Refused
+class Ping(Record, frozen=True):
+    """Whether the signer still answers; it waits in the same row as what is asked."""
+
+    number: Number
+    """Names the answer; the asker's own."""
+
+
+class Pong(Record, frozen=True):
+    """It does."""
+
+    number: Number
+    """Of the `Ping`."""
+
+
+Message = Greeting | Ask | Signed | Refused | Ping | Pong
 
 
 class MessageError(BridgeError):

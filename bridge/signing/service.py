@@ -30,6 +30,8 @@ from bridge.signing.messages import (
     Inbox,
     Message,
     MessageError,
+    Ping,
+    Pong,
     Refused,
     Signed,
     encode,
@@ -117,7 +119,9 @@ class SigningService:
         if settings.second_person.required and not settings.approver:
             LOG.warning("= signer: %s", NO_APPROVER)
         self._peers: set[_Peer] = set()
-        self._waiting: asyncio.Queue[tuple[_Peer, Ask]] = asyncio.Queue(WAITING_LIMIT)
+        self._waiting: asyncio.Queue[tuple[_Peer, Ask | Ping]] = asyncio.Queue(
+            WAITING_LIMIT
+        )
         since_ms = now() - DAY_MS
         for entry in journal.recent:
             facts = entry.facts
@@ -195,13 +199,16 @@ class SigningService:
             for (peer, _), answer in zip(batch, answers, strict=True):
                 peer.tell(answer)
 
-    def _answer(self, batch: list[tuple[_Peer, Ask]]) -> list[Message]:
+    def _answer(self, batch: list[tuple[_Peer, Ask | Ping]]) -> list[Message]:
         """Judge, sign and write down; blocks."""
         answers: list[Message] = []
         facts: list[Facts] = []
         entries_of: dict[int, int] = {}
         now = self._now()
         for place, (peer, ask) in enumerate(batch):
+            if isinstance(ask, Ping):
+                answers.append(Pong(ask.number))
+                continue
             try:
                 judged = self._policy.judge(
                     ask, keys=self._keys.keys, trust=self._trust.current, now=now
@@ -275,8 +282,8 @@ class SigningService:
         )
 
 
-def _asked(message: Message) -> Ask:
-    if isinstance(message, Ask):
+def _asked(message: Message) -> Ask | Ping:
+    if isinstance(message, Ask | Ping):
         return message
     raise MessageError("this side is asked and does not ask")
 
