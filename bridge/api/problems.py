@@ -76,6 +76,9 @@ _BOUNDS: Final = (
 """What pydantic calls the bounds that a value broke; none of them is the value."""
 
 
+_TAGS: Final = frozenset(("union_tag_invalid", "union_tag_not_found"))
+"""The field that says which kind of body it is has no kind that there is."""
+
 _KINDS: Final = frozenset(KINDS.values())
 
 
@@ -173,6 +176,8 @@ async def _on_refused(_request: Request, error: Exception) -> Response:
 async def _on_invalid(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
+    if _is_of_another_kind(request, error):
+        return respond(_another_kind())
     errors = [_field_error(found) for found in error.errors()]
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     # MDS wants 400 where an hour is missing or is none.
@@ -191,6 +196,26 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     )
 
 
+def _is_of_another_kind(request: Request, error: RequestValidationError) -> bool:
+    """Return whether a body was not read, for its header says that it is no JSON."""
+    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    is_json = kind.startswith("application/") and kind.endswith(("/json", "+json"))
+    return not is_json and any(
+        found["loc"] == ("body",) and found["type"] != "missing"
+        for found in error.errors()
+    )
+
+
+def _another_kind() -> ProblemError:
+    problem = "must be application/json"
+    return ProblemError(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "unsupported-media-type",
+        f"content-type: {problem}",
+        errors=[{"field": "content-type", "in": "header", "problem": problem}],
+    )
+
+
 async def _on_store(_request: Request, error: Exception) -> Response:
     LOG.warning("= API: %s", error)
     return respond(store_unavailable())
@@ -200,6 +225,17 @@ async def _on_http(_request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     status = HTTPStatus(error.status_code)
+    if status is HTTPStatus.BAD_REQUEST:
+        # FastAPI's word for a body that is no UTF-8, or nested without an end.
+        problem = "the body cannot be read as JSON"
+        return respond(
+            ProblemError(
+                status,
+                "invalid-request",
+                f"body: {problem}",
+                errors=[{"field": "body", "in": "body", "problem": problem}],
+            )
+        )
     kind = status.phrase.lower().replace(" ", "-")
     # Starlette's and FastAPI's details are sentences of their own, never the input.
     return respond(ProblemError(status, kind, str(error.detail), headers=error.headers))
@@ -229,6 +265,11 @@ def _field_error(found: Mapping[str, Any]) -> dict[str, object]:
     # The first part is body, query, path or header. In a body the kind of order
     # follows, which is not a part of the document that came.
     path = where[1:]
+    if found["type"] == "json_invalid":
+        # A place in the text follows, which is no field.
+        path = []
+    if found["type"] in _TAGS:
+        path = [*path, str(context["discriminator"]).strip("'")]
     if where[0] == "body" and path and path[0] in _KINDS:
         path = path[1:]
     field = ".".join(path) or where[0]
@@ -244,6 +285,8 @@ def _sentence(kind: str, message: str, context: Mapping[str, object]) -> str:
     if kind == "union_tag_invalid":
         # pydantic's own message repeats the tag that came.
         return "is none of the kinds of order"
+    if kind == "union_tag_not_found":
+        return "field required"
     if kind == "json_invalid":
         return "the body is not JSON"
     if kind == "string_pattern_mismatch":

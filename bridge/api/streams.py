@@ -5,12 +5,15 @@ consumer that must miss nothing while it is away for long is better served by a 
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated, Final
 
 from fastapi import FastAPI, Header, Query
 from fastapi.responses import StreamingResponse
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
 
 from bridge.api.problems import ProblemError
 from bridge.errors import StoreError
@@ -33,7 +36,12 @@ was taken away hears no more than an hour longer."""
 RETRY_MS: Final = 3_000
 """After what time a listener that lost the stream comes back."""
 
+STALL_S: Final = 60.0
+"""How long a listener may take nothing: four signs of life. It would hold a place."""
+
 POSITION_LIMIT: Final = 2**63 - 1
+
+_LAST: Final = ("last-event-id", "header")
 
 
 class EventStreams:
@@ -59,12 +67,34 @@ class EventStreams:
         self._is_stopping = True
         self.wake()
 
-    async def follow(self, after: int) -> AsyncIterator[bytes]:
+    def join(self) -> asyncio.Event:
+        """Take one of the places, and return what is set when there may be new events.
+
+        It is taken before anything is awaited: many who come at once would otherwise
+        all find room. `leave` gives it back.
+
+        Raises:
+            ProblemError: there is none.
+        """
+        if self.count >= STREAMS_LIMIT:
+            raise ProblemError(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "too-many-streams",
+                f"{STREAMS_LIMIT} streams are open; end one, or come back later",
+                headers={"Retry-After": "60"},
+            )
+        stirred = asyncio.Event()
+        self._waiting.add(stirred)
+        return stirred
+
+    def leave(self, stirred: asyncio.Event) -> None:
+        """Give a place back."""
+        self._waiting.discard(stirred)
+
+    async def follow(self, after: int, stirred: asyncio.Event) -> AsyncIterator[bytes]:
         """Yield events behind a position, and signs of life, until stopped."""
         clock = asyncio.get_running_loop().time
         until_s = clock() + LIFE_S
-        stirred = asyncio.Event()
-        self._waiting.add(stirred)
         try:
             yield f"retry: {RETRY_MS}\n\n".encode()
             while not self._is_stopping and clock() < until_s:
@@ -82,8 +112,35 @@ class EventStreams:
         except StoreError:
             # The listener comes back with its last id.
             return
+
+
+class Stream(StreamingResponse):
+    """The answer to one listener; gives its place back however it ends."""
+
+    def __init__(
+        self, streams: EventStreams, stirred: asyncio.Event, after: int
+    ) -> None:
+        """Answer with the events behind a position."""
+        super().__init__(
+            streams.follow(after, stirred),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+        self._streams, self._stirred = streams, stirred
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until the listener goes, or takes nothing for `STALL_S`."""
+
+        async def send_soon(message: Message) -> None:
+            async with asyncio.timeout(STALL_S):
+                await send(message)
+
+        # A listener that is gone or stuck is no defect; it comes back with its last id.
+        try:
+            with contextlib.suppress(TimeoutError, ClientDisconnect):
+                await super().__call__(scope, receive, send_soon)
         finally:
-            self._waiting.discard(stirred)
+            self._streams.leave(self._stirred)
 
 
 def add_streams(app: FastAPI, store: Store, streams: EventStreams) -> None:
@@ -92,6 +149,7 @@ def add_streams(app: FastAPI, store: Store, streams: EventStreams) -> None:
     @app.get(
         "/v1/events",
         response_class=StreamingResponse,
+        response_model=None,
         responses={200: {"content": {"text/event-stream": {}}}},
     )
     async def stream_events(
@@ -103,37 +161,38 @@ def add_streams(app: FastAPI, store: Store, streams: EventStreams) -> None:
                 description="As an EventSource sends it; counts before `after`.",
             ),
         ] = None,
-    ) -> StreamingResponse:
+    ) -> Stream:
         """Stream events behind a position; without one, what happens from now on."""
-        if streams.count >= STREAMS_LIMIT:
-            raise ProblemError(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                "too-many-streams",
-                f"{STREAMS_LIMIT} streams are open; end one, or come back later",
-                headers={"Retry-After": "60"},
-            )
-        oldest, newest = await store.outbox_span()
-        position = after if last_event_id is None else int(last_event_id)
-        if position is None:
-            position = newest
-        if position > newest:
-            raise ProblemError(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                "bad-value",
-                f"the newest event has position {newest}",
-            )
-        if 0 < position < oldest - 1:
-            raise ProblemError(
-                HTTPStatus.GONE,
-                "events-gone",
-                f"events before position {oldest} are not kept any more, so some "
-                f"would be missed; begin at 0 for all that are kept",
-            )
-        return StreamingResponse(
-            streams.follow(position),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        stirred = streams.join()
+        try:
+            asked = after if last_event_id is None else int(last_event_id)
+            where = ("after", "query") if last_event_id is None else _LAST
+            position = await _position(store, asked, where)
+        except BaseException:
+            streams.leave(stirred)
+            raise
+        return Stream(streams, stirred, position)
+
+
+async def _position(store: Store, asked: int | None, where: tuple[str, str]) -> int:
+    oldest, newest = await store.outbox_span()
+    position = newest if asked is None else asked
+    if position > newest:
+        problem = f"the newest event has position {newest}"
+        raise ProblemError(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "bad-value",
+            f"{where[0]}: {problem}",
+            errors=[{"field": where[0], "in": where[1], "problem": problem}],
         )
+    if 0 < position < oldest - 1:
+        raise ProblemError(
+            HTTPStatus.GONE,
+            "events-gone",
+            f"events before position {oldest} are not kept any more, so some "
+            f"would be missed; begin at 0 for all that are kept",
+        )
+    return position
 
 
 def _of_row(row: OutboxRow) -> bytes:

@@ -159,10 +159,12 @@ def _add_configurations(
         vehicle = registered(vehicle_id)
         body = await request.body()
         if not 1 <= len(body) <= CONFIG_LIMIT:
+            problem = f"a configuration has 1 to {CONFIG_LIMIT} bytes, not {len(body)}"
             raise ProblemError(
                 HTTPStatus.UNPROCESSABLE_ENTITY,
                 "bad-configuration",
-                f"a configuration has 1 to {CONFIG_LIMIT} bytes, not {len(body)}",
+                problem,
+                errors=[{"field": "body", "in": "body", "problem": problem}],
             )
         asked = WantedBody(ConfigKind[kind.upper()], body)
         caller, audit_row = principal_in(request.scope), request.scope["audit_row"]

@@ -249,7 +249,8 @@ RESERVE: Json = {
         ({**RESERVE, "rental_id": "0" * 32}, "body", None),
         ({"kind": "unlock"}, "rental_id", None),
         ({**UNLOCK, "expected_version": 2**32}, "expected_version", ...),
-        ({**UNLOCK, "kind": "open sesame"}, "body", ...),
+        ({**UNLOCK, "kind": "open sesame"}, "kind", ...),
+        ({"rental_id": None}, "kind", None),
         ({"kind": "flash_hazards", "seconds": 31}, "seconds", {"le": 30}),
         ({"kind": "lock", "rental_id": None, "mode": "x"}, "mode", ...),
         ([], "body", None),
@@ -314,7 +315,32 @@ async def test_bodies_that_are_no_json_are_problems(running: Running) -> None:
     for data in (b"", b"{", b"\xff\xfe", b'{"kind":' * 5000, b"[" * 10_000, b"NaN"):
         status, problem = await running.post(path, data=data, headers=headers)
         assert status in {400, 413, 422}, (data[:20], problem)
+        assert status == 413 or problem["type"].endswith(":invalid-request")
+        assert status == 413 or problem["errors"][0]["field"] == "body", problem
         assert problem["type"].startswith("urn:freefloat:problem:")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+    ],
+)
+async def test_a_body_that_is_not_said_to_be_json_is_a_problem_of_its_header(
+    running: Running, kind: str
+) -> None:
+    """Issue 5: curl says form-urlencoded if nobody tells it otherwise."""
+    path = f"/v1/vehicles/{running.car.id}/commands"
+
+    status, problem = await running.post(
+        path, data=b'{"kind": "ping"}', headers={"Content-Type": kind}
+    )
+
+    assert status == 415
+    assert problem["type"] == "urn:freefloat:problem:unsupported-media-type"
+    assert problem["errors"][0]["field"] == "content-type"
 
 
 async def test_a_large_body_is_refused_whether_or_not_it_says_its_length(

@@ -2,17 +2,20 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
+from starlette.types import Message
 
 from bridge.api import streams
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
 from tests.bridge.running import Running, running_bridge, until
 from tests.bridge.stream import TYPES, entries_of
+from tests.bridge.world import World
 
 pytestmark = pytest.mark.broker
 
@@ -125,6 +128,63 @@ async def test_there_are_so_many_streams_and_no_more(
 
     # Whoever goes away makes room.
     await until(lambda: running.bridge.streams.count == 0)
+
+
+async def test_many_who_come_at_once_get_no_more_streams(running: Running) -> None:
+    """Each asks the store first: the place has to be taken before."""
+    url = f"{running.bridge.api_url}/v1/events"
+
+    answers = await asyncio.gather(
+        *(running.client.get(url) for _ in range(streams.STREAMS_LIMIT + 8))
+    )
+
+    found = Counter(answer.status for answer in answers)
+    for answer in answers:
+        answer.close()
+    assert found == {200: streams.STREAMS_LIMIT, 429: 8}
+
+
+async def test_a_listener_who_takes_nothing_loses_its_place(
+    fleet: FleetDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would hold it for ever: the hour is over only between two sendings."""
+    monkeypatch.setattr(streams, "STALL_S", 0.05)
+    async with World(fleet, tmp_path / "store") as world:
+        listeners = streams.EventStreams(world.store)
+        stuck = streams.Stream(listeners, listeners.join(), 0)
+        taken: list[str] = []
+
+        async def send(message: Message) -> None:
+            taken.append(message["type"])
+            if message["type"] == "http.response.body":
+                await asyncio.Event().wait()
+
+        async def receive() -> Message:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async with asyncio.timeout(10):
+            await stuck({"type": "http"}, receive, send)
+
+        assert taken == ["http.response.start", "http.response.body"]
+        assert listeners.count == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "field"),
+    [("?after=99", {}, "after"), ("", {"Last-Event-ID": "99"}, "last-event-id")],
+)
+async def test_a_beginning_that_is_still_to_come_is_named_and_takes_no_place(
+    running: Running, query: str, headers: dict[str, str], field: str
+) -> None:
+    url = f"{running.bridge.api_url}/v1/events{query}"
+
+    for _ in range(streams.STREAMS_LIMIT + 1):
+        async with running.client.get(url, headers=headers) as answer:
+            problem = await answer.json(content_type=None)
+
+        assert answer.status == 422
+        assert problem["errors"][0]["field"] == field
 
 
 @pytest.mark.parametrize(
