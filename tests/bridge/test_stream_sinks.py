@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -39,6 +40,8 @@ pytestmark = pytest.mark.broker
 
 START_S = 20.0
 
+DEPLOYED = Path(__file__).parents[2] / "deploy/compose/nats.conf"
+
 
 @dataclass
 class NatsServer:
@@ -53,12 +56,19 @@ class NatsServer:
         return f"nats://127.0.0.1:{self.port}"
 
     def start(self) -> None:
+        """Start it with the very file of deploy/, but for the port and the folder."""
+        text = DEPLOYED.read_text(encoding="utf-8")
+        for here, there in (
+            ("port: 4222", f'listen: "127.0.0.1:{self.port}"'),
+            ('"/data"', f'"{self.folder}"'),
+        ):
+            assert here in text
+            text = text.replace(here, there)
+        settings = self.folder.with_name(f"nats-{self.port}.conf")
+        settings.write_text(text, encoding="utf-8")
         program = find_broker(BrokerKind.NATS).path
         self.process = subprocess.Popen(
-            [
-                *(str(program), "-a", "127.0.0.1", "-p", str(self.port)),
-                *("-js", "-sd", str(self.folder)),
-            ],
+            [str(program), "--config", str(settings)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -229,6 +239,19 @@ async def test_another_stream_with_the_same_subjects_gets_nothing(
     await sink.close()
 
     assert await server.told() == []
+
+
+def test_every_deployed_line_of_nats_has_a_reason_above_it() -> None:
+    """Issue 5, point 7; every test of this file runs it."""
+    lines = [line.strip() for line in DEPLOYED.read_text().splitlines()]
+    bare = [
+        line
+        for above, line in pairwise(lines)
+        if line and line not in {"}", "jetstream {"} and not line.startswith("#")
+        if not above.startswith("#")
+    ]
+
+    assert bare == []
 
 
 async def test_a_server_that_is_not_there_is_an_error_in_time(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -112,6 +114,24 @@ def test_every_deployed_line_has_a_reason_above_it() -> None:
     paragraphs = SETTINGS.read_text().split("\n\n")
 
     assert all(paragraph.startswith("#") for paragraph in paragraphs)
+
+
+def test_every_deployed_setting_of_hivemq_has_a_reason_above_it() -> None:
+    """Issue 5, point 7. What the settings do, `make brokers` shows."""
+    builder = ET.TreeBuilder(insert_comments=True)
+    parser = ET.XMLParser(target=builder)  # noqa: S314 - a file of ours
+    parser.feed((DEPLOY / "hivemq/config.xml").read_text())
+    root = parser.close()
+    explained = 0
+    for group in (root, *root.iterfind("listeners"), *root.iterfind("mqtt")):
+        for above, below in pairwise([None, *group]):
+            if below.tag in {"listeners", "mqtt", ET.Comment}:
+                continue
+            assert above is not None, below.tag
+            assert above.tag is ET.Comment, below.tag
+            explained += 1
+
+    assert explained > 6
 
 
 @dataclass(frozen=True, slots=True)
