@@ -26,6 +26,7 @@ from bridge.api.explanations import add_explanations
 from bridge.api.forms import HexId
 from bridge.api.gaps import add_gaps
 from bridge.api.gbfs import PATHS, add_gbfs
+from bridge.api.heads import Heads
 from bridge.api.keys import Role
 from bridge.api.letters import Judge, add_letters
 from bridge.api.mds import add_mds
@@ -180,7 +181,8 @@ def make_application(
         add_gbfs(app, publisher)
         open_paths |= PATHS
     describe(app, open_paths=open_paths, has_tokens=callers.tokens is not None)
-    return Gate(Auditor(RoleCheck(app), store, now), callers, open_paths)
+    gate = Gate(Auditor(RoleCheck(app), store, now), callers, open_paths)
+    return Heads(gate)
 
 
 def _add_status(app: FastAPI, readiness: Readiness) -> None:

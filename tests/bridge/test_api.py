@@ -359,6 +359,24 @@ async def test_a_large_body_is_refused_whether_or_not_it_says_its_length(
     assert status in {400, 413}
 
 
+async def test_head_is_answered_as_get_is_and_without_a_body(running: Running) -> None:
+    """RFC 9110, 9.1: load balancers and monitors ask so; a stream has no end."""
+    url, no_key = running.bridge.api_url, {"X-Api-Key": "no key at all"}
+
+    for path, headers, status in (
+        ("/health", {}, 200),
+        ("/ready", {}, 200),
+        ("/v1/vehicles", {}, 200),
+        ("/v1/vehicles", no_key, 401),
+        ("/v1/events", {}, 405),
+        ("/v1/approvals/" + "0" * 32 + "/approve", {}, 405),
+        ("/nope", {}, 404),
+    ):
+        async with running.client.head(url + path, headers=headers) as answer:
+            assert (answer.status, await answer.read()) == (status, b""), path
+            assert int(answer.headers["Content-Length"]) > 0
+
+
 async def test_a_wrong_method_is_a_problem(running: Running) -> None:
     async with running.client.delete(f"{running.bridge.api_url}/v1/vehicles") as answer:
         assert answer.status == 405
