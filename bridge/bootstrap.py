@@ -185,7 +185,7 @@ class Bridge:
             return {"bridge": "stops: ask another one"}
         wrong = {}
         if not await self.store.is_writable():
-            wrong["store"] = "does not commit"
+            wrong["store"] = self.store.fault
         if not self._wire.is_connected:
             wrong["broker"] = self._intake.last_error or "not connected yet"
         if self._seal is not None and self._seal.last_error:

@@ -121,6 +121,7 @@ class Store:
         self._fleet_id = fleet_id
         self._is_open = False
         self._checking: asyncio.Future[bool] | None = None
+        self.fault = ""  # why the last look at it failed; empty if it committed
         self._reserving = GroupCommit(self._reserve_all)
         self._auditing = GroupCommit(self._append_all)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
@@ -536,6 +537,8 @@ class Store:
             self._checking = asyncio.ensure_future(self._check())
         # One check for all who ask meanwhile, behind whatever hangs.
         done, _ = await asyncio.wait({self._checking}, timeout=within_s)
+        if not done:
+            self.fault = "the store does not answer in time"
         return any(check.result() for check in done)
 
     async def _check(self) -> bool:
@@ -545,10 +548,12 @@ class Store:
                     upsert(c, schema.meta).values(name="last_check", value="ok")
                 )
             )
-        except StoreError:
+        except StoreError as error:
+            self.fault = str(error)
             return False
         finally:
             self._checking = None
+        self.fault = ""
         return True
 
     async def write(self, work: Callable[[Connection], T]) -> T:

@@ -202,7 +202,7 @@ async def test_readiness_looks_at_the_store(
     monkeypatch.undo()
 
     assert status == 503
-    assert answer["waiting_for"] == {"store": "does not commit"}
+    assert answer["waiting_for"] == {"store": "the store is not open"}
     assert (await running.get("/ready"))[0] == 200
 
 

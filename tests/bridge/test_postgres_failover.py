@@ -67,7 +67,7 @@ async def test_a_replica_takes_over_from_a_server_that_fell_silent_and_nothing_i
         taken = proxy.connections
         world.broker.subscribed.clear()
         unheard = world.deliver(FrameClass.EVENT, entries[2])
-        was_ready = await world.store.is_writable()
+        was_ready, why = await world.store.is_writable(), world.store.fault
         # The transaction that the bridge gives up, and its next connection: to a
         # server that only reads.
         async with asyncio.timeout(PATIENCE_S):
@@ -86,6 +86,7 @@ async def test_a_replica_takes_over_from_a_server_that_fell_silent_and_nothing_i
         receipted = [receipt_of(r) for r in world.broker.sent_of(FrameClass.RECEIPT)]
 
     assert not was_ready, "nobody knows whether it commits, and that in seconds"
+    assert why == "the store does not answer in time"
     assert not as_standby
     assert not was_acknowledged
     assert told == TYPES

@@ -102,7 +102,7 @@ async def test_a_database_that_became_read_only_is_said_and_survived_by_itself(
         admin, f"ALTER DATABASE {name} SET default_transaction_read_only = on"
     )
     everybody_out()
-    was_writable = await world.store.is_writable()
+    was_writable, why = await world.store.is_writable(), world.store.fault
     entries = entries_of(world.car)
     first = tell(world, entries)
     await asyncio.sleep(0.5)
@@ -117,6 +117,7 @@ async def test_a_database_that_became_read_only_is_said_and_survived_by_itself(
         await message.is_done.wait()
 
     assert not was_writable
+    assert "read-only" in why
     assert not any(acknowledged)
     assert confirmed == 0
     assert await world.events() == TYPES
