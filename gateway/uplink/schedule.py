@@ -7,6 +7,9 @@ Rules:
 2. Frames of no ledger go when no entry can: answers at once, telemetry a few frames at
    a time. Entries and telemetry have windows of their own, so a rental's end never
    waits behind a backlog of telemetry, here or at the broker (protocol-design.md 3).
+   Telemetry also waits for entries that only lack credit, as after a long outage:
+   what the rental was comes first (reliability.md row 13). Where the receipts stay
+   away it waits no longer, since a fleet that stores nothing may still want to see.
 3. An entry has arrived when its receipt says so. The broker's acknowledgement says
    nothing (reliability.md L1): a bridge that was away when an entry passed never saw
    it, and nobody else will tell. So what has no receipt after a while is sent again,
@@ -72,6 +75,7 @@ class Schedule:
         self._waiting_since_ms = 0
         self._patience_ms = PATIENCE_MS
         self._telemetry = 0
+        self._is_unanswered = False
 
     def begin_session(self, *, now_ms: int) -> None:
         """Forget what was sent: every entry without a receipt is sent again."""
@@ -82,6 +86,7 @@ class Schedule:
         self._has_more = True
         self._was_heard = False
         self._waiting_since_ms = now_ms
+        self._is_unanswered = False
 
     def entries_grew(self) -> None:
         """Note that the store has new entries."""
@@ -105,6 +110,7 @@ class Schedule:
         if any(seq <= upto for seq in self._under_way):
             self._patience_ms = PATIENCE_MS
             self._waiting_since_ms = now_ms
+            self._is_unanswered = False
         self._under_way = {seq for seq in self._under_way if seq > upto}
         self._credit = credit
         self._next = max(self._next, upto + 1)
@@ -130,8 +136,13 @@ class Schedule:
         self._has_more = True
 
     def may_send_telemetry(self) -> bool:
-        """Return whether another frame of telemetry may be under way."""
-        return self._telemetry < TELEMETRY_WINDOW
+        """Return whether another frame of telemetry may be under way.
+
+        Asked when `wanted` gave nothing: what is left then waits for a receipt.
+        """
+        has_entries = bool(self._under_way) and (self._has_more or bool(self._again))
+        is_behind = has_entries and not self._is_unanswered
+        return not is_behind and self._telemetry < TELEMETRY_WINDOW
 
     def telemetry_sent(self) -> None:
         """Note a frame of telemetry that goes out."""
@@ -197,4 +208,5 @@ class Schedule:
         self._under_way.clear()
         self._again.clear()
         self._has_more = True
+        self._is_unanswered = True
         return Overdue.RECEIPT

@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from bridge.ports import Direction, FrameSeen
 from firmware_emulator.car import Car
 from firmware_emulator.customer import Customer
 from firmware_emulator.devices import random_car
@@ -29,6 +30,7 @@ from firmware_emulator.rental_script import (
 from firmware_emulator.script import play
 from firmware_emulator.street import City
 from firmware_emulator.vehicle import EmulatedVehicle
+from protocol.codes import EventType, FrameType
 from tools.rig import Rig, open_rig
 
 PIN = "2468"
@@ -47,10 +49,21 @@ def nearly_empty_car(rng: random.Random, city: City) -> Car:
     return car
 
 
+@pytest.fixture
+def seen() -> list[FrameSeen]:
+    """What the bridge of this test has seen."""
+    return []
+
+
 @pytest.fixture(params=[pytest.param("mosquitto", marks=pytest.mark.mosquitto), "nats"])
-async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
+async def rig(
+    request: pytest.FixtureRequest, tmp_path: Path, seen: list[FrameSeen]
+) -> AsyncIterator[Rig]:
     async with open_rig(
-        tmp_path / "rig", cars=[nearly_empty_car], broker=request.param
+        tmp_path / "rig",
+        cars=[nearly_empty_car],
+        broker=request.param,
+        observer=seen.append,
     ) as system:
         yield system
 
@@ -146,9 +159,14 @@ async def test_a_whole_rental_reaches_the_backend_signed_and_once(
 
 
 async def test_a_rental_that_ends_without_a_network_is_reported_once_afterwards(
-    rig: Rig, api: aiohttp.ClientSession
+    rig: Rig,
+    api: aiohttp.ClientSession,
+    seen: list[FrameSeen],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # H14, H21, I-13 (F), I-19 (F), I-21; fault row 13
+    # H14, H21, I-13 (F), I-19 (F), I-21, FF-LED-38; fault row 13
+    # So that what one rental makes is more than goes without a receipt.
+    monkeypatch.setattr("gateway.uplink.schedule.FIRST_CREDIT", 1)
     car, card = rig.cars[0], Card(bytes.fromhex("04a1b2c3d4e5f6"))
     await online(api, car)
     rental_id, _reserved = await reserve(api, car, card)
@@ -161,6 +179,7 @@ async def test_a_rental_that_ends_without_a_network_is_reported_once_afterwards(
     offline = [report async for report in play(rest, customer)]
     async with api.get(f"/v1/rentals/{rental_id}") as answer:
         before = await answer.json()
+    seen_before = len(seen)
     car.restore_link()
     after = await report_of(api, rental_id)
 
@@ -168,6 +187,20 @@ async def test_a_rental_that_ends_without_a_network_is_reported_once_afterwards(
     assert before.get("report") is None
     assert after["report"]["distance_m"] == 5
     assert await told_of_its_end(rig) == 1
+    kinds = up_of(seen[seen_before:])
+    last = kinds.index(EventType.RENTAL_ENDED)
+    assert kinds.count(EventType.RENTAL_ENDED) == 1
+    assert FrameType.HELLO in kinds[:last]
+    assert FrameType.TELEMETRY not in kinds[:last]
+
+
+def up_of(seen: list[FrameSeen]) -> list[int]:
+    """Return the types of what cars said, in the order of its arrival."""
+    return [
+        each.frame.header.type
+        for each in seen
+        if each.direction is Direction.IN and each.frame is not None
+    ]
 
 
 async def test_a_power_cut_in_mid_rental_loses_neither_rental_nor_report(

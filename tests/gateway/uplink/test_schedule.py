@@ -185,9 +185,58 @@ def test_telemetry_has_a_window_of_its_own_and_leaves_that_of_entries_alone() ->
 
     schedule.begin_session(now_ms=0)
     assert not schedule.may_send_telemetry()
-    assert len(send_all(schedule, range(1, 100))) == FIRST_CREDIT
+    assert len(send_all(schedule, range(1, 20))) == 19
 
     schedule.telemetry_arrived()
+    assert schedule.may_send_telemetry()
+
+
+def test_telemetry_waits_for_entries_that_only_lack_credit() -> None:
+    # FF-LED-38, row 13: what the rental was comes first, however long the outage was.
+    schedule, stored = begun(), range(1, FIRST_CREDIT + 2)
+    send_all(schedule, stored)
+    assert not schedule.may_send_telemetry()
+
+    schedule.receipted(FIRST_CREDIT - 1, credit=1, gaps=(), now_ms=0)
+    assert not send_all(schedule, stored)
+    assert not schedule.may_send_telemetry()
+
+    schedule.receipted(FIRST_CREDIT, credit=2, gaps=(), now_ms=0)
+    assert send_all(schedule, stored) == [FIRST_CREDIT + 1]
+    assert schedule.may_send_telemetry()
+
+
+def test_telemetry_waits_for_what_the_fleet_asks_for_again() -> None:
+    # FF-LED-38.
+    schedule, stored = begun(), range(1, 5)
+    send_all(schedule, stored)
+
+    schedule.receipted(1, credit=1, gaps=((2, 4),), now_ms=0)
+    assert send_all(schedule, stored) == [2]
+    assert not schedule.may_send_telemetry()
+
+
+def test_telemetry_waits_no_longer_for_a_fleet_that_gives_no_receipts() -> None:
+    # FF-LED-38: a fleet that stores nothing still sees its cars.
+    schedule, stored = begun(), range(1, 2 * FIRST_CREDIT + 1)
+    schedule.heard()
+    send_all(schedule, stored)
+
+    assert schedule.overdue(now_ms=PATIENCE_MS) is Overdue.RECEIPT
+    send_all(schedule, stored, now_ms=PATIENCE_MS)
+    assert schedule.may_send_telemetry()
+
+    schedule.receipted(1, credit=1, gaps=(), now_ms=PATIENCE_MS)
+    assert not schedule.may_send_telemetry()
+
+
+def test_telemetry_waits_for_no_entry_that_the_fleet_wants_none_of() -> None:
+    # FF-LED-38: without credit and with nothing under way nobody can say when.
+    schedule = begun()
+
+    schedule.receipted(0, credit=0, gaps=(), now_ms=0)
+
+    assert schedule.wanted() is None
     assert schedule.may_send_telemetry()
 
 
