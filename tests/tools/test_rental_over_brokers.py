@@ -164,7 +164,7 @@ async def test_a_rental_that_ends_without_a_network_is_reported_once_afterwards(
     seen: list[FrameSeen],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # H14, H21, I-13 (F), I-19 (F), I-21, FF-LED-38; fault row 13
+    # H14, H21, I-13 (F), I-19 (F), I-21, FF-TEL-07; fault row 13
     # So that what one rental makes is more than goes without a receipt.
     monkeypatch.setattr("gateway.uplink.schedule.FIRST_CREDIT", 1)
     car, card = rig.cars[0], Card(bytes.fromhex("04a1b2c3d4e5f6"))

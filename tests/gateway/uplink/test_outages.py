@@ -51,7 +51,7 @@ async def park_and_return(world: World) -> None:
 async def test_a_renter_drives_through_an_outage_and_all_of_it_is_told_first(
     outage_s: float, stops: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 13, I-13, I-19, I-21, FF-LED-38: opened and locked all along, told once.
+    """Row 13, I-13, I-19, I-21, FF-TEL-07: opened and locked all along, told once.
 
     The fleet's credit is less than what an hour makes, as it is after three days.
     """

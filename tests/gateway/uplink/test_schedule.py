@@ -192,7 +192,7 @@ def test_telemetry_has_a_window_of_its_own_and_leaves_that_of_entries_alone() ->
 
 
 def test_telemetry_waits_for_entries_that_only_lack_credit() -> None:
-    # FF-LED-38, row 13: what the rental was comes first, however long the outage was.
+    # FF-TEL-07, row 13: what the rental was comes first, however long the outage was.
     schedule, stored = begun(), range(1, FIRST_CREDIT + 2)
     send_all(schedule, stored)
     assert not schedule.may_send_telemetry()
@@ -207,7 +207,7 @@ def test_telemetry_waits_for_entries_that_only_lack_credit() -> None:
 
 
 def test_telemetry_waits_for_what_the_fleet_asks_for_again() -> None:
-    # FF-LED-38.
+    # FF-TEL-07.
     schedule, stored = begun(), range(1, 5)
     send_all(schedule, stored)
 
@@ -217,7 +217,7 @@ def test_telemetry_waits_for_what_the_fleet_asks_for_again() -> None:
 
 
 def test_telemetry_waits_no_longer_for_a_fleet_that_gives_no_receipts() -> None:
-    # FF-LED-38: a fleet that stores nothing still sees its cars.
+    # FF-TEL-07: a fleet that stores nothing still sees its cars.
     schedule, stored = begun(), range(1, 2 * FIRST_CREDIT + 1)
     schedule.heard()
     send_all(schedule, stored)
@@ -231,7 +231,7 @@ def test_telemetry_waits_no_longer_for_a_fleet_that_gives_no_receipts() -> None:
 
 
 def test_telemetry_waits_for_no_entry_that_the_fleet_wants_none_of() -> None:
-    # FF-LED-38: without credit and with nothing under way nobody can say when.
+    # FF-TEL-07: without credit and with nothing under way nobody can say when.
     schedule = begun()
 
     schedule.receipted(0, credit=0, gaps=(), now_ms=0)
