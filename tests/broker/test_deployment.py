@@ -147,7 +147,7 @@ class Deployed:
 
 @contextlib.asynccontextmanager
 async def deployed(
-    pki: Pki, directory: Path, *more: str, port: int = 0
+    pki: Pki, directory: Path, *more: str, port: int = 0, last: str = ""
 ) -> AsyncIterator[Deployed]:
     """Run mosquitto with the very file of deploy/, but for paths, ports and the user.
 
@@ -156,6 +156,7 @@ async def deployed(
         directory: for its files.
         more: further lines of the vehicles' listener.
         port: where vehicles connect; 0 for a free one.
+        last: a line at the end of the file.
     """
     server = pki.issue("broker", server=True)
     port, warden_port = port or free_port("127.0.0.1"), free_port("127.0.0.1")
@@ -180,7 +181,7 @@ async def deployed(
         assert here in text
         text = text.replace(here, there)
     settings, log = directory / "mosquitto.conf", directory / "log"
-    settings.write_text(text)
+    settings.write_text(f"{text}{last}\n")
     with log.open("wb") as said:
         process = await asyncio.create_subprocess_exec(
             str(find_broker(BrokerKind.MOSQUITTO).path),

@@ -41,7 +41,7 @@ async def said_of(
     """Have each name publish or subscribe; return what mosquitto's log says of it."""
     identities = {name: pki.issue(name) for name in {deed[0] for deed in deeds}}
     async with (
-        deployed(pki, folder, f"plugin {plugin}") as broker,
+        deployed(pki, folder, last=f"plugin {plugin}") as broker,
         asyncio.timeout(30),
     ):
 
@@ -120,7 +120,7 @@ async def test_the_observer_decides_nothing(
     car, bridge = pki.issue(VEHICLE_A), pki.issue(BRIDGE)
     received: list[tuple[str, bytes]] = []
     async with (
-        deployed(pki, tmp_path, f"plugin {plugin}") as broker,
+        deployed(pki, tmp_path, last=f"plugin {plugin}") as broker,
         asyncio.timeout(30),
     ):
         above = await connected(lambda: link_of(broker.port, BRIDGE, bridge))
@@ -155,7 +155,7 @@ async def test_a_damaged_access_list_allows_nobody_anything_beside_the_observer(
     monkeypatch.setattr(test_deployment, "ACCESS_LIST", access_list)
     car = pki.issue(VEHICLE_A)
     async with (
-        deployed(pki, tmp_path, f"plugin {plugin}") as broker,
+        deployed(pki, tmp_path, last=f"plugin {plugin}") as broker,
         asyncio.timeout(30),
     ):
         link = await connected(lambda: link_of(broker.port, VEHICLE_A, car))

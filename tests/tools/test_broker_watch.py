@@ -77,7 +77,7 @@ async def test_a_refused_publish_at_a_deployed_mosquitto_is_counted_for_the_aler
         return {deed: float(count) for deed, count in found}
 
     async with (
-        deployed(pki, tmp_path, f"plugin {build_plugin(tmp_path)}") as broker,
+        deployed(pki, tmp_path, last=f"plugin {build_plugin(tmp_path)}") as broker,
         asyncio.timeout(60),
     ):
         program = shlex.join((sys.executable, "-m", "tools.cli"))
