@@ -43,7 +43,7 @@ from bridge.ports import (
     ReceiptSigner,
     WallClock,
 )
-from bridge.prover import Asked, Prover, rotates
+from bridge.prover import Asked, Prover
 from bridge.registry import RegistryDirectory
 from bridge.rows.receipts import SignedReceipt
 from bridge.store import Committed, ReceiptDue, Store
@@ -288,7 +288,7 @@ class Intake:
         batch.asked = ()
         batch.verify_s += loop.time() - begun_s
         batch.verified_ms = self._now()
-        if any(rotates(record) for record in batch.records):
+        if any(entry.rotation is not None for entry in batch.entries):
             self._rotated.clear()
 
     async def _settle(self, batch: _Batch) -> None:

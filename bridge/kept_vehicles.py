@@ -35,7 +35,8 @@ class KeptVehicles:
         self._limit = limit
         self._states: dict[VehicleId, VehicleState] = {}
         self._unwritten: set[VehicleId] = set()
-        self._staged: dict[VehicleId, tuple[VehicleState, bool]] = {}
+        self._staged: dict[VehicleId, VehicleState] = {}
+        self._staged_unwritten: set[VehicleId] = set()
 
     def get(self, vehicle_id: VehicleId) -> VehicleState | None:
         """Return a car's state as of the last commit, or None if it is not kept."""
@@ -62,17 +63,18 @@ class KeptVehicles:
         self, vehicle_id: VehicleId, state: VehicleState, *, is_written: bool
     ) -> None:
         """Note a state that the transaction under way leaves, or has loaded."""
-        self._staged[vehicle_id] = (state, is_written)
+        self._staged[vehicle_id] = state
+        if is_written:
+            self._staged_unwritten.discard(vehicle_id)
+        else:
+            self._staged_unwritten.add(vehicle_id)
 
     def apply(self) -> None:
         """The transaction is committed."""
-        for vehicle_id, (state, is_written) in self._staged.items():
-            self._states[vehicle_id] = state
-            if is_written:
-                self._unwritten.discard(vehicle_id)
-            else:
-                self._unwritten.add(vehicle_id)
-        self._staged.clear()
+        self._states.update(self._staged)
+        self._unwritten.difference_update(self._staged)
+        self._unwritten.update(self._staged_unwritten)
+        self.undo()
         if len(self._states) > self._limit:
             written = (one for one in self._states if one not in self._unwritten)
             over = len(self._states) - self._limit
@@ -82,6 +84,7 @@ class KeptVehicles:
     def undo(self) -> None:
         """The transaction was undone."""
         self._staged.clear()
+        self._staged_unwritten.clear()
 
 
 def kept_in(connection: Connection) -> KeptVehicles | None:

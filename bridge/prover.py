@@ -8,7 +8,7 @@ message before it in the batch changed it, the signature is looked at again.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeGuard
+from typing import Final
 
 from bridge import ingest
 from bridge.errors import RegistryError
@@ -87,7 +87,7 @@ class Prover:
                     continue
                 proved = claim if claim is not None and next(answers) else None
                 record = self._judge(frame, message.topic, keys, proved)
-                if rotates(record) and record.rotation is not None:
+                if isinstance(record, VerifiedEntry) and record.rotation is not None:
                     # What follows in this batch is signed by the new key already. If
                     # the batch is not stored, neither is the rotation kept.
                     keys = keys.with_rotations([record.rotation])
@@ -139,8 +139,3 @@ class Prover:
             if is_last or not is_unknown or not self.refresh():
                 return record
         raise AssertionError("the loop returns")
-
-
-def rotates(record: Verified | Rejection) -> TypeGuard[VerifiedEntry]:
-    """Whether a record changes its vehicle's key."""
-    return isinstance(record, VerifiedEntry) and record.rotation is not None

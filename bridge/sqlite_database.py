@@ -25,6 +25,7 @@ from bridge.errors import SettingsError, StoreError
 from bridge.kept_vehicles import OPTION, KeptVehicles
 from bridge.migrations.migration import migrate
 from bridge.rows.vehicles import catch_up, write_kept
+from bridge.wal_checkpoint import INLINE_PAGES, WalCheckpointer
 
 BUSY_TIMEOUT_S: Final = 5.0
 """How long a reader may wait for a lock: checkpoints take milliseconds."""
@@ -48,6 +49,7 @@ class SqliteDatabase:
         self._writing: Engine | None = None
         self._lock: int | None = None
         self._kept = KeptVehicles()
+        self._checkpointer = WalCheckpointer(path)
 
     @property
     def name(self) -> str:
@@ -127,6 +129,7 @@ class SqliteDatabase:
             engine.dispose()
             raise
         self._engine, self._writing = engine, writing
+        self._checkpointer.start()
 
     def _unusable(self, reason: str | None) -> SettingsError:
         return SettingsError(
@@ -140,6 +143,7 @@ class SqliteDatabase:
             with contextlib.suppress(StoreError):
                 # What cannot be written now is found again by `catch_up`.
                 self.transact(write_kept, writes=True)
+            self._checkpointer.close()
             self._engine.dispose()
             self._engine = self._writing = None
         self._drop_lock()
@@ -150,17 +154,21 @@ class SqliteDatabase:
         Raises:
             StoreError: it was undone whole.
         """
+        if not writes:
+            return self._transact(work, writes=False)
+        with self._checkpointer.writing():
+            try:
+                done = self._transact(work, writes=True)
+                self._kept.apply()
+                return done
+            finally:
+                self._kept.undo()  # what was not committed
+
+    def _transact(self, work: Callable[[Connection], T], *, writes: bool) -> T:
         try:
-            done = transact(self._writing if writes else self._engine, work)
+            return transact(self._writing if writes else self._engine, work)
         except sqlite3.Error as error:
             raise StoreError(f"the store did not commit: {sentence(error)}") from error
-        else:
-            if writes:
-                self._kept.apply()
-            return done
-        finally:
-            if writes:
-                self._kept.undo()  # what was not committed
 
     def forget(self) -> None:
         """Copy the log into the file and cut it; blocks, outside of any transaction.
@@ -173,8 +181,9 @@ class SqliteDatabase:
         connection = self._engine.raw_connection()
         try:
             cursor = connection.cursor()
-            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            is_busy, *_ = cursor.fetchone() or (1,)
+            with self._checkpointer.lock:
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                is_busy, *_ = cursor.fetchone() or (1,)
             cursor.close()
         except sqlite3.Error as error:
             raise StoreError(f"the log was not cut: {sentence(error)}") from error
@@ -202,6 +211,7 @@ def _prepare(dbapi_connection: sqlite3.Connection, _record: object) -> None:
         # An erased place is overwritten, not merely forgotten (K26).
         "secure_delete=ON",
         f"busy_timeout={int(BUSY_TIMEOUT_S * 1000)}",
+        f"wal_autocheckpoint={INLINE_PAGES}",
     ):
         dbapi_connection.execute(f"PRAGMA {pragma}").close()
 

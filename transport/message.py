@@ -72,7 +72,8 @@ class Inbox:
         """Append a message."""
         self._messages.append(message)
         self._changed.set()
-        self._update()
+        if len(self._messages) >= self._limit:
+            self._update()
 
     async def get(self) -> IncomingMessage | None:
         """Take the oldest message; None when empty and closed."""

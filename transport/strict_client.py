@@ -33,6 +33,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from transport.buffered_tls import BufferedContext
 from transport.diagnosis import (
     ConnectOptions,
     closed_by_us,
@@ -103,7 +104,7 @@ class StrictClient(aiomqtt.Client):
             clean_start=True if is_v5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
             keepalive=options.keepalive_s,
             properties=self._connect_properties(options) if is_v5 else None,
-            tls_context=context,
+            tls_context=BufferedContext(context),  # type: ignore[arg-type] # what paho uses of a context
             logger=logger,
         )
         self._client.manual_ack_set(True)

@@ -67,16 +67,38 @@ class TlsIdentity:
         )
 
 
-class _ClosingSocket(ssl.SSLSocket):
-    """Closes itself when the handshake fails or cannot begin.
+class FlooredContext(ssl.SSLContext):
+    """Verifies signatures, name and purpose, and dates by a floor."""
 
-    paho drops its reference instead (paho 2.2.0 client.py `_ssl_wrap_socket`), which
-    leaves a file descriptor open until garbage collection comes by.
+    floor: Floor
+
+    def judge(self, connection: ssl.SSLSocket | ssl.SSLObject) -> None:
+        """Hold the server's dates against the floor, behind a handshake.
+
+        OpenSSL has verified signatures, name and purpose by then, and no date. Call it
+        before a byte of ours is sent.
+
+        Raises:
+            SSLCertVerificationError: a certificate has certainly expired.
+        """
+        floor = self.floor()
+        for certificate in _verified_chain(connection):
+            if floor >= certificate.not_valid_after_utc:
+                raise _expired(certificate, floor)
+
+
+class _FlooredSocket(ssl.SSLSocket):
+    """What a floored context makes of a socket; closes itself when that fails.
+
+    For HTTPS: MQTT has its own (`transport.buffered_tls`).
     """
+
+    context: FlooredContext
 
     def do_handshake(self, block: bool = False) -> None:
         try:
             super().do_handshake(block)
+            self.context.judge(self)
         except BaseException:
             self.close()
             raise
@@ -92,36 +114,15 @@ class _ClosingSocket(ssl.SSLSocket):
             raise
 
 
-class _FlooredContext(ssl.SSLContext):
-    """Carries the floor to the sockets that it makes."""
-
-    floor: Floor
-
-
-class _FlooredSocket(_ClosingSocket):
-    """Judges the server's dates by the floor before a byte of ours is sent.
-
-    OpenSSL has verified signatures, name and purpose by then, and no date.
-    """
-
-    context: _FlooredContext
-
-    def do_handshake(self, block: bool = False) -> None:
-        super().do_handshake(block)
-        floor = self.context.floor()
-        for certificate in _verified_chain(self):
-            if floor >= certificate.not_valid_after_utc:
-                self.close()
-                raise _expired(certificate, floor)
-
-
-def _verified_chain(connection: ssl.SSLSocket) -> list[x509.Certificate]:
+def _verified_chain(
+    connection: ssl.SSLSocket | ssl.SSLObject,
+) -> list[x509.Certificate]:
     """Return the chain that OpenSSL verified, leaf first, root last.
 
     Python 3.13 has a public method for it; the private one is in all versions since
     3.10 (bpo-18233).
     """
-    chain = connection._sslobj.get_verified_chain()  # type: ignore[attr-defined] # noqa: SLF001 - see above
+    chain = connection._sslobj.get_verified_chain()  # type: ignore[union-attr] # noqa: SLF001 - see above
     return [
         x509.load_der_x509_certificate(one.public_bytes(_ssl.ENCODING_DER))
         for one in chain
@@ -169,7 +170,7 @@ def floored_client_context(
     if with_certificate:
         _check_own(identity, ExtendedKeyUsageOID.CLIENT_AUTH, now, is_floor=True)
     _check_anchors(identity, now)
-    context = _FlooredContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = FlooredContext(ssl.PROTOCOL_TLS_CLIENT)
     context.floor = floor
     context.sslsocket_class = _FlooredSocket
     context.verify_flags |= _NO_CHECK_TIME
@@ -193,7 +194,6 @@ def client_context(identity: TlsIdentity, *, now: datetime) -> ssl.SSLContext:
     """
     _check(identity, usage=ExtendedKeyUsageOID.CLIENT_AUTH, now=now)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.sslsocket_class = _ClosingSocket
     _load(context, identity)
     return context
 

@@ -4,13 +4,14 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.broker.pki import DAY, HOUR, Pki, clock
+from transport.buffered_tls import BufferedContext
 from transport.errors import TlsSetupError
 from transport.tls import (
     TlsIdentity,
@@ -47,12 +48,34 @@ def serving(context: ssl.SSLContext) -> Iterator[int]:
         thread.join(10)
 
 
-def shake(context: ssl.SSLContext, port: int) -> bytes:
+def shake_for_https(context: ssl.SSLContext, port: int) -> bytes:
+    """Connect as a request for a certificate does, and return what the server says."""
     with (
         socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as secured,
     ):
         return secured.recv(1)
+
+
+def shake_for_mqtt(context: ssl.SSLContext, port: int) -> bytes:
+    """The same as a link does."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+        secured = BufferedContext(context).wrap_socket(
+            plain, server_hostname="localhost"
+        )
+        secured.do_handshake()
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                return secured.recv(1)
+
+
+Shake = Callable[[ssl.SSLContext, int], bytes]
+
+
+@pytest.fixture(params=[shake_for_https, shake_for_mqtt])
+def shake(request: pytest.FixtureRequest) -> Shake:
+    chosen: Shake = request.param
+    return chosen
 
 
 def server_of(pki: Pki, *, starts: timedelta, ends: timedelta) -> ssl.SSLContext:
@@ -63,7 +86,9 @@ def server_of(pki: Pki, *, starts: timedelta, ends: timedelta) -> ssl.SSLContext
     return context
 
 
-def shake_at(pki: Pki, own: TlsIdentity, floor: datetime, **dates: timedelta) -> bytes:
+def shake_at(
+    shake: Shake, pki: Pki, own: TlsIdentity, floor: datetime, **dates: timedelta
+) -> bytes:
     context = floored_client_context(own, floor=lambda: floor)
     with serving(server_of(pki, **dates)) as port:
         return shake(context, port)
@@ -79,16 +104,19 @@ def shake_at(pki: Pki, own: TlsIdentity, floor: datetime, **dates: timedelta) ->
     ],
 )
 def test_a_car_whose_wall_clock_is_wrong_connects_to_a_valid_broker(
-    pki: Pki, starts: timedelta, ends: timedelta
+    shake: Shake, pki: Pki, starts: timedelta, ends: timedelta
 ) -> None:
     # FF-TIM-05.
     # I-29 (F), row 36: a handshake, and a wall clock that lies.
     floor = pki.now + starts + timedelta(minutes=30)
 
-    assert shake_at(pki, pki.issue(NAME), floor, starts=starts, ends=ends) == b"!"
+    assert (
+        shake_at(shake, pki, pki.issue(NAME), floor, starts=starts, ends=ends) == b"!"
+    )
 
 
 def test_a_broker_that_expired_before_the_floor_is_refused_though_the_clock_is_behind(
+    shake: Shake,
     pki: Pki,
 ) -> None:
     # FF-TIM-05.
@@ -96,14 +124,16 @@ def test_a_broker_that_expired_before_the_floor_is_refused_though_the_clock_is_b
     own = pki.issue(NAME, ends=20 * DAY)
 
     with pytest.raises(ssl.SSLCertVerificationError) as caught:
-        shake_at(pki, own, pki.now + 2 * DAY, starts=-HOUR, ends=DAY)
+        shake_at(shake, pki, own, pki.now + 2 * DAY, starts=-HOUR, ends=DAY)
 
     assert "has expired: renew it on the broker" in explain_tls_error(
         caught.value, host="broker.example"
     )
 
 
-def test_the_floor_is_asked_at_each_handshake_and_not_once(pki: Pki) -> None:
+def test_the_floor_is_asked_at_each_handshake_and_not_once(
+    shake: Shake, pki: Pki
+) -> None:
     own, floor = pki.issue(NAME, ends=20 * DAY), [pki.now]
     context = floored_client_context(own, floor=lambda: floor[0])
     server = server_of(pki, starts=-HOUR, ends=DAY)
@@ -116,6 +146,7 @@ def test_the_floor_is_asked_at_each_handshake_and_not_once(pki: Pki) -> None:
 
 
 def test_an_intermediate_that_expired_before_the_floor_is_refused_too(
+    shake: Shake,
     pki: Pki,
 ) -> None:
     # The issuing CA of this PKI ends after 30 days, its leaf here after 60.
@@ -128,11 +159,11 @@ def test_an_intermediate_that_expired_before_the_floor_is_refused_too(
     )
 
     with pytest.raises(ssl.SSLCertVerificationError):
-        shake_at(pki, own, pki.now + 31 * DAY, starts=-HOUR, ends=60 * DAY)
+        shake_at(shake, pki, own, pki.now + 31 * DAY, starts=-HOUR, ends=60 * DAY)
 
 
 def test_signature_name_and_purpose_are_verified_as_ever(
-    pki: Pki, tmp_path: Path
+    shake: Shake, pki: Pki, tmp_path: Path
 ) -> None:
     # K5: only the dates are ours to judge.
     own = pki.issue(NAME)
@@ -162,7 +193,9 @@ def test_our_own_certificate_is_expired_by_the_floor_and_never_too_early(
         floored_client_context(own, floor=lambda: pki.now + DAY)
 
 
-def test_without_our_certificate_only_the_anchors_are_needed(pki: Pki) -> None:
+def test_without_our_certificate_only_the_anchors_are_needed(
+    shake: Shake, pki: Pki
+) -> None:
     own = pki.issue(NAME, ends=-HOUR / 2)
     own.key.unlink()
     context = floored_client_context(own, floor=lambda: pki.now, with_certificate=False)

@@ -20,6 +20,7 @@ from transport.tls import (
     client_context,
     common_name,
     explain_tls_error,
+    floored_client_context,
     server_context,
 )
 
@@ -65,9 +66,9 @@ def test_the_common_name_is_the_name_to_connect_by(identity: TlsIdentity) -> Non
 def test_a_connection_that_is_reset_before_tls_leaves_no_socket_open(
     identity: TlsIdentity,
 ) -> None:
-    # As a link that is cut while a car connects; Python 3.11.2 of Debian 12 left the
+    # As a link that is cut while a car asks for a certificate; Debian 12 left the
     # socket to the garbage collector.
-    context = client_context(identity, now=NOW)
+    context = floored_client_context(identity, floor=lambda: NOW)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         plain = socket.create_connection(listener.getsockname())
         accepted, _address = listener.accept()

@@ -32,7 +32,7 @@ UNNUMBERED: Final = bytes(16)
 """The number of HELLOs."""
 
 BARE_CALLS: Final = 16
-BARE_EACH_S: Final = 0.1
+BARE_EACH_S: Final = 0.4
 BARE_THREAD: Final = "bare-verification"
 VERIFYING: Final = "verifying process"
 """Named beside the threads, since its work is the bridge's too."""
@@ -58,13 +58,15 @@ class CommitLog:
         ) -> Committed:
             committed = await commit(store, records, **named)  # type: ignore[arg-type] # passed on as it came
             now = time.monotonic()
-            for record in records:
-                if isinstance(record, Rejection):
-                    self.rejected += 1
-                    continue
-                number = record.frame.data[NUMBER_AT]
-                if number != UNNUMBERED:
-                    self.numbers.append(number)
+            numbers = [
+                record.frame.data[NUMBER_AT]
+                for record in records
+                if not isinstance(record, Rejection)
+            ]
+            self.rejected += len(records) - len(numbers)
+            if UNNUMBERED in numbers:
+                numbers = [number for number in numbers if number != UNNUMBERED]
+            self.numbers += numbers
             self.batches.append((len(self.numbers), now))
             return committed
 
