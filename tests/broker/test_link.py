@@ -322,9 +322,10 @@ async def test_a_publish_that_waits_while_the_link_is_lost_is_of_unknown_outcome
         try:
             publishing = asyncio.ensure_future(link.publish(up(VEHICLE_A), b"x"))
             await asyncio.sleep(0)
-            sock = link._client._client.socket()
-            assert isinstance(sock, socket.socket)
-            sock.shutdown(socket.SHUT_RDWR)
+            connection = link._client._client.socket()
+            assert connection is not None
+            with socket.socket(fileno=os.dup(connection.fileno())) as sock:
+                sock.shutdown(socket.SHUT_RDWR)
             async with asyncio.timeout(3):
                 with pytest.raises(OutcomeUnknownError, match="link was lost"):
                     await publishing
