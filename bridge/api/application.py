@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Final, Protocol
 
-from fastapi import Body, FastAPI, Header, Query, Request, Response
+from fastapi import Body, Depends, FastAPI, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp
 
@@ -30,6 +30,7 @@ from bridge.api.heads import Heads
 from bridge.api.keys import Role
 from bridge.api.letters import Judge, add_letters
 from bridge.api.mds import add_mds
+from bridge.api.parameters import require_known_parameters
 from bridge.api.permits import principal_in, require_within_rental
 from bridge.api.problems import ProblemError
 from bridge.api.registered import Registered, VehicleText
@@ -151,6 +152,7 @@ def make_application(
         docs_url=None,
         redoc_url=None,
         responses=PROBLEMS,
+        dependencies=[Depends(require_known_parameters)],
     )
     problems.install(app)
     _add_status(app, readiness)

@@ -76,6 +76,9 @@ _BOUNDS: Final = (
 """What pydantic calls the bounds that a value broke; none of them is the value."""
 
 
+_IN: Final = {"Idempotency-Key": "header", "defer_s": "query", "retry_of": "query"}
+"""Where a field of a refusal stands; all others stand in the body."""
+
 _TAGS: Final = frozenset(("union_tag_invalid", "union_tag_not_found"))
 """The field that says which kind of body it is has no kind that there is."""
 
@@ -157,7 +160,9 @@ async def _on_problem(_request: Request, error: Exception) -> Response:
 async def _on_refused(_request: Request, error: Exception) -> Response:
     if not isinstance(error, OrderRefusedError):
         raise error
-    errors = [{"field": error.field, "problem": str(error)}] if error.field else []
+    where = _IN.get(error.field or "", "body")
+    found = {"field": error.field, "in": where, "problem": str(error)}
+    errors = [found] if error.field else []
     return respond(
         ProblemError(
             STATUS_OF[error.refusal],

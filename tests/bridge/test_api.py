@@ -169,6 +169,10 @@ async def test_a_repeated_request_with_one_key_sends_one_command(
     assert len(running.commands()) == 1
     assert status == 422
     assert problem["type"] == "urn:freefloat:problem:idempotency-key-reused"
+    assert (problem["errors"][0]["field"], problem["errors"][0]["in"]) == (
+        "Idempotency-Key",
+        "header",
+    )
 
 
 async def test_a_rental_is_told_with_its_report_and_receipt(running: Running) -> None:
@@ -357,6 +361,44 @@ async def test_a_large_body_is_refused_whether_or_not_it_says_its_length(
     headers = {"Content-Type": "application/json"}
     status, problem = await running.post(path, data=chunks(), headers=headers)
     assert status in {400, 413}
+
+
+@pytest.mark.parametrize(
+    ("path", "unknown"),
+    [
+        ("/v1/events?from=5", "from"),
+        ("/v1/vehicles?limit=1&Limit=2", "Limit"),
+        ("/v1/gaps?limit=1", "limit"),
+    ],
+)
+async def test_a_parameter_that_a_route_does_not_have_is_named(
+    running: Running, path: str, unknown: str
+) -> None:
+    """Issue 5: what is passed over in silence is taken for granted by who wrote it."""
+    status, problem = await running.get(path)
+
+    assert status == 422
+    assert [(one["field"], one["in"]) for one in problem["errors"]] == [
+        (unknown, "query")
+    ]
+
+
+async def test_an_order_with_a_misspelt_parameter_is_not_given(
+    running: Running,
+) -> None:
+    """L10: `retryof` passed over would order a second time."""
+    await running.say(FrameClass.HELLO, running.car.hello())
+    path = f"/v1/vehicles/{running.car.id}/commands?retryof={'0' * 32}"
+
+    status, problem = await running.post(path, json={"kind": "ping"})
+
+    assert (status, problem["errors"][0]["field"]) == (422, "retryof")
+    assert running.commands() == []
+
+
+async def test_who_watches_may_add_parameters_of_their_own(running: Running) -> None:
+    """Caches and monitors are asked past what they keep in this way."""
+    assert (await running.get("/health?t=1"))[0] == 200
 
 
 async def test_head_is_answered_as_get_is_and_without_a_body(running: Running) -> None:
