@@ -263,7 +263,8 @@ class Resolver:
 async def test_a_car_follows_its_broker_to_another_address_and_over_a_dead_name_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Row 18: each attempt asks for the name anew; the certificate names it.
+    # Row 18: each attempt asks for the name anew; the certificate names it. Where a
+    # name server lies, a broker of this fleet that has another name is refused.
     resolver = Resolver("localhost")
     monkeypatch.setattr(socket, "getaddrinfo", resolver)
     street = Street("mosquitto", tmp_path)
@@ -278,6 +279,19 @@ async def test_a_car_follows_its_broker_to_another_address_and_over_a_dead_name_
         street.start_fleet(port)
         await street.until(lambda: street.fleet.contiguous >= 1)
     street.reader.present(ALICE)  # refused, and written down without a link
+
+    honest, street.server = (
+        street.server,
+        street.pki.issue(
+            "broker", file="liar", server=True, names=("elsewhere",), address=None
+        ),
+    )
+    async with street.broker(free_port("127.0.0.1")) as liar:
+        resolver.port = liar.port
+        async with asyncio.timeout(10):
+            while "does not name 'localhost'" not in caplog.text:  # noqa: ASYNC110 - a log
+                await asyncio.sleep(0.02)
+    street.server = honest
 
     async with street.broker(free_port("127.0.0.1")) as other:
         resolver.port = other.port
