@@ -157,7 +157,7 @@ def _announce(settings: Settings, api_url: str, *, as_json: bool) -> None:
                 "api": api_url,
                 "keys_file": settings.api.keys_file,
                 "broker": broker,
-                "store": settings.store.path,
+                "store": settings.store.url or settings.store.path,
                 "pid": os.getpid(),
             }
         )
@@ -168,6 +168,6 @@ def _announce(settings: Settings, api_url: str, *, as_json: bool) -> None:
             "API": api_url,
             "API key": settings.api.keys_file or "none: open to this machine",
             "broker": broker,
-            "store": settings.store.path,
+            "store": settings.store.url or settings.store.path,
         }
     )

@@ -1,6 +1,8 @@
 """The way to a PostgreSQL: a server that is not the one is told nothing (K3, K4)."""
 
 import asyncio
+import json
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +16,12 @@ from bridge.postgres_tls import PostgresTls
 from bridge.settings import check_settings, parse_settings
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
+from tests.bridge.conftest import make_fleet
 from tests.bridge.stream import TYPES, entries_of
 from tests.bridge.world import World
 from tests.broker.pki import DAY, Pki, clock
 from tests.postgres import Server, running_server
+from tests.tools.command_line import running
 from transport.tls import TlsIdentity
 
 FAR: Final = "postgresql://bridge@db.example.com/freefloat"
@@ -146,6 +150,39 @@ def test_a_bridge_comes_with_a_certificate_in_place_of_a_password(site: Site) ->
             continue
         with pytest.raises(SettingsError, match="authentication failed"):
             database.open()
+
+
+@pytest.mark.postgres
+@pytest.mark.demo
+def test_a_bridge_by_its_settings_comes_sealed_and_says_where_it_stores(
+    site: Site, tmp_path: Path
+) -> None:
+    """K4: from the file of settings to the server's own word."""
+    made = make_fleet(tmp_path / "fleet", 1, now=clock())
+    url = site.server.make_database()
+    keys = tmp_path / "api.keys"
+    keys.touch(mode=0o600)
+    keys.write_text("k" * 40)
+    (tmp_path / "bridge.toml").write_text(
+        f'[fleet]\ndirectory = "{made.path}"\n[broker]\nport = 1\n'
+        f'[store]\nurl = "{url}"\ntrust_anchors = "{site.anchors}"\n'
+        '[api]\nport = 0\nkeys_file = "api.keys"\n'
+    )
+
+    arguments = ("bridge", "run", "--config", "bridge.toml", "--json")
+    with running(*arguments, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        told = json.loads(process.stdout.readline())
+        ways = site.server.execute(
+            site.server.own_url("postgres"),
+            "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)"
+            " WHERE application_name = 'freefloat-bridge'",
+        )
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=15)
+
+    assert told["store"] == url
+    assert ways == [(True,)]
 
 
 @pytest.mark.parametrize(
