@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-from tests.bench import bulkhead, door, frames, intake, startup, tap, unlock
+from tests.bench import bulkhead, door, flood, frames, intake, startup, tap, unlock
 from tests.bench.figure import Figure, print_table, write_json
 
 
@@ -29,6 +29,7 @@ def main() -> None:
         ("unlock latency, one car at rest, everything on this machine", unlock.measure),
         ("from a renter's card to open bolts, networks down", door.measure),
         ("a consumer that hangs, beside one that answers", bulkhead.measure),
+        ("one car that floods, beside another", flood.measure),
         ("bridge work for each frame, CPU time", intake.measure),
     ):
         print(f"\n{title}")

@@ -13,15 +13,15 @@ import asyncio
 import secrets
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
-from random import Random
 from typing import Final
 
 import aiohttp
 from aiohttp import web
 
-from tests.bench.figure import Figure, percentile
+from tests.bench.figure import Figure
+from tests.bench.phases import Phases, interval, is_bad, p99
 from tools.rig import Rig, open_rig
 
 PHASES: Final = 28
@@ -29,9 +29,6 @@ PHASES: Final = 28
 
 PHASE_S: Final = 2.0
 """How long each is measured: 56 s together."""
-
-DRAWS: Final = 1_000
-"""Times that phases are drawn anew."""
 
 SLOWER_MOST_PCT: Final = 20
 """Issue 5."""
@@ -82,8 +79,7 @@ async def measure() -> AsyncIterator[Figure]:
             async with open_rig(path, webhook=(url, secret)) as rig:
                 await _phase(rig, [], [], is_first=True)
                 for number in range(PHASES):
-                    # In turns of well, ill, ill, well: a drift falls on both alike.
-                    is_hanging = number % 4 in {1, 2}
+                    is_hanging = is_bad(number)
                     consumer.hang(is_hanging=is_hanging)
                     commands[is_hanging].append([])
                     lines[is_hanging].append([])
@@ -92,9 +88,9 @@ async def measure() -> AsyncIterator[Figure]:
     finally:
         await runner.cleanup()
     for name, found in (("command", commands), ("line in another sink", lines)):
-        well, ill = (_p99(found[is_ill]) for is_ill in (False, True))
+        well, ill = (p99(found[is_ill]) for is_ill in (False, True))
         counts = [sum(map(len, found[is_ill])) for is_ill in (False, True)]
-        low, high = _interval(found)
+        low, high = interval(found)
         note = (
             f"95 of 100 draws: {low:.2f} to {high:.2f}; at most "
             f"{1 + SLOWER_MOST_PCT / 100}; {consumer.held} requests were held"
@@ -103,28 +99,6 @@ async def measure() -> AsyncIterator[Figure]:
         yield Figure(f"{name}, p99, the webhook answers", well, "ms", 0.0, next(many))
         yield Figure(f"{name}, p99, the webhook hangs", ill, "ms", 0.0, next(many))
         yield Figure(f"{name}: hangs / answers", ill / well, "x", 0.0, note)
-
-
-Phases = dict[bool, list[list[float]]]
-"""For a webhook that answers (False) and one that hangs, ms in each phase."""
-
-
-def _p99(phases: Sequence[Sequence[float]]) -> float:
-    return percentile([one for phase in phases for one in phase], 0.99)
-
-
-def _interval(found: Phases) -> tuple[float, float]:
-    """Return between which ratios 95 of 100 lie, of phases that are drawn anew.
-
-    Whole phases are drawn, as what follows one another is alike.
-    """
-    draw = Random(1)  # noqa: S311 - no secret, and the same each time
-    ratios = [
-        _p99(draw.choices(found[True], k=len(found[True])))
-        / _p99(draw.choices(found[False], k=len(found[False])))
-        for _ in range(DRAWS)
-    ]
-    return percentile(ratios, 0.025), percentile(ratios, 0.975)
 
 
 async def _phase(
