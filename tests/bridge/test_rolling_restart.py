@@ -140,7 +140,8 @@ class Service:
         """Order an unlock until somebody has taken it; return its id.
 
         With patience, "try again" is done as it says: a bridge that froze inside a
-        transaction holds its locks until the database ends it (IDLE_TIMEOUT_MS).
+        transaction holds its locks until the database ends it (IDLE_TIMEOUT_MS), and
+        one that wakes up sees only then that its broker hung up meanwhile.
         """
         key = os.urandom(8).hex()
         while True:
@@ -157,7 +158,10 @@ class Service:
                     ) as response:
                         self.answers.append(response.status)
                         document = await response.json()
-                        if is_patient and "Retry-After" in response.headers:
+                        if is_patient and (
+                            "Retry-After" in response.headers
+                            or "no link to the broker" in document.get("detail", "")
+                        ):
                             await asyncio.sleep(1)
                             break
                         assert response.status < 300, document
@@ -295,7 +299,7 @@ async def test_a_bridge_that_froze_as_the_leader_wakes_up_and_commands_nothing_t
 
         service.bridges[frozen].process.send_signal(signal.SIGCONT)
         await service.bridges[frozen].becomes_ready()
-        third = await service.order(driver, frozen, wait_s=15)
+        third = await service.order(driver, frozen, wait_s=15, is_patient=True)
         await driver.finish()
         # Longer than a sweep: what it held for its own would be sent again by now.
         await asyncio.sleep(3)

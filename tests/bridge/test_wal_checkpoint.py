@@ -41,7 +41,7 @@ def named_in_file_alone(path: Path, copy: Path) -> set[str]:
     connection = sqlite3.connect(copy)
     try:
         return {name for (name,) in connection.execute("SELECT name FROM meta")}
-    except sqlite3.OperationalError:  # not even the table yet
+    except sqlite3.DatabaseError:  # not even the table yet, or copied in mid-write
         return set()
     finally:
         connection.close()

@@ -14,7 +14,11 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from bridge.broker.mosquitto import mosquitto_access_list, mosquitto_settings
+from bridge.broker.mosquitto import (
+    READY,
+    mosquitto_access_list,
+    mosquitto_settings,
+)
 from bridge.broker.process import free_port
 from bridge.broker.program import BrokerKind, find_broker
 from bridge.broker.service_certificate import make_service_certificate
@@ -159,9 +163,34 @@ async def deployed(
         last: a line at the end of the file.
     """
     server = pki.issue("broker", server=True)
-    port, warden_port = port or free_port("127.0.0.1"), free_port("127.0.0.1")
     warden = directory / "warden.crt", directory / "warden.key"
     make_service_certificate(*warden, host=IPv4Address("127.0.0.1"), now=clock())
+    log = directory / "log"
+    while True:
+        at = port or free_port("127.0.0.1"), free_port("127.0.0.1")
+        settings = _placed(server, directory, warden, at, more, last)
+        process = await _started(settings, log)
+        if "Address already in use" not in _said(log):
+            break
+        # Somebody took a port that was free a moment ago.
+        await process.wait()
+    try:
+        yield Deployed(*at, process, directory / "mosquitto.pid", log)
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # a test may have ended it
+            process.terminate()
+        await process.wait()
+
+
+def _placed(
+    server: TlsIdentity,
+    directory: Path,
+    warden: tuple[Path, Path],
+    ports: tuple[int, int],
+    more: tuple[str, ...],
+    last: str,
+) -> Path:
+    """Write deploy/'s file for this place; return where it is."""
     text = SETTINGS.read_text()
     for here, there in (
         (f"{FOLDER}/tls.crt", str(server.certificate)),
@@ -170,18 +199,27 @@ async def deployed(
         (f"{FOLDER}/mosquitto.acl", str(ACCESS_LIST)),
         (
             "listener 8883 0.0.0.0",
-            "\n".join((f"listener {port} 127.0.0.1", *more)),
+            "\n".join((f"listener {ports[0]} 127.0.0.1", *more)),
         ),
         ("/run/mosquitto/mosquitto.pid", str(directory / "mosquitto.pid")),
-        ("listener 8884 ", f"listener {warden_port} "),
+        ("listener 8884 ", f"listener {ports[1]} "),
         (f"{FOLDER}/warden.crt", str(warden[0])),
         (f"{FOLDER}/warden.key", str(warden[1])),
         ("user mosquitto", "user root"),  # the test's files are the test's user's
     ):
         assert here in text
         text = text.replace(here, there)
-    settings, log = directory / "mosquitto.conf", directory / "log"
+    settings = directory / "mosquitto.conf"
     settings.write_text(f"{text}{last}\n")
+    return settings
+
+
+def _said(log: Path) -> str:
+    return log.read_text("utf-8", "replace")
+
+
+async def _started(settings: Path, log: Path) -> asyncio.subprocess.Process:
+    """Start mosquitto; return when it listens or has ended."""
     with log.open("wb") as said:
         process = await asyncio.create_subprocess_exec(
             str(find_broker(BrokerKind.MOSQUITTO).path),
@@ -189,12 +227,11 @@ async def deployed(
             str(settings),
             stderr=said,
         )
-    try:
-        yield Deployed(port, warden_port, process, directory / "mosquitto.pid", log)
-    finally:
-        with contextlib.suppress(ProcessLookupError):  # a test may have ended it
-            process.terminate()
-        await process.wait()
+    for _ in range(1_500):
+        if process.returncode is not None or READY in _said(log):
+            return process
+        await asyncio.sleep(0.02)
+    raise TimeoutError
 
 
 @pytest.mark.broker

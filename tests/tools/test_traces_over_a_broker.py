@@ -135,6 +135,8 @@ async def test_cars_of_the_emulate_command_tell_their_spans_too(
         await ping(rig)
         command_id = await ping(rig)
         await until(lambda: set(collector.named(command_id)) >= OF_THE_CAR)
+        # The bridge tells its own every few seconds.
+        await until(lambda: len(set(collector.services.values())) > 1)
 
     services = {collector.services[s.span_id] for s in collector.spans}
     assert services == {"freefloat-gateway", "freefloat-bridge"}
