@@ -91,18 +91,33 @@ class Driver:
         )
 
 
-@pytest.fixture(params=BROKERS)
-async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
-    fleet = make_fleet(tmp_path / "fleet", 1, now=clock())
+def broker_for(
+    fleet: FleetDirectory, directory: Path, *, kind: str, port: int = 0
+) -> EmbeddedBroker:
     known = {str(vehicle_id) for vehicle_id in fleet.vehicle_ids()}
-    async with EmbeddedBroker(
-        directory=tmp_path / "broker",
+    return EmbeddedBroker(
+        directory=directory,
         identity=TlsIdentity.of_fleet(fleet.path, FleetPart.BROKER),
         access=BrokerAccess(is_vehicle=known.__contains__),
         clock=clock,
-        kind=request.param,
-    ) as broker:
+        kind=kind,
+        port=port,
+    )
+
+
+@pytest.fixture(params=BROKERS)
+async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
+    fleet = make_fleet(tmp_path / "fleet", 1, now=clock())
+    async with broker_for(fleet, tmp_path / "broker", kind=request.param) as broker:
         yield Site(fleet, broker, tmp_path / "state")
+
+
+def another_broker(site: Site) -> EmbeddedBroker:
+    """Return a new one for the port of the one that is gone."""
+    directory = site.broker.log.parent.with_name("another-broker")
+    return broker_for(
+        site.fleet, directory, kind=site.broker.kind, port=site.broker.port
+    )
 
 
 @contextlib.asynccontextmanager
@@ -167,7 +182,7 @@ async def test_a_rental_is_ordered_told_and_receipted_over_a_real_broker(
 async def test_the_bridge_says_that_the_broker_is_gone_and_comes_back(
     site: Site,
 ) -> None:
-    # Row 19
+    # Row 19: what the broker remembered is gone with it.
     settings = local_settings(
         site.fleet.path, state=site.state, broker=site.address, api=("127.0.0.1", 0)
     )
@@ -179,6 +194,14 @@ async def test_the_bridge_says_that_the_broker_is_gone_and_comes_back(
         await until(lambda: not bridge.is_connected)
 
         assert "broker" in await bridge.conditions()
+
+        async with another_broker(site):
+            await bridge.wait_connected()
+            assert await bridge.conditions() == {}
+            # Its subscriptions are there as well: it hears a car.
+            async with driving(site) as driver:
+                await driver.say(FrameClass.HELLO, driver.car.hello())
+                await until(lambda: bool(driver.got(FrameClass.RECEIPT)))
 
 
 def bridge_process(site: Site) -> subprocess.Popen[bytes]:

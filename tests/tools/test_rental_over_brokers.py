@@ -77,9 +77,13 @@ async def api(rig: Rig) -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def order(
-    api: aiohttp.ClientSession, car: EmulatedVehicle, **body: object
+    api: aiohttp.ClientSession,
+    car: EmulatedVehicle,
+    *,
+    wait_s: int = 10,
+    **body: object,
 ) -> dict[str, Any]:
-    path = f"/v1/vehicles/{car.vehicle_id}/commands?wait_s=10"
+    path = f"/v1/vehicles/{car.vehicle_id}/commands?wait_s={wait_s}"
     async with api.post(path, json=body) as answer:
         document: dict[str, Any] = await answer.json()
         return document
