@@ -168,7 +168,7 @@ async def deployed(
     log = directory / "log"
     while True:
         at = port or free_port("127.0.0.1"), free_port("127.0.0.1")
-        settings = _placed(server, directory, warden, at, more, last)
+        settings = _placed(server, directory, warden, at, more=more, last=last)
         process = await _started(settings, log)
         if "Address already in use" not in _said(log):
             break
@@ -187,6 +187,7 @@ def _placed(
     directory: Path,
     warden: tuple[Path, Path],
     ports: tuple[int, int],
+    *,
     more: tuple[str, ...],
     last: str,
 ) -> Path:
