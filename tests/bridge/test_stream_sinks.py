@@ -67,18 +67,21 @@ class NatsServer:
         settings = self.folder.with_name(f"nats-{self.port}.conf")
         settings.write_text(text, encoding="utf-8")
         program = find_broker(BrokerKind.NATS).path
-        self.process = subprocess.Popen(
-            [str(program), "--config", str(settings)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        command = [str(program), "--config", str(settings)]
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
+            if self.process is None or self.process.poll() is not None:
+                # Whoever connects to a free port may be given this very one for its own
+                # end, and then the server cannot have it for a moment.
+                self.process = subprocess.Popen(
+                    command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                )
             with (
                 contextlib.suppress(OSError),
-                socket.create_connection(("127.0.0.1", self.port), 1),
+                socket.create_connection(("127.0.0.1", self.port), 1) as asking,
             ):
-                return
+                if asking.recv(4) == b"INFO":  # as each nats-server begins
+                    return
             time.sleep(0.05)
         raise TimeoutError
 
