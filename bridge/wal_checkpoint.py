@@ -30,9 +30,6 @@ still reads what was before."""
 LOG_PAGES: Final = 1_000
 """4 MiB of log, from which it is to begin anew: SQLite's own default."""
 
-GATE_S: Final = 1.0
-"""How long a transaction waits for the end of a checkpoint at most."""
-
 INLINE_PAGES: Final = 16_384
 """64 MiB of log, at which the writer does it itself."""
 
@@ -64,7 +61,7 @@ class WalCheckpointer:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Do a transaction that writes within it; waits for the end of a checkpoint."""
-        self._gate.wait(GATE_S)
+        self._gate.wait()
         with self._transaction:
             yield
         self._wrote.set()
