@@ -1,11 +1,14 @@
 """The routes that a city reads: MDS 2.0 as a provider of car-share.
 
 Each answers in the version that the caller asked for, and in no other. Where a span has
-more than one page its ``links.next`` leads on.
+more than one page its ``links.next`` leads on; trips and events of an hour have one
+page, however long it is, because MDS forbids others there.
 """
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -13,10 +16,11 @@ import msgspec
 from fastapi import FastAPI, Header, Path, Query, Request, Response
 
 from bridge.api.problems import ProblemError
-from bridge.mds.documents import VERSION, Document, Provider, device_id
+from bridge.mds.documents import VERSION, Document, Provider, vehicle_of
 from bridge.mds.records import (
     Page,
     events_page,
+    is_known,
     status_page,
     telemetry_page,
     trips_page,
@@ -26,6 +30,7 @@ from bridge.mds.stops import stops_of
 from bridge.ports import WallClock
 from bridge.publication import UUID
 from bridge.registry import RegistryDirectory
+from bridge.rows.steps import known_since_ms
 from bridge.rows.vehicles import load_vehicles
 from bridge.store import Store
 from protocol.identity import VehicleId
@@ -39,6 +44,9 @@ VEHICLES_LIMIT: Final = 500
 HOUR_MS: Final = 3_600_000
 TWO_WEEKS_MS: Final = 14 * 24 * HOUR_MS
 
+OFF_STREET_MS: Final = 90 * 60_000
+"""How long MDS keeps a vehicle that left the street in the list of states."""
+
 TTL_MS: Final = 60_000
 """After what time asking again is worth it: what is read is never older than a batch,
 and telemetry of a car at rest comes once a minute."""
@@ -51,6 +59,8 @@ LATEST_MS: Final = 253_402_300_799_999
 
 SUPPORTED: Final = "2.0"
 """The version that is answered, as a media type names it: major and minor."""
+
+_NO_VEHICLE: Final = "no vehicle of this fleet has this device_id"
 
 _SERVED: Final = frozenset({SUPPORTED, "2.0.0"})
 _ANY: Final = frozenset({"*/*", "application/*", "application/json", MEDIA_TYPE})
@@ -135,11 +145,9 @@ def _add_vehicles(
         page = names[:VEHICLES_LIMIT]
         return page, str(page[-1]) if len(names) > len(page) else None
 
-    def vehicle_of(device: str) -> VehicleId:
-        for vehicle_id in registry.current:
-            if device_id(vehicle_id) == device:
-                return vehicle_id
-        raise _unknown("no vehicle of this fleet has this device_id")
+    def registered(device: str) -> VehicleId | None:
+        vehicle_id = vehicle_of(device)
+        return vehicle_id if vehicle_id in registry.current else None
 
     @app.get("/mds/vehicles", response_class=Response, responses=_ANSWERS)
     async def list_mds_vehicles(
@@ -149,7 +157,7 @@ def _add_vehicles(
         require_version(accept)
         names, following = page_of(page)
         found = await store.look(lambda c: vehicles_page(c, provider, names))
-        found_page = Page(found, following, is_empty=False)
+        found_page = Page(found, following)
         return _answer(request, "vehicles", found_page, now=now())
 
     @app.get("/mds/vehicles/status", response_class=Response, responses=_ANSWERS)
@@ -159,8 +167,11 @@ def _add_vehicles(
         """List how vehicles are: the last event and the last known position."""
         require_version(accept)
         names, following = page_of(page)
-        found = await store.look(lambda c: status_page(c, provider, names))
-        found_page = Page(found, following, is_empty=False)
+        gone_ms = now() - OFF_STREET_MS
+        found = await store.look(
+            lambda c: status_page(c, provider, names, gone_ms=gone_ms)
+        )
+        found_page = Page(found, following)
         return _answer(request, "vehicles_status", found_page, now=now())
 
     @app.get(
@@ -173,56 +184,69 @@ def _add_vehicles(
     ) -> Response:
         """Return how one vehicle is."""
         require_version(accept)
-        wanted = [vehicle_of(device_id)]
-        found = await store.look(lambda c: status_page(c, provider, wanted))
+        vehicle_id = registered(device_id)
+        if vehicle_id is None:
+            raise _unknown(_NO_VEHICLE)
+        found = await store.look(lambda c: status_page(c, provider, [vehicle_id]))
         if not found:
             raise _unknown("nothing, or no position, is known of this vehicle yet")
-        found_page = Page(found, None, is_empty=False)
+        found_page = Page(found, None)
         return _answer(request, "vehicles_status", found_page, now=now())
 
     @app.get("/mds/vehicles/{device_id}", response_class=Response, responses=_ANSWERS)
     async def get_mds_vehicle(
         request: Request, device_id: DeviceId, accept: Accept = None
     ) -> Response:
-        """Return one vehicle."""
+        """Return one vehicle, also one that is sold: its events are still told."""
         require_version(accept)
-        wanted = [vehicle_of(device_id)]
-        found = await store.look(lambda c: vehicles_page(c, provider, wanted))
-        found_page = Page(found, None, is_empty=False)
+        wanted = vehicle_of(device_id)
+        if registered(device_id) is None and not await store.look(
+            lambda c: is_known(c, wanted)
+        ):
+            raise _unknown(_NO_VEHICLE)
+        found = await store.look(lambda c: vehicles_page(c, provider, [wanted]))
+        found_page = Page(found, None)
         return _answer(request, "vehicles", found_page, now=now())
 
 
 def _add_history(
     app: FastAPI, provider: Provider, store: Store, now: WallClock
 ) -> None:
+    async def whole(hour: str, pages: Callable[..., Page]) -> Page:
+        since_ms = _past_hour(hour, now())
+        until_ms = since_ms + HOUR_MS
+        documents: list[Document] = []
+        following: str | None = None
+        while True:
+            read = partial(pages, since_ms=since_ms, until_ms=until_ms, after=following)
+            page: Page = await store.look(read)
+            documents += page.documents
+            following = page.next
+            if following is None:
+                break
+        if not documents:
+            first_ms = await store.look(known_since_ms)
+            if first_ms is None or until_ms <= first_ms:
+                raise _unknown("nothing is known of this hour")
+        return Page(documents, None)
+
     @app.get("/mds/trips", response_class=Response, responses=_ANSWERS)
     async def list_mds_trips(
-        request: Request, end_time: Hour, page: Following = None, accept: Accept = None
+        request: Request, end_time: Hour, accept: Accept = None
     ) -> Response:
-        """List trips that ended in an hour that is over."""
+        """List trips that ended in an hour that is over, all in one answer."""
         require_version(accept)
-        since_ms = _past_hour(end_time, now())
-        until_ms = since_ms + HOUR_MS
-        found = await store.look(
-            lambda c: trips_page(c, provider, since_ms, until_ms, after=page)
-        )
-        return _answer(request, "trips", _known(found))
+        found = await whole(end_time, partial(trips_page, provider=provider))
+        return _answer(request, "trips", found)
 
     @app.get("/mds/events/historical", response_class=Response, responses=_ANSWERS)
     async def list_mds_events(
-        request: Request,
-        event_time: Hour,
-        page: Following = None,
-        accept: Accept = None,
+        request: Request, event_time: Hour, accept: Accept = None
     ) -> Response:
-        """List what happened to vehicles in an hour that is over."""
+        """List what happened to vehicles in an hour that is over, in one answer."""
         require_version(accept)
-        since_ms = _past_hour(event_time, now())
-        until_ms = since_ms + HOUR_MS
-        found = await store.look(
-            lambda c: events_page(c, provider, since_ms, until_ms, after=page)
-        )
-        return _answer(request, "events", _known(found))
+        found = await whole(event_time, partial(events_page, provider=provider))
+        return _answer(request, "events", found)
 
     @app.get("/mds/telemetry", response_class=Response, responses=_ANSWERS)
     async def list_mds_telemetry(
@@ -256,7 +280,7 @@ def _add_stops(
     async def list_mds_stops(request: Request, accept: Accept = None) -> Response:
         """List places where cars have room of their own, and who stands there."""
         require_version(accept)
-        page = Page(await found_stops(), None, is_empty=False)
+        page = Page(await found_stops(), None)
         return _answer(request, "stops", page, now=now())
 
     @app.get("/mds/stops/{stop_id}", response_class=Response, responses=_ANSWERS)
@@ -268,7 +292,7 @@ def _add_stops(
         wanted = [stop for stop in await found_stops() if stop["stop_id"] == stop_id]
         if not wanted:
             raise _unknown("no stop of this fleet has this stop_id")
-        return _answer(request, "stops", Page(wanted, None, is_empty=False), now=now())
+        return _answer(request, "stops", Page(wanted, None), now=now())
 
 
 def require_version(accept: str | None) -> None:
@@ -310,12 +334,6 @@ def _past_hour(text: str, now: int) -> int:
     if since_ms + HOUR_MS > now:
         raise _unknown("this hour is not over")
     return since_ms
-
-
-def _known(page: Page) -> Page:
-    if page.is_empty:
-        raise _unknown("nothing is known of this hour")
-    return page
 
 
 def _unknown(why: str) -> ProblemError:

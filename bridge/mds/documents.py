@@ -122,8 +122,8 @@ class Provider:
             **self._about(vehicle_id),
             "vehicle_id": str(vehicle_id),
             "vehicle_type": "car",
+            # No accessibility_attributes: nobody has told the bridge of any.
             "propulsion_types": [propulsion_of(state)],
-            "accessibility_options": [],
         }
 
     def event(self, step: StoredStep, location: Location | None) -> Document:
@@ -192,7 +192,6 @@ class Provider:
             "duration": (trip.ended_ms - trip.started_ms) // 1000,
             "distance": trip.distance_m,
             "publication_time": trip.stored_ms,
-            "accessibility_options": [],
         }
 
     def telemetry(
@@ -246,6 +245,11 @@ class Provider:
 def device_id(vehicle_id: VehicleId) -> str:
     """Return the device of a vehicle, which stays the same for ever."""
     return str(uuid.UUID(bytes=vehicle_id.raw))
+
+
+def vehicle_of(device: str) -> VehicleId:
+    """Return the vehicle of a device, the other way round."""
+    return VehicleId(uuid.UUID(device).bytes)
 
 
 def propulsion_of(state: VehicleState | None) -> str:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from bridge.ingest import VerifiedTelemetry, read
 from bridge.mds.documents import Document, Location, Provider, Trip
-from bridge.mds.machine import MdsEventType
+from bridge.mds.machine import MdsEventType, MdsState
 from bridge.rows.city import (
     RentalKey,
     distances_of,
@@ -40,6 +40,9 @@ _BEFORE_DRIVING: Final = frozenset(
 )
 """Events of a rental at which the car stands where it stood when it was opened."""
 
+_OFF_STREET: Final = frozenset({MdsState.REMOVED, MdsState.ELSEWHERE})
+"""Where a vehicle stands in no public street."""
+
 _SAMPLE_UNIT_MS: Final = 100
 
 _LATE_MS: Final = 120_000
@@ -54,8 +57,6 @@ class Page:
     """In order."""
     next: str | None
     """Where the next page begins, or None."""
-    is_empty: bool
-    """Whether nothing at all is known of the span."""
 
 
 def vehicles_page(
@@ -67,13 +68,33 @@ def vehicles_page(
 
 
 def status_page(
-    connection: Connection, provider: Provider, vehicle_ids: Sequence[VehicleId]
+    connection: Connection,
+    provider: Provider,
+    vehicle_ids: Sequence[VehicleId],
+    *,
+    gone_ms: int = 0,
 ) -> list[Document]:
-    """Return how vehicles are, but for those of which no position is known."""
+    """Return how vehicles are, but for those of which no position is known.
+
+    Args:
+        connection: inside a transaction.
+        provider: whose they are.
+        vehicle_ids: which.
+        gone_ms: UTC ms; who left the street before it is left out.
+    """
     known = load_vehicles(connection, vehicle_ids)
     last = last_steps(connection, known)
-    found = [provider.status(v, known[v], last[v]) for v in vehicle_ids if v in last]
+    found = [
+        provider.status(v, known[v], last[v])
+        for v in vehicle_ids
+        if v in last and not (last[v].state in _OFF_STREET and last[v].at_ms < gone_ms)
+    ]
     return [document for document in found if document is not None]
+
+
+def is_known(connection: Connection, vehicle_id: VehicleId) -> bool:
+    """Whether a city was told of a vehicle, though it may be registered no more."""
+    return vehicle_id in last_steps(connection, [vehicle_id])
 
 
 def events_page(
@@ -88,7 +109,7 @@ def events_page(
     steps, following = _steps(connection, since_ms, until_ms, after)
     places = places_of(connection, _rentals_of(steps))
     documents = [provider.event(step, _place_of(step, places)) for step in steps]
-    return Page(documents, following, not steps and after is None)
+    return Page(documents, following)
 
 
 def trips_page(
@@ -128,7 +149,7 @@ def trips_page(
         )
         if min(held) != end.seq:
             documents.append(provider.trip(trip))
-    return Page(documents, following, not steps and after is None)
+    return Page(documents, following)
 
 
 def telemetry_page(
@@ -172,7 +193,7 @@ def telemetry_page(
     following = None
     if len(frames) == PAGE:
         following = f"{frames[-1].row}-{frames[-1].place}"
-    return Page(documents, following, is_empty=False)
+    return Page(documents, following)
 
 
 def _steps(

@@ -129,6 +129,21 @@ def last_steps(
     return found
 
 
+def known_since_ms(connection: Connection) -> int | None:
+    """Return since when every step is kept (UTC ms), or None for none ever.
+
+    The last step of each vehicle outlives its age, so it says nothing of its time,
+    unless there are no others: then nothing has happened since the newest.
+    """
+    last = select(func.max(_TABLE.c.id)).group_by(_TABLE.c.vehicle_id)
+    first = select(func.min(_TABLE.c.at_ms)).where(_TABLE.c.id.not_in(last))
+    newest = select(func.max(_TABLE.c.at_ms))
+    found: int | None = connection.execute(first).scalar_one()
+    if found is None:
+        found = connection.execute(newest).scalar_one()
+    return found
+
+
 def _event_id(row: StepRow, now: int, number: int) -> bytes:
     what = (
         f"{row.vehicle_id} {row.ledger_id.hex()} {row.seq} {row.step.type} "

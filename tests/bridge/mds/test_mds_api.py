@@ -1,6 +1,9 @@
 """What a city is given: MDS 2.0 as its schema has it, and nobody's secrets."""
 
+import asyncio
 import copy
+import json
+import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +13,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from bridge.api.mds import CONTENT_TYPE
+from bridge.api.mds import CONTENT_TYPE, HOUR_MS, OFF_STREET_MS
 from certs.fleet import FleetDirectory
 from protocol.codes import AccessMeans, FrameClass, FrameType
 from protocol.event import (
@@ -21,11 +24,13 @@ from protocol.event import (
     ReservationStarted,
 )
 from protocol.place import EVENT_PLACE, EventPlace, Place, commitment_of
+from protocol.rental_codes import ServiceModeReason
+from protocol.vehicle_event import ServiceModeChanged
 from tests.bridge.car import RENTAL, REPORT, sample
 from tests.bridge.publishing import MDS, STATIONS
 from tests.bridge.running import Json, Running, running_bridge
 from tests.bridge.world import NOW_MS
-from tests.published import mistakes_in
+from tests.published import SCHEMAS, mistakes_in
 from tools.bridge_settings import local_settings
 
 pytestmark = pytest.mark.broker
@@ -106,9 +111,35 @@ async def rent(running: Running) -> None:
 async def good(running: Running, path: str, name: str) -> list[Any]:
     status, document = await running.get(path)
     assert status == 200, document
-    assert mistakes_in(document, "mds-2.0/provider", f"{name}_answer") == []
-    assert document["data"][name] == document[name]
+    answer = "historical" if path.startswith("/mds/events/historical") else name
+    assert mistakes_in(document, "mds-2.0/provider", f"{answer}_answer") == []
+    assert document["data"] == {name: document[name]}
     found: list[Any] = document[name]
+    assert [unnamed(one, KINDS[name]) for one in found] == [set()] * len(found)
+    return found
+
+
+KINDS: Final = {
+    "vehicles": "vehicle",
+    "vehicles_status": "status",
+    "events": "event",
+    "trips": "trip",
+    "telemetry": "telemetry",
+    "stops": "stop",
+}
+SCHEMA: Final = json.loads((SCHEMAS / "mds-2.0/provider.json").read_text())["$defs"]
+
+
+def unnamed(document: Json, kind: str) -> set[str]:
+    """Return the fields that MDS has no such name for: its schemas allow any."""
+    properties = SCHEMA[kind]["properties"]
+    found: set[str] = document.keys() - properties.keys()
+    for name in document.keys() & properties.keys():
+        reference = str(properties[name].get("$ref", "")).rpartition("/")[2]
+        if isinstance(document[name], dict) and "properties" in SCHEMA.get(
+            reference, {}
+        ):
+            found |= unnamed(document[name], reference)
     return found
 
 
@@ -317,6 +348,90 @@ async def test_pages_lead_from_one_to_the_next_and_leave_nothing_out(
         assert len(ids) == len(set(ids)) == count
 
 
+async def test_an_hour_is_told_in_one_answer_however_much_happened(
+    running: Running, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MDS forbids pages of trips and of historical events: a city follows no link."""
+    monkeypatch.setattr("bridge.mds.records.PAGE", 2)
+    await rent(running)
+    clock.now_ms = NOW_MS
+
+    events = await good(running, f"/mds/events/historical?event_time={HOUR}", "events")
+    trips = await good(running, f"/mds/trips?end_time={HOUR}", "trips")
+
+    assert len({event["event_id"] for event in events}) == len(events) == 7
+    assert len(trips) == 1
+
+
+async def test_an_hour_in_which_nothing_happened_is_told_as_empty(
+    running: Running, clock: Clock
+) -> None:
+    """404 is for hours that are not over, and those before there was a fleet."""
+    await rent(running)
+    clock.now_ms = NOW_MS + 4 * HOUR_MS
+
+    for path, name in (
+        ("/mds/events/historical?event_time", "events"),
+        ("/mds/trips?end_time", "trips"),
+    ):
+        assert await good(running, f"{path}=2027-01-15T10", name) == []
+        for hour in ("2027-01-15T06", "2027-01-15T12"):
+            status, _problem = await running.get(f"{path}={hour}")
+            assert status == 404, hour
+
+
+async def test_who_left_the_street_leaves_the_list_of_states_after_ninety_minutes(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await running.say(FrameClass.HELLO, running.car.hello())
+    at_home = sample(latitude_e7=START.latitude_e7, longitude_e7=START.longitude_e7)
+    await running.say(FrameClass.TELEM, running.car.telemetry(at_home))
+    path = "/mds/vehicles/status"
+    monkeypatch.setattr("bridge.api.mds.OFF_STREET_MS", -1)
+    assert len(await good(running, path, "vehicles_status")) == 1, "in the street"
+
+    await tell(running, ServiceModeChanged(True, ServiceModeReason.COMMAND))
+    assert await good(running, path, "vehicles_status") == []
+    monkeypatch.undo()
+    [status] = await good(running, path, "vehicles_status")
+
+    assert status["last_event"]["vehicle_state"] == "removed"
+    assert OFF_STREET_MS == 90 * 60 * 1_000
+
+
+async def test_a_car_that_was_sold_can_still_be_looked_up(
+    fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    """Its events are still told, and MDS wants what they name to be found."""
+    shutil.copytree(fleet.path, tmp_path / "fleet")
+    ours = FleetDirectory(tmp_path / "fleet", fleet.fleet)
+    made = local_settings(
+        ours.path, state=tmp_path, broker=("127.0.0.1", 1), api=("127.0.0.1", 0)
+    )
+    settings = msgspec.structs.replace(made, mds=MDS)
+    async with running_bridge(ours, tmp_path, settings=settings) as running:
+        await running.say(FrameClass.HELLO, running.car.hello())
+        [event, *_] = await good(
+            running,
+            f"/mds/events/recent?start_time={NOW_MS - 1}&end_time={NOW_MS + 1}",
+            "events",
+        )
+        name = f"{running.car.id}.json"
+        (ours.path / "revoked").mkdir(exist_ok=True)
+        (ours.path / "registry" / name).rename(ours.path / "revoked" / name)
+        async with asyncio.timeout(10):
+            # The registry is looked at once a second.
+            while len(await good(running, "/mds/vehicles", "vehicles")) == 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
+        one = f"/mds/vehicles/{event['device_id']}"
+        [vehicle] = await good(running, one, "vehicles")
+        everybody = await good(running, "/mds/vehicles", "vehicles")
+
+    assert vehicle["vehicle_id"] == str(running.car.id)
+    assert vehicle not in everybody
+
+
 def _without(*path: str | int) -> Callable[[Any], None]:
     def change(document: Any) -> None:
         for part in path[:-1]:
@@ -352,6 +467,51 @@ SPOILS: Final = (
     _with({"lat": 48.1, "lon": 11.5}, "events", 0, "location"),
     _with({}, "links"),
 )
+
+TRIP: Final[Json] = {
+    "device_id": MDS.provider_id,
+    "provider_id": MDS.provider_id,
+    "trip_id": MDS.provider_id,
+    "trip_type": ["private"],
+    "start_time": THEN_MS,
+    "end_time": NOW_MS,
+    "start_location": {"lat": 48.1, "lng": 11.5},
+    "end_location": {"lat": 48.1, "lng": 11.5},
+    "duration": 60,
+    "distance": 100,
+}
+VEHICLE: Final[Json] = {
+    "device_id": MDS.provider_id,
+    "provider_id": MDS.provider_id,
+    "vehicle_id": "M-FF 1",
+    "vehicle_type": "car",
+    "propulsion_types": ["combustion"],
+}
+"""With what MDS demands and no more."""
+
+SPOILED_KINDS: Final[tuple[tuple[str, Json], ...]] = (
+    ("vehicle", {"accessibility_attributes": ["none"]}),
+    ("vehicle", {"vehicle_attributes": {"year": 2020}}),
+    ("vehicle", {"propulsion_types": []}),
+    ("vehicle", {"propulsion_types": ["petrol"]}),
+    ("trip", {"trip_type": "private"}),
+    ("trip", {"duration": 60.5}),
+    ("trip", {"currency": "euro"}),
+    ("trip", {"parking_category": "garage"}),
+    ("trip", {"fare_attributes": {"payment_type": "cash"}}),
+    ("trip", {"accessibility_attributes": {}}),
+)
+
+
+def test_every_planted_mistake_of_a_trip_or_a_vehicle_is_found() -> None:
+    right = {"trip": TRIP, "vehicle": VEHICLE}
+    for kind, document in right.items():
+        assert mistakes_in(document, "mds-2.0/provider", kind) == []
+    for kind, change in SPOILED_KINDS:
+        assert mistakes_in(right[kind] | change, "mds-2.0/provider", kind), change
+    assert unnamed(VEHICLE | {"accessibility_options": []}, "vehicle") == {
+        "accessibility_options"
+    }
 
 
 async def test_every_planted_mistake_is_found(running: Running) -> None:
