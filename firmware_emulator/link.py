@@ -3,7 +3,8 @@
 It passes bytes and understands none, so TLS goes from end to end and the broker's name
 is checked as ever. `cut` aborts what is open and refuses what comes: both sides see a
 reset, as when a mobile network drops a car. `stall` passes nothing on and tells nobody,
-as a tunnel does. Its `weather` makes it late, slow or wrong.
+as a tunnel does. `deafen` and `mute` lose one direction. Its `weather` makes it late,
+slow or wrong.
 """
 
 import asyncio
@@ -43,7 +44,9 @@ class CuttableLink:
         self._server: asyncio.Server | None = None
         self._streams: set[asyncio.StreamWriter] = set()
         self._to_cars: set[asyncio.StreamWriter] = set()
-        self._deaf: set[asyncio.StreamWriter] = set()
+        self._to_brokers: set[asyncio.StreamWriter] = set()
+        self._unheard: set[asyncio.StreamWriter] = set()
+        """Writers of one direction whose bytes are lost."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = asyncio.Event()
         self._open.set()
@@ -99,7 +102,11 @@ class CuttableLink:
 
     def deafen(self) -> None:
         """Lose all that the broker says on what is open; what the car says arrives."""
-        self._deaf |= self._to_cars
+        self._unheard |= self._to_cars
+
+    def mute(self) -> None:
+        """Lose all that the car says on what is open; what the broker says arrives."""
+        self._unheard |= self._to_brokers
 
     def restore(self) -> None:
         """Let everything through again; the car has to connect by itself."""
@@ -137,6 +144,7 @@ class CuttableLink:
         pair = {writer, onward[1]}
         self._streams |= pair
         self._to_cars.add(writer)
+        self._to_brokers.add(onward[1])
         try:
             await _first_of(
                 self._pass_on(reader, onward[1]), self._pass_on(onward[0], writer)
@@ -144,7 +152,8 @@ class CuttableLink:
         finally:
             self._streams -= pair
             self._to_cars.discard(writer)
-            self._deaf.discard(writer)
+            self._to_brokers.discard(onward[1])
+            self._unheard -= pair
             for stream in pair:
                 stream.close()
 
@@ -155,7 +164,7 @@ class CuttableLink:
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK):
                 await self._open.wait()
-                if writer in self._deaf:
+                if writer in self._unheard:
                     continue
                 weather = self.weather
                 await asyncio.sleep(weather.delay_s(len(data), self._chance))

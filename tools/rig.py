@@ -30,6 +30,7 @@ from certs.vehicle import issue_vehicles, random_vehicle_id
 from firmware_emulator.car import Car
 from firmware_emulator.clock import EmulatedClock
 from firmware_emulator.devices import EmulatedDevices, random_car
+from firmware_emulator.link import LOOPBACK, CuttableLink
 from firmware_emulator.street import City
 from firmware_emulator.vehicle import EmulatedVehicle
 from protocol.fleet import FleetPart
@@ -59,6 +60,8 @@ class Rig:
     """The PKI."""
     broker: EmbeddedBroker
     """The broker."""
+    bridge_link: CuttableLink | None
+    """The bridge's way to the broker, if it can be cut."""
     bridge: Bridge
     """The bridge."""
     cars: tuple[EmulatedVehicle, ...]
@@ -86,6 +89,7 @@ async def open_rig(
     webhook: tuple[str, str] | None = None,
     api_key: str | None = None,
     signer_socket: str | None = None,
+    is_bridge_cuttable: bool = False,
     tell: Teller = lambda _what, _where: None,
 ) -> AsyncIterator[Rig]:
     """Start everything, yield it, and end it all.
@@ -100,6 +104,8 @@ async def open_rig(
         api_key: opens the bridge's API; a new one without it.
         signer_socket: of a signer's process that the caller starts once the fleet is
             made; without it the bridge signs itself.
+        is_bridge_cuttable: whether the bridge, too, reaches the broker over a link that
+            can be cut.
         tell: told of each step.
 
     Raises:
@@ -123,6 +129,10 @@ async def open_rig(
             f"started {embedded.kind}, mutual TLS only",
             f"{embedded.host}:{embedded.port}",
         )
+        address, bridge_link = (embedded.host, embedded.port), None
+        if is_bridge_cuttable:
+            bridge_link = await stack.enter_async_context(CuttableLink(*address))
+            address = (LOOPBACK, bridge_link.port)
         key_file = directory / KEYS_FILE
         events_file = directory / "events.jsonl"
         if api_key is not None:
@@ -132,7 +142,7 @@ async def open_rig(
         settings = local_settings(
             fleet.path,
             state=directory,
-            broker=(embedded.host, embedded.port),
+            broker=address,
             api=("127.0.0.1", 0),
             json_lines=events_file,
             webhook=None if webhook is None else webhook[0],
@@ -156,6 +166,7 @@ async def open_rig(
             directory=directory,
             fleet=fleet,
             broker=embedded,
+            bridge_link=bridge_link,
             bridge=bridge,
             cars=tuple(vehicles),
             api_key=key_file.read_text(encoding="ascii").strip(),

@@ -1,7 +1,8 @@
 """The way to the broker that can be cut: real TCP on the loopback."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -90,6 +91,55 @@ async def test_a_stalled_link_is_silence_and_then_delivers() -> None:
 
         async with asyncio.timeout(5):
             assert await reader.readexactly(4) == b"late"
+        writer.close()
+
+
+@pytest.mark.parametrize("loses", [CuttableLink.deafen, CuttableLink.mute])
+async def test_a_half_open_link_loses_one_direction_until_it_is_made_anew(
+    loses: Callable[[CuttableLink], None],
+) -> None:
+    heard = bytearray()
+    ends: list[asyncio.StreamWriter] = []
+
+    async def listen(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        ends.append(writer)
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(1_000):
+                heard.extend(data)
+        writer.close()
+
+    async def exchange() -> tuple[bytes, bytes]:
+        """Return what arrives of one word in each direction."""
+        heard.clear()
+        writer.write(b"up")
+        ends[-1].write(b"down")
+        await asyncio.sleep(0.2)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                return bytes(heard), await reader.readexactly(4)
+        return bytes(heard), b""
+
+    one_way = (b"", b"down") if loses is CuttableLink.mute else (b"up", b"")
+    server = await asyncio.start_server(listen, LOOPBACK, 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, CuttableLink(LOOPBACK, port) as link:
+        reader, writer = await asyncio.open_connection(LOOPBACK, link.port)
+        while not ends:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+        assert await exchange() == (b"up", b"down")
+
+        loses(link)
+        assert await exchange() == one_way
+        link.restore()
+        assert await exchange() == one_way
+        writer.close()
+
+        reader, writer = await asyncio.open_connection(LOOPBACK, link.port)
+        while len(ends) == 1:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+        assert await exchange() == (b"up", b"down")
         writer.close()
 
 

@@ -25,7 +25,7 @@ from firmware_emulator.script import play_step
 from firmware_emulator.vehicle import EmulatedVehicle
 from firmware_emulator.weather import FAIR, GSM, Weather
 from protocol.event import RentalEnded
-from tests.orders import api_of, order
+from tests.orders import HONEST, api_of, note_flashes, order, settled
 from tools.rig import open_rig
 from transport.link import LinkSettings
 
@@ -161,6 +161,12 @@ KEEPALIVE_S = 2
 """Instead of 15: the test has no half a minute."""
 
 
+async def until_made_anew(link: CuttableLink, connections: int) -> None:
+    async with asyncio.timeout(30):
+        while link.connections == connections:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.05)
+
+
 @pytest.mark.broker
 @pytest.mark.timeout(240)
 async def test_a_link_that_went_deaf_is_noticed_and_the_hello_says_what_became_of_it(
@@ -179,22 +185,52 @@ async def test_a_link_that_went_deaf_is_noticed_and_the_hello_says_what_became_o
         customer = Customer(vehicle.devices, CARD, PIN)
         connections, deaf_s = link.connections, loop.time()
         link.deafen()
-        path = f"/v1/vehicles/{vehicle.vehicle_id}/commands?wait_s=0"
-        told = await api.call("POST", path, {"kind": "flash_hazards"})
+        told = await order(api, vehicle, "flash_hazards", wait_s=0)
         for step in (tap_to_open(), get_in(), enter_pin(), start_engine()):
             await play_step(step, customer)
-        while link.connections == connections:  # noqa: ASYNC110 - nothing tells of it
-            await asyncio.sleep(0.05)
+        await until_made_anew(link, connections)
         noticed_s = loop.time() - deaf_s
 
         for last in (drive(8), stop_engine(), end_by_card()):
             await play_step(last, customer)
         await api.wait_report(rental_id)
-        settled = await api.call("GET", f"/v1/commands/{told['id']}?wait_s=30")
-    sys.stdout.write(f"deaf for {noticed_s:.1f} s; {settled['state']}\n")
+        end = await settled(api, told)
+    sys.stdout.write(f"deaf for {noticed_s:.1f} s; {end['state']}\n")
     assert told["state"] not in {"succeeded", "rejected"}
     # Twice the keepalive, and the wait before the next connection.
     assert noticed_s < 2 * KEEPALIVE_S + 3
-    assert settled["state"] in {"succeeded", "expired", "rejected"}
+    assert end["state"] in HONEST
     lines = rig.events_file.read_text(encoding="utf-8").splitlines()
     assert sum("freefloat.rental.started" in line for line in lines) == 1
+
+
+@pytest.mark.broker
+@pytest.mark.timeout(240)
+async def test_a_link_that_went_mute_is_noticed_and_the_hello_says_what_was_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Row 14, I-5, I-11: the order arrives and is carried out, and no word gets back.
+    monkeypatch.setattr(
+        "gateway.uplink.mqtt_links.LinkSettings",
+        partial(LinkSettings, keepalive_s=KEEPALIVE_S),
+    )
+    flashes = note_flashes(monkeypatch)
+    async with open_rig(tmp_path / "rig", cars=1) as rig:
+        vehicle, api = rig.cars[0], api_of(rig)
+        link, loop = link_of(vehicle), asyncio.get_running_loop()
+        await api.wait_online(vehicle.vehicle_id)
+        connections, mute_s = link.connections, loop.time()
+        link.mute()
+        told = await order(api, vehicle, "flash_hazards", wait_s=1)
+        assert len(flashes) == 1
+        await until_made_anew(link, connections)
+        noticed_s = loop.time() - mute_s
+        end = await settled(api, told)
+    sys.stdout.write(
+        f"mute for {noticed_s:.1f} s; {end['state']} by its {end['settled_by']}\n"
+    )
+    assert told["state"] not in HONEST
+    assert noticed_s < 2 * KEEPALIVE_S + 3
+    assert (end["state"], end["settled_by"]) == ("succeeded", "hello")
+    # However often it was sent.
+    assert len(flashes) == 1
