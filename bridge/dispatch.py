@@ -305,7 +305,8 @@ class Dispatcher:
         if known.request_digest != digest_of(order):
             raise OrderRefusedError(
                 Refusal.KEY_REUSED,
-                "this Idempotency-Key was used for another order to this vehicle",
+                "this Idempotency-Key was used for another order to this vehicle; "
+                "nothing was sent, a new order takes a new key",
                 field="Idempotency-Key",
             )
         with self._waiter(known.command_id) as changed:

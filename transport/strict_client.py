@@ -6,13 +6,15 @@ What aiomqtt 2.5.1 on paho 2.2 does and this class does not (see reliability.md)
 * take a negative PUBACK for success (L3) and a SUBACK of 0x80 for a subscription;
 * discard when its queue is full (L4): here reading stops, see `transport.message`;
 * wait for a time-out when the broker closes during CONNECT, or in mid-publish;
-* go on calling a reader that raises, which spins; leave a thread's socket open when the
+* go on calling a reader that raises, which spins; watch a socket that was closed since,
+  or the one that has its number now; leave a thread's socket open when the
   connecting task is cancelled; take threads of the loop's default pool, of which a car
   has few, while a dead address is tried.
 
-So what remains of aiomqtt is the binding of paho to asyncio: construction, writing,
-timers. Names with a leading underscore are aiomqtt's own hooks, which it has no public
-form of; the version is pinned below 3 for that (docs/adr/0006-mqtt-client.md).
+So what remains of aiomqtt is the binding of paho to asyncio: construction, timers, the
+waiting for answers. Names with a leading underscore are aiomqtt's own hooks, which it
+has no public form of; the version is pinned below 3 for that
+(docs/adr/0006-mqtt-client.md).
 
 `transport.link` is what the rest of freefloat uses.
 """
@@ -236,6 +238,33 @@ class StrictClient(aiomqtt.Client):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._loop.add_reader(sock.fileno(), self._read)
             self._misc_task = self._loop.create_task(self._misc_loop())
+
+    def _on_socket_register_write(
+        self,
+        client: paho.Client,  # noqa: ARG002 - paho's signature
+        userdata: Any,  # noqa: ARG002, ANN401 - paho's signature
+        sock: Any,  # noqa: ANN401 - paho's alias of several socket types
+    ) -> None:
+        # The first time called in the connecting thread.
+        self._loop.call_soon_threadsafe(self._begin_writing, sock)
+
+    def _begin_writing(self, sock: socket.socket) -> None:
+        # Closed in between, its number may be another connection's by now, on which a
+        # writer of ours would wake the loop without end.
+        if self._client.socket() is sock and sock.fileno() >= 0:
+            self._loop.add_writer(sock.fileno(), self._write)
+
+    def _write(self) -> None:
+        try:
+            self._client.loop_write()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this link
+            self._end(
+                LinkError(
+                    f"the connection failed while writing ({type(error).__name__}: "
+                    f"{error}): connect again",
+                    failure=LinkFailure.LOST,
+                )
+            )
 
     def _read(self) -> None:
         try:

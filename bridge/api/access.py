@@ -164,6 +164,14 @@ def _too_large(limit: int) -> ProblemError:
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "body-too-large",
         f"a body has at most {limit} bytes",
+        errors=[
+            {
+                "field": "body",
+                "in": "body",
+                "problem": f"has more than {limit} bytes",
+                "bound": {"max_length": limit},
+            }
+        ],
     )
 
 

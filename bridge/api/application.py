@@ -36,6 +36,7 @@ from bridge.api.problems import ProblemError
 from bridge.api.registered import Registered, VehicleText
 from bridge.api.sinks import add_sinks
 from bridge.api.streams import EventStreams, add_streams
+from bridge.api.strict_json import StrictJson
 from bridge.api.upkeep import Upkeep, add_upkeep
 from bridge.approval_desk import ApprovalDesk
 from bridge.commands import Origin
@@ -154,6 +155,7 @@ def make_application(
         responses=PROBLEMS,
         dependencies=[Depends(require_known_parameters)],
     )
+    app.router.route_class = StrictJson
     problems.install(app)
     _add_status(app, readiness)
     _add_vehicles(app, store, registry, now)

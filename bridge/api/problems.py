@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from bridge.api import forms
+from bridge.api.strict_json import REPEATED, is_json
 from bridge.errors import OrderRefusedError, Refusal, StoreError
 from bridge.mds.documents import ROOT
 from bridge.orders import KINDS
@@ -38,7 +39,7 @@ STATUS_OF: Final = {
     Refusal.RENTAL_OPEN: HTTPStatus.CONFLICT,
     Refusal.NOT_PROVED: HTTPStatus.CONFLICT,
     Refusal.TOO_LATE: HTTPStatus.CONFLICT,
-    Refusal.KEY_REUSED: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Refusal.KEY_REUSED: HTTPStatus.CONFLICT,
     Refusal.BAD_VALUE: HTTPStatus.UNPROCESSABLE_ENTITY,
     Refusal.FORBIDDEN: HTTPStatus.FORBIDDEN,
     Refusal.SIGNER_LIMIT: HTTPStatus.TOO_MANY_REQUESTS,
@@ -203,9 +204,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
 
 def _is_of_another_kind(request: Request, error: RequestValidationError) -> bool:
     """Return whether a body was not read, for its header says that it is no JSON."""
-    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    is_json = kind.startswith("application/") and kind.endswith(("/json", "+json"))
-    return not is_json and any(
+    return not is_json(request) and any(
         found["loc"] == ("body",) and found["type"] != "missing"
         for found in error.errors()
     )
@@ -275,7 +274,8 @@ def _field_error(found: Mapping[str, Any]) -> dict[str, object]:
         path = []
     if found["type"] in _TAGS:
         path = [*path, str(context["discriminator"]).strip("'")]
-    if where[0] == "body" and path and path[0] in _KINDS:
+    is_of_text = found["type"] == REPEATED
+    if where[0] == "body" and path and path[0] in _KINDS and not is_of_text:
         path = path[1:]
     field = ".".join(path) or where[0]
     return {
@@ -293,7 +293,7 @@ def _sentence(kind: str, message: str, context: Mapping[str, object]) -> str:
     if kind == "union_tag_not_found":
         return "field required"
     if kind == "json_invalid":
-        return "the body is not JSON"
+        return str(context.get("told", "the body is not JSON"))
     if kind == "string_pattern_mismatch":
         return forms.SENTENCES.get(str(context.get("pattern")), _decapitalised(message))
     return _decapitalised(message)

@@ -78,7 +78,7 @@ async def test_orders_that_contradict_one_another_are_refused_or_in_order(
             for kind in kinds[1:]:
                 await caller.order(kind)
 
-        assert [status for status, _ in same_key] == [202, 422]
+        assert [status for status, _ in same_key] == [202, 409]
         assert same_key[1][1]["type"].endswith("idempotency-key-reused")
         headers = [frame_of(data).header for data in running.commands()]
         # In one lane by rising numbers: the car does none that is older than another.

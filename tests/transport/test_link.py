@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.broker.pki import Pki, clock
-from transport.errors import LinkError, LinkFailure
+from transport.errors import LinkError, LinkFailure, OutcomeUnknownError
 from transport.link import (
     LinkSettings,
     LinkSettingsError,
@@ -173,6 +174,47 @@ async def test_bytes_that_are_no_mqtt_end_the_attempt(ends: Ends) -> None:
     async with listening(rubbish, server_context(ends.server, now=clock())) as port:
         async with asyncio.timeout(2.5):
             await refusal(ends.link(port, connect_timeout_s=3))
+
+
+@pytest.mark.broker
+async def test_a_publish_into_a_connection_that_just_ended_watches_no_socket(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    complaints: list[dict[str, object]] = []
+    loop.set_exception_handler(lambda _loop, context: complaints.append(context))
+    watched: list[int] = []
+    add_writer = loop.add_writer
+
+    def watch(descriptor: int, write: Callable[[], None]) -> None:
+        watched.append(descriptor)
+        add_writer(descriptor, write)
+
+    monkeypatch.setattr(loop, "add_writer", watch)
+    hang_up = threading.Event()
+
+    def greet(listener: socket.socket, context: ssl.SSLContext) -> None:
+        plain, _ = listener.accept()
+        with context.wrap_socket(plain, server_side=True) as peer:
+            peer.recv(1024)
+            peer.sendall(b"\x20\x03\x00\x00\x00")  # CONNACK (MQTT 5, 3.2)
+            hang_up.wait(10)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        context = server_context(ends.server, now=clock())
+        peer = threading.Thread(target=greet, args=(listener, context))
+        peer.start()
+        async with ends.link(listener.getsockname()[1]) as link:
+            watched.clear()
+            # One turn of the loop: first the publish, then the reading of the end.
+            publishing = loop.create_task(link.publish("t", b"1", timeout_s=3))
+            hang_up.set()
+            peer.join()
+            with pytest.raises(OutcomeUnknownError):
+                await publishing
+
+    assert not watched
+    assert not complaints
 
 
 @pytest.mark.broker
