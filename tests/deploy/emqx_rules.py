@@ -20,6 +20,12 @@ _TOKEN: Final = re.compile(
 )
 
 
+_BEFORE_THE_TOPIC: Final = frozenset(
+    {("subscribe", "$share"), ("publish", "$delayed"), ("subscribe", "$delayed")}
+)
+"""What EMQX takes off, with the word behind it, before it looks at the rules."""
+
+
 class Atom(str):
     """A word of Erlang's, which is no text."""
 
@@ -56,10 +62,11 @@ def is_allowed(
         rules: in their order; the first that fits counts.
         name: of its certificate.
         action: what it does.
-        topic: where, or which filter it subscribes to, without its ``$share/group/``.
+        topic: where, or which filter it subscribes to; judged is what is behind
+            ``$share/group/``, and behind ``$delayed/seconds/``.
         no_match: what counts where no rule fits (``authorization.no_match``).
     """
-    if action == "subscribe" and topic.startswith("$share/"):
+    if (action, topic.split("/")[0]) in _BEFORE_THE_TOPIC:
         topic = topic.split("/", 2)[2]
     words = topic.split("/")
     for rule in rules:

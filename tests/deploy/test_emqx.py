@@ -56,6 +56,7 @@ CHECKED: Final = {
     "listeners.ssl.default.bind": '"0.0.0.0:8883"',
     f"{TLS}verify": "verify_peer",
     f"{TLS}fail_if_no_peer_cert": "true",
+    "listeners.ssl.default.enable_authn": "false",
     f"{TLS}versions": '["tlsv1.3"]',
     f"{TLS}cacertfile": f'"{FOLDER}/trust-anchors.pem"',
     f"{TLS}certfile": f'"{FOLDER}/tls.crt"',
@@ -257,6 +258,7 @@ def test_a_name_of_no_kind_of_ours_has_nothing(name: str) -> None:
 
 DECIDED: Final = (
     ("publish", "ff/v1/me/up/event", True),
+    ("publish", "$delayed/9/ff/v1/me/up/event", True),
     ("publish", "ff/v1/me/up/event/more", False),
     ("publish", "ff/v1/other/up/event", False),
     ("subscribe", "ff/v1/me/down/+", True),
@@ -310,4 +312,5 @@ def test_the_reader_of_rules_refuses_what_it_does_not_know(text: str) -> None:
 def test_nobody_publishes_downwards_but_bridges() -> None:
     for name in (VEHICLE_A, VEHICLE_B, UNKNOWN, ENGINEER):
         assert not allowed(name, "publish", down(VEHICLE_A)), name
+        assert not allowed(name, "publish", f"$delayed/9/{down(VEHICLE_A)}"), name
     assert allowed(BRIDGE, "publish", down(VEHICLE_A))
