@@ -66,7 +66,7 @@ def is_allowed(
             ``$share/group/``, and behind ``$delayed/seconds/``.
         no_match: what counts where no rule fits (``authorization.no_match``).
     """
-    if (action, topic.split("/")[0]) in _BEFORE_THE_TOPIC:
+    if (action, topic.split("/", maxsplit=1)[0]) in _BEFORE_THE_TOPIC:
         topic = topic.split("/", 2)[2]
     words = topic.split("/")
     for rule in rules:
