@@ -30,7 +30,7 @@ def stored(database: Path) -> dict[int, bytes]:
 async def test_nothing_leaves_before_it_is_stored_and_nothing_is_lost(
     fleet: FleetDirectory, tmp_path: Path, point: str
 ) -> None:
-    # I-23 (F): the process is killed between any two steps.
+    """I-23 (F), I-21, row 25: the process is killed between any two steps."""
     database = tmp_path / "bridge.sqlite"
     arguments = [str(fleet.path), str(database), point]
     died = await asyncio.create_subprocess_exec(
