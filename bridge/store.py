@@ -1,9 +1,8 @@
 """The bridge's store: one transaction a batch, and nothing is told before its commit.
 
 Every write runs in one worker thread, one after another, so that the event loop never
-waits for a disk and two writes of one bridge never collide; reads run beside it. The
-tables are in `bridge.schema`, the statements in `bridge.rows`, the engines behind
-`bridge.database`.
+waits for a disk; reads run beside it (`bridge.store_threads`). The tables are in
+`bridge.schema`, the statements in `bridge.rows`, the engines behind `bridge.database`.
 
 Whatever goes wrong in the database becomes `StoreError`, and the transaction is undone
 whole.
@@ -12,9 +11,8 @@ whole.
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Connection, select
 
@@ -55,6 +53,7 @@ from bridge.rows.retention import Ages, LetGo, let_go
 from bridge.rows.rotations import load_key_book
 from bridge.rows.statements import insert_new, upsert
 from bridge.rows.vehicles import load_vehicles, online_vehicles, tell_silence
+from bridge.store_threads import CHECK_S, LATE, StoreThreads
 from bridge.vehicle import VehicleState
 from bridge.whereabouts import receipt_of
 from bridge.workspace import Workspace
@@ -62,13 +61,6 @@ from protocol.codes import ConfigKind
 from protocol.identity import ID_SIZE, VehicleId
 from protocol.place import EventPlace
 from protocol.receipt import GAPS_LIMIT, REJECTS_LIMIT, Receipt
-
-CHECK_S: Final = 3.0
-"""How long a commit may take before the store counts as one that does not commit, in s.
-Whoever asks whether we are ready gets an answer, and before his own patience ends."""
-
-READERS: Final = 2
-"""Threads for reads: one for the API, one for the sinks."""
 
 T = TypeVar("T")
 
@@ -124,8 +116,7 @@ class Store:
         self.fault = ""  # why the last look at it failed; empty if it committed
         self._reserving = GroupCommit(self._reserve_all)
         self._auditing = GroupCommit(self._append_all)
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
+        self._threads = StoreThreads(database)
 
     def open(self) -> None:
         """Open the database and check that it is this fleet's; blocks.
@@ -171,14 +162,18 @@ class Store:
 
     def _shutdown(self) -> None:
         self._is_open = False
-        self._writer.shutdown(wait=True)
-        self._readers.shutdown(wait=True)
+        self._threads.shutdown()
         self._database.close()
 
     @property
     def fleet_id(self) -> bytes:
         """Whose store it is; 16 bytes."""
         return self._fleet_id
+
+    @property
+    def is_late(self) -> bool:
+        """Whether a write waits longer than it may; then nobody should add another."""
+        return self._threads.is_late
 
     @property
     def is_shared(self) -> bool:
@@ -399,8 +394,7 @@ class Store:
         Raises:
             StoreError: it may still be readable; call again.
         """
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._writer, self._database.forget)
+        await self._threads.alone(self._database.forget)
 
     async def places(self, rental_id: bytes) -> dict[int, EventPlace]:
         """Return the places of a rental that are there and fit, by entry."""
@@ -538,7 +532,7 @@ class Store:
         # One check for all who ask meanwhile, behind whatever hangs.
         done, _ = await asyncio.wait({self._checking}, timeout=within_s)
         if not done:
-            self.fault = "the store does not answer in time"
+            self.fault = LATE
         return any(check.result() for check in done)
 
     async def _check(self) -> bool:
@@ -565,24 +559,16 @@ class Store:
         return await self._read(work)
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
-        return await self._run(self._writer, work, writes=True)
+        self._require_open()
+        return await self._threads.write(work)
 
     async def _read(self, work: Callable[[Connection], T]) -> T:
-        return await self._run(self._readers, work, writes=False)
+        self._require_open()
+        return await self._threads.read(work)
 
-    async def _run(
-        self,
-        executor: ThreadPoolExecutor,
-        work: Callable[[Connection], T],
-        *,
-        writes: bool,
-    ) -> T:
+    def _require_open(self) -> None:
         if not self._is_open:
             raise StoreError("the store is not open")
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            executor, lambda: self._database.transact(work, writes=writes)
-        )
 
 
 def _receipt(space: Workspace, key: tuple[VehicleId, bytes]) -> Receipt:

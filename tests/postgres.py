@@ -210,6 +210,23 @@ class Server:
         self.process.wait(30)
         self.process = None
 
+    def freeze(self) -> None:
+        """Stop all of it where it stands; its machine still takes connections."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        # The postmaster first, so that it makes no child that is missed.
+        self.process.send_signal(number)
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), number)
+
     def remove(self) -> None:
         if self.process is not None:
             self.process.send_signal(signal.SIGINT)

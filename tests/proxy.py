@@ -94,6 +94,10 @@ class Proxy:
                     target.sendall(piece)
             # That one end is gone is not told either.
             self._wait_out_silence(source)
+            # Closing alone does not wake the thread that receives the other way.
+            for end in (source, target):
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
 
     def _wait_out_silence(self, source: socket.socket) -> None:
         while source in self._silent:

@@ -4,6 +4,7 @@ Twice: before anything is done, so that nothing is done that is not written down
 with what was answered. A row that nothing answers is a call whose outcome is not known.
 """
 
+import asyncio
 import hashlib
 import json
 import re
@@ -20,6 +21,7 @@ from bridge.errors import StoreError
 from bridge.explanation import document_of_row
 from bridge.ports import WallClock
 from bridge.store import Store
+from bridge.store_threads import CHECK_S, LATE
 from bridge.wire import LOG
 
 PAGE_LIMIT: Final = 200
@@ -54,7 +56,7 @@ class Auditor:
             if body is None:
                 return
             what = _what(scope, body)
-            asked = await self._store.append_audit(self._entry(scope, what, ASKED))
+            asked = await self._write_down(self._entry(scope, what, ASKED))
         except ProblemError as problem:
             await respond(problem)(scope, receive, send)
             return
@@ -79,6 +81,21 @@ class Auditor:
                 await self._store.append_audit(entry)
             except StoreError as error:
                 LOG.warning("= audit: the outcome of row %d is lost: %s", asked, error)
+
+    async def _write_down(self, entry: AuditEntry) -> int:
+        """Store the first row of a call, before anything is done.
+
+        Raises:
+            StoreError: it is not, or not in time; nobody waits behind a store that
+                hangs. What is written later stands in the trail without an outcome.
+        """
+        if self._store.is_late:
+            raise StoreError(LATE)
+        try:
+            async with asyncio.timeout(CHECK_S):
+                return await self._store.append_audit(entry)
+        except TimeoutError:
+            raise StoreError(LATE) from None
 
     def _entry(
         self, scope: Scope, what: str, outcome: str, asked: int = 0

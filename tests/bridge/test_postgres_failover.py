@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from bridge import answering_connection, store
+from bridge import answering_connection, store_threads
 from bridge.postgres_database import PostgresDatabase
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
@@ -43,7 +43,7 @@ def proxy(primary: Server) -> Iterator[Proxy]:
 
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering_connection, "SILENCE_S", store.CHECK_S + 1)
+    monkeypatch.setattr(answering_connection, "SILENCE_S", store_threads.CHECK_S + 1)
 
 
 async def test_a_replica_takes_over_from_a_server_that_fell_silent_and_nothing_is_lost(

@@ -1,0 +1,118 @@
+"""The threads that wait for the database, and what becomes of who waits for them.
+
+One thread writes, so that two writes of one bridge never collide; two read beside it.
+
+A database may neither do what it is asked nor say so (reliability.md row 26): a server
+that is frozen, a lock that somebody holds. Then a write waits for as long as the
+database lets it, 20 s with PostgreSQL, and is the probe that finds out when it is over;
+who calls the API meanwhile is told at once (`is_late`), and who waits for what he only
+wanted to read is let go. So nothing queues up behind what hangs but the bridge's own
+loops, each with one write at a time. This is the breaker of the store: another one, of
+outcomes, would only delay its return, since a database that is down refuses at once.
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from sqlalchemy import Connection
+
+from bridge.database import Database
+from bridge.errors import StoreError
+
+CHECK_S: Final = 3.0
+"""How long a commit may take before the store counts as one that does not commit, in s.
+Whoever asks whether we are ready gets an answer, and before his own patience ends."""
+
+LOOK_S: Final = 0.25
+"""How often who reads for longer than that looks whether the store is late."""
+
+READERS: Final = 2
+"""Threads for reads: one for the API, one for the sinks."""
+
+LATE: Final = "the store does not answer in time"
+"""Said by who does not wait any longer."""
+
+T = TypeVar("T")
+
+
+class StoreThreads:
+    """Transactions of one database, each in a thread; belongs to one event loop."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
+        self._asked_s: dict[object, float] = {}
+        """When each write that is not done was asked for, the first one first."""
+        self._reading: set[object] = set()
+        """Reads that a thread is busy with."""
+        self._let_go: set[object] = set()
+        """Those of them whose answer nobody waits for any more."""
+
+    def shutdown(self) -> None:
+        """Finish what was begun; blocks."""
+        self._writer.shutdown(wait=True)
+        self._readers.shutdown(wait=True)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether a write has waited for more than `CHECK_S`, and still waits."""
+        first_s = next(iter(self._asked_s.values()), None)
+        if first_s is None:
+            return False
+        return asyncio.get_running_loop().time() - first_s > CHECK_S
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Do `work` in one transaction, behind the writes before it.
+
+        Raises:
+            StoreError: it was undone whole.
+        """
+        return await self.alone(lambda: self._database.transact(work, writes=True))
+
+    async def alone(self, work: Callable[[], T]) -> T:
+        """Do `work` in the thread that writes.
+
+        Raises:
+            StoreError: as `work` says.
+        """
+        loop, asked = asyncio.get_running_loop(), object()
+        self._asked_s[asked] = loop.time()
+        try:
+            return await loop.run_in_executor(self._writer, work)
+        finally:
+            del self._asked_s[asked]
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Do `work`, which writes nothing, in one transaction.
+
+        Raises:
+            StoreError: it failed, or the store is late and so was this.
+        """
+        self._let_go &= self._reading
+        if len(self._let_go) == READERS:
+            raise StoreError(LATE)
+        asked = object()
+
+        def reading() -> T:
+            self._reading.add(asked)
+            try:
+                return self._database.transact(work, writes=False)
+            finally:
+                self._reading.discard(asked)
+
+        answer = asyncio.get_running_loop().run_in_executor(self._readers, reading)
+        try:
+            wait_s = CHECK_S
+            while not (await asyncio.wait({answer}, timeout=wait_s))[0]:
+                # A long answer of a store that commits is waited for.
+                if self.is_late:
+                    raise StoreError(LATE)
+                wait_s = LOOK_S
+            return answer.result()
+        finally:
+            # Who has not begun does not begin; the thread that has goes on alone.
+            if answer.cancel():
+                self._let_go.add(asked)
