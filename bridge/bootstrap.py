@@ -29,6 +29,7 @@ from typing import Final, Protocol
 from bridge import machine_clock
 from bridge.admission import open_turnstile
 from bridge.api.application import make_application
+from bridge.api.at_once import ALL_AT_ONCE
 from bridge.api.callers import Callers, open_callers
 from bridge.api.streams import EventStreams
 from bridge.approval_desk import ApprovalDesk
@@ -82,11 +83,11 @@ HOUSEKEEPING_S: Final = 1.0
 EXPIRY_LOOK_S: Final = 600.0
 """How often dates are looked at; a renewed file is noticed as soon."""
 
-API_CALLS: Final = 512
-"""Requests at once: several hundred services may wait in long polls."""
+API_CONNECTIONS: Final = ALL_AT_ONCE + 128
+"""More than requests may be under way: so one that is idle can always make room."""
 
 SCRAPES: Final = 16
-"""Requests at once at the metrics' port."""
+"""Connections at the metrics' port."""
 
 _OPEN_TO_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
@@ -286,7 +287,7 @@ async def open_bridge(
     holder = f"{socket.gethostname()}-{os.getpid()}-{world.random_bytes(4).hex()}"[-64:]
     wire = Wire(observer)
     sendings = Sendings()
-    streams = EventStreams(store)
+    streams = EventStreams(store, settings.rates.streams, figures=figures)
     tracer = open_tracer(settings.tracing, service="freefloat-bridge", instance=holder)
     relays = tuple(
         Relay(
@@ -466,7 +467,7 @@ async def open_bridge(
             if settings.gbfs
             else None,
         )
-        await stack.enter_async_context(serve(app, listener, most=API_CALLS))
+        await stack.enter_async_context(serve(app, listener, most=API_CONNECTIONS))
         stack.callback(streams.stop)
         if scraped is not None:
             survey = Survey(store, relays, bridge, now=world.now)

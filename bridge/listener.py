@@ -11,6 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from bridge.errors import SettingsError
+from bridge.http_connection import HEAD_LIMIT, IDLE_S, HttpConnection
 
 DRAIN_S: Final = 5
 """How long requests under way may take when the bridge stops; a long poll is cut."""
@@ -36,7 +37,7 @@ class _Server(uvicorn.Server):
 async def serve(
     app: ASGIApp, listener: socket.socket, *, most: int
 ) -> AsyncIterator[None]:
-    """Serve inside the block, at most `most` requests at once; drain at its end."""
+    """Serve inside the block, `most` connections at once; drain at its end."""
     server = _Server(
         uvicorn.Config(
             app,
@@ -46,7 +47,11 @@ async def serve(
             lifespan="off",
             server_header=False,
             timeout_graceful_shutdown=DRAIN_S,
+            timeout_keep_alive=IDLE_S,
             limit_concurrency=most,
+            h11_max_incomplete_event_size=HEAD_LIMIT,
+            http=HttpConnection,
+            ws="none",
         )
     )
     task = asyncio.create_task(server.serve(sockets=[listener]), name="http")

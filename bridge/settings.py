@@ -274,8 +274,15 @@ class OidcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 PerMinute = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
 
+AtOnce = Annotated[int, msgspec.Meta(ge=1, le=512)]
+Streams = Annotated[int, msgspec.Meta(ge=1, le=64)]
+
+
 class RateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How often each caller of the API may call in a minute, at each bridge."""
+    """How often each caller of the API may call in a minute, and how much at once.
+
+    At each bridge.
+    """
 
     calls: PerMinute = 6_000
     """Calls of any kind."""
@@ -285,6 +292,10 @@ class RateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The same of every other role."""
     failures: PerMinute = 30
     """Calls from one address with a wrong key or token, or without."""
+    at_once: AtOnce = 128
+    """Requests of one caller that may be under way, long polls among them."""
+    streams: Streams = 8
+    """Event streams of one caller."""
 
 
 PerSecond = Annotated[float, msgspec.Meta(ge=0.1, le=10_000)]

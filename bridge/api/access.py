@@ -32,23 +32,30 @@ _LARGE: Final = re.compile(r"/v1/vehicles/[A-Z2-7]{26}/configurations/[a-z_]+")
 
 
 class Gate:
-    """Stands before the application: size first, then the key.
+    """Stands before the application: size first, then the key, then its share.
 
     Args:
         app: what stands behind; finds who calls as ``principal`` in its scope.
         callers: who may call; without keys and tokens everybody, which
             `bridge.bootstrap` allows on loopback only.
         open_paths: paths that need no key.
+        probed: paths that are answered however many requests are under way.
     """
 
     def __init__(
-        self, app: ASGIApp, callers: Callers, open_paths: frozenset[str]
+        self,
+        app: ASGIApp,
+        callers: Callers,
+        open_paths: frozenset[str],
+        probed: frozenset[str],
     ) -> None:
         self._app = app
         self._keys = callers.keys
         self._rates = callers.rates
         self._tokens = callers.tokens
+        self._at_once = callers.at_once
         self._open_paths = open_paths
+        self._probed = probed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -57,11 +64,18 @@ class Gate:
             return
         try:
             _require_size(scope)
-            scope["principal"] = await self._admit(scope)
+            principal = scope["principal"] = await self._admit(scope)
+            is_probe = scope["path"] in self._probed
+            if not is_probe:
+                self._at_once.take(principal.name)
         except ProblemError as problem:
             await respond(problem)(scope, receive, send)
             return
-        await self._app(scope, _bounded(receive, _limit_of(scope["path"])), send)
+        try:
+            await self._app(scope, _bounded(receive, _limit_of(scope["path"])), send)
+        finally:
+            if not is_probe:
+                self._at_once.give_back(principal.name)
 
     async def _admit(self, scope: Scope) -> Principal:
         """Return who calls.

@@ -29,6 +29,7 @@ from bridge.api.gbfs import PATHS, add_gbfs
 from bridge.api.heads import Heads
 from bridge.api.keys import Role
 from bridge.api.letters import Judge, add_letters
+from bridge.api.long_polls import while_listening
 from bridge.api.mds import add_mds
 from bridge.api.parameters import require_known_parameters
 from bridge.api.permits import principal_in, require_within_rental
@@ -185,7 +186,9 @@ def make_application(
         add_gbfs(app, publisher)
         open_paths |= PATHS
     describe(app, open_paths=open_paths, has_tokens=callers.tokens is not None)
-    gate = Gate(Auditor(RoleCheck(app), store, now), callers, open_paths)
+    gate = Gate(
+        Auditor(RoleCheck(app), store, now), callers, open_paths, probed=OPEN_PATHS
+    )
     return Heads(gate)
 
 
@@ -276,11 +279,15 @@ def _add_commands(
             vehicle,
             order,
             idempotency_key=idempotency_key,
-            wait_s=wait_s,
+            wait_s=0,
             retry_of=b"" if retry_of is None else bytes.fromhex(retry_of),
             defer_s=defer_s,
             origin=Origin(audit_row=audit_row),
         )
+        if wait_s and not record.state.is_terminal:
+            found = dispatcher.find(record.command_id, wait_s=wait_s)
+            newest = await while_listening(request, found)
+            record = newest or record
         response.status_code = int(
             HTTPStatus.OK if record.state.is_terminal else HTTPStatus.ACCEPTED
         )
@@ -300,13 +307,20 @@ def _add_commands(
         return of_command(record, await dispatcher.parts_of(record))
 
     @app.get("/v1/commands/{command_id}")
-    async def get_command(command_id: HexId, wait_s: Wait = 0) -> Document:
+    async def get_command(
+        request: Request, command_id: HexId, wait_s: Wait = 0
+    ) -> Document:
         """Return a command, after waiting for its end if it has none yet."""
-        record = await dispatcher.find(bytes.fromhex(command_id), wait_s=wait_s)
+        raw = bytes.fromhex(command_id)
+        record = await dispatcher.find(raw, wait_s=0)
         if record is None:
             raise ProblemError(
                 HTTPStatus.NOT_FOUND, "unknown-command", "no command has this id"
             )
+        if wait_s and not record.state.is_terminal:
+            found = dispatcher.find(raw, wait_s=wait_s)
+            newest = await while_listening(request, found)
+            record = newest or record
         return of_command(record, await dispatcher.parts_of(record))
 
 

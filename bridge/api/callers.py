@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from bridge.api.at_once import AtOnce
 from bridge.api.keys import Keys, Role, load_keys
 from bridge.api.rates import Rates
 from bridge.api.tokens import TokenCheck
@@ -21,6 +22,8 @@ class Callers:
     """Checks bearer tokens; None without a provider."""
     rates: Rates
     """How often each may call."""
+    at_once: AtOnce
+    """How many requests of each may be under way."""
     hint: str
     """What is amiss with who may call; empty if nothing is."""
 
@@ -42,7 +45,8 @@ def open_callers(
     if settings.oidc is not None:
         tokens = TokenCheck(settings.oidc, now=now, clock_s=clock_s)
     rates = Rates(settings.rates, clock_s=clock_s, figures=figures)
-    return Callers(keys, tokens, rates, _hint_of(settings, keys))
+    at_once = AtOnce(settings.rates.at_once, figures=figures)
+    return Callers(keys, tokens, rates, at_once, _hint_of(settings, keys))
 
 
 def _hint_of(settings: Settings, keys: Keys) -> str:

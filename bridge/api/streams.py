@@ -10,18 +10,21 @@ from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from fastapi import FastAPI, Header, Query
+from fastapi import FastAPI, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
+from bridge.api.permits import principal_in
 from bridge.api.problems import ProblemError
 from bridge.errors import StoreError
+from bridge.figures import Figures
 from bridge.rows.outbox import OutboxRow
 from bridge.store import Store
 
-STREAMS_LIMIT: Final = 32
-"""Streams at one time: each holds a connection and reads the store by itself."""
+STREAMS_LIMIT: Final = 64
+"""Streams of all callers at one time: each holds a connection and reads the store by
+itself. Eight callers fit in whose share (`rates.streams`) is the default."""
 
 PAGE: Final = 128
 """Events read at once; a listener who is slow holds no more than these."""
@@ -45,11 +48,20 @@ _LAST: Final = ("last-event-id", "header")
 
 
 class EventStreams:
-    """Everybody who listens now."""
+    """Everybody who listens now.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        store: has the events.
+        share: how many streams one caller may have.
+        figures: counts who wanted more.
+    """
+
+    def __init__(self, store: Store, share: int, *, figures: Figures) -> None:
         self._store = store
-        self._waiting: set[asyncio.Event] = set()
+        self._share = share
+        self._figures = figures
+        self._waiting: dict[asyncio.Event, str] = {}
+        """What wakes each listener, and whose it is."""
         self._is_stopping = False
 
     @property
@@ -67,29 +79,42 @@ class EventStreams:
         self._is_stopping = True
         self.wake()
 
-    def join(self) -> asyncio.Event:
+    def join(self, name: str) -> asyncio.Event:
         """Take one of the places, and return what is set when there may be new events.
 
         It is taken before anything is awaited: many who come at once would otherwise
         all find room. `leave` gives it back.
 
+        Args:
+            name: the caller's. One who opens many shuts out nobody else (I-31).
+
         Raises:
-            ProblemError: there is none.
+            ProblemError: there is none, or the caller has its share.
         """
-        if self.count >= STREAMS_LIMIT:
+        if list(self._waiting.values()).count(name) >= self._share:
+            self._figures.limited("streams")
             raise ProblemError(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 "too-many-streams",
-                f"{STREAMS_LIMIT} streams are open; end one, or come back later",
+                f"{self._share} streams of this caller are open; end one of them first",
+                headers={"Retry-After": "60"},
+            )
+        if self.count >= STREAMS_LIMIT:
+            self._figures.limited("all_streams")
+            raise ProblemError(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "no-stream-left",
+                f"{STREAMS_LIMIT} streams are open, of all callers; come back later, "
+                "or have the bridge's operator set up a sink for you",
                 headers={"Retry-After": "60"},
             )
         stirred = asyncio.Event()
-        self._waiting.add(stirred)
+        self._waiting[stirred] = name
         return stirred
 
     def leave(self, stirred: asyncio.Event) -> None:
         """Give a place back."""
-        self._waiting.discard(stirred)
+        self._waiting.pop(stirred, None)
 
     async def follow(self, after: int, stirred: asyncio.Event) -> AsyncIterator[bytes]:
         """Yield events behind a position, and signs of life, until stopped."""
@@ -153,6 +178,7 @@ def add_streams(app: FastAPI, store: Store, streams: EventStreams) -> None:
         responses={200: {"content": {"text/event-stream": {}}}},
     )
     async def stream_events(
+        request: Request,
         after: Annotated[int | None, Query(ge=0, le=POSITION_LIMIT)] = None,
         last_event_id: Annotated[
             str | None,
@@ -163,7 +189,7 @@ def add_streams(app: FastAPI, store: Store, streams: EventStreams) -> None:
         ] = None,
     ) -> Stream:
         """Stream events behind a position; without one, what happens from now on."""
-        stirred = streams.join()
+        stirred = streams.join(principal_in(request.scope).name)
         try:
             asked = after if last_event_id is None else int(last_event_id)
             where = ("after", "query") if last_event_id is None else _LAST

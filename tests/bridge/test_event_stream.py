@@ -11,6 +11,8 @@ import pytest
 from starlette.types import Message
 
 from bridge.api import streams
+from bridge.figures import Figures
+from bridge.settings import RateSettings
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
 from tests.bridge.running import Running, running_bridge, until
@@ -116,32 +118,20 @@ async def test_streams_end_whole_when_the_bridge_stops(
     assert running.bridge.streams.count == 0
 
 
-async def test_there_are_so_many_streams_and_no_more(
-    running: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(streams, "STREAMS_LIMIT", 1)
-    url = f"{running.bridge.api_url}/v1/events"
-    async with running.client.get(url) as first:
-        await first.content.readline()
-        status, problem = await running.get("/v1/events")
-    assert (status, problem["type"]) == (429, "urn:freefloat:problem:too-many-streams")
-
-    # Whoever goes away makes room.
-    await until(lambda: running.bridge.streams.count == 0)
-
-
 async def test_many_who_come_at_once_get_no_more_streams(running: Running) -> None:
     """Each asks the store first: the place has to be taken before."""
     url = f"{running.bridge.api_url}/v1/events"
+    share = RateSettings().streams
 
-    answers = await asyncio.gather(
-        *(running.client.get(url) for _ in range(streams.STREAMS_LIMIT + 8))
-    )
+    answers = await asyncio.gather(*(running.client.get(url) for _ in range(share + 8)))
 
     found = Counter(answer.status for answer in answers)
     for answer in answers:
         answer.close()
-    assert found == {200: streams.STREAMS_LIMIT, 429: 8}
+    assert found == {200: share, 429: 8}
+
+    # Whoever goes away makes room.
+    await until(lambda: running.bridge.streams.count == 0)
 
 
 async def test_a_listener_who_takes_nothing_loses_its_place(
@@ -150,8 +140,8 @@ async def test_a_listener_who_takes_nothing_loses_its_place(
     """It would hold it for ever: the hour is over only between two sendings."""
     monkeypatch.setattr(streams, "STALL_S", 0.05)
     async with World(fleet, tmp_path / "store") as world:
-        listeners = streams.EventStreams(world.store)
-        stuck = streams.Stream(listeners, listeners.join(), 0)
+        listeners = streams.EventStreams(world.store, 1, figures=Figures())
+        stuck = streams.Stream(listeners, listeners.join("one"), 0)
         taken: list[str] = []
 
         async def send(message: Message) -> None:
