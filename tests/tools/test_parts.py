@@ -3,10 +3,47 @@
 import importlib.metadata
 import json
 import re
+import tomllib
+from typing import Any, Final
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tools.parts import LISTS, REQUIREMENTS, parts_list, text_of
+
+EXTRAS: Final = {
+    "bridge": ("bridge", "postgres", "kafka", "jetstream", "tracing"),
+    "vehicle": ("vehicle", "tracing"),
+}
+"""What each list is of; `make lock` names the same."""
+
+
+def needed(extras: tuple[str, ...]) -> set[str]:
+    """Return the names of all that the project needs with these extras, however deep.
+
+    By what pyproject.toml asks for, and what the parts that run here say they need.
+    """
+    text = REQUIREMENTS.with_name("pyproject.toml").read_text(encoding="utf-8")
+    project: dict[str, Any] = tomllib.loads(text)["project"]
+    optional = project["optional-dependencies"]
+    asked = [
+        *project["dependencies"],
+        *(one for name in extras for one in optional[name]),
+    ]
+    waiting = [Requirement(one) for one in asked]
+    found: set[tuple[str, frozenset[str]]] = set()
+    while waiting:
+        part = waiting.pop()
+        if (key := (canonicalize_name(part.name), frozenset(part.extras))) in found:
+            continue
+        found.add(key)
+        for line in importlib.metadata.requires(part.name) or []:
+            further, marker = Requirement(line), Requirement(line).marker
+            wanted = ({"extra": extra} for extra in ("", *part.extras))
+            if marker is None or any(marker.evaluate(one) for one in wanted):
+                waiting.append(further)
+    return {name for name, _ in found}
 
 
 @pytest.mark.parametrize("name", LISTS)
@@ -31,6 +68,14 @@ def test_every_pin_and_every_archive_of_it_is_in_the_list(name: str) -> None:
     assert all(
         re.fullmatch(r"pkg:pypi/[a-z0-9-]+@[0-9][^ ]*", part["purl"]) for part in parts
     )
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_holds_whatever_the_project_needs_and_nothing_else(name: str) -> None:
+    # K27: a part that is asked for and not pinned would be in no list.
+    parts = json.loads(text_of(name))["components"]
+
+    assert {part["name"] for part in parts} == needed(EXTRAS[name])
 
 
 def test_what_runs_here_is_what_the_list_of_the_bridge_says() -> None:
