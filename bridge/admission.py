@@ -6,10 +6,16 @@ more, and the protocol calls it losable. Everything else is never dropped: above
 rate it waits here without an acknowledgement, and what the same car says later waits
 behind it. An honest car reaches neither: its credit (`bridge.credit`) is smaller.
 
+The attacker considered: who has a car's TLS identity and not its signing key, and sends
+what it did not sign as fast as the broker takes it. A signature, and keeping what it
+does not hold for, costs several times what it costs to throw the frame away.
+
 Rule 1: what one car said stays in its order; telemetry alone overtakes.
 Rule 2: only so much waits (`WAITING_LIMIT`). Beyond it, frames are let in at once: a
 broker stops serving who leaves too much unacknowledged, which would harm every car.
-Rule 3: the topic names the car. The broker confines each car to its own; whoever could
+Rule 3: a car of which much is refused loses what is above its rate, whatever it is:
+nothing that is refused counts, and what it did sign it sends again, having no receipt.
+Rule 4: the topic names the car. The broker confines each car to its own; whoever could
 publish in its name could keep it silent anyway.
 """
 
@@ -32,6 +38,10 @@ from protocol.topic import parse_topic
 WAITING_LIMIT: Final = 512
 """Messages that may wait unacknowledged: half of what the embedded NATS hands out
 (`bridge.broker.nats.MAXIMUM_PENDING`)."""
+
+REFUSED: Final = Rate(per_s=1.0, burst=64)
+"""How many frames of a car may be refused before much is (rule 3): an honest one has
+none, and one that this bridge does not know yet sends a credit's worth and waits."""
 
 SAID_AGAIN_S: Final = 60.0
 """Seconds between two warnings of one bridge about cars that flood."""
@@ -75,6 +85,7 @@ class Turnstile:
         """
         self._telemetry = Allowance(rates.telemetry)
         self._entries = Allowance(rates.entries)
+        self._refused = Allowance(REFUSED)
         self._figures = figures
         self._clock_s = clock_s
         self._limit = waiting_limit
@@ -93,6 +104,10 @@ class Turnstile:
         if self._taking is not None:
             self._taking.cancel()
             self._taking = None
+
+    def refused(self, who: VehicleId) -> None:
+        """Note that a frame on a topic of this car was not believed."""
+        self._refused.take(who, now_s=self._clock_s())
 
     async def take(self, link: Link, limit: int) -> Sequence[Incoming]:
         """Return the next messages that may come in, at least one, at most `limit`.
@@ -135,6 +150,9 @@ class Turnstile:
                     dropped[who] = dropped.get(who, 0) + 1
             elif who not in self._queues and self._entries.take(who, now_s=now_s):
                 admitted.append(message)
+            elif self._refused.wait_s(who, now_s=now_s) > 0:
+                message.done()
+                dropped[who] = dropped.get(who, 0) + 1
             elif self.waiting < self._limit:
                 self._queues.setdefault(who, deque()).append(message)
                 self.waiting += 1

@@ -72,7 +72,7 @@ class Figures:
             self._rejected.labels(code.name.lower())
         self._dropped = Counter(
             "freefloat_frames_dropped",
-            "Telemetry that was dropped because its car sent more than its rate.",
+            "Frames dropped above their car's rate: telemetry, or much was refused.",
             registry=self.registry,
         )
         self._delayed = Counter(

@@ -52,8 +52,9 @@ from bridge.verifier import Verifier
 from bridge.wire import LOG, Wire
 from bridge.workspace import LetterKind
 from protocol.codes import Code, FrameClass
+from protocol.errors import DecodeError
 from protocol.identity import VehicleId
-from protocol.topic import ALL_UPLINKS, topic_of
+from protocol.topic import ALL_UPLINKS, parse_topic, topic_of
 from transport.backoff import Backoff
 from transport.collector import Tracer
 from transport.errors import TransportError
@@ -308,6 +309,7 @@ class Intake:
         batch.stored_ms = self._now()
         for message in batch.messages:
             message.done()
+        self._note_refused(batch.records)
         self._trace_stored(batch, begun_ms)
         if self._wire.is_watched:
             for message, note in zip(batch.messages, committed.notes, strict=True):
@@ -334,6 +336,14 @@ class Intake:
         times = Times(batch.received_ms, batch.verified_ms, begun_ms, batch.stored_ms)
         for entry in batch.entries:
             self._tracer.record(traces.stored(entry, times))
+
+    def _note_refused(self, records: Sequence[Verified | Rejection]) -> None:
+        if self._turnstile is None:
+            return
+        for record in records:
+            if isinstance(record, Rejection):
+                with contextlib.suppress(DecodeError):
+                    self._turnstile.refused(parse_topic(record.topic).vehicle_id)
 
     def _watch_clock(
         self, records: Sequence[Verified | Rejection], notes: Sequence[str]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.admission import IntakeRates, Turnstile
+from bridge.admission import REFUSED, IntakeRates, Turnstile
 from bridge.allowance import Rate
 from bridge.figures import Figures
 from bridge.settings import IntakeSettings
@@ -105,6 +105,29 @@ async def test_what_must_not_be_lost_waits_unacknowledged_for_its_rate(
         assert await gate.admitted() == [sent[position]]
     assert not any(one.is_done.is_set() for one in sent)
     assert gate.counted("delayed_total") == 5
+
+
+async def test_a_car_of_which_much_is_refused_loses_what_is_above_its_rate() -> None:
+    """K23, I-31: a flood that nobody signed costs its rate of checks and no more."""
+    gate = Gate()
+    for _ in range(REFUSED.burst):
+        gate.turnstile.refused(CARS[0])
+    sent = [gate.send(CARS[0], FrameClass.EVENT) for _ in range(9)]
+    other = [gate.send(CARS[1], FrameClass.EVENT) for _ in range(9)]
+
+    assert await gate.admitted() == sent[:4] + other[:4]
+    assert [one.is_done.is_set() for one in sent] == [False] * 4 + [True] * 5
+    assert not any(one.is_done.is_set() for one in other)
+    assert gate.turnstile.waiting == 5
+    assert gate.counted("dropped_total") == 5
+
+    # Once nothing was refused for two seconds it waits like everybody.
+    gate.now_s += 2
+    assert await gate.admitted() == other[4:8]
+    gate.send(CARS[0], FrameClass.EVENT)
+    more = [gate.send(CARS[0], FrameClass.EVENT) for _ in range(4)]
+    await gate.admitted()
+    assert not more[-1].is_done.is_set()
 
 
 async def test_another_car_does_not_wait_behind_one_that_floods() -> None:

@@ -1,0 +1,107 @@
+"""A car that sends what it did not sign, as fast as its broker takes it (row 27, K23).
+
+A process of its own on a real mosquitto, whose TLS certificate is good.
+"""
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import msgspec
+import pytest
+
+from bridge.admission import WAITING_LIMIT
+from bridge.bootstrap import open_bridge
+from bridge.intake import BATCH_LIMIT
+from bridge.settings import IntakeSettings
+from certs.fleet import FleetDirectory
+from tests.bridge.scraping import figures_of
+from tests.bridge.test_flood import DROPPED, Street, street
+from tests.bridge.test_giant_backlog import (
+    MEMORY_MB,
+    command_s,
+    keys_of,
+    memory_mb,
+    receipt_s,
+)
+from tests.depth import times
+
+pytestmark = [pytest.mark.broker, pytest.mark.mosquitto, pytest.mark.timeout(300)]
+
+__all__ = ["street"]
+
+FORGED: Final = times(20_000, deep=200_000)
+
+ON_THE_WAY: Final = 4 * BATCH_LIMIT
+"""Let in, at most, before the first of them were refused: a batch in each stage."""
+
+PATIENCE_S: Final = 5.0
+"""For a machine that rogue, broker and bridge share; what is printed says more."""
+
+RATES: Final = IntakeSettings(entries_per_s=200)
+"""More than in practice, so that what waits has its turn before the test is long."""
+
+REFUSED: Final = "freefloat_frames_rejected_total"
+
+
+async def test_who_forges_as_fast_as_it_can_costs_few_checks_and_delays_nobody(
+    street: Street,
+) -> None:
+    """Row 27 (signature flood), K23 (bounded CPU), I-31 (F), I-24.
+
+    Beyond its rate nothing of it is looked at, also above the messages that may wait:
+    what is checked and kept is bounded by time, not by what it sends.
+    """
+    honest, rogue = street.drivers
+    honest.answers = True
+    fleet = FleetDirectory.open(Path(street.settings.fleet.directory))
+    settings = msgspec.structs.replace(street.settings, intake=RATES)
+    keys = await asyncio.to_thread(keys_of, settings)
+    broker = settings.broker
+    # Its place at the broker: one connection for each certificate.
+    await rogue.link.__aexit__(None, None, None)
+    async with (
+        asyncio.timeout(240),
+        open_bridge(settings) as bridge,
+        aiohttp.ClientSession(bridge.api_url, headers={"X-Api-Key": keys[0]}) as client,
+    ):
+        await bridge.wait_connected()
+        await honest.greet()
+        before_mb, begun_s = memory_mb(), time.monotonic()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.bridge.rogue"),
+            str(fleet.vehicle_directory(rogue.car.id)),
+            *(broker.host, str(broker.port), str(FORGED)),
+            stdout=asyncio.subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+        )
+        commands, receipts, most_mb = [], [], before_mb
+        while True:
+            commands.append(await command_s(honest, client))
+            receipts.append(await receipt_s(honest))
+            most_mb = max(most_mb, memory_mb())
+            figures = await figures_of(bridge)
+            checked, dropped = figures[REFUSED], figures[DROPPED]
+            if process.returncode is not None and checked + dropped >= FORGED:
+                break
+        took_s = time.monotonic() - begun_s
+        said, _ = await process.communicate()
+        letters = len(await bridge.store.dead_letters(limit=FORGED))
+
+    sys.stdout.write(
+        f"{said.decode().strip()} s to send; {checked:.0f} checked and {dropped:.0f} "
+        f"dropped in {took_s:.1f} s; beside it {len(commands)} commands at the car "
+        f"within {max(commands) * 1_000:.0f} ms, receipts within "
+        f"{max(receipts) * 1_000:.0f} ms; {most_mb - before_mb:.0f} MB more\n"
+    )
+    assert checked + dropped == FORGED, "each is accounted for"
+    burst, per_s = RATES.entries_burst, RATES.entries_per_s
+    assert checked <= burst + WAITING_LIMIT + ON_THE_WAY + per_s * took_s
+    assert letters == checked
+    assert honest.receipted == len(honest.entries)
+    assert max(commands) < PATIENCE_S
+    assert max(receipts) < PATIENCE_S
+    assert most_mb - before_mb < MEMORY_MB
