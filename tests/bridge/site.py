@@ -147,6 +147,14 @@ class Site:
     async def tell(self, count: int) -> None:
         await asyncio.gather(*(driver.tell(count) for driver in self.drivers))
 
+    async def settled(self) -> None:
+        """Wait until every car has a receipt for all it told; send again late only."""
+        for _ in range(300):
+            if all(one.receipted == len(one.entries) for one in self.drivers):
+                return
+            await asyncio.sleep(0.01)
+        await asyncio.gather(*(driver.finish() for driver in self.drivers))
+
 
 @contextlib.asynccontextmanager
 async def driven(
