@@ -14,7 +14,7 @@ from typing import Final
 
 from protocol.codes import FrameClass
 from protocol.fleet import VehiclePart
-from protocol.frame import SIGNATURE_SIZE
+from protocol.keys import SIGNATURE_SIZE
 from tests.bridge.car import Car
 from tests.bridge.site import boot_ms, clock
 from tests.bridge.stream import BODIES
