@@ -70,6 +70,7 @@ from bridge.store import Store
 from bridge.survey import Survey
 from bridge.wire import LOG, Wire
 from protocol.fleet import Fleet
+from transport.addresses import AddressMemory
 from transport.collector import close_tracer, open_tracer
 from transport.link import LinkSettings, MqttLink, VersionMemory
 from transport.tls import TlsIdentity, client_context, common_name
@@ -565,7 +566,7 @@ async def _keep_watch(expiry: ExpiryWatch) -> None:
 
 def _make_connect(settings: Settings, world: Environment) -> Connect:
     identity = TlsIdentity(settings.certificate, settings.key, settings.trust_anchors)
-    versions = VersionMemory()
+    versions, addresses = VersionMemory(), AddressMemory()
 
     def utc() -> datetime:
         return datetime.fromtimestamp(world.now() / 1000, UTC)
@@ -582,6 +583,7 @@ def _make_connect(settings: Settings, world: Environment) -> Connect:
         settings.broker.host,
         settings.broker.port,
         client_id=name,
+        other_hosts=settings.broker.other_hosts,
         version=settings.broker.version,
         receive_maximum=1024,
         inbox_limit=1024,
@@ -590,8 +592,7 @@ def _make_connect(settings: Settings, world: Environment) -> Connect:
 
     def connect() -> AbstractAsyncContextManager[Link]:
         # Read anew each time: the certificate may have been renewed meanwhile.
-        return MqttLink(
-            link_settings, client_context(identity, now=utc()), versions=versions
-        )
+        context = client_context(identity, now=utc())
+        return MqttLink(link_settings, context, versions=versions, addresses=addresses)
 
     return connect

@@ -56,6 +56,8 @@ class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Name or address; the broker's certificate must name it."""
     port: Port = 8883
     """TCP port."""
+    other_hosts: tuple[Text, ...] = ()
+    """Tried in this order, at the same port, where host gives no link."""
     version: MqttVersion = MqttVersion.AUTO
     """auto, 5 or 311."""
     share: Annotated[str, msgspec.Meta(pattern=NAME)] | None = None

@@ -79,6 +79,8 @@ class BrokerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Name or address; its certificate must name it."""
     port: Port = 8883
     """TCP port of MQTT over TLS."""
+    other_hosts: tuple[Text, ...] = ()
+    """Tried in this order, at the same port, where host gives no link."""
 
 
 class EnrolmentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -264,6 +266,10 @@ def _check_reader(path: str) -> None:
         )
 
 
+def _of(table: object, key: str) -> object:
+    return table.get(key) if isinstance(table, dict) else None
+
+
 def _sentence(error: str, table: dict[str, object]) -> str:
     """Say key, value and rule; msgspec says rule and place."""
     rule, _, place = error.partition(" - at `$")
@@ -277,7 +283,7 @@ def _sentence(error: str, table: dict[str, object]) -> str:
         name = ".".join([*keys, missing[1]])
         return f"key {name} is missing: add it"
     found: object = table
-    for key in keys:
-        found = found.get(key) if isinstance(found, dict) else None
+    for step in re.findall(r"[^.\[\]]+", ".".join(keys)):
+        found = found[int(step)] if isinstance(found, list) else _of(found, step)
     shown = repr(found)[:_SHOWN_VALUE]
     return f"{'.'.join(keys)} is {shown}: {rule[:1].lower()}{rule[1:]}"

@@ -322,6 +322,7 @@ def _compose(
             host=settings.broker.host,
             port=settings.broker.port,
             time=known,
+            other_hosts=settings.broker.other_hosts,
         ),
         reader=NfcReader(settings.reader.path),
         board=SerialBoard(settings.board.port),

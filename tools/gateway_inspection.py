@@ -9,7 +9,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -18,7 +18,7 @@ from gateway.core.reading import Reading
 from gateway.hardware import nfc_reader, serial_line
 from gateway.hardware.errors import DeviceUnavailableError
 from gateway.hardware.serial_board import BAUD, SerialBoard
-from gateway.settings import Settings
+from gateway.settings import BrokerSettings, Settings
 from gateway.storage.identity import Identity
 from protocol.codes import EnergyKind
 from transport.errors import TlsSetupError
@@ -77,7 +77,7 @@ def inspect(
         yield Finding("certificate", is_ready=False, text=str(error))
         return
     yield Finding("certificate", is_ready=True, text=str(identity.certificate))
-    yield _inspect_broker(settings.broker.host, settings.broker.port, context)
+    yield _inspect_brokers(settings.broker, context)
 
 
 def _inspect_port(part: str, path: str, baud: int) -> Finding:
@@ -148,6 +148,18 @@ def _inspect_reader(path: str) -> Finding:
     except DeviceUnavailableError as error:
         return Finding("reader", is_ready=False, text=str(error), advice=error.advice)
     return Finding("reader", is_ready=True, text=described)
+
+
+def _inspect_brokers(settings: BrokerSettings, context: ssl.SSLContext) -> Finding:
+    """Return the first host that is ready; else what is wrong with all of them."""
+    hosts = (settings.host, *settings.other_hosts)
+    findings = []
+    for host in hosts:
+        finding = _inspect_broker(host, settings.port, context)
+        if finding.is_ready:
+            return finding
+        findings.append(finding)
+    return replace(findings[0], text="; ".join(finding.text for finding in findings))
 
 
 def _inspect_broker(host: str, port: int, context: ssl.SSLContext) -> Finding:

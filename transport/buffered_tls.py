@@ -182,15 +182,22 @@ class BufferedSocket:
 class BufferedContext:
     """What paho takes for a context: makes a `BufferedSocket` of a socket."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, host: str) -> None:
+        """Keep what each connection needs.
+
+        Args:
+            context: how to verify the server, and what to show it.
+            host: whom the server's certificate must name, wherever it was found.
+        """
         self._context = context
+        self._host = host
         self.check_hostname = context.check_hostname
 
     def wrap_socket(
         self,
         plain: socket.socket,
         *,
-        server_hostname: str | None = None,
+        server_hostname: str | None = None,  # noqa: ARG002 - of paho an address
         do_handshake_on_connect: bool = False,  # noqa: ARG002 - paho's call
     ) -> BufferedSocket:
         """Return TLS on a connected socket, before its handshake.
@@ -199,7 +206,7 @@ class BufferedContext:
             ValueError: it is no name; the socket is closed.
         """
         try:
-            return BufferedSocket(plain, self._context, server_hostname=server_hostname)
+            return BufferedSocket(plain, self._context, server_hostname=self._host)
         except BaseException:
             plain.close()
             raise

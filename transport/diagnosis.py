@@ -4,14 +4,15 @@ Below the link, a failure is an errno, an OpenSSL reason, an MQTT reason code or
 silence. Here each becomes one `LinkError`.
 """
 
-import socket
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import aiomqtt
 from paho.mqtt.reasoncodes import ReasonCode
 
+from transport.addresses import Address
 from transport.errors import LinkError, LinkFailure
 from transport.tls import explain_tls_error
 
@@ -21,6 +22,19 @@ number for 3.1.1's return code 1."""
 
 _TAKEN_OVER: Final = 142
 """DISCONNECT reason "session taken over" (MQTT 5, 3.14.2.1)."""
+
+_GRAVEST: Final = (
+    LinkFailure.TAKEN_OVER,
+    LinkFailure.TLS,
+    LinkFailure.REFUSED,
+    LinkFailure.DOWN,
+    LinkFailure.LOST,
+    LinkFailure.TIMEOUT,
+    LinkFailure.UNREACHABLE,
+    LinkFailure.NAME,
+)
+"""Who said something knows more than who said nothing: a certificate that is refused
+must be renewed, and a broker that is down is down for a whole fleet (K22)."""
 
 
 class VersionRefusedError(LinkError):
@@ -33,6 +47,7 @@ class ConnectOptions:
 
     host: str
     port: int
+    address: Address
     client_id: str
     protocol: aiomqtt.ProtocolVersion
     keepalive_s: int
@@ -45,22 +60,35 @@ class ConnectOptions:
 
     @property
     def where(self) -> str:
-        """Host and port, for messages."""
-        return f"{self.host}:{self.port}"
+        """Host and port, for messages, and the address if that is something else."""
+        named, there = f"{self.host}:{self.port}", "{}:{}".format(*self.address)
+        return named if there == named else f"{named} ({there})"
+
+
+def name_error(error: OSError, host: str) -> LinkError:
+    """Explain why a name has no address."""
+    reason = error.strerror or str(error) or "no name server answers in time"
+    return LinkError(
+        f"the broker's host name {host!r} has no address ({reason}): check the name in "
+        "the settings and this machine's DNS",
+        failure=LinkFailure.NAME,
+    )
+
+
+def failure_of_all(failures: Sequence[LinkError]) -> LinkError:
+    """Explain why no address of a broker gives a link; at least one failure."""
+    if len(failures) == 1:
+        return failures[0]
+    worst = min((error.failure for error in failures), key=_GRAVEST.index)
+    texts = dict.fromkeys(str(error) for error in failures)
+    return LinkError("; ".join(texts), failure=worst)
 
 
 def connect_error(error: Exception, options: ConnectOptions) -> LinkError:
-    """Explain an exception of name resolution, TCP or TLS."""
+    """Explain an exception of TCP or TLS."""
     if isinstance(error, ssl.SSLError):
         return LinkError(
             explain_tls_error(error, host=options.host), failure=LinkFailure.TLS
-        )
-    if isinstance(error, socket.gaierror):
-        return LinkError(
-            f"the broker's host name {options.host!r} has no address "
-            f"({error.strerror}): check the name in the settings and this machine's "
-            "DNS",
-            failure=LinkFailure.NAME,
         )
     if isinstance(error, ConnectionRefusedError):
         return LinkError(

@@ -1,7 +1,7 @@
 """One MQTT connection over mutual TLS, as the rest of freefloat sees it.
 
-A link is entered once. To reconnect, make another; keep the `VersionMemory` and a
-`transport.backoff.Backoff`:
+A link is entered once. To reconnect, make another; keep the `VersionMemory`, the
+`transport.addresses.AddressMemory` and a `transport.backoff.Backoff`:
 
     context = client_context(identity, now=clock())
     settings = LinkSettings(host, port, client_id=common_name(identity))
@@ -26,7 +26,13 @@ from typing import Final, Self
 
 import aiomqtt
 
-from transport.diagnosis import ConnectOptions, VersionRefusedError
+from transport.addresses import Address, AddressMemory, addresses_of
+from transport.diagnosis import (
+    ConnectOptions,
+    VersionRefusedError,
+    failure_of_all,
+    name_error,
+)
 from transport.errors import LinkError, LinkFailure, TransportError
 from transport.message import MAXIMUM_PACKET, IncomingMessage
 from transport.strict_client import StrictClient
@@ -57,9 +63,13 @@ class LinkSettings:
     """Where to connect and how patient to be."""
 
     host: str
-    """Name or address of the broker; its certificate must name it."""
+    """Name or address of the broker; its certificate must name it. Each address of a
+    name is tried."""
     port: int
     """TCP port, 1 to 65 535."""
+    other_hosts: tuple[str, ...] = field(default=(), kw_only=True)
+    """Tried in this order, at the same port, where `host` gives no link: other names of
+    the broker, or of others of its cluster. Each one's certificate must name it."""
     client_id: str = field(kw_only=True)
     """Also the MQTT user name; must be the certificate's common name (K6)."""
     version: MqttVersion = field(default=MqttVersion.AUTO, kw_only=True)
@@ -69,7 +79,7 @@ class LinkSettings:
     at rest, where each packet costs the 12 V battery (L10). A dead broker is noticed
     after twice this time."""
     connect_timeout_s: float = field(default=10.0, kw_only=True)
-    """For everything from name resolution to CONNACK."""
+    """For the addresses of a name, and then at each of them from TCP to CONNACK."""
     publish_timeout_s: float = field(default=10.0, kw_only=True)
     """How long to wait for PUBACK, SUBACK and UNSUBACK."""
     receive_maximum: int = field(default=64, kw_only=True)
@@ -97,12 +107,17 @@ class LinkSettings:
         ):
             if not number > 0:
                 raise LinkSettingsError(f"{name} {number} is not above 0")
-        if not self.host:
+        if not all(self.hosts):
             raise LinkSettingsError("host is empty: name the broker")
         if not self.client_id:
             raise LinkSettingsError(
                 "client_id is empty: it is the certificate's common name"
             )
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Every host, in the order in which they are tried."""
+        return (self.host, *self.other_hosts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +169,13 @@ class MqttLink:
         *,
         will: Will | None = None,
         versions: VersionMemory | None = None,
+        addresses: AddressMemory | None = None,
     ) -> None:
         self._settings = settings
         self._context = context
         self._will = will
         self._versions = VersionMemory() if versions is None else versions
+        self._addresses = AddressMemory() if addresses is None else addresses
         self._client: StrictClient | None = None
         self._version: MqttVersion | None = None
 
@@ -170,9 +187,33 @@ class MqttLink:
         """
         if self._client is not None:
             raise LinkSettingsError("a link is entered once: make another to reconnect")
+        failures: list[LinkError] = []
+        for host in self._settings.hosts:
+            for address in await self._find(host, failures):
+                try:
+                    await self._open(host, address)
+                except LinkError as error:
+                    failures.append(error)
+                else:
+                    self._addresses.note(host, self._settings.port, address)
+                    return self
+        raise failure_of_all(failures)
+
+    async def _find(self, host: str, failures: list[LinkError]) -> list[Address]:
+        """Return where to try; that a name has no address is a failure of its own."""
+        settings, found = self._settings, list[Address]()
+        try:
+            async with asyncio.timeout(settings.connect_timeout_s):
+                found = await addresses_of(host, settings.port)
+        except OSError as error:  # TimeoutError, too
+            failures.append(name_error(error, host))
+        return self._addresses.order(host, settings.port, found)
+
+    async def _open(self, host: str, address: Address) -> None:
         refusal: VersionRefusedError | None = None
         for version in self._versions.order(self._settings):
-            client = StrictClient(self._options(version), self._context)
+            options = self._options(version, host, address)
+            client = StrictClient(options, self._context)
             try:
                 await client.open()
             except VersionRefusedError as error:
@@ -180,9 +221,9 @@ class MqttLink:
                 continue
             self._client, self._version = client, version
             self._versions.note(self._settings, version)
-            return self
+            return
         raise LinkError(
-            f"the broker at {self._settings.host}:{self._settings.port} speaks neither "
+            f"the broker at {host}:{self._settings.port} speaks neither "
             "MQTT version that was tried: set version to auto, or update the broker",
             failure=LinkFailure.REFUSED,
         ) from refusal
@@ -348,12 +389,15 @@ class MqttLink:
     def _patience(self, timeout_s: float | None) -> float:
         return self._settings.publish_timeout_s if timeout_s is None else timeout_s
 
-    def _options(self, version: MqttVersion) -> ConnectOptions:
+    def _options(
+        self, version: MqttVersion, host: str, address: Address
+    ) -> ConnectOptions:
         settings = self._settings
         will = self._will
         return ConnectOptions(
-            host=settings.host,
+            host=host,
             port=settings.port,
+            address=address,
             client_id=settings.client_id,
             protocol=_PROTOCOLS[version],
             keepalive_s=settings.keepalive_s,

@@ -96,8 +96,7 @@ class StrictClient(aiomqtt.Client):
         logger.addHandler(self._errors)
         is_v5 = options.protocol is aiomqtt.ProtocolVersion.V5
         super().__init__(
-            options.host,
-            options.port,
+            *options.address,
             username=options.client_id if not is_v5 else None,
             identifier=options.client_id,
             protocol=options.protocol,
@@ -106,7 +105,7 @@ class StrictClient(aiomqtt.Client):
             clean_start=True if is_v5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
             keepalive=options.keepalive_s,
             properties=self._connect_properties(options) if is_v5 else None,
-            tls_context=BufferedContext(context),  # type: ignore[arg-type] # what paho uses of a context
+            tls_context=BufferedContext(context, options.host),  # type: ignore[arg-type] # what paho uses of a context
             logger=logger,
         )
         self._client.manual_ack_set(True)
@@ -160,7 +159,6 @@ class StrictClient(aiomqtt.Client):
             LinkError: there is no connection; everything opened is closed again.
         """
         executor = ThreadPoolExecutor(1, thread_name_prefix="mqtt-connect")
-        where = f"{self._options.host}:{self._options.port}"
         try:
             async with asyncio.timeout(self._options.connect_timeout_s):
                 await self._loop.run_in_executor(executor, self._connect_in_thread)
@@ -168,7 +166,7 @@ class StrictClient(aiomqtt.Client):
         except TimeoutError as error:
             self._abandon()
             raise LinkError(
-                f"no answer from the broker at {where} within "
+                f"no answer from the broker at {self._options.where} within "
                 f"{self._options.connect_timeout_s:g} s: check address, port, network "
                 "and that the broker is running",
                 failure=LinkFailure.TIMEOUT,

@@ -10,6 +10,7 @@ from gateway.uplink.link import Link, LinkFactory
 from protocol.codes import FrameClass
 from protocol.identity import VehicleId
 from protocol.topic import topic_of
+from transport.addresses import AddressMemory
 from transport.errors import LinkError, LinkFailure, TlsSetupError
 from transport.link import LinkSettings, MqttLink, VersionMemory, Will
 from transport.tls import TlsIdentity, floored_client_context, read_certificates
@@ -74,6 +75,7 @@ def mqtt_links(
     host: str,
     port: int,
     time: TrustedTime,
+    other_hosts: tuple[str, ...] = (),
 ) -> LinkFactory:
     """Return what makes a vehicle's links to one broker.
 
@@ -86,12 +88,15 @@ def mqtt_links(
         host: the broker, by a name that its certificate has.
         port: its port.
         time: by whose floor certificates are judged, ours and the broker's.
+        other_hosts: tried in this order where `host` gives no link.
 
     Raises:
         LinkSettingsError: host or port is out of range.
     """
-    settings = LinkSettings(host, port, client_id=str(vehicle_id))
-    versions = VersionMemory()
+    settings = LinkSettings(
+        host, port, client_id=str(vehicle_id), other_hosts=other_hosts
+    )
+    versions, addresses = VersionMemory(), AddressMemory()
     death_topic = topic_of(vehicle_id, FrameClass.DEATH)
 
     def floor() -> datetime:
@@ -106,7 +111,11 @@ def mqtt_links(
             raise
         return _ReportingLink(
             MqttLink(
-                settings, context, will=Will(death_topic, will), versions=versions
+                settings,
+                context,
+                will=Will(death_topic, will),
+                versions=versions,
+                addresses=addresses,
             ),
             identity,
             identities,

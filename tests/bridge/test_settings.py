@@ -47,6 +47,7 @@ def test_relative_paths_are_taken_from_the_files_directory() -> None:
     [
         (GOOD + "colour = 1", r"unknown field 'colour'.*\$.api"),
         (GOOD + "[broker]\nport = 70000", r"65535.*\$.broker.port"),
+        (GOOD + "[broker]\nother_hosts = ['']", r"\$.broker.other_hosts"),
         (GOOD + "[broker]\nport = 0", r"\$.broker.port"),
         (GOOD + "[broker]\nport = '8883'", r"expected 'int'.*\$.broker.port"),
         (GOOD + "[broker]\nversion = '4'", r"\$.broker.version"),

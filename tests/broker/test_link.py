@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -291,6 +292,34 @@ async def test_a_frozen_broker_is_given_up_at_the_connect_timeout(room: Room) ->
     assert caught.value.retryable
     async with room.link(VEHICLE_A) as link:
         assert link.is_connected
+
+
+async def test_where_a_host_has_no_address_the_others_are_tried_in_turn(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Row 18: no name server answers, and one address was written down as well.
+    asked: list[str] = []
+    system = socket.getaddrinfo
+
+    def resolve(host: str, *more: Any, **named: Any) -> Any:
+        if host.endswith(".invalid"):
+            asked.append(host)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure")
+        return system(host, *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    names = ("broker.invalid", "spare.invalid")
+
+    link = room.link(VEHICLE_A, host=names[0], other_hosts=(names[1], "127.0.0.1"))
+    async with link:
+        assert link.is_connected
+    with pytest.raises(LinkError) as caught:
+        async with room.link(VEHICLE_A, host=names[0], other_hosts=names[1:]):
+            pass
+
+    assert asked == [*names, *names]
+    assert caught.value.failure is LinkFailure.NAME
+    assert all(f"'{name}' has no address" in str(caught.value) for name in names)
 
 
 async def test_messages_end_with_the_reason_when_the_link_is_lost(room: Room) -> None:

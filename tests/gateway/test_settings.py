@@ -49,6 +49,13 @@ def test_the_port_of_mqtt_over_tls_is_the_default() -> None:
     assert parse(GOOD.replace("port = 8883\n", "")).broker.port == 8883
 
 
+def test_a_broker_may_have_other_hosts_that_are_tried_next() -> None:
+    settings = parse(GOOD.replace("port = 8883", 'other_hosts = ["a.example", "::1"]'))
+
+    assert settings.broker.other_hosts == ("a.example", "::1")
+    assert parse(GOOD).broker.other_hosts == ()
+
+
 @pytest.mark.parametrize("path", ["usb:054c:06c3", "tty:S0:pn532", "udp:reader:1"])
 def test_every_kind_of_reader_can_be_named(path: str) -> None:
     assert parse(GOOD.replace("udp:127.0.0.1:54321", path)).reader.path == path
@@ -61,6 +68,7 @@ def test_every_kind_of_reader_can_be_named(path: str) -> None:
         ("port = 8883", "prot = 8883", "unknown key broker.prot"),
         ("port = 8883", "port = 0", "broker.port is 0: expected `int` >= 1"),
         ("port = 8883", "port = 70000", "port is 70000: expected `int` <= 65535"),
+        ("port = 8883", 'other_hosts = [""]', "broker.other_hosts[0] is ''"),
         ("port = 8883", 'port = "x"', "broker.port is 'x': expected `int`"),
         ('host = "broker.example"', "", "key broker.host is missing"),
         ('host = "broker.example"', 'host = ""', "broker.host is ''"),

@@ -253,11 +253,20 @@ async def test_a_complete_car_is_ready_and_a_check_moves_nothing(
 
 
 @pytest.mark.broker
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("end", "hosts"),
+    [
+        (signal.SIGTERM, 'host = "127.0.0.1"'),
+        # Nothing listens at the first one (row 18).
+        (signal.SIGINT, 'host = "::1"\nother_hosts = ["127.0.0.1"]'),
+    ],
+)
 async def test_the_agent_connects_and_ends_in_order_by_a_signal(
-    tmp_path: Path, end: signal.Signals
+    tmp_path: Path, end: signal.Signals, hosts: str
 ) -> None:
     async with bench(tmp_path):
+        file = tmp_path / "gateway.toml"
+        file.write_text(file.read_text().replace('host = "127.0.0.1"', hosts))
         async with asyncio.timeout(30):
             process = await start(tmp_path, "run")
             assert process.stderr is not None

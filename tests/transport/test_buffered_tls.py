@@ -44,9 +44,7 @@ class Ends:
             server = Server(theirs, self.server)
             thread = threading.Thread(target=server.shake)
             thread.start()
-            client = BufferedContext(self.client).wrap_socket(
-                ours, server_hostname="localhost"
-            )
+            client = BufferedContext(self.client, "localhost").wrap_socket(ours)
             client.do_handshake()
             thread.join(WAIT_S)
             client.setblocking(False)
@@ -256,7 +254,7 @@ def test_a_handshake_that_fails_leaves_no_socket_open(
 ) -> None:
     # As a link that is cut while a car connects: paho drops its reference instead.
     ours, theirs = _tcp_pair()
-    client = BufferedContext(ends.client).wrap_socket(ours, server_hostname="localhost")
+    client = BufferedContext(ends.client, "localhost").wrap_socket(ours)
     client.settimeout(WAIT_S)
     answer(theirs)
     theirs.close()
@@ -283,8 +281,8 @@ def test_a_server_of_another_name_is_refused_and_told_why(ends: Ends) -> None:
 
         thread = threading.Thread(target=shake)
         thread.start()
-        client = BufferedContext(ends.client).wrap_socket(
-            ours, server_hostname="elsewhere"
+        client = BufferedContext(ends.client, "elsewhere").wrap_socket(
+            ours, server_hostname="127.0.0.1"
         )
         with pytest.raises(ssl.SSLCertVerificationError, match="elsewhere"):
             client.do_handshake()
@@ -297,6 +295,6 @@ def test_a_server_of_another_name_is_refused_and_told_why(ends: Ends) -> None:
 def test_a_name_that_is_none_leaves_no_socket_open(ends: Ends) -> None:
     ours, theirs = _tcp_pair()
     with theirs, pytest.raises(ValueError, match="server_hostname"):
-        BufferedContext(ends.client).wrap_socket(ours, server_hostname="")
+        BufferedContext(ends.client, "").wrap_socket(ours)
 
     assert ours.fileno() == -1

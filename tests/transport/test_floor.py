@@ -60,9 +60,7 @@ def shake_for_https(context: ssl.SSLContext, port: int) -> bytes:
 def shake_for_mqtt(context: ssl.SSLContext, port: int) -> bytes:
     """The same as a link does."""
     with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
-        secured = BufferedContext(context).wrap_socket(
-            plain, server_hostname="localhost"
-        )
+        secured = BufferedContext(context, "localhost").wrap_socket(plain)
         secured.do_handshake()
         while True:
             with contextlib.suppress(BlockingIOError):

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ class Street:
     def __init__(self, kind: str, directory: Path) -> None:
         self.kind = kind
         self.host = "127.0.0.1"
-        """What fleet and car call the broker; its certificate has localhost too."""
+        """What the car calls the broker; its certificate has localhost too."""
         self.directory = directory
         self.pki = Pki(directory / "pki", now=clock())
         self.server = self.pki.issue("broker", server=True)
@@ -97,7 +98,7 @@ class Street:
         self.tasks.append(asyncio.create_task(self._run_fleet(port)))
 
     async def _run_fleet(self, port: int) -> None:
-        settings = LinkSettings(self.host, port, client_id=BRIDGE)
+        settings = LinkSettings("127.0.0.1", port, client_id=BRIDGE)
         context = client_context(self.bridge, now=clock())
         try:
             async with MqttLink(settings, context) as link:
@@ -247,16 +248,34 @@ class Resolver:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.port = 0
-        """Where the name leads to; 0 for nowhere."""
+        self.ports: list[int] = []
+        """Where the name leads to."""
         self._system = socket.getaddrinfo
 
     def __call__(self, host: str, *asked: Any, **named: Any) -> Any:
         if host != self.name:
             return self._system(host, *asked, **named)
-        if not self.port:
+        if not self.ports:
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure")
-        return self._system("127.0.0.1", self.port, *asked[1:], **named)
+        return [
+            found
+            for port in self.ports
+            for found in self._system("127.0.0.1", port, *asked[1:], **named)
+        ]
+
+
+def liar_of(street: Street) -> EmbeddedBroker:
+    """Return a broker of this fleet with another name, where a lie leads.
+
+    Its certificate has the address where it is found, which is not what it is called.
+    """
+    honest, street.server = (
+        street.server,
+        street.pki.issue("broker", file="liar", server=True, names=("elsewhere",)),
+    )
+    liar = street.broker(free_port("127.0.0.1"))
+    street.server = honest
+    return liar
 
 
 @pytest.mark.mosquitto
@@ -275,27 +294,68 @@ async def test_a_car_follows_its_broker_to_another_address_and_over_a_dead_name_
         async with asyncio.timeout(10):
             while "has no address" not in caplog.text:  # noqa: ASYNC110 - a log
                 await asyncio.sleep(0.02)
-        resolver.port = port
+        resolver.ports = [port]
         street.start_fleet(port)
         await street.until(lambda: street.fleet.contiguous >= 1)
     street.reader.present(ALICE)  # refused, and written down without a link
 
-    honest, street.server = (
-        street.server,
-        street.pki.issue(
-            "broker", file="liar", server=True, names=("elsewhere",), address=None
-        ),
-    )
-    async with street.broker(free_port("127.0.0.1")) as liar:
-        resolver.port = liar.port
+    async with liar_of(street) as liar:
+        resolver.ports = [liar.port]
         async with asyncio.timeout(10):
             while "does not name 'localhost'" not in caplog.text:  # noqa: ASYNC110 - a log
                 await asyncio.sleep(0.02)
-    street.server = honest
 
     async with street.broker(free_port("127.0.0.1")) as other:
-        resolver.port = other.port
-        street.start_fleet(port)
+        resolver.ports = [other.port]
+        street.start_fleet(other.port)
         await street.until(lambda: street.fleet.contiguous >= 2)
         await street.stop()
     assert other.port != port
+
+
+PATIENCE_S = 2.0
+"""Instead of 10, at an address that says nothing."""
+
+
+async def until_there(broker: EmbeddedBroker) -> None:
+    """Wait until the car is on this broker."""
+    async with asyncio.timeout(20):
+        said = re.compile(rf"connected from \S+ as {VEHICLE} ")
+        while not said.search(broker.log.read_text()):  # noqa: ASYNC110 - a log
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.mosquitto
+async def test_a_car_tries_each_address_and_the_last_good_one_when_names_fail_or_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Row 18, I-19: of four addresses one is dead, one says nothing and one lies."""
+    resolver = Resolver("localhost")
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    monkeypatch.setattr(
+        "gateway.uplink.mqtt_links.LinkSettings",
+        partial(LinkSettings, connect_timeout_s=PATIENCE_S),
+    )
+    street = Street("mosquitto", tmp_path)
+    street.host = resolver.name
+    port = free_port("127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        async with liar_of(street) as liar:
+            others = [free_port("127.0.0.1"), silent.getsockname()[1], liar.port]
+            resolver.ports = [*others, port]
+            async with street.broker(port) as broker:
+                street.start_car(port, street.car)
+                await until_there(broker)
+                # All within its first attempt.
+                assert "no link" not in caplog.text
+                refused = liar.log.read_text().count("alert bad certificate")
+
+            resolver.ports = [liar.port]
+            async with street.broker(port) as broker:
+                await until_there(broker)
+                assert liar.log.read_text().count("alert bad certificate") > refused
+
+    resolver.ports = []
+    async with street.broker(port) as broker:
+        await until_there(broker)
+        await street.stop()
