@@ -145,6 +145,8 @@ lock: ## pin dependencies anew (needs the network)
 	PATH="$(CURDIR)/$(VENV)-lock/bin:$$PATH" && \
 	  $(LOCK) requirements/dev.in --all-extras -o requirements/dev.txt && \
 	  $(LOCK_ALONE) requirements/fuzz.in -o requirements/fuzz.txt && \
+	  $(LOCK_ALONE) requirements/build.in -c requirements/dev.txt \
+	    -o requirements/build.txt && \
 	  $(LOCK) requirements/build.in -c requirements/dev.txt --extra emulator \
 	    --extra bridge --extra broker -o requirements/demo.txt && \
 	  $(LOCK) -c requirements/dev.txt --extra vehicle --extra tracing \

@@ -98,27 +98,131 @@ def test_files_that_compose_mounts_are_here_or_made_by_the_guide() -> None:
             assert source.removeprefix("./").rstrip("/") in guide, source
         else:
             assert (DEPLOY / "compose" / source).exists(), source
-    context = DEPLOY / "compose" / COMPOSE["x-bridge"]["build"]["context"]
-    assert (context / COMPOSE["x-bridge"]["build"]["dockerfile"]).exists()
+    (build,) = (s["build"] for s in COMPOSE["services"].values() if "build" in s)
+    assert (DEPLOY / "compose" / build["context"] / build["dockerfile"]).exists()
+
+
+def compose_settings() -> Settings:
+    text = (DEPLOY / "compose/bridge.toml").read_bytes()
+    return parse_settings(text, directory=Path("/etc/freefloat"))
 
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_each_bridge_of_compose_has_an_identity_of_its_own(number: int) -> None:
-    text = (DEPLOY / f"compose/bridge-{number}.toml").read_bytes()
-    settings = parse_settings(text, directory=Path("/etc/freefloat"))
+    settings = compose_settings()
     check_settings(settings)
 
     service = COMPOSE["services"][f"bridge-{number}"]
-    assert f"bridge/{number}/" in str(settings.tls.certificate)
+    own = "/etc/freefloat/own"
+    assert f"./site/bridge-{number}:{own}:ro" in service["volumes"]
     assert settings.fleet.command_key is None
-    assert str(settings.fleet.receipt_key).endswith(f"receipt-{number}.key")
-    assert f"./bridge-{number}.toml:/etc/freefloat/bridge.toml:ro" in service["volumes"]
+    for path, made in (
+        (settings.tls.certificate, "bridge/$n/tls.crt"),
+        (settings.tls.key, "bridge/$n/tls.key"),
+        (settings.fleet.receipt_key, "signer/receipt-$n.key"),
+    ):
+        assert str(path).startswith(f"{own}/")
+        assert f"site-fleet/{made}" in guide_of_compose()
+    assert "./bridge.toml:/etc/freefloat/bridge.toml:ro" in service["volumes"]
     assert settings.broker.host in COMPOSE["services"]
     assert seconds(service["stop_grace_period"]) > (
         settings.api.drain_s + DRAIN_S + BATCH_S
     )
     # A key opens the API to whoever is on this machine, and to nobody else.
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def guide_of_compose() -> str:
+    guide = (ROOT / "docs/operations.md").read_text()
+    return guide[guide.index("### Compose") : guide.index("### Kubernetes")]
+
+
+def test_what_compose_shares_among_its_containers_has_no_key() -> None:
+    """I-34: the public part is one, and it is all that containers have in common."""
+    guide = guide_of_compose()
+    made = next(line for line in guide.splitlines() if "-C site/fleet -xf" in line)
+    sharers = [
+        name
+        for name, service in COMPOSE["services"].items()
+        if any("site/fleet:" in volume for volume in service.get("volumes", ()))
+    ]
+
+    assert sharers == ["guard", "bridge-1", "signer-1", "bridge-2", "signer-2"]
+    for key in ("signer/", "bridge/", ".key", "root"):
+        assert key not in made
+    for part in ("fleet.json", "issuing.crt", "trust-anchors.pem", "registry", "trust"):
+        assert part in made
+
+
+def test_compose_never_asks_a_registry_for_our_own_image() -> None:
+    """K27: whoever has the name there would be given the command keys."""
+    ours = [
+        service
+        for service in COMPOSE["services"].values()
+        if service["image"].startswith("freefloat/")
+    ]
+
+    assert len(ours) == 5
+    assert {service["pull_policy"] for service in ours} == {"never"}
+    # Built once: each build of its own would be another image, one of them without name.
+    assert sum("build" in service for service in ours) == 1
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_bridge_of_compose_drains_before_what_it_needs_is_stopped(
+    number: int,
+) -> None:
+    """I-34: Compose stops who depends on others first."""
+    needs = COMPOSE["services"][f"bridge-{number}"]["depends_on"]
+
+    assert {name: need["condition"] for name, need in needs.items()} == dict.fromkeys(
+        ("postgres", "mosquitto", f"signer-{number}"), "service_healthy"
+    )
+    # By TCP, for the server that makes the database answers at its socket alone.
+    assert "-h" in COMPOSE["services"]["postgres"]["healthcheck"]["test"]
+
+
+def test_the_guard_of_compose_can_reach_what_it_must() -> None:
+    """A withdrawn car is thrown out, also after a crash of the broker (ADR 11)."""
+    guard, broker = (COMPOSE["services"][name] for name in ("guard", "mosquitto"))
+    folder = "/etc/mosquitto/freefloat"
+    bridges = [n for n in COMPOSE["services"] if n.startswith("bridge-")]
+
+    assert guard["network_mode"] == guard["pid"] == "service:mosquitto"
+    assert guard["user"] == broker["user"]
+    assert f"./site/broker:{folder}" in guard["volumes"]
+    assert f"./site/broker:{folder}:ro" in broker["volumes"]
+    assert "broker-run:/run/mosquitto" in broker["volumes"]
+    assert [name for name in guard["command"] if name.startswith("ff-")] == [
+        f"ff-{name}" for name in bridges
+    ]
+    # The container outlives its mosquitto, or the guard would not come back with it.
+    assert broker["command"][:2] == ["sh", "-c"]
+    assert "while :; do" in broker["command"][2]
+
+
+def test_no_container_of_compose_writes_where_root_alone_may() -> None:
+    """A named volume belongs to root unless the image has that directory.
+
+    nats has none, and its server ended at once; the other images, by their published
+    Dockerfiles, have theirs.
+    """
+    made_by_image = {
+        ("postgres", "/var/lib/postgresql/data"),
+        ("prometheus", "/prometheus"),
+        ("grafana", "/var/lib/grafana"),
+        ("signer-1", "/var/lib/freefloat-signer"),
+        ("signer-2", "/var/lib/freefloat-signer"),
+    }
+    named = {
+        (name, volume.split(":")[1])
+        for name, service in COMPOSE["services"].items()
+        for volume in service.get("volumes", ())
+        if volume.split(":")[0] in COMPOSE["volumes"]
+        and not (COMPOSE["volumes"][volume.split(":")[0]] or {}).get("driver_opts")
+    }
+
+    assert named == made_by_image
 
 
 @pytest.mark.parametrize("name", sorted(COMPOSE["services"]))
@@ -193,17 +297,16 @@ def test_each_bridge_of_compose_has_a_signer_with_the_only_command_key(
     number: int, tmp_path: Path
 ) -> None:
     """I-34, K28: a bridge that is taken over has no key to copy."""
-    text = (DEPLOY / f"compose/signer-{number}.toml").read_text()
+    text = (DEPLOY / "compose/signer.toml").read_text()
     settings = signer_settings(text, tmp_path)
     bridge, signer = (
         COMPOSE["services"][f"{n}-{number}"] for n in ("bridge", "signer")
     )
-    bridges = parse_settings(
-        (DEPLOY / f"compose/bridge-{number}.toml").read_bytes(), directory=Path("/etc")
-    )
+    bridges = compose_settings()
     volume = f"signer-{number}:/run/freefloat-signer"
 
-    assert str(settings.fleet.command_key).endswith(f"command-{number}.key")
+    assert settings.fleet.command_key == "/etc/freefloat/own/command.key"
+    assert f"./site/signer-{number}:/etc/freefloat/own:ro" in signer["volumes"]
     assert bridges.signer is not None
     assert bridges.approvals.signed
     assert bridges.signer.socket == settings.socket.path
@@ -214,9 +317,10 @@ def test_each_bridge_of_compose_has_a_signer_with_the_only_command_key(
     assert signer["user"].split(":")[1] == group
     assert settings.socket.is_for_group
     assert settings.socket.peers == (int(bridge_user),)
-    guide = (ROOT / "docs/operations.md").read_text()
-    made = next(line for line in guide.splitlines() if "site/bridge-$n -xf" in line)
-    assert "signer/command" not in made
+    made = next(
+        line for line in guide_of_compose().splitlines() if "site/bridge-$n/;" in line
+    )
+    assert "command" not in made
     assert ("uid=10002,gid=10001,mode=0750") in str(COMPOSE["volumes"])
     image = (DEPLOY / "container/Dockerfile").read_text()
     assert "--uid 10002 --gid 10001" in image
@@ -348,10 +452,23 @@ def test_the_image_is_confined_and_made_of_pinned_files() -> None:
     installs = re.findall(r"pip install (.+?)(?: \\)?$", text, re.MULTILINE)
     assert len(installs) == 3
     for arguments in installs:
-        assert "--require-hashes" in arguments or "--no-deps /dist" in arguments
-    for copied in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE):
-        for source in copied.split():
-            assert (ROOT / source).exists(), source
+        is_ours = "--no-deps /dist" in arguments
+        # pip fetches what a source distribution is built with, and no hash is asked.
+        is_hashed = "--require-hashes" in arguments and "--only-binary" in arguments
+        assert is_ours or is_hashed
+    sources = {
+        source
+        for copied in re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
+        for source in copied.split()
+    }
+    for source in sources:
+        assert (ROOT / source).exists(), source
+    # What is copied comes near the image, and nothing else: keys lie beside it.
+    ignored = (DEPLOY / "container/Dockerfile.dockerignore").read_text().split("\n")
+    allowed = [line for line in ignored if line.startswith(("*", "!"))]
+    assert allowed[0] == "*"
+    assert {line[1:] for line in allowed if line.startswith("!")} == sources
+    assert {"**/*.key", "**/*.sqlite"} <= set(allowed)
     packages = re.search(
         r"^packages = \[(.+)\]$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE
     )
