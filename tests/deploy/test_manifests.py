@@ -164,7 +164,7 @@ def test_compose_never_asks_a_registry_for_our_own_image() -> None:
 
     assert len(ours) == 5
     assert {service["pull_policy"] for service in ours} == {"never"}
-    # Built once: each build of its own would be another image, one of them without name.
+    # Built once: each build would be another image, and all but one without a name.
     assert sum("build" in service for service in ours) == 1
 
 
