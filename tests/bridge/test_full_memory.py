@@ -1,7 +1,8 @@
-"""A broker whose memory is full, under a bridge that does not take (row 24).
+"""A broker whose memory fills under a bridge that does not take (row 24).
 
-mosquitto with the file of deploy/, and a small `memory_limit`. What fills it in
-practice is a bridge that is connected and slow; here its store is locked.
+mosquitto with the file of deploy/. What fills it in practice is a bridge that is
+connected and slow; here its store is locked. With the limits of that file, made small,
+nobody is cut off; with a `memory_limit`, which it does not have, everybody is.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ import msgspec
 import pytest
 
 from bridge.bootstrap import open_bridge
-from bridge.settings import MetricsSettings
+from bridge.settings import MetricsSettings, Settings
 from certs.fleet import FleetDirectory
 from protocol.fleet import VehiclePart
 from protocol.identity import VehicleId
@@ -37,6 +38,9 @@ pytestmark = [pytest.mark.broker, pytest.mark.mosquitto]
 
 LIMIT_BYTES = 2_000_000
 """Some 1,300 of `FILLER`, above what the bridge itself has on its way (1,024)."""
+
+QUEUED = 1_000
+"""Messages that may wait for the bridge in the broker."""
 
 FILLER = bytes(1_000)
 """No frame of anybody: the bridge puts it aside."""
@@ -107,15 +111,7 @@ async def test_a_broker_without_memory_costs_no_entry_and_the_bridge_says_why(
     async with asyncio.timeout(60), contextlib.AsyncExitStack() as stack:
         full = await stack.enter_async_context(broker(fleet, tmp_path / "1", limit))
         street = Street(fleet, full.port)
-        settings = msgspec.structs.replace(
-            local_settings(
-                fleet.path,
-                state=tmp_path / "state",
-                broker=("127.0.0.1", full.port),
-                api=("127.0.0.1", 0),
-            ),
-            metrics=MetricsSettings(port=0),
-        )
+        settings = bridge_settings(fleet, tmp_path, full.port)
         honest = await stack.enter_async_context(street.driving(honest_id))
         bridge = await stack.enter_async_context(open_bridge(settings))
         await bridge.wait_connected()
@@ -151,13 +147,68 @@ async def test_a_broker_without_memory_costs_no_entry_and_the_bridge_says_why(
     assert kept(Path(settings.store.path), honest_id) == len(honest.entries)
 
 
+async def test_a_bridge_that_takes_nothing_costs_nobody_his_connection_and_no_entry(
+    tmp_path: Path,
+) -> None:
+    """Row 24 (memory: existing cars unaffected), I-21 (F), I-31 (F).
+
+    What the broker had no room for is dropped, acknowledged all the same (L1), and
+    sent again, having no receipt.
+    """
+    fleet = make_fleet(tmp_path / "fleet", 2, now=clock())
+    honest_id, loud_id = fleet.vehicle_ids()
+    limits = f"max_queued_messages {QUEUED}\nmax_queued_bytes {LIMIT_BYTES}"
+    async with asyncio.timeout(60), contextlib.AsyncExitStack() as stack:
+        full = await stack.enter_async_context(
+            broker(fleet, tmp_path / "1", last=limits)
+        )
+        street = Street(fleet, full.port)
+        settings = bridge_settings(fleet, tmp_path, full.port)
+        honest = await stack.enter_async_context(street.driving(honest_id))
+        loud = await stack.enter_async_context(street.driving(loud_id))
+        bridge = await stack.enter_async_context(open_bridge(settings))
+        await bridge.wait_connected()
+        await honest.greet()
+        with contextlib.closing(
+            sqlite3.connect(settings.store.path, isolation_level=None)
+        ) as somebody:
+            somebody.execute("BEGIN IMMEDIATE")
+            topic = f"ff/v1/{loud_id}/up/telem"
+            while b"dropped for client ff-bridge-1" not in full.log.read_bytes():
+                sending = (loud.link.publish(topic, FILLER) for _ in range(256))
+                await asyncio.gather(*sending)
+            await honest.tell(TOLD)
+            receipted = honest.receipted
+            still = honest.link.is_connected, loud.link.is_connected
+            was_connected = bridge.is_connected
+            somebody.execute("ROLLBACK")
+        await honest.finish()
+        conditions = await bridge.conditions()
+
+    assert still == (True, True)
+    assert was_connected
+    assert receipted == 0
+    assert conditions == {}
+    assert kept(Path(settings.store.path), honest_id) == len(honest.entries) == TOLD
+
+
+def bridge_settings(fleet: FleetDirectory, folder: Path, port: int) -> Settings:
+    made = local_settings(
+        fleet.path,
+        state=folder / "state",
+        broker=("127.0.0.1", port),
+        api=("127.0.0.1", 0),
+    )
+    return msgspec.structs.replace(made, metrics=MetricsSettings(port=0))
+
+
 def broker(
-    fleet: FleetDirectory, directory: Path, *more: str, port: int = 0
+    fleet: FleetDirectory, directory: Path, *more: str, port: int = 0, last: str = ""
 ) -> AbstractAsyncContextManager[Deployed]:
     """Return a mosquitto of this fleet with the file of deploy/."""
     directory.mkdir()
     pki = Pki.of_fleet(directory / "pki", fleet, now=clock())
-    return deployed(pki, directory, *more, port=port)
+    return deployed(pki, directory, *more, port=port, last=last)
 
 
 async def finish(street: Street, told: Driver) -> None:

@@ -93,7 +93,7 @@ async def test_bridges_come_and_go_and_every_ledger_is_told_once_in_its_order(
     Each takes its part, no frame goes to two, and of what a car has a receipt for
     nothing is missing, told twice or out of order.
     """
-    async with asyncio.timeout(150), replica(site, 1) as first:
+    async with asyncio.timeout(90), replica(site, 1) as first:
         await site.tell(PHASE)
         async with contextlib.AsyncExitStack() as others:
             bridges = [first]

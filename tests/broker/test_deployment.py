@@ -92,6 +92,8 @@ SHOWN: Final = {
     "test_a_slow_consumer_loses_nothing_and_may_publish_meanwhile",
     "max_queued_messages": "test_link::"
     "test_a_slow_consumer_loses_nothing_and_may_publish_meanwhile",
+    "max_queued_bytes": "test_full_broker::"
+    "test_who_takes_nothing_fills_no_memory_and_cuts_nobody_off",
     "retain_available": "test_confinement::test_nothing_published_is_retained",
     "persistence": "test_link::"
     "test_what_was_not_acknowledged_does_not_come_again_in_a_clean_session",
