@@ -9,6 +9,7 @@ redirects included, means not taken.
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
 
@@ -116,7 +117,7 @@ class WebhookSink:
             ) as answer:
                 await answer.content.read(ANSWER_LIMIT)
                 status = answer.status
-                retry_after_s = _seconds(answer.headers.get("Retry-After", ""))
+                retry_after_s = _seconds(answer.headers.get("Retry-After", ""), at_s)
         except TimeoutError:
             raise SinkError(
                 f"no answer from {self._url} within {self._timeout_s:g} s"
@@ -163,6 +164,16 @@ class WebhookSink:
             ) from error
 
 
-def _seconds(text: str) -> float:
-    """Return a Retry-After in seconds; a date or anything else counts as none."""
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0.0  # noqa: PLR2004 - a day has five digits
+def _seconds(text: str, now_s: int) -> float:
+    """Return a Retry-After (RFC 9110, 10.2.3) in seconds from now; 0 for none.
+
+    However long it is: the relay has a limit (`bridge.relay.RETRY_AFTER_LIMIT_S`).
+    """
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return 0.0
+    # A date without a zone is no date of HTTP, and is read as UTC all the same.
+    return max(at.replace(tzinfo=at.tzinfo or UTC).timestamp() - now_s, 0.0)

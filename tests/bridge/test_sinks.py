@@ -6,7 +6,9 @@ I-25, I-26, I-31, row 30.
 import asyncio
 import base64
 import contextlib
+import email.utils
 import json
+import math
 import os
 import stat
 import time
@@ -32,6 +34,9 @@ from tests.bridge.car import RENTAL
 from tests.bridge.running import until
 from tests.bridge.world import NOW_MS, World
 from transport.backoff import Backoff
+
+DATE_S = 1_795_231_559
+"""A second on which a consumer wants to be asked again."""
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -485,7 +490,19 @@ async def test_a_secret_is_replaced_while_events_go_out(
 
 @pytest.mark.broker
 @pytest.mark.parametrize(
-    ("said", "meant_s"), [("7", 7.0), ("", 0.0), ("soon", 0.0), ("9999999", 0.0)]
+    ("said", "meant_s"),
+    [
+        ("7", 7),
+        ("", 0),
+        ("soon", 0),
+        ("-5", 0),
+        # Ten years, and longer than a number can be: the relay bounds them.
+        ("315360000", 315_360_000),
+        ("9" * 4_000, math.inf),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
+        (email.utils.formatdate(DATE_S, usegmt=True), 90),
+    ],
+    ids=["7", "none", "words", "negative", "years", "endless", "past", "date"],
 )
 async def test_a_consumer_says_when_it_wants_to_be_asked_again(
     consumer: Consumer, said: str, meant_s: float
@@ -494,7 +511,13 @@ async def test_a_consumer_says_when_it_wants_to_be_asked_again(
         return web.Response(status=429, headers={"Retry-After": said})
 
     consumer.answers = [busy]
-    sink = webhook(consumer)
+    sink = WebhookSink(
+        "hook",
+        consumer.url,
+        lambda: (SECRET,),
+        timeout_s=5,
+        now=lambda: (DATE_S - 90) * 1000,
+    )
     await sink.open()
 
     with pytest.raises(SinkError) as refused:

@@ -147,6 +147,43 @@ async def test_an_ill_consumer_is_left_alone_and_gets_everything_in_order_afterw
     assert consumer.written < HUGE / 4, "nobody reads an answer to its end"
 
 
+async def test_events_wait_for_a_consumer_to_renew_its_certificate(
+    fleet: FleetDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 30 (TLS expired), I-26, I-31 (F): breaker, then all of it, in order."""
+    monkeypatch.setattr(relay_module, "BACKOFF", Backoff(initial_s=0.05, maximum_s=0.1))
+    pki = Pki(tmp_path / "pki", now=clock())
+    old = pki.issue("consumer", server=True, starts=-2 * HOUR, ends=-HOUR)
+    new = pki.issue("renewed", server=True, starts=-HOUR, ends=HOUR)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(old.certificate, old.key)
+    trusting = foreign_client_context(anchors=str(pki.anchors))
+    monkeypatch.setattr(webhook, "foreign_client_context", lambda: trusting)
+    consumer, beside = IllConsumer(), MemorySink("beside")
+    runner = await serve(consumer, context)
+    sinks = (sink_to(consumer), beside)
+    async with World(fleet, tmp_path / "store", sinks) as world:
+        relay, other = world.relays
+        relay.breaker = Breaker(BreakerLimits(least=3, wait_s=0.5, longest_wait_s=1.0))
+        for car in world.cars:
+            await world.say(FrameClass.EVENT, *entries_of(car), car=car)
+        rows = await world.store.outbox_after(0, 100)
+        await world.wait_cursor("beside", rows[-1].position)
+        await until(lambda: relay.breaker.state is BreakerState.OPEN)
+        held, asked = await world.store.cursor("hook"), consumer.asked
+        told = relay.last_error or ""
+        context.load_cert_chain(new.certificate, new.key)
+        await world.wait_cursor("hook", rows[-1].position)
+    await runner.cleanup()
+
+    assert (held, asked) == (0, 0), "nothing is said to who cannot prove who it is"
+    assert "certificate has expired" in told
+    assert (other.figures.failed, other.breaker.state) == (0, BreakerState.CLOSED)
+    for car in world.cars:
+        own = [one.event_id for one in rows if one.vehicle_id == car.id]
+        assert [name for name in consumer.taken if name in own] == own
+
+
 async def test_what_a_consumer_says_no_to_is_a_dead_letter_of_its_own_sink(
     fleet: FleetDirectory,
     tmp_path: Path,
