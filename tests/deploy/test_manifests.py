@@ -363,6 +363,21 @@ def test_in_the_cluster_the_signer_alone_has_the_command_key(tmp_path: Path) -> 
     assert settings.socket.peers == (pod()["securityContext"]["runAsUser"],)
 
 
+def test_the_cluster_runs_no_image_of_a_stranger() -> None:
+    """K27: a name without a registry is one of Docker Hub, where anybody may have it."""
+    images = {one["image"] for one in (*pod()["initContainers"], *pod()["containers"])}
+
+    assert images == {"registry.example.com/freefloat/bridge:1"}
+
+
+def test_the_bridges_group_does_not_get_at_the_signers_log() -> None:
+    """I-34: by default fsGroup opens a claim to the group at every start of the pod."""
+    security = pod()["securityContext"]
+
+    assert security["fsGroup"] == security["runAsGroup"]
+    assert security["fsGroupChangePolicy"] == "OnRootMismatch"
+
+
 def test_a_pod_has_the_time_to_drain_and_leaves_alone() -> None:
     """I-34."""
     settings, stateful = replica_settings(), of_kind("StatefulSet")["spec"]
