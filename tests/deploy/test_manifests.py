@@ -364,8 +364,9 @@ def test_in_the_cluster_the_signer_alone_has_the_command_key(tmp_path: Path) -> 
 
 
 def test_the_cluster_runs_no_image_of_a_stranger() -> None:
-    """K27: a name without a registry is one of Docker Hub, where anybody may have it."""
-    images = {one["image"] for one in (*pod()["initContainers"], *pod()["containers"])}
+    """K27: a name without a registry is looked for at Docker Hub: anybody's."""
+    whole = (*pod()["initContainers"], *pod()["containers"])
+    images = {one["image"] for one in whole}
 
     assert images == {"registry.example.com/freefloat/bridge:1"}
 
