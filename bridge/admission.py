@@ -2,19 +2,22 @@
 
 Between the link and the batches, before a signature costs anything. Each car has two
 buckets (`bridge.allowance`). Telemetry above its rate is dropped: the next sample says
-more, and the protocol calls it losable. Everything else is never dropped: above its
-rate it waits here without an acknowledgement, and what the same car says later waits
-behind it. An honest car reaches neither: its credit (`bridge.credit`) is smaller.
+more, and the protocol calls it losable. Everything else waits here above its rate,
+without an acknowledgement, and what the same car says later waits behind it. An honest
+car does so after a long outage alone, and with no more than its credit
+(`bridge.credit`).
 
-The attacker considered: who has a car's TLS identity and not its signing key, and sends
-what it did not sign as fast as the broker takes it. A signature, and keeping what it
-does not hold for, costs several times what it costs to throw the frame away.
+The attackers considered: who has a car's TLS identity and sends what it did not sign,
+and who has its signing key too, as fast as the broker takes it. A signature, and what
+it does not hold for, cost several times what throwing a frame away costs, and an entry
+that is stored ten times more.
 
 Rule 1: what one car said stays in its order; telemetry alone overtakes.
 Rule 2: only so much waits (`WAITING_LIMIT`). Beyond it, frames are let in at once: a
 broker stops serving who leaves too much unacknowledged, which would harm every car.
-Rule 3: a car of which much is refused loses what is above its rate, whatever it is:
-nothing that is refused counts, and what it did sign it sends again, having no receipt.
+Rule 3: a car of which much is refused, or of which `OWN_LIMIT` wait already, loses what
+is above its rate, whatever it is: nothing that is refused counts, no honest car has as
+much under way, and what a car did sign it sends again, having no receipt.
 Rule 4: the topic names the car. The broker confines each car to its own; whoever could
 publish in its name could keep it silent anyway.
 """
@@ -38,6 +41,10 @@ from protocol.topic import parse_topic
 WAITING_LIMIT: Final = 512
 """Messages that may wait unacknowledged: half of what the embedded NATS hands out
 (`bridge.broker.nats.MAXIMUM_PENDING`)."""
+
+OWN_LIMIT: Final = 256
+"""Messages of one car that may wait: twice what an honest one can have under way, its
+largest credit of 64 entries and a place for each."""
 
 REFUSED: Final = Rate(per_s=1.0, burst=64)
 """How many frames of a car may be refused before much is (rule 3): an honest one has
@@ -150,7 +157,7 @@ class Turnstile:
                     dropped[who] = dropped.get(who, 0) + 1
             elif who not in self._queues and self._entries.take(who, now_s=now_s):
                 admitted.append(message)
-            elif self._refused.wait_s(who, now_s=now_s) > 0:
+            elif self._is_flood(who, now_s):
                 message.done()
                 dropped[who] = dropped.get(who, 0) + 1
             elif self.waiting < self._limit:
@@ -165,6 +172,11 @@ class Turnstile:
                 admitted.append(message)
         if dropped or delayed:
             self._tell(dropped, delayed, now_s)
+
+    def _is_flood(self, who: VehicleId, now_s: float) -> bool:
+        """Return whether what a car says above its rate is thrown away (rule 3)."""
+        own = len(self._queues.get(who, ()))
+        return own >= OWN_LIMIT or self._refused.wait_s(who, now_s=now_s) > 0
 
     def _release(self) -> None:
         """Let in what waited and has a token now."""

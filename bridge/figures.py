@@ -72,7 +72,7 @@ class Figures:
             self._rejected.labels(code.name.lower())
         self._dropped = Counter(
             "freefloat_frames_dropped",
-            "Frames dropped above their car's rate: telemetry, or much was refused.",
+            "Frames above their car's rate: telemetry, or all of one that floods.",
             registry=self.registry,
         )
         self._delayed = Counter(

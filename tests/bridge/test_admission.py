@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.admission import REFUSED, IntakeRates, Turnstile
+from bridge.admission import OWN_LIMIT, REFUSED, IntakeRates, Turnstile
 from bridge.allowance import Rate
+from bridge.credit import CREDIT_MOST
 from bridge.figures import Figures
 from bridge.settings import IntakeSettings
 from certs.fleet import FleetDirectory
@@ -34,14 +35,16 @@ LIMIT = 20
 class Gate:
     """A turnstile with a clock and a link of its own."""
 
-    def __init__(self, rates: IntakeRates = RATES) -> None:
+    def __init__(
+        self, rates: IntakeRates = RATES, *, waiting_limit: int = LIMIT
+    ) -> None:
         self.now_s = 100.0
         self.figures = Figures()
         self.turnstile = Turnstile(
             rates,
             figures=self.figures,
             clock_s=lambda: self.now_s,
-            waiting_limit=LIMIT,
+            waiting_limit=waiting_limit,
         )
         self.link = MemoryLink(MemoryBroker())
         self.numbers = 0
@@ -130,6 +133,21 @@ async def test_a_car_of_which_much_is_refused_loses_what_is_above_its_rate() -> 
     assert not more[-1].is_done.is_set()
 
 
+async def test_a_car_of_which_too_much_waits_already_loses_what_comes_on_top() -> None:
+    """K23, I-31: no honest car has as much under way; what it signed comes again."""
+    gate = Gate(waiting_limit=10 * OWN_LIMIT)
+    sent = [gate.send(CARS[0], FrameClass.EVENT) for _ in range(4 + OWN_LIMIT + 3)]
+    other = gate.send(CARS[1], FrameClass.EVENT)
+
+    assert await gate.admitted() == [*sent[:4], other]
+    assert gate.turnstile.waiting == OWN_LIMIT
+    assert [one.is_done.is_set() for one in sent[-4:]] == [False, True, True, True]
+    assert gate.counted("dropped_total") == 3
+    gate.now_s += 0.5
+    assert await gate.admitted() == [sent[4]]
+    assert OWN_LIMIT > 2 * CREDIT_MOST
+
+
 async def test_another_car_does_not_wait_behind_one_that_floods() -> None:
     """I-31, K23."""
     gate = Gate()
@@ -206,7 +224,7 @@ def test_nothing_but_telemetry_is_lost_and_each_car_keeps_its_order(
 async def test_a_bridge_holds_a_car_to_its_rate_and_loses_no_entry_of_it(
     fleet: FleetDirectory, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Issue 5, point 1: per-car token buckets, in a running bridge (I-31, I-23)."""
+    """Issue 5, point 1: per-car token buckets, in a running bridge (I-31)."""
     settings = msgspec.structs.replace(
         settings_of(fleet, tmp_path),
         intake=IntakeSettings(
