@@ -202,7 +202,7 @@ async def test_without_a_key_nothing_is_told(running: Running) -> None:
 async def test_readiness_looks_at_the_store(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bridge whose transactions do not commit takes nothing (I-23)."""
+    """A bridge whose transactions do not commit takes nothing (row 26)."""
     monkeypatch.setattr(running.bridge.store, "_is_open", False)
     status, answer = await running.get("/ready")
     monkeypatch.undo()

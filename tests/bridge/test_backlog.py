@@ -37,6 +37,7 @@ class SlowStore:
 async def test_no_more_is_taken_than_a_slow_store_can_hold(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Row 27 (backlog), L4."""
     await world.greet()
     frame = world.car.telemetry(sample())
     store = SlowStore(world, monkeypatch)
@@ -52,6 +53,7 @@ async def test_no_more_is_taken_than_a_slow_store_can_hold(
 async def test_a_command_keeps_its_lane_beside_a_backlog(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Row 27 (commands keep their lane)."""
     await world.greet()
     frame = world.car.telemetry(sample())
     store = SlowStore(world, monkeypatch)

@@ -34,7 +34,6 @@ class Calls:
 async def test_frames_that_follow_one_another_share_a_transaction(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # I-23: each is acknowledged after its commit as ever.
     monkeypatch.setattr(intake, "COMPANY_S", 0.25)
     await world.greet()
     commits = Calls(world, "commit_batch", monkeypatch)

@@ -262,7 +262,7 @@ async def test_a_bridge_that_dies_between_the_parts_sends_the_second_once(
     monkeypatch: pytest.MonkeyPatch,
     has_result: bool,
 ) -> None:
-    # I-5, I-23, L7: all that is needed is in the store
+    # I-5, L7: all that is needed is in the store
     world.car.snapshot = PARKED
     await world.greet()
     record = await world.order(DISABLE)

@@ -111,7 +111,7 @@ async def test_two_bridges_that_look_at_the_same_moment_make_one_second_part(
 async def test_one_key_at_two_bridges_at_the_same_moment_is_one_compound(
     pair: Pair,
 ) -> None:
-    """I-5, I-23: whichever is first, its parts are stored with it and no others."""
+    """I-5: whichever is first, its parts are stored with it and no others."""
     (first, _), (second, _) = await asyncio.gather(
         *(
             world.dispatcher.submit(
@@ -159,7 +159,7 @@ async def test_what_a_bridge_left_between_the_parts_the_other_one_finishes(
 async def test_a_second_part_that_was_stored_and_not_sent_goes_out_as_it_is(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """I-23: the very bytes that are in the store, not a second command."""
+    """I-5: the very bytes that are in the store, not a second command."""
 
     async def is_lost(_record: CommandRecord) -> None:
         return

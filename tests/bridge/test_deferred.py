@@ -82,7 +82,7 @@ async def test_it_expires_at_its_deadline_and_is_never_signed(world: World) -> N
 async def test_it_survives_the_bridge_that_took_it(
     world: World, fleet: FleetDirectory
 ) -> None:
-    # I-23: it is in the store, unsigned, with its deadline
+    # It is in the store, unsigned, with its deadline
     await world.greet()
     await world.say(FrameClass.DEATH, world.car.death())
     record = await defer(world, LOCK, 600)

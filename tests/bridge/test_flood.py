@@ -141,7 +141,7 @@ async def test_a_car_that_floods_delays_no_other_and_loses_telemetry_alone(
 async def test_a_store_that_stands_still_costs_nothing_and_is_said(
     street: Street,
 ) -> None:
-    """I-23 (F), L2, L4, row 26: the broker holds what is not acknowledged."""
+    """L2, L4, row 26: cars get no receipt, and nothing is lost."""
     honest, other = street.drivers
     async with open_bridge(street.settings) as bridge:
         await bridge.wait_connected()

@@ -295,7 +295,7 @@ async def test_a_refusal_for_good_is_said_again_when_its_receipt_was_lost(
 
 async def test_numbers_that_no_database_holds_stop_nobody(world: World) -> None:
     # FF-LED-21.
-    # I-31: a car signs 2**64 - 1 wherever the wire lets it.
+    # I-31, row 27 (poison frame): a car signs 2**64 - 1 wherever the wire lets it.
     huge = 2**64 - 1
     bad = [
         world.car.sign(FrameClass.EVENT, 0x8114, bytes(52), seq=huge),
@@ -314,7 +314,7 @@ async def test_numbers_that_no_database_holds_stop_nobody(world: World) -> None:
 async def test_a_frame_that_this_program_cannot_digest_is_kept_and_stops_nobody(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # I-31: a defect, provoked by one car's rental id.
+    # I-31, row 27 (poison frame): a defect, provoked by one car's rental id.
     poison = replace(STARTED, rental_id=bytes(15) + b"\7")
     real = projection.absorb
 

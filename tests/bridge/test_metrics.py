@@ -196,7 +196,7 @@ async def test_a_database_that_hangs_does_not_hang_its_own_alarm(
 async def test_a_commit_and_a_receipt_that_fail_are_counted(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """I-23: what is not committed comes again, and an alert tells why cars collect."""
+    """What is not committed comes again, and an alert tells why cars collect."""
     car = running.car
     await running.say(FrameClass.HELLO, car.hello())
     real = running.bridge.store.commit_batch

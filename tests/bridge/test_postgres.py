@@ -55,7 +55,7 @@ async def opened(url: str) -> AsyncIterator[Store]:
 async def test_a_rental_is_stored_told_and_receipted(
     fleet: FleetDirectory, tmp_path: Path, server: Server
 ) -> None:
-    # I-21, I-23
+    # I-21
     database = PostgresDatabase(server.make_database())
     async with World(fleet, tmp_path / "unused", database=database) as world:
         await world.greet()

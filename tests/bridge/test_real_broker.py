@@ -250,7 +250,7 @@ BODIES: tuple[EventBody, ...] = (
 async def test_a_bridge_that_is_killed_at_any_point_loses_and_doubles_nothing(
     site: Site,
 ) -> None:
-    # I-21, I-23, row 25: what had a receipt is there; the rest is sent again.
+    # I-21, row 25: what had a receipt is there; the rest is sent again.
     entries: list[bytes] = []
     async with asyncio.timeout(55), driving(site) as driver:
         for round_number in range(3):

@@ -99,8 +99,8 @@ async def test_whatever_step_a_bridge_dies_behind_nothing_is_lost_or_told_twice(
 ) -> None:
     """I-21 (F), row 25: killed after receive, verify, commit, ack or forward.
 
-    Not I-23: a car sends again what has no receipt, so that an acknowledgement before
-    the commit costs it nothing; `test_failpoints` sees that.
+    What the broker was told is not seen here: a car sends again what has no receipt,
+    so an acknowledgement before the commit costs nothing; `test_failpoints` sees it.
     """
     async with asyncio.timeout(60), driving(site) as driver:
         async with running(site, point) as process:

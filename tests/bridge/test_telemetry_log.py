@@ -57,7 +57,7 @@ def _rows(connection: Connection) -> int:
 async def test_a_bridge_that_was_killed_finds_every_committed_sample(
     world: World, tmp_path: Path
 ) -> None:
-    """I-23: the file as a SIGKILL leaves it, with its log."""
+    """The file as a SIGKILL leaves it, with its log."""
     await world.greet()
     await _say(world, 20)
     left = tmp_path / "left"
