@@ -5,8 +5,9 @@ what came. Steps go in order; where one that others rest on fails, those are not
 reached, and never called passed.
 
 The canary keeps its ledger in a file beside its keys, so that it tells no loss of a
-ledger each time. Its rental has no length and no place; consumers that bill pass over
-its vehicle.
+ledger each time; also the entries without a receipt, which the next run sends again, as
+a car does. Its rental has no length and no place; consumers that
+bill pass over its vehicle.
 """
 
 import asyncio
@@ -28,6 +29,8 @@ from protocol.errors import ProtocolError
 from protocol.event import RentalEnded, RentalStarted
 from protocol.fleet import VehiclePart
 from protocol.identity import VehicleId
+from protocol.receipt import Receipt
+from protocol.sync import Challenge
 from protocol.topic import topic_of
 from tools.bridge_api import BridgeApi
 from tools.clock import read_clock, wall_s
@@ -125,6 +128,7 @@ class Canary:
         self._stack = AsyncExitStack()
         self._rental = secrets.token_bytes(16)
         self._end = b""
+        self._unreceipted: list[tuple[FrameClass, bytes]] = []
 
     async def run(self, told: Callable[[Step], None]) -> list[Step]:
         """Take every step, tell of each as it ends, and return them."""
@@ -174,15 +178,36 @@ class Canary:
         if self._load():
             await car.restart()
             mark = car.wire.mark
-            await car.greet()
-            receipt = await car.receipt_that(lambda _: True, since=mark)
+            receipt = await self._receipt_of_hello()
             if receipt is None:
                 raise StepFailedError("no receipt came")
+            missing = player.seq - receipt.upto
+            if 0 < missing <= len(self._unreceipted):
+                for frame_class, data in self._unreceipted[-missing:]:
+                    await car.send(data, frame_class)
+                receipt = await car.receipt(player.head, since=mark) or receipt
             if (receipt.upto, receipt.head_hash) == (player.seq, player.head):
+                self._unreceipted.clear()
+                self._save()
                 return f"the ledger goes on at {player.seq}"
+        self._unreceipted.clear()
         await car.begin()
         self._save()
         return "a new ledger begins"
+
+    async def _receipt_of_hello(self) -> Receipt | None:
+        """Say hello, and again if the bridge asks whether this is the car."""
+        for _ in range(2):
+            mark = self._car.wire.mark
+            await self._car.greet()
+            said = await self._car.first(
+                lambda one: isinstance(one.body, Receipt | Challenge), since=mark
+            )
+            if said is None:
+                return None
+            if isinstance(said.body, Receipt):
+                return said.body
+        return None
 
     async def _ping(self) -> str:
         car = self._car
@@ -345,11 +370,14 @@ class Canary:
     async def _append(
         self, data: bytes, frame_class: FrameClass = FrameClass.EVENT
     ) -> None:
-        """Send an entry, wait for its receipt, and keep how far the ledger is."""
+        """Keep an entry, send it, wait for its receipt, and keep that it came."""
+        self._unreceipted.append((frame_class, data))
+        self._save()
         mark = self._car.wire.mark
         await self._car.send(data, frame_class)
         if await self._car.receipt(entry_hash(data), since=mark) is None:
             raise StepFailedError(f"no receipt came for entry {self._car.player.seq}")
+        self._unreceipted.clear()
         self._save()
 
     def _load(self) -> bool:
@@ -363,6 +391,10 @@ class Canary:
                 int(kept["seq"]),
                 head,
             )
+            self._unreceipted = [
+                (FrameClass(number), bytes.fromhex(text))
+                for number, text in kept.get("unreceipted", [])
+            ]
             return True
         return False
 
@@ -372,6 +404,7 @@ class Canary:
             "ledger_id": player.ledger_id.hex(),
             "seq": player.seq,
             "head": player.head.hex(),
+            "unreceipted": [(int(c), data.hex()) for c, data in self._unreceipted],
         }
         path = self._directory / STATE_FILE
         # Lost or torn, it only costs a new ledger.

@@ -16,13 +16,14 @@ from bridge.intake import Intake
 from bridge.sinks.json_lines import JsonLinesSink
 from certs.fleet import FleetDirectory
 from certs.vehicle import issue_vehicles, random_vehicle_id
-from protocol.codes import EventType
+from protocol.codes import EventType, FrameClass
 from protocol.fleet import FleetPart, VehiclePart
 from tests.tools.command_line import freefloat, require_clear_failure
 from tools.bridge_api import BridgeApi
 from tools.bridge_settings import KEYS_FILE, local_settings
 from tools.canary import LIMIT_S, STATE_FILE, Canary, Outcome, Step
 from tools.clock import wall_clock
+from tools.conformance.bridge_subject import PlayedCar
 from transport.tls import TlsIdentity
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
@@ -245,6 +246,49 @@ async def test_what_ends_soon_fails_and_a_lost_file_only_costs_a_ledger(
     assert "ends too soon" in first[READY].came
     assert failed(again) == {}
     assert again[GREETED].came == "a new ledger begins"
+
+
+async def test_a_run_that_broke_off_does_not_fail_the_ones_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue 5, point 8: the canary that takes a release back runs right after one.
+
+    What it sent without hearing of a receipt, the bridge had or had not; it must not
+    come back as a car whose ledger was put back, for which nothing is signed.
+    """
+    send = PlayedCar.send
+
+    async def hears_nothing(self: PlayedCar, _hash: bytes, *, since: int) -> None:
+        del self, since
+
+    async def sends_no_result(
+        self: PlayedCar, data: bytes, frame_class: FrameClass = FrameClass.EVENT
+    ) -> None:
+        if frame_class is not FrameClass.RESULT:
+            await send(self, data, frame_class)
+
+    async with site(tmp_path) as here:
+        with monkeypatch.context() as patch:
+            patch.setattr("tools.canary.ANSWER_S", 2.0)
+            patch.setattr(PlayedCar, "receipt", hears_nothing)
+            unheard = await here.smoked()
+        after_unheard = await here.smoked()
+        old = (here.car / STATE_FILE).read_text("ascii")
+        with monkeypatch.context() as patch:
+            patch.setattr("tools.canary.ANSWER_S", 2.0)
+            patch.setattr(PlayedCar, "send", sends_no_result)
+            unsent = await here.smoked()
+        after_unsent = await here.smoked()
+        # A file that was put back: the bridge asks who this is, and is answered.
+        (here.car / STATE_FILE).write_text(old, encoding="ascii")
+        after_old = await here.smoked()
+
+    assert PINGED in failed(unheard)
+    assert PINGED in failed(unsent)
+    assert failed(after_unheard) == failed(after_unsent) == failed(after_old) == {}
+    for healed in (after_unheard, after_unsent):
+        assert healed[GREETED].came.startswith("the ledger goes on at")
+    assert after_old[GREETED].came == "a new ledger begins"
 
 
 def test_a_directory_that_is_no_cars_is_said(tmp_path: Path) -> None:
