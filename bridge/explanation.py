@@ -53,6 +53,9 @@ def explanation_of(trail: Trail, exhibit: Exhibit) -> Document:
     """Return the document of a command, its parts included."""
     record = trail.record
     hops = list(_hops(trail, exhibit))
+    if trail.approval is None:
+        for answer in _answered(trail.answered):
+            _put_in(answer, hops)
     rows = (trail.asked, trail.decided, trail.answered)
     for before, hop in zip([None, *hops], hops, strict=False):
         hop["after_ms"] = _between(before, hop)
@@ -103,10 +106,18 @@ def _hops(trail: Trail, exhibit: Exhibit) -> Iterator[Hop]:
             RECORDED,
             f"as a part of {record.part_of.hex()}",
         )
-    for name, found in record.checks:
-        yield _hop("checked", _at(record, CommandState.SIGNED), RECORDED, found, name)
+    signed_ms = _at(record, CommandState.SIGNED)
+    checked = [
+        _hop("checked", signed_ms, RECORDED, found, name)
+        for name, found in record.checks
+    ]
+    if signed_ms is None:
+        yield from checked
     for state, at_ms in record.trail:
         hop = _of_state(CommandState(state), at_ms, trail, exhibit.bundles)
+        if state == CommandState.SIGNED:
+            # What waited for its vehicle was checked when that came.
+            yield from checked
         if hop is not None:
             yield hop
     if trail.receipt is not None:
@@ -118,8 +129,17 @@ def _hops(trail: Trail, exhibit: Exhibit) -> Iterator[Hop]:
             f"the fleet confirmed the ledger up to {receipt.upto}, the result in it",
             _signature(receipt.data),
         )
-    if trail.approval is None:
-        yield from _answered(trail.answered)
+
+
+def _put_in(answer: Hop, hops: list[Hop]) -> None:
+    """Put an answer before what happened after it, as with an order that waited."""
+    at_ms = answer["at_ms"]
+    for place, hop in enumerate(hops):
+        later_ms = hop["at_ms"]
+        if isinstance(at_ms, int) and isinstance(later_ms, int) and later_ms > at_ms:
+            hops.insert(place, answer)
+            return
+    hops.append(answer)
 
 
 def _of_state(

@@ -154,7 +154,7 @@ def _lines(document: Mapping[str, Any], indent: str) -> Iterator[str]:
         if hop["hop"] == "checked":
             yield f"{indent}  {'':<37}checked     {hop['detail']}: {hop['words']}"
             continue
-        after = "" if hop["after_ms"] is None else f"+{hop['after_ms']} ms"
+        after = "" if hop["after_ms"] is None else f"{hop['after_ms']:+} ms"
         yield (
             f"{indent}  {hop['at'] or '-':<25}{after:>10}  {hop['hop']:<12}"
             f"[{hop['shown_by']}] {hop['words']}"

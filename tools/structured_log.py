@@ -58,6 +58,12 @@ def configure_log(*, level: int, text: str, is_structured: bool) -> None:
         StructuredFormatter() if is_structured else logging.Formatter(text)
     )
     logging.basicConfig(level=level, handlers=[handler])
+    logging.getLogger("alembic.runtime.migration").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return whether alembic says more than which database it sees, at each start."""
+    return not str(record.msg).startswith(("Context impl", "Will assume"))
 
 
 def _time(seconds: float) -> str:

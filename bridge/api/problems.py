@@ -294,6 +294,9 @@ def _sentence(kind: str, message: str, context: Mapping[str, object]) -> str:
         return "field required"
     if kind == "json_invalid":
         return str(context.get("told", "the body is not JSON"))
+    if kind == "value_error":
+        # A sentence of ours, behind pydantic's words that it is one.
+        return message.removeprefix("Value error, ")
     if kind == "string_pattern_mismatch":
         return forms.SENTENCES.get(str(context.get("pattern")), _decapitalised(message))
     return _decapitalised(message)

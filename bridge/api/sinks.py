@@ -103,10 +103,12 @@ def add_sinks(
             position = body.position or 0
         progress = await store.progress(relay.name)
         if position > progress.newest:
+            problem = f"the newest event has position {progress.newest}"
             raise ProblemError(
                 HTTPStatus.UNPROCESSABLE_ENTITY,
                 "bad-value",
-                f"the newest event has position {progress.newest}",
+                f"position: {problem}",
+                errors=[{"field": "position", "in": "body", "problem": problem}],
             )
         await store.replay(relay.name, relay.work, position)
         relay.wake()

@@ -7,6 +7,7 @@ redirects included, means not taken.
 """
 
 import asyncio
+from base64 import b64decode
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -14,7 +15,7 @@ from http import HTTPStatus
 from typing import Final
 
 import aiohttp
-from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
+from standardwebhooks.webhooks import Webhook
 
 from bridge.errors import SettingsError, SinkError
 from bridge.foreign_tls import foreign_client_context
@@ -33,6 +34,12 @@ ANSWER_LIMIT: Final = 4096
 
 SECRETS_LIMIT: Final = 2
 """Secrets at one time: the new one and the one that it replaces."""
+
+PREFIX: Final = "whsec_"
+"""Before each secret."""
+
+SECRET_BYTES: Final = range(24, 65)
+"""Bytes of a secret (Standard Webhooks, "Signature scheme")."""
 
 Secrets = Callable[[], tuple[str, ...]]
 """Returns the secrets as they are now, the newest first."""
@@ -155,13 +162,28 @@ class WebhookSink:
                 advice="write one secret a line: the new one, and the old one as long "
                 "as the consumer may still hold it",
             )
-        try:
-            return tuple(Webhook(line) for line in lines)
-        except (ValueError, EmptyWebhookSecretError) as error:
+        if not all(map(_is_secret, lines)):
             raise SettingsError(
-                f"sink {self._name}: the webhook secret is not base64",
-                advice="write `whsec_` and 24 to 64 random bytes in base64",
-            ) from error
+                f"sink {self._name}: a webhook secret is not `whsec_` and 24 to 64 "
+                "bytes in base64",
+                advice="write whsec_ and what `openssl rand -base64 32` makes",
+            )
+        return tuple(Webhook(line) for line in lines)
+
+
+def _is_secret(line: str) -> bool:
+    """Return whether a line is a secret as Standard Webhooks has it.
+
+    Its library takes nearly every word for one, and drops what is no base64 in it: a
+    file that holds something else would sign by a few bytes that somebody guesses.
+    """
+    if not line.startswith(PREFIX):
+        return False
+    try:
+        secret = b64decode(line.removeprefix(PREFIX), validate=True)
+    except ValueError:
+        return False
+    return len(secret) in SECRET_BYTES
 
 
 def _seconds(text: str, now_s: int) -> float:

@@ -24,7 +24,7 @@ from protocol.fleet import FleetPart
 from tests.bridge.car import RENTAL, sample
 from tests.bridge.running import Running, running_bridge
 from tests.bridge.test_roles import ask, bridge_with_roles
-from tests.bridge.world import World
+from tests.bridge.world import NOW_MS, World
 from tools.cli import run
 from tools.evidence import anchors_of
 from tools.explanation_check import Finding, MalformedError, check
@@ -307,3 +307,32 @@ async def test_who_asked_is_shown_and_all_is_checked_offline(
     assert "FAILED" not in shown
     assert all(each["holds"] for each in told["checks"])
     assert "FAILED audit row" in accused
+
+
+@pytest.mark.broker
+async def test_an_order_that_waited_for_its_car_is_explained_in_the_order_of_time(
+    fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    """It was answered long before it was checked and signed."""
+    now = NOW_MS
+    async with bridge_with_roles(fleet, tmp_path, now=lambda: now) as running:
+        path = f"/v1/vehicles/{running.car.id}/commands?defer_s=600"
+        lock = {"kind": "lock", "rental_id": RENTAL.hex()}
+        _, command = await ask(running, Role.SERVICE, "post", path, lock)
+        now += 5_000
+        await running.say(FrameClass.HELLO, running.car.hello())
+        await running.broker.next_sent(FrameClass.CMD)
+        explain = f"/v1/commands/{command['id']}/explain"
+        document = Json()
+        while "published" not in hops(document or {"hops": []}):
+            _, document = await ask(running, Role.OPERATOR, "get", explain)
+
+    every = [hop["hop"] for hop in document["hops"]]
+    assert every == [
+        *("asked", "deferred", "answered"),
+        *["checked"] * 6,
+        *("signed", "published"),
+    ]
+    assert all(hop["after_ms"] >= 0 for hop in document["hops"][1:])
+    shown = [hop["after_ms"] for hop in document["hops"] if hop["hop"] == "checked"]
+    assert shown[0] == 5_000

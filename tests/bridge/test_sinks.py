@@ -327,10 +327,28 @@ async def test_a_directory_is_no_sink(tmp_path: Path) -> None:
         await JsonLinesSink("lines", tmp_path).open()
 
 
-def test_a_secret_that_is_no_base64_is_a_setting_to_correct() -> None:
-    with pytest.raises(SettingsError, match="secret"):
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(
+            "whsec_",
+            "garbage",
+            SECRET.removeprefix("whsec_"),
+            f"{SECRET}!",
+            "whsec_AAAA",
+        ),
+        "whsec_" + "A" * 88,
+    ],
+)
+def test_what_is_no_secret_is_a_setting_to_correct(line: str) -> None:
+    """The library of Standard Webhooks would sign by most of these words."""
+    with pytest.raises(SettingsError, match="24 to 64 bytes"):
         WebhookSink(
-            "w", "http://127.0.0.1:1", lambda: ("whsec_",), timeout_s=1, now=lambda: 0
+            "w",
+            "http://127.0.0.1:1",
+            lambda: (SECRET, line),
+            timeout_s=1,
+            now=lambda: 0,
         )
 
 
@@ -469,7 +487,7 @@ async def test_a_secret_is_replaced_while_events_go_out(
         "hook", consumer.url, SecretFile(path).lines, timeout_s=5, now=machine_ms
     )
     await sink.open()
-    for text in (SECRET, f"{newer}\n{SECRET}\n", f"{newer}\n", "not base64 at all"):
+    for text in (SECRET, f"{newer}\n{SECRET}\n", f"{newer}\n", "garbage\n"):
         path.write_text(text)
         os.utime(path, ns=(0, time.monotonic_ns()))
         await sink.deliver(row(1))

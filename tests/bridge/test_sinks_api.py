@@ -75,8 +75,8 @@ async def test_a_sink_begins_again_at_a_position_and_at_a_time(
     [
         ("nobody/replay", {"position": 1}, (404, "no sink has this name")),
         ("lines/replay", {"position": -1}, (422, "position")),
-        ("lines/replay", {"position": 10**6}, (422, "newest event has position")),
-        ("lines/replay", {}, (422, "give position or since")),
+        ("lines/replay", {"position": 10**6}, (422, "position: the newest event has")),
+        ("lines/replay", {}, (422, "body: give position or since")),
         ("lines/replay", {"since": "yesterday"}, (422, "since")),
         (
             "lines/replay",
@@ -99,6 +99,7 @@ async def test_what_cannot_be_replayed_is_a_problem_that_says_why(
 
     assert got == answer[0]
     assert answer[1] in json.dumps(problem)
+    assert got == 404 or problem["errors"][0]["in"] == "body"
 
 
 async def test_an_engineer_sees_and_replays_on_the_command_line(

@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from tools.structured_log import StructuredFormatter, event_of
+from tools.structured_log import StructuredFormatter, configure_log, event_of
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,20 @@ def test_an_exception_stays_within_its_line() -> None:
 
     assert "\n" not in text
     assert "ValueError: invalid" in json.loads(text)["exception"]
+
+
+def test_alembic_tells_of_changed_tables_and_not_of_each_look(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", logging.INFO)
+    configure_log(level=logging.INFO, text="%(message)s", is_structured=False)
+    alembic = logging.getLogger("alembic.runtime.migration")
+    # What one that ran earlier in this process disabled.
+    monkeypatch.setattr(alembic, "disabled", False)
+    monkeypatch.setattr(alembic, "level", logging.INFO)
+    for line in ("Context impl %s.", "Will assume %s DDL.", "Running upgrade %s"):
+        alembic.info(line, "X")
+
+    assert capsys.readouterr().err == "Running upgrade X\n"
