@@ -1,21 +1,25 @@
 """Rows of places: the only table that tells where a customer was.
 
 Whatever else a batch writes may be evidence for years; a row here can be emptied at any
-time (`erase_places`), and nothing else holds what stood in it. It is sealed under a key
+time (`erase_places`), and nothing else holds what stood in it but dead letters, which
+go with it. It is sealed under a key
 of its own (`bridge.place_seal`), which stands in a table beside it and goes with it.
 """
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Connection,
+    LargeBinary,
     Row,
     bindparam,
     delete,
     exists,
+    func,
     select,
     tuple_,
     update,
@@ -27,8 +31,11 @@ from bridge.places import PlaceRecord, PlaceState
 from bridge.rows.locks import lock_vehicles
 from bridge.rows.statements import chunks, insert_new, upsert
 from bridge.workspace import EntryKey, LedgerKey
+from protocol.codes import FrameType
+from protocol.errors import DecodeError
 from protocol.identity import VehicleId
-from protocol.place import EventPlace
+from protocol.packed.frame import parse_frame
+from protocol.place import EVENT_PLACE, EventPlace
 
 _TABLE: Final = schema.places
 _KEYS: Final = schema.place_keys
@@ -39,6 +46,12 @@ _IS_ITS_KEY: Final = (
     & (_KEYS.c.ledger_id == _TABLE.c.ledger_id)
     & (_KEYS.c.seq == _TABLE.c.seq)
 )
+_LETTERS: Final = schema.dead_letters
+
+_TYPE_AT: Final = 6
+"""Where a frame says its type (docs/protocol/frame.md)."""
+_TYPE: Final = int(FrameType.PLACE).to_bytes(2, "big")
+
 _LEDGER: Final = tuple_(_TABLE.c.vehicle_id, _TABLE.c.ledger_id)
 
 _NAMED: Final[BindParameter[Any]] = bindparam("named", expanding=True)
@@ -139,6 +152,10 @@ def empty_places(connection: Connection, which: ColumnElement[bool]) -> int:
         which: rows of `schema.places`.
     """
     those = select(_TABLE.c.vehicle_id, _TABLE.c.ledger_id, _TABLE.c.seq).where(which)
+    entries = connection.execute(those)
+    _drop_letters(
+        connection, {(VehicleId.from_text(row[0]), row[1], row[2]) for row in entries}
+    )
     connection.execute(delete(_KEYS).where(_KEY_OF_KEY.in_(those)))
     erased = connection.execute(
         update(_TABLE)
@@ -146,6 +163,30 @@ def empty_places(connection: Connection, which: ColumnElement[bool]) -> int:
         .values(state=int(PlaceState.ERASED), sealed=None)
     )
     return erased.rowcount
+
+
+def _drop_letters(connection: Connection, entries: AbstractSet[EntryKey]) -> None:
+    """Delete dead letters that tell where one of these entries happened.
+
+    One that came before its car's record was there was kept as it came, and a place
+    that is not believed may still be the true one.
+    """
+    if not entries:
+        return
+    first = func.substr(_LETTERS.c.data, _TYPE_AT + 1, len(_TYPE), type_=LargeBinary)
+    query = select(_LETTERS.c.id, _LETTERS.c.data).where(first == _TYPE)
+    found = [row.id for row in connection.execute(query) if _told(row.data) in entries]
+    for chunk in chunks(found):
+        connection.execute(delete(_LETTERS).where(_LETTERS.c.id.in_(chunk)))
+
+
+def _told(data: bytes) -> EntryKey | None:
+    try:
+        frame = parse_frame(data)
+        told = EVENT_PLACE.parse(frame.payload)
+    except DecodeError:
+        return None
+    return frame.header.vehicle_id, told.ledger_id, told.seq
 
 
 def settle_keys(connection: Connection) -> int:

@@ -234,6 +234,32 @@ def _bytes_of(path: Path) -> bytes:
     )
 
 
+async def test_a_place_that_was_not_believed_is_erased_with_its_rental(
+    world: World,
+) -> None:
+    """K26: kept as it came, as before a car's record was there, and true."""
+    await world.greet()
+    spoiled, of_another = (
+        _spoiled(_frame(world, _told(world, seq))) for seq in (1, 99)
+    )
+    await world.say(FrameClass.TELEM, spoiled, of_another, b"no frame")
+    await world.say(FrameClass.TELEM, _frame(world, _told(world, 1)))
+    await world.say(FrameClass.EVENT, _entry(world, STARTED))
+    before = {letter.data for letter in await world.store.dead_letters()}
+
+    await world.store.erase_places(RENTAL)
+
+    after = {letter.data for letter in await world.store.dead_letters()}
+    assert before - after == {spoiled}
+    assert after == {of_another, b"no frame"}
+    assert spoiled not in _bytes_of(world.path)
+
+
+def _spoiled(frame: bytes) -> bytes:
+    """Return a frame whose signature does not hold."""
+    return frame[:-1] + bytes([frame[-1] ^ 1])
+
+
 async def test_an_erased_place_stays_erased_whoever_sends_it_again(
     world: World,
 ) -> None:
@@ -296,9 +322,12 @@ async def test_an_erased_place_is_gone_from_postgres_and_its_ledger_still_verifi
             server.execute(url, "CHECKPOINT")
             [key] = await world.store.read(_keys)
             before = server.has_in_tables(key), server.has_in_tables(SALT)
+            spoiled = _spoiled(_frame(world, _told(world, 1)))
+            await world.say(FrameClass.TELEM, spoiled, b"no frame")
             erased = await world.store.erase_places(RENTAL)
             rows = server.execute(url, "SELECT sealed FROM places")
             keys = await world.store.read(_keys)
+            letters = [one.data for one in await world.store.dead_letters()]
             server.execute(url, "VACUUM places")
             server.execute(url, "VACUUM place_keys")
             server.execute(url, "CHECKPOINT")
@@ -310,6 +339,7 @@ async def test_an_erased_place_is_gone_from_postgres_and_its_ledger_still_verifi
     assert erased == 1
     assert rows == [(None,)]
     assert keys == []
+    assert letters == [b"no frame"]
     assert not after
     commitment = commitment_of(world.car.id, _told(world, 1))
     assert commitment in frames[0], "the commitment is left"
