@@ -154,6 +154,15 @@ def test_what_compose_shares_among_its_containers_has_no_key() -> None:
         assert part in made
 
 
+def test_cars_of_composes_guide_know_both_bridges_from_the_first() -> None:
+    """A car is issued with the newest trust bundle; a canary is brought no other."""
+    lines = guide_of_compose().splitlines()
+
+    assert lines.index("freefloat certs bridge site-fleet") < lines.index(
+        "freefloat certs issue site-fleet --count 2"
+    )
+
+
 def test_compose_never_asks_a_registry_for_our_own_image() -> None:
     """K27: whoever has the name there would be given the command keys."""
     ours = [
