@@ -7,6 +7,8 @@ Rule 1: only what the car itself says that it has a receipt for is given up, or 
 stands in a ledger that it replaced. Anything else it still sends (FF-LED-31).
 Rule 2: only the oldest gap of a ledger, and only one that was told as an alarm.
 Rule 3: consumers are told what is missing before they are told what comes behind it.
+Rule 4: a rental that was open before it, and in which the car is no more, ended in it:
+its report will not come, so a person closes it.
 """
 
 import secrets
@@ -22,10 +24,13 @@ from bridge.instant import Instant
 from bridge.projection import absorb_gap
 from bridge.rows import batches
 from bridge.rows.receipts import GAP_ALARM_MS
+from bridge.rows.rentals import flag_unended
 from bridge.rows.vehicles import load_vehicles
+from bridge.twin import rental_of
 from bridge.vehicle import VehicleState
 from protocol.identity import ID_SIZE, VehicleId
 from protocol.receipt import Gap
+from protocol.snapshot import NO_RENTAL
 
 GAPS_LISTED: Final = 1_000
 """Gaps that are listed at once: as many as one approval takes."""
@@ -135,6 +140,10 @@ def pass_gap(
     )
     absorb_gap(space, key, Gap(missing.first, missing.last), detail)
     batches.write(connection, space, before)
+    # Its hello, which allowed this, is younger than what is missing.
+    vehicle = load_vehicles(connection, [missing.vehicle_id])[missing.vehicle_id]
+    rental_now = bytes.fromhex(rental_of(vehicle.twin) or NO_RENTAL.hex())
+    flag_unended(connection, missing, rental_now, fleet_id=fleet_id, now=now)
 
 
 def _problem(

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, select, update
+from sqlalchemy import ColumnElement, Connection, select, update
 
 from bridge import cloud_event, schema
+from bridge.approvals import MissingEntries
 from bridge.cloud_event import Json
 from bridge.rows.commands import find_reservation
 from bridge.rows.outbox import write_outbox
@@ -54,25 +55,59 @@ def flag_lost(connection: Connection, space: Workspace, *, now: int) -> None:
     table = schema.rentals
     for vehicle_id, (ledger_id, head_seq) in space.replaced.items():
         is_lost = (table.c.ledger_id != ledger_id) | (table.c.seq > head_seq)
-        wanted = (
-            (table.c.vehicle_id == str(vehicle_id))
-            & table.c.state.in_(OPEN_STATES)
-            & ~table.c.needs_close
-            & is_lost
+        _flag(connection, vehicle_id, is_lost, fleet_id=space.fleet_id, now=now)
+
+
+def flag_unended(
+    connection: Connection,
+    missing: MissingEntries,
+    rental_now: bytes,
+    *,
+    fleet_id: bytes,
+    now: int,
+) -> None:
+    """Flag rentals whose end must be among entries that are given up; tell of them.
+
+    Args:
+        connection: in a transaction that has gone on behind these entries.
+        missing: what is given up.
+        rental_now: the rental that the car says it is in; zeros for none.
+        fleet_id: 16 bytes.
+        now: UTC ms.
+    """
+    table = schema.rentals
+    is_unended = (
+        (table.c.ledger_id == missing.ledger_id)
+        & (table.c.seq < missing.first)
+        & (table.c.rental_id != rental_now)
+    )
+    _flag(connection, missing.vehicle_id, is_unended, fleet_id=fleet_id, now=now)
+
+
+def _flag(
+    connection: Connection,
+    vehicle_id: VehicleId,
+    condition: ColumnElement[bool],
+    *,
+    fleet_id: bytes,
+    now: int,
+) -> None:
+    table = schema.rentals
+    wanted = (
+        (table.c.vehicle_id == str(vehicle_id))
+        & table.c.state.in_(OPEN_STATES)
+        & ~table.c.needs_close
+        & condition
+    )
+    rows = connection.execute(select(table).where(wanted)).all()
+    connection.execute(update(table).where(wanted).values(needs_close=True))
+    events = [
+        cloud_event.to_close(
+            vehicle_id, row.rental_id, row.ledger_id, fleet_id=fleet_id, now=now
         )
-        rows = connection.execute(select(table).where(wanted)).all()
-        connection.execute(update(table).where(wanted).values(needs_close=True))
-        events = [
-            cloud_event.to_close(
-                vehicle_id,
-                row.rental_id,
-                row.ledger_id,
-                fleet_id=space.fleet_id,
-                now=now,
-            )
-            for row in rows
-        ]
-        write_outbox(connection, events, now=now)
+        for row in rows
+    ]
+    write_outbox(connection, events, now=now)
 
 
 def close_rental(connection: Connection, rental_id: bytes, *, now: int) -> bool:

@@ -17,6 +17,7 @@ from bridge.database import Database
 from bridge.errors import GapError, OrderRefusedError, SettingsError
 from bridge.gap_acceptance import find_gaps, pass_gap, require_lost
 from bridge.postgres_database import PostgresDatabase
+from bridge.rows.rentals import Rental
 from bridge.rows.restoration import JUMP
 from bridge.sqlite_database import SqliteDatabase
 from bridge.store import Store
@@ -26,9 +27,10 @@ from protocol.codes import FrameClass
 from protocol.command import ANY_VERSION, Unlock
 from protocol.frame import parse_frame
 from protocol.receipt import Gap
+from protocol.snapshot import NO_RENTAL
 from protocol.sync import Challenge, SyncBody, parse_sync
 from tests.bridge.car import RENTAL, REPORT, Car, receipt_of
-from tests.bridge.stream import TYPES, entries_of
+from tests.bridge.stream import BODIES, TYPES, entries_of
 from tests.bridge.test_evidence import proof_of, verified
 from tests.bridge.world import NOW_MS, World
 from tests.postgres import client_program, running_server
@@ -335,3 +337,62 @@ def test_a_store_in_use_or_a_backup_of_another_fleet_is_not_touched(
     assert doubted == 0
     assert Path(aside).name == "bridge.sqlite.before-1"
     assert Path(aside).exists()
+
+
+@pytest.mark.parametrize("rental_now", [NO_RENTAL, bytes(15) + b"\1"])
+async def test_a_rental_whose_end_a_loss_swallowed_is_closed_by_a_person(
+    fleet: FleetDirectory, tmp_path: Path, rental_now: bytes
+) -> None:
+    """Row 37: it would run for ever, for its report was receipted and is lost."""
+    states, told = await given_up(fleet, tmp_path, rental_now)
+
+    assert (states[0].state, states[0].needs_close) == ("running", True)
+    assert told.count("freefloat.rental.to_close") == 1
+    at = told.index("freefloat.ledger.gap_accepted")
+    assert told.index("freefloat.rental.to_close") > at
+    assert (states[1].state, states[1].needs_close) == ("closed", False)
+
+
+async def test_a_rental_that_goes_on_behind_a_loss_is_nobodys_to_close(
+    fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    """Row 37: the car says that somebody is in it; its report comes."""
+    states, told = await given_up(fleet, tmp_path, RENTAL)
+
+    assert [(one.state, one.needs_close) for one in states] == [("running", False)] * 2
+    assert "freefloat.rental.to_close" not in told
+
+
+async def given_up(
+    fleet: FleetDirectory, tmp_path: Path, rental_now: bytes
+) -> tuple[list[Rental], list[str]]:
+    """Lose entries 3 to 5 of a rental; return it before and after a person closed it.
+
+    And what was told.
+    """
+    fleet_id = fleet.fleet.fleet_id
+    async with World(fleet, tmp_path / "store") as world:
+        car = world.car
+        entries = entries_of(car)
+        lost = MissingEntries(car.id, car.ledger_id, 3, 5)
+        approval = replace(APPROVAL, wanted=replace(APPROVAL.wanted, gaps=(lost,)))
+        await world.greet()
+        await world.say(FrameClass.EVENT, *entries[:2], car.event(BODIES[0]))
+        car.renew_session()
+        car.snapshot = replace(car.snapshot, rental_id=rental_now)
+        await world.say(FrameClass.HELLO, car.hello(oldest_unreceipted=6))
+        world.advance(61)
+        for _ in range(2):
+            await world.store.write(
+                lambda c: pass_gap(
+                    c, lost, approval, fleet_id=fleet_id, now=world.now()
+                )
+            )
+        before = await world.store.rental(RENTAL)
+        await world.store.close_rental(RENTAL, now=world.now())
+        after = await world.store.rental(RENTAL)
+        told = [row.type for row in await world.store.outbox_after(0, 100)]
+
+    assert before is not None
+    assert after is not None
+    return [before, after], told
