@@ -14,8 +14,8 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from protocol.layout import U64
-from protocol.place import EVENT_PLACE, EventPlace
+from protocol.packed.place import EVENT_PLACE
+from protocol.place import EventPlace
 
 KEY_SIZE: Final = 32
 NONCE_SIZE: Final = 12
@@ -54,4 +54,4 @@ def open_place(
 
 
 def _bound(vehicle: str, ledger_id: bytes, seq: int) -> bytes:
-    return vehicle.encode() + ledger_id + U64.build(seq)
+    return vehicle.encode() + ledger_id + seq.to_bytes(8)

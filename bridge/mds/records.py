@@ -11,6 +11,7 @@ from bridge.mds.documents import Document, Location, Provider, Trip
 from bridge.mds.machine import MdsEventType, MdsState
 from bridge.rows.city import (
     RentalKey,
+    RentalPlaces,
     distances_of,
     places_of,
 )
@@ -24,12 +25,12 @@ from bridge.rows.telemetry import StoredSamples, samples_between
 from bridge.rows.vehicles import load_vehicles
 from protocol.identity import VehicleId
 from protocol.packed.frame import parse_frame
-from protocol.place import E7, Place
+from protocol.place import E7
 from protocol.snapshot import NO_RENTAL
 from protocol.telemetry import Sample
 
 PAGE: Final = 1_000
-"""Events or telemetry frames on one page."""
+"""Events, trips or telemetry frames on one page."""
 
 _BEFORE_DRIVING: Final = frozenset(
     {
@@ -121,21 +122,23 @@ def trips_page(
     after: str | None,
 ) -> Page:
     """Return the trips that ended in a span and whose places are there."""
-    steps, following = _steps(connection, since_ms, until_ms, after)
-    ends = [step for step in steps if step.type is MdsEventType.TRIP_END]
+    kind = MdsEventType.TRIP_END
+    ends, following = _steps(connection, since_ms, until_ms, after, kind)
     keys = _rentals_of(ends)
     places = places_of(connection, keys)
     distances = distances_of(connection, keys)
     starts: dict[RentalKey, StoredStep] = {}
-    for step in steps_of_rentals(connection, {rental for _, rental in keys}):
-        if step.type is MdsEventType.TRIP_START:
-            starts.setdefault((step.vehicle_id, step.rental_id), step)
+    rentals = {rental for _, rental in keys}
+    for step in steps_of_rentals(connection, rentals, MdsEventType.TRIP_START):
+        starts.setdefault((step.vehicle_id, step.rental_id), step)
     documents = []
     for end in ends:
         key = (end.vehicle_id, end.rental_id)
-        held = places.get(key, {})
         start = starts.get(key)
-        if start is None or key not in distances or end.seq not in held:
+        if start is None or key not in distances or key not in places:
+            continue
+        first, last = places[key].first(), places[key].at(end.seq)
+        if first is None or last is None or first[0] == end.seq:
             continue
         trip = Trip(
             end.vehicle_id,
@@ -144,11 +147,10 @@ def trips_page(
             end.at_ms,
             end.stored_ms,
             distances[key],
-            Location.of_place(held[min(held)]),
-            Location.of_place(held[end.seq]),
+            Location.of_place(first[1]),
+            Location.of_place(last),
         )
-        if min(held) != end.seq:
-            documents.append(provider.trip(trip))
+        documents.append(provider.trip(trip))
     return Page(documents, following)
 
 
@@ -197,7 +199,11 @@ def telemetry_page(
 
 
 def _steps(
-    connection: Connection, since_ms: int, until_ms: int, after: str | None
+    connection: Connection,
+    since_ms: int,
+    until_ms: int,
+    after: str | None,
+    kind: MdsEventType | None = None,
 ) -> tuple[list[StoredStep], str | None]:
     at_ms, _, position = (after or "-1-0").rpartition("-")
     steps = steps_between(
@@ -206,6 +212,7 @@ def _steps(
         until_ms,
         after=(int(at_ms), int(position)),
         limit=PAGE,
+        kind=kind,
     )
     following = None
     if len(steps) == PAGE:
@@ -222,15 +229,17 @@ def _rentals_of(steps: Iterable[StoredStep]) -> set[RentalKey]:
 
 
 def _place_of(
-    step: StoredStep, places: dict[RentalKey, dict[int, Place]]
+    step: StoredStep, places: dict[RentalKey, RentalPlaces]
 ) -> Location | None:
-    held = places.get((step.vehicle_id, step.rental_id), {})
-    if step.seq in held:
-        return Location.of_place(held[step.seq])
-    if step.type in _BEFORE_DRIVING and held:
+    held = places.get((step.vehicle_id, step.rental_id))
+    if held is None:
+        return None
+    place = held.at(step.seq)
+    if place is None and step.type in _BEFORE_DRIVING:
         # The first place of a rental is where it was opened.
-        return Location.of_place(held[min(held)])
-    return None
+        first = held.first()
+        place = None if first is None else first[1]
+    return None if place is None else Location.of_place(place)
 
 
 def _samples_of(frame: StoredSamples) -> tuple[Sample, ...]:

@@ -76,6 +76,7 @@ def steps_between(
     *,
     after: tuple[int, int] = (-1, 0),
     limit: int,
+    kind: MdsEventType | None = None,
 ) -> list[StoredStep]:
     """Return steps that happened in a span, by time and then by position.
 
@@ -85,6 +86,7 @@ def steps_between(
         until_ms: UTC ms, not included.
         after: time and position of the last one that is known.
         limit: most rows.
+        kind: of steps; None for all.
     """
     query = (
         select(_TABLE)
@@ -96,17 +98,21 @@ def steps_between(
         .order_by(_TABLE.c.at_ms, _TABLE.c.id)
         .limit(limit)
     )
+    if kind is not None:
+        query = query.where(_TABLE.c.type == kind.value)
     return [_step(row) for row in connection.execute(query)]
 
 
 def steps_of_rentals(
-    connection: Connection, rental_ids: Iterable[bytes]
+    connection: Connection, rental_ids: Iterable[bytes], kind: MdsEventType
 ) -> list[StoredStep]:
-    """Return the steps of these rentals, in the order in which they were told."""
+    """Return the steps of one kind of these rentals, in the order they were told in."""
     found: list[StoredStep] = []
     for chunk in chunks(rental_ids):
         query = (
-            select(_TABLE).where(_TABLE.c.rental_id.in_(chunk)).order_by(_TABLE.c.id)
+            select(_TABLE)
+            .where(_TABLE.c.rental_id.in_(chunk), _TABLE.c.type == kind.value)
+            .order_by(_TABLE.c.id)
         )
         found += [_step(row) for row in connection.execute(query)]
     return found
