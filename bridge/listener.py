@@ -16,6 +16,11 @@ from bridge.http_connection import HEAD_LIMIT, IDLE_S, HttpConnection
 DRAIN_S: Final = 5
 """How long requests under way may take when the bridge stops; a long poll is cut."""
 
+TAKES_NOTHING_MS: Final = 60_000
+"""How long a caller may take nothing of what was sent. Closing such a connection waits
+for what it has not taken, for ever; only the kernel ends it. It would hold one of the
+requests at once, and a few hundred of them would keep everybody out."""
+
 
 class _Server(uvicorn.Server):
     """Leaves signals to whoever runs the bridge, and says when it serves."""
@@ -90,6 +95,9 @@ def listen(host: str, port: int, *, name: str, what: str) -> Iterator[socket.soc
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
+            listener.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TAKES_NOTHING_MS
+            )
             listener.bind(address)
             listener.listen(128)
         except OSError as error:

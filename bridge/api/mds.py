@@ -14,9 +14,13 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from fastapi import FastAPI, Header, Path, Query, Request, Response
+from sqlalchemy import Connection
 
+from bridge.api.hours import Hours
+from bridge.api.permits import principal_in
 from bridge.api.problems import ProblemError
-from bridge.mds.documents import VERSION, Document, Provider, vehicle_of
+from bridge.api.turns import Turns
+from bridge.mds.documents import Document, Provider, document_of, vehicle_of
 from bridge.mds.records import (
     Page,
     events_page,
@@ -107,9 +111,10 @@ def add_mds(
     now: WallClock,
 ) -> None:
     """Add the routes to the application."""
-    _add_vehicles(app, provider, store, registry, now)
-    _add_history(app, provider, store, now)
-    _add_stops(app, provider, store, registry, now)
+    reads = Turns(store)
+    _add_vehicles(app, provider, reads, registry, now)
+    _add_history(app, provider, reads, now)
+    _add_stops(app, provider, reads, registry, now)
 
     @app.get("/mds/events/recent", response_class=Response, responses=_ANSWERS)
     async def recent_events(
@@ -127,7 +132,7 @@ def add_mds(
                 "span-not-recent",
                 "start_time lies within the last two weeks, and before end_time",
             )
-        found = await store.look(
+        found = await reads.look(
             lambda c: events_page(c, provider, start_time, end_time, after=page)
         )
         return _answer(request, "events", found)
@@ -136,7 +141,7 @@ def add_mds(
 def _add_vehicles(
     app: FastAPI,
     provider: Provider,
-    store: Store,
+    reads: Turns,
     registry: RegistryDirectory,
     now: WallClock,
 ) -> None:
@@ -156,7 +161,7 @@ def _add_vehicles(
         """List vehicles, with what of them seldom changes."""
         require_version(accept)
         names, following = page_of(page)
-        found = await store.look(lambda c: vehicles_page(c, provider, names))
+        found = await reads.look(lambda c: vehicles_page(c, provider, names))
         found_page = Page(found, following)
         return _answer(request, "vehicles", found_page, now=now())
 
@@ -168,7 +173,7 @@ def _add_vehicles(
         require_version(accept)
         names, following = page_of(page)
         gone_ms = now() - OFF_STREET_MS
-        found = await store.look(
+        found = await reads.look(
             lambda c: status_page(c, provider, names, gone_ms=gone_ms)
         )
         found_page = Page(found, following)
@@ -187,7 +192,7 @@ def _add_vehicles(
         vehicle_id = registered(device_id)
         if vehicle_id is None:
             raise _unknown(_NO_VEHICLE)
-        found = await store.look(lambda c: status_page(c, provider, [vehicle_id]))
+        found = await reads.look(lambda c: status_page(c, provider, [vehicle_id]))
         if not found:
             raise _unknown("nothing, or no position, is known of this vehicle yet")
         found_page = Page(found, None)
@@ -200,35 +205,29 @@ def _add_vehicles(
         """Return one vehicle, also one that is sold: its events are still told."""
         require_version(accept)
         wanted = vehicle_of(device_id)
-        if registered(device_id) is None and not await store.look(
+        if registered(device_id) is None and not await reads.look(
             lambda c: is_known(c, wanted)
         ):
             raise _unknown(_NO_VEHICLE)
-        found = await store.look(lambda c: vehicles_page(c, provider, [wanted]))
+        found = await reads.look(lambda c: vehicles_page(c, provider, [wanted]))
         found_page = Page(found, None)
         return _answer(request, "vehicles", found_page, now=now())
 
 
 def _add_history(
-    app: FastAPI, provider: Provider, store: Store, now: WallClock
+    app: FastAPI, provider: Provider, reads: Turns, now: WallClock
 ) -> None:
-    async def whole(hour: str, pages: Callable[..., Page]) -> Page:
+    hours = Hours(reads, CONTENT_TYPE)
+
+    async def whole(
+        request: Request, name: str, hour: str, pages: Callable[..., Page]
+    ) -> Response:
         since_ms = _past_hour(hour, now())
         until_ms = since_ms + HOUR_MS
-        documents: list[Document] = []
-        following: str | None = None
-        while True:
-            read = partial(pages, since_ms=since_ms, until_ms=until_ms, after=following)
-            page: Page = await store.look(read)
-            documents += page.documents
-            following = page.next
-            if following is None:
-                break
-        if not documents:
-            first_ms = await store.look(known_since_ms)
-            if first_ms is None or until_ms <= first_ms:
-                raise _unknown("nothing is known of this hour")
-        return Page(documents, None)
+        read = partial(pages, provider=provider, since_ms=since_ms, until_ms=until_ms)
+        require_known = partial(_require_known, until_ms=until_ms)
+        caller = principal_in(request.scope).name
+        return await hours.answer(caller, name, read, require_known)
 
     @app.get("/mds/trips", response_class=Response, responses=_ANSWERS)
     async def list_mds_trips(
@@ -236,8 +235,7 @@ def _add_history(
     ) -> Response:
         """List trips that ended in an hour that is over, all in one answer."""
         require_version(accept)
-        found = await whole(end_time, partial(trips_page, provider=provider))
-        return _answer(request, "trips", found)
+        return await whole(request, "trips", end_time, trips_page)
 
     @app.get("/mds/events/historical", response_class=Response, responses=_ANSWERS)
     async def list_mds_events(
@@ -245,8 +243,7 @@ def _add_history(
     ) -> Response:
         """List what happened to vehicles in an hour that is over, in one answer."""
         require_version(accept)
-        found = await whole(event_time, partial(events_page, provider=provider))
-        return _answer(request, "events", found)
+        return await whole(request, "events", event_time, events_page)
 
     @app.get("/mds/telemetry", response_class=Response, responses=_ANSWERS)
     async def list_mds_telemetry(
@@ -259,7 +256,7 @@ def _add_history(
         require_version(accept)
         since_ms = _hour(telemetry_time)
         until_ms = since_ms + HOUR_MS
-        found = await store.look(
+        found = await reads.look(
             lambda c: telemetry_page(c, provider, since_ms, until_ms, after=page)
         )
         return _answer(request, "telemetry", found)
@@ -268,12 +265,12 @@ def _add_history(
 def _add_stops(
     app: FastAPI,
     provider: Provider,
-    store: Store,
+    reads: Turns,
     registry: RegistryDirectory,
     now: WallClock,
 ) -> None:
     async def found_stops() -> list[Document]:
-        states = await store.look(lambda c: load_vehicles(c, registry.current))
+        states = await reads.look(lambda c: load_vehicles(c, registry.current))
         return stops_of(provider, states, now=now())
 
     @app.get("/mds/stops", response_class=Response, responses=_ANSWERS)
@@ -336,6 +333,12 @@ def _past_hour(text: str, now: int) -> int:
     return since_ms
 
 
+def _require_known(connection: Connection, *, until_ms: int) -> None:
+    first_ms = known_since_ms(connection)
+    if first_ms is None or until_ms <= first_ms:
+        raise _unknown("nothing is known of this hour")
+
+
 def _unknown(why: str) -> ProblemError:
     return ProblemError(HTTPStatus.NOT_FOUND, "not-known", why)
 
@@ -343,20 +346,11 @@ def _unknown(why: str) -> ProblemError:
 def _answer(
     request: Request, name: str, page: Page, *, now: int | None = None
 ) -> Response:
-    """Return a page.
-
-    MDS 2.0's text has the list in ``data``, its OpenAPI document beside it and wants
-    both; so both are there (docs/adr/0019).
-    """
+    """Return a page."""
     following = None
     if page.next is not None:
         following = str(request.url.include_query_params(page=page.next))
-    document: dict[str, object] = {
-        "version": VERSION,
-        "data": {name: page.documents},
-        name: page.documents,
-        "links": {"next": following},
-    }
+    document = document_of(name, page.documents, following=following)
     if now is not None:
         document |= {"last_updated": now, "ttl": TTL_MS}
     return Response(msgspec.json.encode(document), media_type=CONTENT_TYPE)

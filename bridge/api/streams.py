@@ -5,16 +5,15 @@ consumer that must miss nothing while it is away for long is better served by a 
 """
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Final
 
 from fastapi import FastAPI, Header, Query, Request
 from fastapi.responses import StreamingResponse
-from starlette.requests import ClientDisconnect
-from starlette.types import Message, Receive, Scope, Send
 
+from bridge.api.holding import HoldingResponse
 from bridge.api.permits import principal_in
 from bridge.api.problems import ProblemError
 from bridge.errors import StoreError
@@ -38,9 +37,6 @@ was taken away hears no more than an hour longer."""
 
 RETRY_MS: Final = 3_000
 """After what time a listener that lost the stream comes back."""
-
-STALL_S: Final = 60.0
-"""How long a listener may take nothing: four signs of life. It would hold a place."""
 
 POSITION_LIMIT: Final = 2**63 - 1
 
@@ -139,35 +135,6 @@ class EventStreams:
             return
 
 
-class Stream(StreamingResponse):
-    """The answer to one listener; gives its place back however it ends."""
-
-    def __init__(
-        self, streams: EventStreams, stirred: asyncio.Event, after: int
-    ) -> None:
-        """Answer with the events behind a position."""
-        super().__init__(
-            streams.follow(after, stirred),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        )
-        self._streams, self._stirred = streams, stirred
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the listener goes, or takes nothing for `STALL_S`."""
-
-        async def send_soon(message: Message) -> None:
-            async with asyncio.timeout(STALL_S):
-                await send(message)
-
-        # A listener that is gone or stuck is no defect; it comes back with its last id.
-        try:
-            with contextlib.suppress(TimeoutError, ClientDisconnect):
-                await super().__call__(scope, receive, send_soon)
-        finally:
-            self._streams.leave(self._stirred)
-
-
 def add_streams(app: FastAPI, store: Store, streams: EventStreams) -> None:
     """Add the route to the application."""
 
@@ -187,7 +154,7 @@ def add_streams(app: FastAPI, store: Store, streams: EventStreams) -> None:
                 description="As an EventSource sends it; counts before `after`.",
             ),
         ] = None,
-    ) -> Stream:
+    ) -> HoldingResponse:
         """Stream events behind a position; without one, what happens from now on."""
         stirred = streams.join(principal_in(request.scope).name)
         try:
@@ -197,7 +164,12 @@ def add_streams(app: FastAPI, store: Store, streams: EventStreams) -> None:
         except BaseException:
             streams.leave(stirred)
             raise
-        return Stream(streams, stirred, position)
+        return HoldingResponse(
+            streams.follow(position, stirred),
+            partial(streams.leave, stirred),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
 
 
 async def _position(store: Store, asked: int | None, where: tuple[str, str]) -> int:

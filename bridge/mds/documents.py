@@ -242,6 +242,22 @@ class Provider:
         return _uuid(what, self._id.encode() + vehicle_id.raw + rental_id)
 
 
+def document_of(
+    name: str, documents: list[Document], *, following: str | None = None
+) -> Document:
+    """Return an answer's document.
+
+    MDS 2.0's text has the list in ``data``, its OpenAPI document beside it and wants
+    both; so both are there (docs/adr/0019).
+    """
+    return {
+        "version": VERSION,
+        "data": {name: documents},
+        name: documents,
+        "links": {"next": following},
+    }
+
+
 def device_id(vehicle_id: VehicleId) -> str:
     """Return the device of a vehicle, which stays the same for ever."""
     return str(uuid.UUID(bytes=vehicle_id.raw))

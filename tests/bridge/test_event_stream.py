@@ -4,13 +4,15 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 import pytest
 from starlette.types import Message
 
-from bridge.api import streams
+from bridge.api import holding, streams
+from bridge.api.holding import HoldingResponse
 from bridge.figures import Figures
 from bridge.settings import RateSettings
 from certs.fleet import FleetDirectory
@@ -138,10 +140,16 @@ async def test_a_listener_who_takes_nothing_loses_its_place(
     fleet: FleetDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would hold it for ever: the hour is over only between two sendings."""
-    monkeypatch.setattr(streams, "STALL_S", 0.05)
+    monkeypatch.setattr(holding, "STALL_S", 0.05)
     async with World(fleet, tmp_path / "store") as world:
         listeners = streams.EventStreams(world.store, 1, figures=Figures())
-        stuck = streams.Stream(listeners, listeners.join("one"), 0)
+        place = listeners.join("one")
+        stuck = HoldingResponse(
+            listeners.follow(0, place),
+            partial(listeners.leave, place),
+            media_type="text/event-stream",
+            headers={},
+        )
         taken: list[str] = []
 
         async def send(message: Message) -> None:
