@@ -35,14 +35,15 @@ from firmware_emulator.rental_script import (
     tap_to_open,
 )
 from firmware_emulator.script import play
-from protocol.codes import FrameClass
+from protocol.codes import EventType, FrameClass
 from protocol.fleet import FleetPart
+from protocol.frame import parse_frame
 from protocol.topic import parse_topic
 from tests.depth import DEEP, times
 from tests.tools.test_rental_over_brokers import PIN, online, order, reserve
 from tools.clock import wall_clock
 from tools.rig import Rig, open_rig
-from transport.link import LinkSettings
+from transport.link import LinkSettings, MqttLink
 from transport.tls import TlsIdentity
 
 pytestmark = [
@@ -78,7 +79,10 @@ def soon_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     SEEN.clear()
     async with open_rig(
-        tmp_path / "rig", broker="mosquitto", observer=SEEN.append
+        tmp_path / "rig",
+        broker="mosquitto",
+        observer=SEEN.append,
+        is_bridge_cuttable=True,
     ) as system:
         yield system
 
@@ -185,12 +189,21 @@ async def test_a_broker_that_dies_with_what_it_had_taken_costs_nothing(
     I-21, I-13 (F), L1: sessions are made anew, and each car says HELLO.
     """
     customer = await begin(rig, api)
-    # What the car sends now is taken by the system, and read by nobody before it dies.
-    send(rig, signal.SIGSTOP)
-    await end(customer)
+    if fate == "killed":
+        # The broker acknowledges all that the car says, and the bridge hears none of it.
+        assert rig.bridge_link is not None
+        rig.bridge_link.deafen()
+        taken = note_acknowledged(monkeypatch)
+        await end(customer)
+        await eventually(lambda: EventType.RENTAL_ENDED in taken)
+    else:
+        # What the car says is taken by the system, and read by nobody.
+        send(rig, signal.SIGSTOP)
+        await end(customer)
     send(rig, signal.SIGKILL)
     await eventually(lambda: not rig.bridge.is_connected)
     refused: dict[str, Any] = await order(api, rig.cars[0], kind="ping")
+    assert events(rig, "rental.ended") == 0
     if fate != "killed":
         shutil.rmtree(rig.directory / "broker")
     if fate == "downgraded":
@@ -204,6 +217,19 @@ async def test_a_broker_that_dies_with_what_it_had_taken_costs_nothing(
 
     # Never "done" for what nobody has sent.
     assert refused.get("state") != "succeeded"
+
+
+def note_acknowledged(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets the type of each frame that the broker has taken."""
+    seen: list[int] = []
+    publish = MqttLink.publish
+
+    async def noted(self: MqttLink, topic: str, payload: bytes, **options: Any) -> None:
+        await publish(self, topic, payload, **options)
+        seen.append(parse_frame(payload).header.type)
+
+    monkeypatch.setattr(MqttLink, "publish", noted)
+    return seen
 
 
 def hellos() -> int:
