@@ -93,7 +93,7 @@ class Schedule:
         self._has_more = True
 
     def heard(self) -> None:
-        """Note that a frame of the fleet came."""
+        """Note that a frame of the fleet came for this session."""
         self._was_heard = True
 
     def receipted(
@@ -108,9 +108,10 @@ class Schedule:
             now_ms: boot clock.
         """
         if any(seq <= upto for seq in self._under_way):
-            self._patience_ms = PATIENCE_MS
-            self._waiting_since_ms = now_ms
             self._is_unanswered = False
+            if self._was_heard:
+                self._patience_ms = PATIENCE_MS
+                self._waiting_since_ms = now_ms
         self._under_way = {seq for seq in self._under_way if seq > upto}
         self._credit = credit
         self._next = max(self._next, upto + 1)
@@ -170,7 +171,7 @@ class Schedule:
             seqs: what the store had of it, in order; a rejected entry is missing.
             now_ms: boot clock.
         """
-        if seqs and not self._under_way:
+        if seqs and not self._under_way and self._was_heard:
             self._waiting_since_ms = now_ms
         if self._again and self._again[0][0] == wanted.first:
             _, last = self._again[0]

@@ -190,7 +190,7 @@ async def test_a_broker_that_dies_with_what_it_had_taken_costs_nothing(
     """
     customer = await begin(rig, api)
     if fate == "killed":
-        # The broker acknowledges all that the car says, and the bridge hears none of it.
+        # The broker acknowledges what the car says, and the bridge hears none of it.
         assert rig.bridge_link is not None
         rig.bridge_link.deafen()
         taken = note_acknowledged(monkeypatch)

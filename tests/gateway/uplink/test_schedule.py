@@ -102,6 +102,19 @@ def test_a_new_session_sends_everything_again() -> None:
     assert send_all(schedule, range(1, 4)) == [1, 2, 3]
 
 
+def test_receipts_of_another_session_do_not_put_the_hello_off() -> None:
+    # FF-HEL-03: a car that drives has an entry every few seconds.
+    schedule = Schedule()
+    schedule.begin_session(now_ms=0)
+    for seq, at_ms in enumerate((5_000, 10_000, 14_000), start=1):
+        schedule.entries_grew()
+        schedule.sent(Wanted(seq, 1), [seq], now_ms=at_ms)
+        schedule.receipted(seq, credit=32, gaps=(), now_ms=at_ms)
+
+    assert schedule.overdue(now_ms=PATIENCE_MS - 1) is None
+    assert schedule.overdue(now_ms=PATIENCE_MS) is Overdue.HELLO
+
+
 def test_a_session_that_nobody_answers_is_announced_again_ever_more_rarely() -> None:
     # FF-HEL-03.
     schedule, now_ms, waits = begun(), 0, []

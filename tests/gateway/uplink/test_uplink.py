@@ -5,12 +5,14 @@ import logging
 import pytest
 
 from gateway.uplink.schedule import TELEMETRY_WINDOW
-from protocol.codes import FrameClass, FrameType, RentalMode
+from protocol.codes import Code, FrameClass, FrameType, RentalMode
+from protocol.command import ANY_VERSION, Ping
 from protocol.content import parse_content
 from protocol.frame import FLAG_HISTORICAL, parse_frame
+from protocol.snapshot import NO_RENTAL
 from protocol.telemetry import Telemetry
 from tests.gateway.fleet_end import AirMessage
-from tests.gateway.world import ALICE, World
+from tests.gateway.world import ALICE, MALLORY, World
 from transport.errors import TlsSetupError
 
 
@@ -78,6 +80,33 @@ async def test_hello_is_the_first_frame_of_every_connection() -> None:
 
         assert world.air.up[0][0] is FrameClass.HELLO
         assert world.air.up[sent][0] is FrameClass.HELLO
+
+
+async def test_a_lost_hello_is_said_again_though_entries_behind_it_arrived() -> None:
+    # FF-HEL-03; rows 19 to 21: bridge and car come back to a broker at the same moment.
+    async with World() as world:
+        await world.begin_rental()
+        known = world.fleet.session_id
+        world.air.is_deaf = True
+        world.air.lose()
+        await world.advance(5.0)
+        world.air.is_deaf = False
+        heard = len(world.fleet.entries)
+        world.present(MALLORY)  # refused, and written down
+        await world.advance(1.0)
+        assert len(world.fleet.entries) > heard
+        assert await world.kept() == []
+        assert world.fleet.session_id == known
+
+        await world.advance(16.0)
+        ping = world.fleet.send(Ping(NO_RENTAL, ANY_VERSION, bytes(16)))
+        await world.advance(1.0)
+
+        assert world.fleet.session_id != known
+        assert world.fleet.codes_of(ping) == [Code.OK]
+        hellos = len(world.air.frames(FrameClass.HELLO))
+        await world.advance(600.0)
+        assert len(world.air.frames(FrameClass.HELLO)) == hellos
 
 
 async def test_entries_go_before_telemetry_after_an_outage() -> None:
