@@ -293,6 +293,7 @@ class Relay:
             try:
                 await self._attempt(row, is_repeat=failures > 0)
             except SinkError as error:
+                _require_wanted(error)
                 failures += 1
                 permanent += error.is_permanent
                 self.figures.failed += 1
@@ -368,3 +369,18 @@ class Relay:
                 self.name,
                 self.breaker.wait_s(now_s),
             )
+
+
+def _require_wanted(error: SinkError) -> None:
+    """Go on only if nobody has cancelled us.
+
+    `asyncio.wait_for` of Python 3.11, by which nats-py connects, forgets a cancellation
+    that comes as what it waits for ends: we would try for ever, and the bridge that
+    stops would wait for us.
+
+    Raises:
+        asyncio.CancelledError: somebody has, and got this failure instead.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError from error

@@ -1,6 +1,7 @@
 """When a consumer is asked again: not all at once, and when it says so (row 30)."""
 
 import asyncio
+import contextlib
 import math
 from collections import defaultdict
 from pathlib import Path
@@ -63,6 +64,38 @@ async def test_events_that_fail_together_are_not_tried_again_together(
 
     for least_s, wait_s in zip([2.0, 1.5, 1.0], waited_s, strict=True):
         assert least_s <= wait_s < least_s + 0.4, waited_s
+
+
+class DeafSink(MemorySink):
+    """Fails at once; when it is cancelled too, as what waits in `wait_for` may."""
+
+    async def deliver(self, row: OutboxRow) -> None:
+        if self.attempts == 3:
+            await asyncio.Event().wait()
+        await super().deliver(row)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        self.is_down = True
+        raise SinkError("no servers available for connection")
+
+
+async def test_a_consumer_that_fails_as_the_bridge_stops_does_not_keep_it(
+    fleet: FleetDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I-34: a stop ends, though the cancellation is lost in somebody's library."""
+    quick = Backoff(initial_s=0.001, maximum_s=0.002)
+    monkeypatch.setattr(relay_module, "BACKOFF", quick)
+    sink = DeafSink()
+    async with (
+        asyncio.timeout(10),
+        World(fleet, tmp_path / "b.sqlite", (sink,)) as world,
+    ):
+        [car, *_] = world.cars
+        await world.say(FrameClass.EVENT, car.event(AgentStarted(1, bytes(4))), car=car)
+        await sink.grew.wait()
+
+    assert sink.is_down, "it was asked, and cancelled in that"
+    assert sink.attempts == 1
 
 
 class Plea(NamedTuple):
