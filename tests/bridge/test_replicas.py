@@ -85,8 +85,14 @@ async def site(tmp_path: Path, server: Server) -> AsyncIterator[Site]:
         yield made
 
 
+@pytest.fixture
+def takes_turns() -> bool:
+    """Whether the broker gives every bridge a part even when one could do it all."""
+    return True
+
+
 async def test_bridges_come_and_go_and_every_ledger_is_told_once_in_its_order(
-    site: Site,
+    site: Site, takes_turns: bool
 ) -> None:
     """I-25 (F), I-34 (F), row 28: one bridge, four, one, while cars tell all the time.
 
@@ -121,8 +127,11 @@ async def test_bridges_come_and_go_and_every_ledger_is_told_once_in_its_order(
         for driver in site.drivers
     }
     assert all(driver.receipted == len(driver.entries) for driver in site.drivers)
-    assert min(taken) > 0
-    assert max(taken) < CARS * PHASE
+    # Not four times: a car sends again only what has no receipt in time.
+    assert CARS * PHASE <= sum(taken) < 2 * CARS * PHASE
+    if takes_turns:
+        assert min(taken) > 0
+        assert max(taken) < CARS * PHASE
     assert alone[0] >= CARS * PHASE
 
 

@@ -140,6 +140,22 @@ def test_every_deployed_setting_of_hivemq_has_a_reason_above_it() -> None:
     assert explained > 6
 
 
+def test_hivemqs_settings_ask_the_environment_for_what_the_manual_gives() -> None:
+    """HiveMQ looks into comments, too, and by one name that is not set runs without any.
+
+    It then said so in one line of its log and took connections by its own defaults.
+    """
+    named = re.findall(r"\$\{([^}]*)\}", (DEPLOY / "hivemq/config.xml").read_text())
+
+    assert set(named) == {
+        "FREEFLOAT_ADDRESS",
+        "FREEFLOAT_PORT",
+        "FREEFLOAT_KEYSTORE",
+        "FREEFLOAT_TRUSTSTORE",
+        "FREEFLOAT_KEYSTORE_PASSWORD",
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Deployed:
     """A mosquitto that runs with the file of deploy/."""

@@ -23,6 +23,7 @@ from protocol.evidence import (
     verify_evidence,
 )
 from protocol.fleet import FleetPart
+from protocol.identity import VehicleId
 from protocol.keyfile import parse_signing_key
 from protocol.keys import SigningKey
 from protocol.place import EVENT_PLACE, EventPlace, Place, commitment_of
@@ -41,12 +42,18 @@ Change = Callable[[Exhibit], Exhibit]
 class Court:
     """A fleet, a car and what they signed; `exhibit` is what the fleet would show."""
 
-    def __init__(self, fleet: FleetDirectory, *, now_ms: int) -> None:
+    def __init__(
+        self,
+        fleet: FleetDirectory,
+        *,
+        now_ms: int,
+        vehicle_id: VehicleId | None = None,
+    ) -> None:
         self.fleet = fleet
         self.now_ms = now_ms
-        self.car = Car(
-            fleet.vehicle_directory(fleet.vehicle_ids()[0]), boot_ms=lambda: 1_000
-        )
+        if vehicle_id is None:
+            vehicle_id = fleet.vehicle_ids()[0]
+        self.car = Car(fleet.vehicle_directory(vehicle_id), boot_ms=lambda: 1_000)
         self.car.wall_ms = now_ms
         self.fleet_id = fleet.fleet.fleet_id
 

@@ -206,7 +206,10 @@ async def test_a_lost_proof_of_a_rotation_is_put_right_with_the_bridges_evidence
     car = issued(office, age=GARAGED)
     rotation = car.holder.rotate()
     car.holder.rotations = ()
-    court = Court(office.fleet, now_ms=int(real_now().timestamp() * 1000))
+    # Its own keys: a car that enrolled from outside has no directory at the office.
+    court = Court(
+        office.fleet, now_ms=int(real_now().timestamp() * 1000), vehicle_id=car.id
+    )
     exhibit = replace(
         rental_of(court), vehicle_id=car.id, rotations=(rotation,), commands=()
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.ports import FrameSeen
 from tests.bridge import test_replicas as replicas
 from tests.bridge.site import Site, open_site
 from tests.broker.hivemq.process import HiveMqBroker, missing
@@ -24,14 +25,33 @@ pytestmark = [
 
 
 @pytest.fixture
-async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+async def rig(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: list[FrameSeen]
+) -> AsyncIterator[Rig]:
     monkeypatch.setattr("tools.rig.EmbeddedBroker", HiveMqBroker)
     cars = [rentals.nearly_empty_car]
-    async with open_rig(tmp_path / "rig", cars=cars, broker="hivemq") as system:
+    async with open_rig(
+        tmp_path / "rig", cars=cars, broker="hivemq", observer=seen.append
+    ) as system:
         yield system
 
 
+@pytest.fixture
+def takes_turns() -> bool:
+    """Say that HiveMQ does not take turns.
+
+    Its members take from one queue: of 60 frames one took 54 and one 6, or one all.
+    """
+    return False
+
+
+@pytest.fixture
+def seen() -> list[FrameSeen]:
+    return []
+
+
 api = rentals.api
+little_credit = rentals.little_credit
 
 
 @pytest.fixture(scope="module")
