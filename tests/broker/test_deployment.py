@@ -141,7 +141,7 @@ def test_every_deployed_setting_of_hivemq_has_a_reason_above_it() -> None:
 
 
 def test_hivemqs_settings_ask_the_environment_for_what_the_manual_gives() -> None:
-    """HiveMQ looks into comments, too, and by one name that is not set runs without any.
+    """HiveMQ looks into comments, too, and by a name that is not set runs without all.
 
     It then said so in one line of its log and took connections by its own defaults.
     """
