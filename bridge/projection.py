@@ -85,6 +85,10 @@ def absorb(space: Workspace, record: Verified | Rejection) -> None:
         record: as `bridge.ingest.verify` returned it.
     """
     now = space.at.utc_ms
+    if isinstance(record, VerifiedTelemetry):
+        # First, since it is most of what a fleet says.
+        space.notes.append(_absorb_telemetry(space, record, now))
+        return
     match record:
         case Rejection():
             reason = f"{record.code.name}: {record.detail}"
@@ -96,8 +100,6 @@ def absorb(space: Workspace, record: Verified | Rejection) -> None:
             note = record.code.name
         case VerifiedHello():
             note = absorb_hello(space, record, now)
-        case VerifiedTelemetry():
-            note = _absorb_telemetry(space, record)
         case VerifiedPlace():
             note = absorb_place(space, record, now)
         case VerifiedDeath():
@@ -141,12 +143,15 @@ def _absorb_death(space: Workspace, record: VerifiedDeath, now: int) -> str:
     return ""
 
 
-def _absorb_telemetry(space: Workspace, record: VerifiedTelemetry) -> str:
+def _absorb_telemetry(space: Workspace, record: VerifiedTelemetry, now: int) -> str:
     header = record.frame.header
-    before = space.vehicles.get(header.vehicle_id, VehicleState())
-    after = sampled(before, header, record.telemetry, at=space.at)
-    space.vehicles[header.vehicle_id] = after
+    vehicle_id = header.vehicle_id
     space.telemetry.append(record)
+    if vehicle_id not in space.waiting:
+        before = space.vehicles.get(vehicle_id, VehicleState())
+        after = sampled(before, header, record.telemetry, at=space.at)
+        space.vehicles[vehicle_id] = after
+        tell_presence(space, vehicle_id, now)
     return "newer than this bridge" if record.telemetry is None else ""
 
 

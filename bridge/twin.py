@@ -91,27 +91,25 @@ class Latest(msgspec.Struct, frozen=True, array_like=True, gc=False):
     received_ms: int
     """When the bridge received it, UTC ms."""
 
-    def is_replaced_by(self, sample: Sample, stamp: Stamp) -> bool:
-        """Whether a later sample measured all that this one did.
 
-        Then this one need not be spread before it: each of its fields is older.
-        """
-        if stamp < self.stamp:
-            return False
-        old = self.sample
-        return (
-            (old.latitude_e7 is None or sample.latitude_e7 is not None)
-            and (old.longitude_e7 is None or sample.longitude_e7 is not None)
-            and (old.accuracy_dm is None or sample.accuracy_dm is not None)
-            and (old.heading_deg is None or sample.heading_deg is not None)
-            and (old.speed_dkmh is None or sample.speed_dkmh is not None)
-            and (old.odometer_m is None or sample.odometer_m is not None)
-            and (old.energy_pct is None or sample.energy_pct is not None)
-            and (old.range_km is None or sample.range_km is not None)
-            and (old.washer_pct is None or sample.washer_pct is not None)
-            and (old.supply_mv is None or sample.supply_mv is not None)
-            and (old.signal_pct is None or sample.signal_pct is not None)
-        )
+def is_replaced(old: Sample, sample: Sample) -> bool:
+    """Whether a later sample measured all that an older one did.
+
+    Then that one need not be spread before it: each of its fields is older.
+    """
+    return (
+        (old.latitude_e7 is None or sample.latitude_e7 is not None)
+        and (old.longitude_e7 is None or sample.longitude_e7 is not None)
+        and (old.accuracy_dm is None or sample.accuracy_dm is not None)
+        and (old.heading_deg is None or sample.heading_deg is not None)
+        and (old.speed_dkmh is None or sample.speed_dkmh is not None)
+        and (old.odometer_m is None or sample.odometer_m is not None)
+        and (old.energy_pct is None or sample.energy_pct is not None)
+        and (old.range_km is None or sample.range_km is not None)
+        and (old.washer_pct is None or sample.washer_pct is not None)
+        and (old.supply_mv is None or sample.supply_mv is not None)
+        and (old.signal_pct is None or sample.signal_pct is not None)
+    )
 
 
 Twin = dict[str, Field]

@@ -25,10 +25,6 @@ from bridge.twin import Latest, Stamp, Twin, Values, advance, spread
 from protocol.frame import Header
 from protocol.hello import NO_NONCE, Hello
 from protocol.identity import ID_SIZE, VehicleId, boot_counter
-from protocol.telemetry import Sample
-
-SAMPLE_UNIT_MS: Final = 100
-"""A sample's age is given in tenths of a second."""
 
 LOST_LEDGERS: Final = 16
 """Replaced ledgers remembered; a disk is not lost more often in a car's life."""
@@ -191,36 +187,6 @@ class VehicleState(msgspec.Struct, frozen=True, gc=False):
         if after is fields:
             return self
         return msgspec.structs.replace(self, fields=after, latest=latest)
-
-    def sampled(
-        self, header: Header, sample: Sample, *, at: Instant, is_again: bool = False
-    ) -> Self:
-        """Return the vehicle after a frame with this sample, perhaps once more.
-
-        It was heard of by it, too: both in one step, since most of a fleet's frames
-        are these.
-        """
-        boot, age_ms = boot_counter(header.session_id), sample.age_ds * SAMPLE_UNIT_MS
-        clock = self._clock_after(header, boot, at)
-        stamp = Stamp(boot, max(header.mono_ms - age_ms, 0))
-        signed_ms = clock.utc_of(boot, header.mono_ms, at=at)
-        if signed_ms is None:
-            signed_ms = header.wall_ms
-        latest: Latest | None = Latest(sample, stamp, signed_ms - age_ms, at.utc_ms)
-        fields, known = self.fields, self.latest
-        if is_again:
-            twin = self.twin
-            after = spread(twin, latest, is_again=True)
-            fields, latest = (fields, known) if after is twin else (after, None)
-        elif known is not None and not known.is_replaced_by(sample, stamp):
-            fields = self.twin
-        return msgspec.structs.replace(
-            self,
-            presence=self.presence.heard(now=at.utc_ms),
-            clock=clock,
-            fields=fields,
-            latest=latest,
-        )
 
     def with_fault(self, kind: str, *, is_raised: bool) -> Self:
         """Return the vehicle after a fault was raised or cleared."""

@@ -137,8 +137,9 @@ class Workspace:
     """When it is absorbed: its UTC is the `now` of everything that is noted."""
     vehicles: dict[VehicleId, VehicleState] = field(default_factory=dict)
     """Every vehicle of the batch; changed ones are written back."""
-    sampled_only: set[VehicleId] = field(default_factory=set)
-    """Vehicles of which nothing but telemetry is in the batch."""
+    waiting: set[VehicleId] = field(default_factory=set)
+    """Vehicles of which nothing but telemetry is in the batch, and whose state it
+    changes in nothing that anybody waits for; they are not loaded."""
     ledgers: dict[LedgerKey, Ledger] = field(default_factory=dict)
     """Every ledger of the batch; changed ones are written back."""
     known: dict[EntryKey, bytes] = field(default_factory=dict)

@@ -29,6 +29,7 @@ from bridge.ingest import (
     VerifiedTelemetry,
 )
 from bridge.instant import Instant
+from bridge.kept_vehicles import kept_in
 from bridge.ledger import HELD_LIMIT, Ledger, Place, gaps_of
 from bridge.rows.commands import load_commands, load_open_commands, write_command
 from bridge.rows.configurations import settle_configurations
@@ -49,6 +50,7 @@ from bridge.rows.statements import (
 from bridge.rows.steps import write_steps
 from bridge.rows.telemetry import write_telemetry
 from bridge.rows.vehicles import load_vehicles, write_vehicles
+from bridge.sampling import Told
 from bridge.vehicle import VehicleState
 from bridge.whereabouts import commitment_of
 from bridge.workspace import EntryKey, LedgerKey, Workspace
@@ -168,14 +170,21 @@ def load(
         at: when it is absorbed.
     """
     wanted = _Wanted(commands=set(published))
+    sampled: set[VehicleId] = set()
     for record in records:
-        if not isinstance(record, Rejection):
+        if isinstance(record, VerifiedTelemetry):
+            sampled.add(record.frame.header.vehicle_id)
+        elif not isinstance(record, Rejection):
             wanted.add(record)
-    vehicles = wanted.vehicles
-    lock_vehicles(connection, vehicles.union(receipted))
+    kept = kept_in(connection)
     space = Workspace(fleet_id, _fetch(connection), fresh_nonce, at)
+    if kept is not None:
+        sampled -= wanted.vehicles
+        space.waiting = {one for one in sampled if kept.may_wait(one)}
+        sampled -= space.waiting
+    vehicles = wanted.vehicles | sampled
+    lock_vehicles(connection, vehicles.union(receipted))
     space.vehicles = load_vehicles(connection, vehicles)
-    space.sampled_only = vehicles - _speaking(records)
     space.ledgers, awaiting = _load_ledgers(connection, wanted.ledgers)
     # What a ledger has not reached and does not hold is not stored.
     known = {key for key in wanted.entries if _may_be_stored(space, key)}
@@ -218,15 +227,6 @@ def _fetch(
 def _may_be_stored(space: Workspace, key: EntryKey) -> bool:
     ledger = space.ledgers.get(key[:2])
     return ledger is not None and (key[2] <= ledger.upto or key[2] in ledger.held)
-
-
-def _speaking(records: Sequence[Verified | Rejection]) -> set[VehicleId]:
-    """Return the vehicles that said anything but telemetry."""
-    return {
-        record.frame.header.vehicle_id
-        for record in records
-        if not isinstance(record, Rejection | VerifiedTelemetry)
-    }
 
 
 def _load_ledgers(
@@ -321,20 +321,34 @@ def write(
             for vehicle_id, state in space.vehicles.items()
             if before.vehicles.get(vehicle_id) is not state
         },
-        sampled_only=space.sampled_only,
     )
     write_outbox(connection, space.outbox, now=now)
     _write_rentals(connection, space, now)
     flag_lost(connection, space, now=now)
     settle_configurations(connection, space, now=now)
     write_rotations(connection, space.rotations)
-    frames = [record.frame.data for record in space.telemetry]
-    write_telemetry(connection, frames, now=now)
+    _write_telemetry(connection, space)
     write_places(connection, space.changed_places)
     write_steps(connection, space.steps, now=now)
     write_letters(connection, space.dead, now=now)
     for record in space.changed_commands.values():
         write_command(connection, record)
+
+
+def _write_telemetry(connection: Connection, space: Workspace) -> None:
+    write_telemetry(
+        connection,
+        [record.frame.data for record in space.telemetry],
+        now=space.at.utc_ms,
+    )
+    kept = kept_in(connection)
+    if kept is None:
+        return
+    for record in space.telemetry:
+        header = record.frame.header
+        if header.vehicle_id in space.waiting:
+            told = Told.by(header, record.telemetry, at=space.at)
+            kept.wait(header.vehicle_id, told)
 
 
 def _write_frames(connection: Connection, space: Workspace, now: int) -> None:

@@ -1,6 +1,6 @@
 """Rows of vehicles, and of cars that fell silent."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -16,7 +16,7 @@ from bridge.rows.outbox import write_outbox
 from bridge.rows.statements import chunks, upsert_many
 from bridge.rows.steps import write_steps
 from bridge.rows.telemetry import StoredSamples, told_since
-from bridge.sampling import sampled
+from bridge.sampling import Told, sampled_again
 from bridge.vehicle import VehicleState
 from bridge.workspace import StepRow, rows_of, stand
 from protocol.identity import VehicleId
@@ -83,7 +83,7 @@ def _folded(state: VehicleState, told: StoredSamples) -> VehicleState:
     if not isinstance(record, VerifiedTelemetry):
         return state
     at = Instant.written(told.received_ms)
-    return sampled(state, frame.header, record.telemetry, at=at, is_again=True)
+    return sampled_again(state, Told.by(frame.header, record.telemetry, at=at))
 
 
 def write_kept(connection: Connection) -> int:
@@ -95,27 +95,17 @@ def write_kept(connection: Connection) -> int:
 
 
 def write_vehicles(
-    connection: Connection,
-    states: Mapping[VehicleId, VehicleState],
-    *,
-    sampled_only: Collection[VehicleId] = (),
+    connection: Connection, states: Mapping[VehicleId, VehicleState]
 ) -> None:
     """Write vehicles over what was known of them.
 
     Args:
         connection: inside a transaction.
         states: as they are now.
-        sampled_only: of which nothing came but telemetry; theirs may wait.
     """
     kept = kept_in(connection)
     if kept is not None:
-        written: dict[VehicleId, VehicleState] = {}
-        for vehicle_id, state in states.items():
-            waits = vehicle_id in sampled_only and kept.may_wait(vehicle_id, state)
-            kept.stage(vehicle_id, state, is_written=not waits)
-            if not waits:
-                written[vehicle_id] = state
-        states = written
+        kept.stage(states)
     rows = [
         (
             str(vehicle_id),

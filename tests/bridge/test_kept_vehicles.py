@@ -10,16 +10,17 @@ from bridge import twin
 from bridge.clock import DRIFT_PPM
 from bridge.errors import StoreError
 from bridge.instant import Instant
-from bridge.kept_vehicles import OPTION, KeptVehicles
+from bridge.kept_vehicles import FRAMES_MOST, OPTION, KeptVehicles
 from bridge.presence import SILENCE_MS, LinkState
 from bridge.rows.vehicles import catch_up, load_vehicles, write_vehicles
+from bridge.sampling import Told, folded, sampled
 from bridge.twin import values_of_sample
 from bridge.vehicle import VehicleState
 from protocol.codes import FrameClass
 from protocol.event import EngineStopped
 from protocol.frame import Header, parse_frame
 from protocol.identity import VehicleId
-from protocol.telemetry import Sample
+from protocol.telemetry import Sample, Telemetry
 from tests.bridge.car import RENTAL, sample
 from tests.bridge.world import World
 
@@ -126,7 +127,9 @@ def test_a_sample_that_waits_to_be_spread_changes_nothing(
     fields: twin.Twin = {}
     for mono_ms, one in told_samples:
         header = header_at(mono_ms)
-        vehicle = vehicle.sampled(header, one, at=Instant.written(50_000))
+        vehicle = sampled(
+            vehicle, header, Telemetry((one,)), at=Instant.written(50_000)
+        )
         age_ms = one.age_ds * 100
         fields = twin.advance(
             fields,
@@ -140,6 +143,76 @@ def test_a_sample_that_waits_to_be_spread_changes_nothing(
         assert vehicle.twin == stored.twin == fields
 
 
+SESSION, OTHER = b"\0\0\0\5" + bytes(12), b"\0\0\0\6" + bytes(12)
+LONG = 2**63 - 1
+TOLD = st.builds(
+    Told,
+    st.sampled_from([SESSION, SESSION, SESSION, OTHER]),
+    st.one_of(st.integers(0, 2_000_000), st.just(LONG)),
+    st.one_of(st.integers(0, 2_000_000), st.just(2**64 - 1)),
+    st.lists(SAMPLES, max_size=3).map(tuple),
+    st.builds(
+        Instant,
+        st.integers(10**6, 3 * 10**6),
+        st.integers(10**6, 2 * 10**6),
+        st.sampled_from(["", "machine", "machine", "other"]),
+    ),
+)
+
+
+@given(st.lists(TOLD, max_size=9), st.lists(TOLD, max_size=3))
+def test_frames_that_wait_leave_what_each_leaves_by_itself(
+    waiting: list[Told], before: list[Told]
+) -> None:
+    """I-23, FF-TEL-05: state, clock and every field with its stamps, whatever came."""
+    alone = together = folded(VehicleState(session_id=SESSION), before)
+    for told in waiting:
+        alone = folded(alone, [told])
+        # As the store has it between two transactions.
+        alone = msgspec.json.decode(msgspec.json.encode(alone), type=VehicleState)
+
+    together = folded(together, waiting)
+
+    assert together == alone
+    assert together.twin == alone.twin
+
+
+@pytest.mark.parametrize("count", range(1, 2 * FRAMES_MOST + 2))
+async def test_a_frame_that_waits_is_seen_by_whoever_asks(
+    world: World, count: int
+) -> None:
+    await world.greet()
+    await told(world, count)
+
+    seen = await world.vehicle()
+
+    assert seen.twin["odometer_m"].value == 1_000_000 + count - 1
+    assert seen.presence.heard_ms == world.now()
+
+
+@given(st.lists(st.tuples(TOLD, st.booleans()), max_size=9))
+def test_of_a_transaction_that_is_undone_no_frame_ever_came(
+    transactions: list[tuple[Told, bool]],
+) -> None:
+    """I-23, rule 1: nor is one of it seen before its commit."""
+    car, kept = VehicleId(bytes(16)), KeptVehicles()
+    known = VehicleState(session_id=SESSION)
+    kept.stage({car: known})
+    kept.apply()
+
+    for told, is_committed in transactions:
+        kept.wait(car, told)
+        assert kept.get(car) == known
+        if is_committed:
+            kept.apply()
+            known = folded(known, [told])
+        kept.undo()
+
+    assert kept.get(car) == known
+    is_unwritten = any(is_committed for _, is_committed in transactions)
+    assert kept.unwritten() == ({car: known} if is_unwritten else {})
+
+
 def header_at(mono_ms: int) -> Header:
     raw = bytearray(156)
     raw[:6] = b"FF\x01\x01\x83\x00"
@@ -151,7 +224,7 @@ def header_at(mono_ms: int) -> Header:
 def test_no_more_cars_are_kept_than_the_limit() -> None:
     kept = KeptVehicles(limit=2)
     for number in range(4):
-        kept.stage(VehicleId(bytes([number] * 16)), VehicleState(), is_written=True)
+        kept.stage({VehicleId(bytes([number] * 16)): VehicleState()})
     kept.apply()
 
     found = [kept.get(VehicleId(bytes([number] * 16))) for number in range(4)]

@@ -7,11 +7,13 @@ import pytest
 
 from bridge.instant import Instant
 from bridge.presence import SILENCE_MS
+from bridge.sampling import sampled
 from bridge.twin import Field, Stamp, Twin, advance, age_ms, is_stale, values_of_bits
 from bridge.vehicle import VehicleState
 from protocol.codes import Bits, FrameClass, Suite
 from protocol.frame import Header
 from protocol.identity import VehicleId, session_id
+from protocol.telemetry import Telemetry
 from tests.bridge.car import sample
 
 NOW: Final = 1_800_000_000_000
@@ -78,6 +80,13 @@ def header_at(mono_ms: int) -> Header:
     )
 
 
+def after_sample(
+    known: VehicleState, mono_ms: int, *, energy_pct: int | None, at: Instant
+) -> VehicleState:
+    telemetry = Telemetry((sample(energy_pct=energy_pct, age_ds=0),))
+    return sampled(known, header_at(mono_ms), telemetry, at=at)
+
+
 @pytest.mark.parametrize("mono_ms", [900, 999, 1_000, 1_001, 1_100])
 @pytest.mark.parametrize("later_ms", [950, 1_000, 1_050, 1_100, 1_200])
 def test_an_event_beside_a_sample_leaves_what_it_would_leave_after_the_sample_is_spread(
@@ -85,14 +94,17 @@ def test_an_event_beside_a_sample_leaves_what_it_would_leave_after_the_sample_is
 ) -> None:
     at = Instant(NOW, 5_000, "machine")
     known = VehicleState(session_id=SESSION)
-    known = known.sampled(header_at(1_000), sample(energy_pct=50, age_ds=0), at=at)
+    known = after_sample(known, 1_000, energy_pct=50, at=at)
     spread = msgspec.structs.replace(known, fields=known.twin, latest=None)
     values, other = {"energy_pct": 40, "locked": True}, {"mode": "parked"}
 
     kept, plain = (
-        one.observed(header_at(mono_ms), values, at=at)
-        .sampled(header_at(later_ms), sample(energy_pct=30, age_ds=0), at=at)
-        .observed(header_at(later_ms + 25), other, at=at)
+        after_sample(
+            one.observed(header_at(mono_ms), values, at=at),
+            later_ms,
+            energy_pct=30,
+            at=at,
+        ).observed(header_at(later_ms + 25), other, at=at)
         for one in (known, spread)
     )
 
@@ -116,6 +128,6 @@ def test_a_level_that_no_sample_measured_stays_what_an_event_told() -> None:
     assert known.energy_pct is None
 
     known = known.observed(header_at(900), {"energy_pct": 40}, at=at)
-    known = known.sampled(header_at(1_000), sample(energy_pct=None, age_ds=0), at=at)
+    known = after_sample(known, 1_000, energy_pct=None, at=at)
 
     assert known.energy_pct == known.twin["energy_pct"].value == 40
