@@ -144,25 +144,33 @@ def erase_places(connection: Connection, rental_id: bytes) -> int:
     return empty_places(connection, _TABLE.c.rental_id == rental_id)
 
 
-def empty_places(connection: Connection, which: ColumnElement[bool]) -> int:
+def empty_places(connection: Connection, *which: ColumnElement[bool]) -> int:
     """Delete the keys of places, and what the keys opened; return how many there were.
 
     Args:
         connection: in a transaction that has locked their vehicles.
-        which: rows of `schema.places`.
+        which: rows of `schema.places`. In one call where there are several, for dead
+            letters have no index by entry and all of them are looked through.
     """
-    those = select(_TABLE.c.vehicle_id, _TABLE.c.ledger_id, _TABLE.c.seq).where(which)
-    entries = connection.execute(those)
-    _drop_letters(
-        connection, {(VehicleId.from_text(row[0]), row[1], row[2]) for row in entries}
-    )
-    connection.execute(delete(_KEYS).where(_KEY_OF_KEY.in_(those)))
-    erased = connection.execute(
-        update(_TABLE)
-        .where(which, _TABLE.c.state != int(PlaceState.ERASED))
-        .values(state=int(PlaceState.ERASED), sealed=None)
-    )
-    return erased.rowcount
+    emptied: set[EntryKey] = set()
+    count = 0
+    for rows in which:
+        those = select(_TABLE.c.vehicle_id, _TABLE.c.ledger_id, _TABLE.c.seq).where(
+            rows
+        )
+        emptied.update(
+            (VehicleId.from_text(vehicle), ledger_id, seq)
+            for vehicle, ledger_id, seq in connection.execute(those)
+        )
+        connection.execute(delete(_KEYS).where(_KEY_OF_KEY.in_(those)))
+        erased = connection.execute(
+            update(_TABLE)
+            .where(rows, _TABLE.c.state != int(PlaceState.ERASED))
+            .values(state=int(PlaceState.ERASED), sealed=None)
+        )
+        count += erased.rowcount
+    _drop_letters(connection, emptied)
+    return count
 
 
 def _drop_letters(connection: Connection, entries: AbstractSet[EntryKey]) -> None:

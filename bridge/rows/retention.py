@@ -113,14 +113,14 @@ def _erase_places(connection: Connection, before_ms: int) -> int:
     )
     found = connection.execute(of_old).all()
     lock_vehicles(connection, [VehicleId.from_text(row.vehicle_id) for row in found])
-    erased = 0
-    for row in found:
-        erased += empty_places(
-            connection,
+    return empty_places(
+        connection,
+        *(
             (table.c.vehicle_id == row.vehicle_id)
-            & (table.c.rental_id == row.rental_id),
-        )
-    return erased
+            & (table.c.rental_id == row.rental_id)
+            for row in found
+        ),
+    )
 
 
 def _drop_events(connection: Connection, before_ms: int, sinks: tuple[str, ...]) -> int:

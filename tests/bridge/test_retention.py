@@ -1,10 +1,14 @@
 """What need not be kept for ever is let go in time, and evidence stays (K25, K26)."""
 
+from typing import Any
+
 import pytest
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, create_engine, event, func, select
 
 from bridge import schema
+from bridge.places import PlaceState
 from bridge.retention import Retention, ages_of
+from bridge.rows.retention import let_go
 from bridge.settings import RetentionSettings
 from protocol.codes import FrameClass
 from protocol.event import RentalStarted
@@ -56,6 +60,49 @@ async def test_places_of_a_rental_that_is_over_are_erased_in_time(
     assert len(kept) == 1
     assert await world.store.places(RENTAL) == {}
     assert key not in _bytes_of(world.path)
+
+
+@pytest.mark.parametrize("rentals", [1, 20])
+def test_dead_letters_are_looked_through_once_however_many_rentals_are_over(
+    rentals: int,
+) -> None:
+    """K25: once for each, a piece took 30 s with 10,000 letters, and no batch went."""
+    ids = [number.to_bytes(16, "big") for number in range(1, rentals + 1)]
+    common = {"vehicle_id": "A" * 26, "ledger_id": bytes(8), "seq": 1}
+    place = {
+        "state": int(PlaceState.HELD),
+        "commitment": bytes(32),
+        "prev_hash": bytes(32),
+        "arrivals": 1,
+        "sealed": b"sealed",
+    }
+    rental = {"state": "ended", "needs_close": False, "updated_ms": 0}
+    looked: list[str] = []
+    engine = create_engine("sqlite://")
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def note(_c: Any, _cursor: Any, text: str, *_: Any) -> None:
+        if "dead_letters.data" in text:
+            looked.append(text)
+
+    schema.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(
+            schema.places.insert(),
+            [
+                common | place | {"seq": seq, "rental_id": rental_id}
+                for seq, rental_id in enumerate(ids)
+            ],
+        )
+        connection.execute(
+            schema.rentals.insert(),
+            [common | rental | {"rental_id": rental_id} for rental_id in ids],
+        )
+        gone = let_go(connection, ages_of(POLICY, now=400 * DAY_S * 1_000), ())
+    engine.dispose()
+
+    assert gone.places == rentals
+    assert len(looked) == 1
 
 
 async def test_where_a_rental_is_that_is_not_over_is_kept(world: World) -> None:
