@@ -256,13 +256,7 @@ class StrictClient(aiomqtt.Client):
         try:
             self._client.loop_write()
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends this link
-            self._end(
-                LinkError(
-                    f"the connection failed while writing ({type(error).__name__}: "
-                    f"{error}): connect again",
-                    failure=LinkFailure.LOST,
-                )
-            )
+            self._fail("writing", error)
 
     def _read(self) -> None:
         try:
@@ -272,13 +266,16 @@ class StrictClient(aiomqtt.Client):
             elif self._receiver.is_busy and not self._is_paused:
                 self._rest()
         except Exception as error:  # noqa: BLE001 - whatever it is, it ends this link
-            self._end(
-                LinkError(
-                    f"the connection failed while reading ({type(error).__name__}: "
-                    f"{error}): connect again",
-                    failure=LinkFailure.LOST,
-                )
+            self._fail("reading", error)
+
+    def _fail(self, what: str, error: Exception) -> None:
+        self._end(
+            LinkError(
+                f"the connection failed while {what} ({type(error).__name__}: "
+                f"{error}): connect again",
+                failure=LinkFailure.LOST,
             )
+        )
 
     def _rest(self) -> None:
         """Let some messages come together before reading on."""

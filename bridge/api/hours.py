@@ -11,6 +11,7 @@ for it harms nobody else (I-31):
    caller fewer; who asks for more is told when to come back.
 """
 
+import contextlib
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -89,24 +90,25 @@ class Hours:
             ProblemError: so many are under way already, or nothing is known.
             StoreError: they cannot be read.
         """
-        self._join(caller)
-        try:
+        with contextlib.ExitStack() as place:
+            self._join(caller)
+            place.callback(self._leave, caller)
             parts = await self._make(read)
             if not parts:
                 await self._reads.look(require_known)
-        except BaseException:
-            self._leave(caller)
-            raise
-        around = _around(name)
-        commas = max(len(parts) - 1, 0)
-        listed = sum(part.size for part in parts) + commas
-        return HoldingResponse(
-            _body(around, parts),
-            partial(self._leave, caller),
-            media_type=self._media_type,
-            headers={"Content-Length": str(sum(map(len, around)) + 2 * listed)},
-            within_s=SEND_S,
-        )
+            around = _around(name)
+            commas = max(len(parts) - 1, 0)
+            listed = sum(part.size for part in parts) + commas
+            response = HoldingResponse(
+                _body(around, parts),
+                partial(self._leave, caller),
+                media_type=self._media_type,
+                headers={"Content-Length": str(sum(map(len, around)) + 2 * listed)},
+                within_s=SEND_S,
+            )
+            # From here on the answer has the place, and gives it back.
+            place.pop_all()
+        return response
 
     def _join(self, caller: str) -> None:
         # Before anything is awaited: many at once would otherwise all find room.
