@@ -11,7 +11,6 @@ from typing import Final
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Select,
     Table,
     delete,
     func,
@@ -23,6 +22,7 @@ from bridge.places import PlaceState
 from bridge.rows.locks import lock_vehicles
 from bridge.rows.places import empty_places
 from bridge.rows.rentals import OPEN_STATES
+from bridge.rows.steps import is_followed
 from bridge.rows.telemetry import drop_telemetry
 from protocol.identity import VehicleId
 
@@ -87,14 +87,9 @@ def let_go(connection: Connection, ages: Ages, sinks: tuple[str, ...]) -> LetGo:
         steps=_delete(
             connection,
             steps,
-            (steps.c.at_ms < ages.steps_ms) & steps.c.id.not_in(_last_steps()),
+            (steps.c.at_ms < ages.steps_ms) & is_followed(),
         ),
     )
-
-
-def _last_steps() -> Select[tuple[int]]:
-    table = schema.mds_steps
-    return select(func.max(table.c.id)).group_by(table.c.vehicle_id)
 
 
 def _erase_places(connection: Connection, before_ms: int) -> int:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 import pytest
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, create_engine
 from starlette.types import Receive, Scope, Send
 
 from bridge import listener, schema
@@ -30,6 +30,7 @@ from certs.fleet import FleetDirectory
 from certs.vehicle import random_vehicle_id
 from tests.bridge.mds.test_mds_api import AGENCY, HOUR, RECENT, Clock, rent
 from tests.bridge.publishing import MDS
+from tests.bridge.query_plans import plans_of
 from tests.bridge.running import Json, Running, running_bridge, until
 from tests.bridge.world import NOW_MS
 from tools.bridge_settings import local_settings
@@ -341,17 +342,10 @@ def _is_cut(caller: socket.socket) -> bool:
 
 def test_places_and_distances_are_found_by_an_index_however_many_are_kept() -> None:
     """A scan took as long for each page as the table is large."""
-    plans: list[str] = []
     engine = create_engine("sqlite://")
     schema.metadata.create_all(engine)
-
-    @event.listens_for(engine, "before_cursor_execute")
-    def explain(_c: Any, cursor: Any, text: str, values: Any, *_: Any) -> None:
-        found = cursor.execute(f"EXPLAIN QUERY PLAN {text}", values).fetchall()
-        plans.extend(row[3] for row in found)
-
     keys = {(random_vehicle_id(), bytes([n % 256]) * 16) for n in range(CHUNK)}
-    with engine.connect() as connection:
+    with plans_of(engine) as plans, engine.connect() as connection:
         places_of(connection, keys)
         distances_of(connection, keys)
     engine.dispose()
