@@ -5,8 +5,9 @@ What one car signs waits in its driver until a receipt, and is sent again, as in
 
 import asyncio
 import contextlib
+import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import cycle, islice
@@ -41,6 +42,16 @@ def clock() -> datetime:
 
 def boot_ms() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+@contextlib.contextmanager
+def locked(settings: Settings) -> Iterator[None]:
+    """Let no bridge write to its SQLite inside the block."""
+    with contextlib.closing(
+        sqlite3.connect(settings.store.path, isolation_level=None)
+    ) as somebody:
+        somebody.execute("BEGIN IMMEDIATE")
+        yield
 
 
 @dataclass(slots=True)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -20,7 +19,7 @@ from protocol.fleet import FleetPart
 from tests.bridge.car import sample
 from tests.bridge.conftest import make_fleet
 from tests.bridge.scraping import figures_of
-from tests.bridge.site import Driver, clock, driven
+from tests.bridge.site import Driver, clock, driven, locked
 from tests.depth import times
 from tools.bridge_settings import local_settings
 from transport.tls import TlsIdentity
@@ -146,10 +145,7 @@ async def test_a_store_that_stands_still_costs_nothing_and_is_said(
     async with open_bridge(street.settings) as bridge:
         await bridge.wait_connected()
         await honest.greet()
-        with contextlib.closing(
-            sqlite3.connect(street.settings.store.path, isolation_level=None)
-        ) as somebody:
-            somebody.execute("BEGIN IMMEDIATE")
+        with locked(street.settings):
             await honest.tell(200)
             await other.tell(200)
             for _ in range(1_000):
@@ -159,7 +155,6 @@ async def test_a_store_that_stands_still_costs_nothing_and_is_said(
             else:
                 raise TimeoutError
             assert honest.receipted == other.receipted == 0
-            somebody.execute("ROLLBACK")
 
         await asyncio.gather(honest.finish(), other.finish())
 

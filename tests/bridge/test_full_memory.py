@@ -25,7 +25,7 @@ from protocol.topic import downlinks_of
 from tests.bridge.car import Car
 from tests.bridge.conftest import make_fleet
 from tests.bridge.scraping import figures_of
-from tests.bridge.site import Driver, boot_ms, clock
+from tests.bridge.site import Driver, boot_ms, clock, locked
 from tests.broker.pki import Pki
 from tests.broker.test_deployment import Deployed, deployed
 from tests.broker.test_full_broker import connected
@@ -116,10 +116,7 @@ async def test_a_broker_without_memory_costs_no_entry_and_the_bridge_says_why(
         bridge = await stack.enter_async_context(open_bridge(settings))
         await bridge.wait_connected()
         await honest.greet()
-        with contextlib.closing(
-            sqlite3.connect(settings.store.path, isolation_level=None)
-        ) as somebody:
-            somebody.execute("BEGIN IMMEDIATE")
+        with locked(settings):
             await honest.tell(TOLD)
             async with street.driving(loud_id) as loud:
                 taken = await fill(loud)
@@ -130,7 +127,6 @@ async def test_a_broker_without_memory_costs_no_entry_and_the_bridge_says_why(
             with contextlib.suppress(ProcessLookupError):
                 full.process.kill()
             receipted = honest.receipted
-            somebody.execute("ROLLBACK")
         await full.process.wait()
         again = broker(fleet, tmp_path / "2", port=full.port)
         await stack.enter_async_context(again)
@@ -169,10 +165,7 @@ async def test_a_bridge_that_takes_nothing_costs_nobody_his_connection_and_no_en
         bridge = await stack.enter_async_context(open_bridge(settings))
         await bridge.wait_connected()
         await honest.greet()
-        with contextlib.closing(
-            sqlite3.connect(settings.store.path, isolation_level=None)
-        ) as somebody:
-            somebody.execute("BEGIN IMMEDIATE")
+        with locked(settings):
             topic = f"ff/v1/{loud_id}/up/telem"
             while b"dropped for client ff-bridge-1" not in full.log.read_bytes():
                 sending = (loud.link.publish(topic, FILLER) for _ in range(256))
@@ -181,7 +174,6 @@ async def test_a_bridge_that_takes_nothing_costs_nobody_his_connection_and_no_en
             receipted = honest.receipted
             still = honest.link.is_connected, loud.link.is_connected
             was_connected = bridge.is_connected
-            somebody.execute("ROLLBACK")
         await honest.finish()
         conditions = await bridge.conditions()
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 
+import paho.mqtt.client as paho
 import pytest
 
 from tests.broker.pki import Pki, clock
@@ -20,6 +21,7 @@ from transport.link import (
     MqttVersion,
     VersionMemory,
 )
+from transport.receiver import Receiver
 from transport.tls import TlsIdentity, client_context, server_context
 
 NAME = "A" * 26
@@ -176,6 +178,59 @@ async def test_bytes_that_are_no_mqtt_end_the_attempt(ends: Ends) -> None:
             await refusal(ends.link(port, connect_timeout_s=3))
 
 
+@contextlib.asynccontextmanager
+async def greeted(ends: Ends) -> AsyncIterator[tuple[MqttLink, Callable[[], None]]]:
+    """Connect to a peer that says CONNACK and no more; yield what hangs it up, too."""
+    done = threading.Event()
+
+    def greet(listener: socket.socket, context: ssl.SSLContext) -> None:
+        plain, _ = listener.accept()
+        with context.wrap_socket(plain, server_side=True) as peer:
+            peer.recv(1024)
+            peer.sendall(b"\x20\x03\x00\x00\x00")  # CONNACK (MQTT 5, 3.2)
+            done.wait(10)
+
+    def hang_up() -> None:
+        done.set()
+        peer.join()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        context = server_context(ends.server, now=clock())
+        peer = threading.Thread(target=greet, args=(listener, context))
+        peer.start()
+        try:
+            async with ends.link(listener.getsockname()[1]) as link:
+                yield link, hang_up
+        finally:
+            hang_up()
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("what", ["writing", "reading"])
+async def test_whatever_is_raised_in_reading_or_writing_ends_the_link_and_is_told(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Left to the event loop it would be logged and raised again, without end."""
+
+    def fail(_self: object) -> None:
+        raise LookupError("of a library")
+
+    part = {"writing": (paho.Client, "loop_write"), "reading": (Receiver, "read")}
+    async with greeted(ends) as (link, hang_up):
+        monkeypatch.setattr(*part[what], fail)
+        if what == "writing":
+            with pytest.raises(OutcomeUnknownError):
+                await link.publish("t", b"1", timeout_s=3)
+        else:
+            hang_up()
+        async with asyncio.timeout(3):
+            why = await link.wait_lost()
+        assert not link.is_connected
+
+    assert why.failure is LinkFailure.LOST
+    assert f"failed while {what} (LookupError: of a library)" in str(why)
+
+
 @pytest.mark.broker
 async def test_a_publish_into_a_connection_that_just_ended_watches_no_socket(
     ends: Ends, monkeypatch: pytest.MonkeyPatch
@@ -191,27 +246,13 @@ async def test_a_publish_into_a_connection_that_just_ended_watches_no_socket(
         add_writer(descriptor, write)
 
     monkeypatch.setattr(loop, "add_writer", watch)
-    hang_up = threading.Event()
-
-    def greet(listener: socket.socket, context: ssl.SSLContext) -> None:
-        plain, _ = listener.accept()
-        with context.wrap_socket(plain, server_side=True) as peer:
-            peer.recv(1024)
-            peer.sendall(b"\x20\x03\x00\x00\x00")  # CONNACK (MQTT 5, 3.2)
-            hang_up.wait(10)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        context = server_context(ends.server, now=clock())
-        peer = threading.Thread(target=greet, args=(listener, context))
-        peer.start()
-        async with ends.link(listener.getsockname()[1]) as link:
-            watched.clear()
-            # One turn of the loop: first the publish, then the reading of the end.
-            publishing = loop.create_task(link.publish("t", b"1", timeout_s=3))
-            hang_up.set()
-            peer.join()
-            with pytest.raises(OutcomeUnknownError):
-                await publishing
+    async with greeted(ends) as (link, hang_up):
+        watched.clear()
+        # One turn of the loop: first the publish, then the reading of the end.
+        publishing = loop.create_task(link.publish("t", b"1", timeout_s=3))
+        hang_up()
+        with pytest.raises(OutcomeUnknownError):
+            await publishing
 
     assert not watched
     assert not complaints
