@@ -14,6 +14,7 @@ from bridge.workspace import StepRow
 from protocol.identity import VehicleId
 
 _TABLE: Final = schema.mds_steps
+_VEHICLES: Final = schema.vehicles
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +124,17 @@ def last_steps(
 ) -> dict[VehicleId, StoredStep]:
     """Return the last step of each of these vehicles; of some there is none."""
     found: dict[VehicleId, StoredStep] = {}
+    own = _TABLE.alias("own")
+    # For each vehicle by itself: of a group every step would be read, of two years.
+    newest = (
+        select(func.max(own.c.id))
+        .where(own.c.vehicle_id == _VEHICLES.c.vehicle_id)
+        .correlate(_VEHICLES)
+        .scalar_subquery()
+    )
     for chunk in chunks(str(vehicle_id) for vehicle_id in vehicle_ids):
-        newest = (
-            select(func.max(_TABLE.c.id))
-            .where(_TABLE.c.vehicle_id.in_(chunk))
-            .group_by(_TABLE.c.vehicle_id)
-        )
-        query = select(_TABLE).where(_TABLE.c.id.in_(newest))
+        of_these = select(newest).where(_VEHICLES.c.vehicle_id.in_(chunk))
+        query = select(_TABLE).where(_TABLE.c.id.in_(of_these))
         steps = [_step(row) for row in connection.execute(query)]
         found |= {step.vehicle_id: step for step in steps}
     return found

@@ -1,6 +1,7 @@
 """Since when a city is told of everything: what let go of old steps left tells."""
 
 import itertools
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -8,7 +9,8 @@ from sqlalchemy import Connection, create_engine, select
 
 from bridge import schema
 from bridge.rows.retention import Ages, let_go
-from bridge.rows.steps import known_since_ms
+from bridge.rows.steps import known_since_ms, last_steps
+from protocol.identity import VehicleId
 from tests.bridge.query_plans import plans_of
 
 numbers = itertools.count()
@@ -86,12 +88,23 @@ def test_no_step_is_looked_at_that_is_not_asked_for(connection: Connection) -> N
     for vehicle, at_ms in (("A", 1), ("A", 2), ("A", 40)):
         happened(connection, vehicle, at_ms)
 
+    connection.execute(
+        schema.vehicles.insert().values(
+            vehicle_id="A" * 26, state=b"", heard_ms=0, is_told_online=False
+        )
+    )
+    car = VehicleId.from_text("A" * 26)
+
     with plans_of(connection.engine) as plans:
         assert known_since_ms(connection) == 1
+        assert last_steps(connection, [car])[car].at_ms == 40
         assert let_go(connection, STEPS_ALONE, ()).steps == 2
 
-    of_steps = [p for p in plans if "mds_steps" in p or "later" in p]
+    of_steps = [p for p in plans if re.search("mds_steps|later|own", p)]
     # The oldest first, and no further than the first that is followed.
     assert of_steps.pop(0) == "SCAN mds_steps USING INDEX mds_steps_at"
-    assert len(of_steps) > 4
+    # No step but the last one of a vehicle, of which there are years.
+    assert any(p.startswith("SEARCH own USING COVERING INDEX") for p in of_steps)
+    assert not any("vehicle" in p for p in of_steps if "SEARCH mds_steps" in p)
+    assert len(of_steps) > 6
     assert [p for p in of_steps if not p.startswith("SEARCH ")] == []
