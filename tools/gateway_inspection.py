@@ -177,8 +177,9 @@ def _inspect_broker(host: str, port: int, context: ssl.SSLContext) -> Finding:
             is_ready=False,
             text=f"{where}: {explain_tls_error(error, host=host)}",
         )
-    except OSError as error:
-        reason = (error.strerror or str(error) or type(error).__name__).lower()
+    except (OSError, UnicodeError) as error:  # the latter of what can be no name
+        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = said.lower()
         return Finding(
             "broker",
             is_ready=False,

@@ -200,6 +200,22 @@ def test_an_optional_part_that_is_not_installed_is_named(
     )
 
 
+def test_a_host_that_can_be_no_name_is_found_and_said(car: Path) -> None:
+    # As a dot too many makes it; Python's own error is not one of the system's.
+    settings = configure(car)
+    text = settings.read_text(encoding="utf-8")
+    hosts = 'host = "broker..example"\nother_hosts = ["127.0.0.1"]'
+    settings.write_text(text.replace('host = "127.0.0.1"', hosts), encoding="utf-8")
+
+    done = freefloat("gateway", "check", cwd=car)
+
+    assert "Traceback" not in done.stderr
+    [broker] = [line for line in done.stderr.splitlines() if "error: broker: " in line]
+    assert "broker..example:1: " in broker
+    assert "label empty or too long" in broker
+    assert "127.0.0.1:1: connection refused" in broker
+
+
 @asynccontextmanager
 async def bench(directory: Path) -> AsyncIterator[PtyBoard]:
     """A car on a bench: its broker, board and reader are there and configured."""
