@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from bridge.broker.errors import BrokerSetupError
 from bridge.broker.program import BrokerKind, find_broker
+from tests.bench.fleet.program import missing_program
 from tests.faketime import missing_faketime
 from tests.mosquitto_plugin import missing_plugin
 from tests.postgres import missing_postgres
@@ -54,6 +55,7 @@ def _missing_fuzzer() -> str | None:
 SERVERS: Final = {
     "mosquitto": _missing_mosquitto,
     "plugin": missing_plugin,
+    "generator": missing_program,
     "softhsm": missing_softhsm,
     "faketime": missing_faketime,
     "fuzzer": _missing_fuzzer,

@@ -16,6 +16,7 @@ from bridge.broker.errors import BrokerSetupError
 from bridge.broker.program import BrokerKind, find_broker
 from tests.bench.figure import Figure
 from tests.bench.fleet.campaign import Plan, figures_of, run_campaign
+from tests.bench.fleet.program import missing_program
 
 TELEMETRY: Final = Plan(cars=500, rate=4_000, seconds=5, entry_each=0)
 MIXED: Final = Plan(cars=500, rate=1_000, seconds=10, entry_each=20)
@@ -29,6 +30,9 @@ async def measure() -> AsyncIterator[Figure]:
         find_broker(BrokerKind.MOSQUITTO, binary=None)
     except BrokerSetupError:
         print("  mosquitto is not installed: left out")
+        return
+    if missing := missing_program():
+        print(f"  {missing}: left out")
         return
     with tempfile.TemporaryDirectory() as directory:
         fleet = Path(directory) / "fleet"
