@@ -21,6 +21,7 @@ from certs.profiles import Kind
 from certs.vehicle import issue_vehicles, random_vehicle_id
 from protocol.fleet import FleetPart, TlsPart, VehiclePart
 from protocol.keyfile import build_key
+from tests.certs.memory_tls import refusal
 
 DAY = timedelta(days=1)
 
@@ -102,25 +103,7 @@ def connect(
     asked.verify_flags |= ssl.VERIFY_X509_STRICT
     if client is not None:
         asking.load_cert_chain(client.chain, client.key)
-
-    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = (
-        asking.wrap_bio(down, up, server_hostname=host),
-        asked.wrap_bio(up, down, server_side=True),
-    )
-    for _round in range(8):
-        done = 0
-        for end in ends:
-            try:
-                end.do_handshake()
-                done += 1
-            except ssl.SSLWantReadError:
-                continue
-            except ssl.SSLError as error:
-                return str(error)
-        if done == len(ends):
-            return None
-    return "the handshake did not end"
+    return refusal(asking, asked, host)
 
 
 Client = Callable[[FleetDirectory, FleetDirectory, datetime, Path], Identity | None]

@@ -18,6 +18,7 @@ from certs.vehicle import issue_vehicles, random_vehicle_id
 from gateway.uplink.enrolment import Issued, check_issued
 from keystore.private_key import open_private_key
 from protocol.fleet import FleetPart, TlsPart
+from tests.certs.memory_tls import refusal
 from tests.certs.office import Device, open_office, real_now
 
 DAY = timedelta(days=1)
@@ -59,24 +60,7 @@ def shake(
     client.verify_flags |= ssl.VERIFY_X509_STRICT
     server.verify_flags |= ssl.VERIFY_X509_STRICT
     client.load_cert_chain(car / TlsPart.CERTIFICATE, car / TlsPart.KEY)
-    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = (
-        client.wrap_bio(down, up, server_hostname="localhost"),
-        server.wrap_bio(up, down, server_side=True),
-    )
-    for _round in range(8):
-        done = 0
-        for end in ends:
-            try:
-                end.do_handshake()
-                done += 1
-            except ssl.SSLWantReadError:
-                continue
-            except ssl.SSLError as error:
-                return str(error)
-        if done == len(ends):
-            return None
-    return "the handshake did not end"
+    return refusal(client, server, "localhost")
 
 
 def test_cars_with_old_both_and_new_anchors_connect_in_every_step(
