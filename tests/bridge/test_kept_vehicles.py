@@ -1,5 +1,7 @@
 """A car in memory is the car in the store, whatever was written when (I-23)."""
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -175,6 +177,19 @@ def test_frames_that_wait_leave_what_each_leaves_by_itself(
 
     assert together == alone
     assert together.twin == alone.twin
+
+
+@given(TOLD, st.lists(TOLD, max_size=3))
+def test_telemetry_tells_of_clock_and_presence_what_every_frame_does(
+    told: Told, before: list[Told]
+) -> None:
+    """Of another session it says nothing about today's clock."""
+    vehicle = folded(VehicleState(session_id=SESSION), before)
+    header = replace(header_at(told.mono_ms), session_id=told.session_id)
+
+    after, heard = folded(vehicle, [told]), vehicle.heard(header, at=told.at)
+
+    assert (after.clock, after.presence) == (heard.clock, heard.presence)
 
 
 @pytest.mark.parametrize("count", range(1, 2 * FRAMES_MOST + 2))

@@ -23,7 +23,7 @@ from protocol.fleet import FleetPart
 from tests.bench.figure import Figure, percentile
 from tests.bench.fleet.bridge_process import BARE_THREAD, VERIFYING
 from tests.bench.fleet.cars import BenchCar, entries_of, make_cars, make_fleet
-from tests.bench.fleet.program import build_program
+from tests.bench.fleet.program import build_program, let_end
 from tests.bench.fleet.swarm import Swarm
 from tools.clock import wall_clock
 from transport.tls import TlsIdentity
@@ -32,6 +32,9 @@ DRAIN_S: Final = 30.0
 """How long the rest may take after the last publish."""
 
 CONNECT_S: Final = 300.0
+
+STOP_S: Final = 30.0
+"""How long the bridge may take to drain and end."""
 
 RATIO_MOST: Final = 2.5
 """Bridge work for a telemetry frame, in bare verifications (issue 5)."""
@@ -160,15 +163,7 @@ class BridgeProcess:
 
     def stop(self) -> None:
         """End it; it drains first."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        try:
-            self._process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        let_end(self._process, within_s=STOP_S)
         self._errors.close()
 
 

@@ -1,9 +1,10 @@
-"""Whether the load generator can be built here, and how.
+"""Whether the load generator can be built here, and how; and how a program ends.
 
 It is a program in C (swarm.c), built anew for each run: a second of the compiler, and
 never one that is older than its source.
 """
 
+import contextlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -57,3 +58,17 @@ def build_program(directory: Path, *, flags: tuple[str, ...] = ()) -> Path:
             f"{done.stderr}"
         )
     return built
+
+
+def let_end(process: subprocess.Popen[str], *, within_s: float) -> None:
+    """End a program that ends when its stdin does; kill it if it does not in time."""
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+    try:
+        process.wait(timeout=within_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()

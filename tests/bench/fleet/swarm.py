@@ -15,6 +15,7 @@ from typing import Final
 from protocol.codes import FrameClass
 from protocol.frame import HEADER_SIZE
 from tests.bench.fleet.cars import BenchCar
+from tests.bench.fleet.program import let_end
 
 MAGIC: Final = b"FFSWARM1"
 
@@ -185,16 +186,7 @@ class Swarm:
 
     def close(self) -> None:
         """End the program, whatever it is doing; its sockets go with it."""
-        if self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
-        try:
-            self._process.wait(timeout=CLOSE_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        let_end(self._process, within_s=CLOSE_S)
         self._errors.close()
 
     def _used_s(self) -> float:
