@@ -79,6 +79,9 @@ class WalCheckpointer:
         try:
             while self._wrote.wait() and not self._ending.wait(PAUSE_S):
                 self._wrote.clear()
+                if self._ending.is_set():
+                    # `close` came between the two lines above: its word is wiped out.
+                    break
                 try:
                     if connection is None:
                         connection = _connect(self._path)

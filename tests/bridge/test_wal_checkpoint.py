@@ -115,6 +115,38 @@ def test_a_checkpoint_that_fails_is_said_and_tried_again(
     assert "store-checkpoint" not in {one.name for one in threading.enumerate()}
 
 
+class _EndingBehindTheLook(threading.Event):
+    """Set by another thread just when the checkpointer has seen that it is not."""
+
+    wrote: threading.Event
+
+    def wait(self, timeout: float | None = None) -> bool:
+        is_ending = super().wait(timeout)
+        if not is_ending:
+            self.set()
+            self.wrote.set()
+        return is_ending
+
+
+def test_an_end_between_two_looks_of_the_thread_is_seen(path: Path) -> None:
+    """I-34: a bridge waited for this thread for ever, which waited for a write."""
+    checkpointer, ending = WalCheckpointer(path), _EndingBehindTheLook()
+    ending.wrote = checkpointer._wrote
+    checkpointer._ending = ending
+    checkpointer.start()
+    thread = checkpointer._thread
+    assert thread is not None
+
+    with checkpointer.writing():
+        pass
+    thread.join(WAIT_S)
+    is_over = not thread.is_alive()
+    checkpointer._wrote.set()
+
+    assert is_over
+    checkpointer.close()
+
+
 def test_closing_twice_or_before_the_start_does_nothing(path: Path) -> None:
     checkpointer = WalCheckpointer(path)
     checkpointer.close()
