@@ -190,7 +190,7 @@ async def test_packets_are_read_however_records_divide_them(
     program: Path, fleet: FleetDirectory, tmp_path: Path
 ) -> None:
     car = one_car(fleet, frames=3, entry=True)
-    answered: list[tuple[int, bytes]] = []
+    answered = asyncio.get_running_loop().create_future()
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await greet(reader, writer)
@@ -201,7 +201,7 @@ async def test_packets_are_read_however_records_divide_them(
             writer.write(together[place : place + 1])
             await asyncio.sleep(0.01)
         writer.write(together[20:])
-        answered.extend([await packet_of(reader), await packet_of(reader)])
+        answered.set_result([await packet_of(reader), await packet_of(reader)])
 
     begin_s = time.monotonic()
     async with broker_that(speak, fleet) as port:
@@ -212,7 +212,8 @@ async def test_packets_are_read_however_records_divide_them(
             assert len(swarm.receipt_ms) == 3
             assert begin_s < swarm.published_s[0] < swarm.published_s[2]
             assert swarm.published_s[2] < time.monotonic()
-    assert answered == [(0x40, b"\0\7")] * 2
+            # This loop may read the answers only after the program has done its part.
+            assert await asyncio.wait_for(answered, 30) == [(0x40, b"\0\7")] * 2
 
 
 async def test_what_a_socket_does_not_take_is_sent_later_whole_and_in_order(
