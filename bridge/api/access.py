@@ -30,6 +30,8 @@ MANY_BODY_LIMIT: Final = 49_152
 
 _LARGE: Final = re.compile(r"/v1/vehicles/[A-Z2-7]{26}/configurations/[a-z_]+")
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
 
 class Gate:
     """Stands before the application: size first, then the key, then its share.
@@ -63,6 +65,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         try:
+            _require_plain(scope)
             _require_size(scope)
             principal = scope["principal"] = await self._admit(scope)
             is_probe = scope["path"] in self._probed
@@ -156,6 +159,24 @@ class RoleCheck:
                 await respond(problem)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+def _require_plain(scope: Scope) -> None:
+    """Refuse a path that the routes and the roles could read differently.
+
+    The router takes ``/v1/audit`` with a line feed behind it for ``/v1/audit``, which
+    no rule about roles does.
+    """
+    if _CONTROL.search(scope["path"]) is None:
+        return
+    problem = "must have no control characters"
+    raise ProblemError(
+        HTTPStatus.BAD_REQUEST,
+        "invalid-request",
+        f"path: {problem}",
+        title="invalid request",
+        errors=[{"field": "path", "in": "path", "problem": problem}],
+    )
 
 
 def _require_size(scope: Scope) -> None:

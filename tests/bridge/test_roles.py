@@ -8,6 +8,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 import pytest
+from yarl import URL
 
 from bridge.api.keys import Role
 from bridge.audit import ASKED
@@ -124,6 +125,31 @@ async def test_every_role_is_let_through_to_exactly_its_routes(
     assert tried >= 80
     assert changing == {(one.who, " ".join(one.what.split()[:2])) for one in asked}
     assert running.broker.sent_of(FrameClass.CMD) == []
+
+
+@pytest.mark.parametrize("end", ["%0A", "%0D", "%00", "%7F", "%0A%0A"])
+@pytest.mark.parametrize(
+    ("role", "method", "path"),
+    [
+        (Role.VIEWER, "get", "/v1/audit"),
+        (Role.SERVICE, "get", f"/v1/commands/{'0' * 32}/explain"),
+        (Role.OPERATOR, "post", f"/v1/approvals/{'0' * 32}/approve"),
+        (Role.OPERATOR, "post", f"/v1/approvals/{'0' * 32}/reject"),
+    ],
+)
+async def test_a_line_feed_behind_a_path_opens_no_route_to_a_lesser_role(
+    running: Running, role: Role, method: str, path: str, end: str
+) -> None:
+    """K28: a router reads such a path as the one without; who may call it does not."""
+    plain, _ = await ask(running, role, method, path)
+    where = URL(running.bridge.api_url + path + end, encoded=True)
+    async with running.client.request(
+        method, where, headers={"X-Api-Key": KEY[role]}
+    ) as answer:
+        problem = await answer.json(content_type=None)
+
+    assert plain == 403
+    assert (answer.status, problem["errors"][0]["field"]) == (400, "path")
 
 
 @pytest.mark.parametrize(
