@@ -25,6 +25,7 @@ from bridge.api.upkeep_bodies import (
     SnapshotBody,
 )
 from bridge.mds.documents import ROOT
+from protocol.snapshot import NO_RENTAL
 
 READING: Final = frozenset({"GET", "HEAD"})
 """Methods that order and change nothing."""
@@ -83,7 +84,9 @@ def require_within_rental(principal: Principal, body: CommandBody) -> None:
         return
     if isinstance(body, _OF_OPERATORS):
         raise forbidden(principal, f"{body.kind} is an operator's", field="kind")
-    if body.rental_id is None and not isinstance(body, CarBody):
+    # Zeros mean no rental too; so does the order that is made of them.
+    is_of_none = body.rental_id is None or body.rental_id == NO_RENTAL.hex()
+    if is_of_none and not isinstance(body, CarBody):
         raise forbidden(
             principal, "orders without a rental are an operator's", field="rental_id"
         )

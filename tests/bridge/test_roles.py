@@ -15,6 +15,7 @@ from bridge.audit import ASKED
 from bridge.ports import WallClock
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
+from protocol.snapshot import NO_RENTAL
 from tests.bridge.car import RENTAL
 from tests.bridge.publishing import MDS
 from tests.bridge.running import Json, Running, running_bridge
@@ -167,6 +168,9 @@ async def test_a_line_feed_behind_a_path_opens_no_route_to_a_lesser_role(
         ({"kind": "restart", "component": "reader"}, "kind"),
         ({"kind": "reboot"}, "kind"),
         ({"kind": "unlock", "rental_id": None}, "rental_id"),
+        ({"kind": "unlock", "rental_id": NO_RENTAL.hex()}, "rental_id"),
+        ({"kind": "unlock_and_enable", "rental_id": NO_RENTAL.hex()}, "rental_id"),
+        ({"kind": "set_mode", "mode": "end", "rental_id": "0" * 32}, "rental_id"),
         (
             {"kind": "engine_hold", "rental_id": RENTAL.hex(), "reason": "operator"},
             "reason",
