@@ -40,8 +40,8 @@ class Gate:
         app: what stands behind; finds who calls as ``principal`` in its scope.
         callers: who may call; without keys and tokens everybody, which
             `bridge.bootstrap` allows on loopback only.
-        open_paths: paths that need no key.
-        probed: paths that are answered however many requests are under way.
+        open_paths: paths that need no key to be read.
+        probed: paths that are answered to who reads them however many requests are under way.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Gate:
             _require_plain(scope)
             _require_size(scope)
             principal = scope["principal"] = await self._admit(scope)
-            is_probe = scope["path"] in self._probed
+            is_probe = scope["path"] in self._probed and scope["method"] in READING
             if not is_probe:
                 self._at_once.take(principal.name)
         except ProblemError as problem:
@@ -88,7 +88,8 @@ class Gate:
         """
         path: str = scope["path"]
         is_open = not self._keys and self._tokens is None
-        if is_open or path in self._open_paths:
+        # Whoever reads them; anything else would be written down, whosever it is.
+        if is_open or (path in self._open_paths and scope["method"] in READING):
             return ANYBODY
         headers = dict(scope["headers"])
         given = headers.get(b"x-api-key", b"")

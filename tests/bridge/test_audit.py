@@ -15,6 +15,7 @@ from bridge.audit import ASKED, AuditCheck, AuditEntry, AuditHead, AuditRow, cha
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
 from tests.bridge.car import RENTAL
+from tests.bridge.publishing import GBFS
 from tests.bridge.running import Running
 from tests.bridge.test_roles import KEY, ask, bridge_with_roles
 from tests.tools.command_line import freefloat
@@ -159,6 +160,21 @@ async def test_an_auditor_finds_on_the_command_line_which_row_was_edited(
     assert re.search(r"6:[0-9a-f]{64}", good.stdout)
     assert bad.returncode != 0
     assert "broken: row 3: was edited" in bad.stderr
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("path", ["/health", "/ready", "/gbfs/3.0/gbfs.json"])
+@pytest.mark.parametrize("method", ["post", "delete", "options"])
+async def test_a_stranger_writes_nothing_into_the_trail(
+    fleet: FleetDirectory, tmp_path: Path, method: str, path: str
+) -> None:
+    """K28, I-31: a flood without a key fills no table, and is counted as what it is."""
+    async with bridge_with_roles(fleet, tmp_path, gbfs=GBFS) as running:
+        read, _ = await ask(running, "", "get", path)
+        status, _ = await ask(running, "", method, path, {})
+        rows, _ = await running.bridge.store.audit_after(0, 10)
+
+    assert (read, status, rows) == (200, 401, [])
 
 
 @pytest.mark.broker
