@@ -528,7 +528,12 @@ class ApprovalDesk:
         if wanted.opcode is None:
             return await self._pass_over(approval, vehicle_id)
         order = parse_command(wanted.opcode, COMMAND_SCHEMA, wanted.payload)
-        key = wanted.idempotency_key or f"approval-{approval.approval_id.hex()}"
+        key = wanted.idempotency_key or key_of(approval)
+        origin = Origin(approval.audit_row, approval.approval_id)
+        given = await self._store.command(origin.command_id(vehicle_id))
+        if given is not None:
+            # By another bridge, or by this one before it stopped.
+            return Outcome(vehicle_id, given.command_id)
         try:
             record, _ = await self._dispatcher.submit(
                 vehicle_id,
@@ -536,7 +541,7 @@ class ApprovalDesk:
                 idempotency_key=key,
                 wait_s=0,
                 defer_s=wanted.defer_s,
-                origin=Origin(approval.audit_row, approval.approval_id),
+                origin=origin,
             )
         except OrderRefusedError as error:
             return Outcome(vehicle_id, b"", str(error))
@@ -555,6 +560,14 @@ class ApprovalDesk:
             return Outcome(vehicle_id, b"", str(error))
         self._on_events()
         return Outcome(vehicle_id, b"")
+
+
+def key_of(approval: Approval) -> str:
+    """Return the idempotency key of its commands; no caller's has a space.
+
+    Whoever could use it first, with another order, would have the approved one refused.
+    """
+    return f"approval {approval.approval_id.hex()}"
 
 
 def _digest(

@@ -171,6 +171,29 @@ async def test_who_asked_never_decides_and_who_decides_orders_nothing(
     assert sent(running) == 0
 
 
+async def test_nobody_takes_the_place_of_an_approved_order_beforehand(
+    fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    """K28: an approval's id is seen by all who look, also by who wants it to fail."""
+    async with bridge_with_roles(
+        fleet, tmp_path, approvals=ApprovalSettings()
+    ) as running:
+        await running.say(FrameClass.HELLO, running.car.hello())
+        _, problem = await order(running, HOLD)
+        approval = problem["approval"]["id"]
+        statuses = [
+            (await order(running, {"kind": "ping"}, key=key, who=KEY[Role.SERVICE]))[0]
+            for key in (f"approval-{approval}", f"approval {approval}", approval)
+        ]
+        _, document = await decide(running, Role.APPROVER, approval)
+        [outcome] = document["outcomes"]
+        path = f"/v1/commands/{outcome['command_id']}"
+        _, command = await ask(running, Role.VIEWER, "get", path)
+
+    assert statuses == [202, 422, 202]
+    assert (outcome["problem"], command["kind"]) == (None, "engine_hold")
+
+
 async def test_what_was_rejected_or_is_over_is_told_so_and_never_sent(
     fleet: FleetDirectory, tmp_path: Path
 ) -> None:
