@@ -41,7 +41,8 @@ class Gate:
         callers: who may call; without keys and tokens everybody, which
             `bridge.bootstrap` allows on loopback only.
         open_paths: paths that need no key to be read.
-        probed: paths that are answered to who reads them however many requests are under way.
+        probed: paths that are answered to who reads them, however many requests are
+            under way.
     """
 
     def __init__(

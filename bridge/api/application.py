@@ -32,7 +32,11 @@ from bridge.api.letters import Judge, add_letters
 from bridge.api.long_polls import while_listening
 from bridge.api.mds import add_mds
 from bridge.api.parameters import require_known_parameters
-from bridge.api.permits import principal_in, require_within_rental
+from bridge.api.permits import (
+    principal_in,
+    require_may_take_back,
+    require_within_rental,
+)
 from bridge.api.problems import ProblemError
 from bridge.api.registered import Registered, VehicleText
 from bridge.api.sinks import add_sinks
@@ -297,9 +301,13 @@ def _add_commands(
         return of_command(record, await dispatcher.parts_of(record))
 
     @app.delete("/v1/commands/{command_id}")
-    async def delete_command(command_id: HexId) -> Document:
+    async def delete_command(request: Request, command_id: HexId) -> Document:
         """Take back a command that waits unsigned for its vehicle."""
-        record = await dispatcher.cancel(bytes.fromhex(command_id))
+        raw = bytes.fromhex(command_id)
+        known = await dispatcher.find(raw, wait_s=0)
+        if known is not None:
+            require_may_take_back(principal_in(request.scope), known)
+        record = await dispatcher.cancel(raw)
         if record is None:
             raise ProblemError(
                 HTTPStatus.NOT_FOUND, "unknown-command", "no command has this id"

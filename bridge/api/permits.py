@@ -24,14 +24,19 @@ from bridge.api.upkeep_bodies import (
     ServiceBody,
     SnapshotBody,
 )
+from bridge.approvals import immobilises
+from bridge.commands import CommandRecord
 from bridge.mds.documents import ROOT
+from protocol.codes import Opcode
+from protocol.command import COMMAND_SCHEMA, parse_command
 from protocol.snapshot import NO_RENTAL
 
 READING: Final = frozenset({"GET", "HEAD"})
 """Methods that order and change nothing."""
 
 _OF_SERVICES: Final = re.compile(r"/v1/vehicles/[^/]*/commands|/v1/commands/[^/]*")
-"""What of the rest a service may call; `require_within_rental` looks closer."""
+"""What of the rest a service may call; `require_within_rental` and
+`require_may_take_back` look closer."""
 
 _MOVES_NOTHING: Final = (PingBody, SnapshotBody)
 """Orders that every caller may give who may order at all."""
@@ -96,6 +101,22 @@ def require_within_rental(principal: Principal, body: CommandBody) -> None:
         raise forbidden(principal, "this reason is an operator's", field="reason")
     if isinstance(body, GrantBody) and "service" in body.rights:
         raise forbidden(principal, "this right is an operator's", field="rights")
+
+
+def require_may_take_back(principal: Principal, record: CommandRecord) -> None:
+    """Let a service take back what a service may order, and nothing else.
+
+    Raises:
+        ProblemError: an operator gave it, or a second person let it go.
+    """
+    if principal.role.includes(Role.OPERATOR):
+        return
+    is_held = False
+    if record.intent:
+        order = parse_command(Opcode(record.opcode), COMMAND_SCHEMA, record.intent)
+        is_held = immobilises(order)
+    if record.origin.approval_id or record.rental_id == NO_RENTAL or is_held:
+        raise forbidden(principal, "an operator's order is taken back by operators")
 
 
 def forbidden(principal: Principal, why: str, *, field: str = "") -> ProblemError:

@@ -194,6 +194,42 @@ async def test_nobody_takes_the_place_of_an_approved_order_beforehand(
     assert (outcome["problem"], command["kind"]) == (None, "engine_hold")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"kind": "engine_hold", "rental_id": None},
+        {"kind": "engine_hold", "rental_id": RENTAL.hex(), "reason": "operator"},
+        {"kind": "lock", "rental_id": None, "mode": "plain"},
+    ],
+)
+@pytest.mark.parametrize("is_required", [True, False])
+async def test_a_service_takes_back_nothing_that_an_operator_ordered(
+    fleet: FleetDirectory, tmp_path: Path, body: Json, is_required: bool
+) -> None:
+    """K28: least of all what a second person has let go."""
+    async with bridge_with_roles(
+        fleet, tmp_path, approvals=ApprovalSettings(required=is_required)
+    ) as running:
+        path = f"/v1/vehicles/{running.car.id}/commands?defer_s=600"
+        _, made = await ask(running, Role.OPERATOR, "post", path, body)
+        if "approval" in made:
+            _, done = await decide(running, Role.APPROVER, made["approval"]["id"])
+            made = {"id": done["outcomes"][0]["command_id"]}
+        own = {"kind": "lock", "rental_id": RENTAL.hex()}
+        _, owned = await ask(running, Role.SERVICE, "post", path, own)
+        by_service = [
+            await ask(running, Role.SERVICE, "delete", f"/v1/commands/{one['id']}")
+            for one in (made, owned)
+        ]
+        by_operator, ended = await ask(
+            running, Role.OPERATOR, "delete", f"/v1/commands/{made['id']}"
+        )
+
+    assert [status for status, _ in by_service] == [403, 200]
+    assert kind(by_service[0][1]) == "role-forbids"
+    assert (by_operator, ended["state"]) == (200, "cancelled")
+
+
 async def test_what_was_rejected_or_is_over_is_told_so_and_never_sent(
     fleet: FleetDirectory, tmp_path: Path
 ) -> None:
