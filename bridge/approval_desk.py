@@ -529,7 +529,7 @@ class ApprovalDesk:
             return await self._pass_over(approval, vehicle_id)
         order = parse_command(wanted.opcode, COMMAND_SCHEMA, wanted.payload)
         key = wanted.idempotency_key or key_of(approval)
-        origin = Origin(approval.audit_row, approval.approval_id)
+        origin = Origin(approval.audit_row, approval.approval_id, approval.asked_by)
         given = await self._store.command(origin.command_id(vehicle_id))
         if given is not None:
             # By another bridge, or by this one before it stopped.

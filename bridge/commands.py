@@ -143,6 +143,8 @@ class Origin:
     """The row of the audit trail that asked for it; 0 for none."""
     approval_id: bytes = b""
     """16 bytes: the approval that it was carried out by; empty for none."""
+    caller: str = ""
+    """Who asked for it, as the API calls them; empty for the bridge itself."""
 
     def command_id(self, vehicle_id: VehicleId) -> bytes:
         """Return the id of the one command of an approval to a vehicle, or nothing.

@@ -137,7 +137,7 @@ class Dispatcher:
         if idempotency_key is not None:
             known = await self._store.command_by_key(vehicle_id, idempotency_key)
             if known is not None:
-                return await self._repeat(known, order, wait_s)
+                return await self._repeat(known, order, origin, wait_s)
         if retry_of:
             await self._require_undone(retry_of, vehicle_id, order)
         if defer_s:
@@ -158,7 +158,7 @@ class Dispatcher:
             self._trace_accepted(stored, begun_ms)
             if stored.command_id != record.command_id:
                 # Two calls with one key at the same time: the other one was first.
-                return await self._repeat(stored, order, wait_s)
+                return await self._repeat(stored, order, origin, wait_s)
             for part in parts or (record,):
                 if part.frame:
                     await self._send(part)
@@ -300,8 +300,17 @@ class Dispatcher:
             self.changed([after])
 
     async def _repeat(
-        self, known: CommandRecord, order: Order, wait_s: float
+        self, known: CommandRecord, order: Order, origin: Origin, wait_s: float
     ) -> tuple[CommandRecord, bool]:
+        if known.origin.caller not in {"", origin.caller}:
+            # Answered with the other's command, they would take what that one did, or
+            # did long ago, for what they ordered.
+            raise OrderRefusedError(
+                Refusal.KEY_REUSED,
+                "this Idempotency-Key was used by another caller for this vehicle; "
+                "nothing was sent, take a key that nobody else takes",
+                field="Idempotency-Key",
+            )
         if known.request_digest != digest_of(order):
             raise OrderRefusedError(
                 Refusal.KEY_REUSED,

@@ -286,7 +286,7 @@ def _add_commands(
             wait_s=0,
             retry_of=b"" if retry_of is None else bytes.fromhex(retry_of),
             defer_s=defer_s,
-            origin=Origin(audit_row=audit_row),
+            origin=Origin(audit_row=audit_row, caller=caller.name),
         )
         if wait_s and not record.state.is_terminal:
             found = dispatcher.find(record.command_id, wait_s=wait_s)

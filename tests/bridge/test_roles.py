@@ -1,5 +1,6 @@
 """Who may do what at the API: every role at every route (K28)."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
@@ -195,3 +196,28 @@ async def test_a_service_orders_within_rentals_and_no_more(
         assert (status, answer["type"]) == (403, FORBIDDEN)
         assert answer["errors"][0]["field"] == field
         assert len(running.commands()) == 1
+
+
+async def test_a_key_of_one_caller_answers_no_other_with_what_that_one_did(
+    running: Running,
+) -> None:
+    """K28, L10: who is told "succeeded" had this done by this very order.
+
+    Two programs that count their orders from 1 meet in their keys soon; twenty calls of
+    one caller at the same moment are one order all the same.
+    """
+    await running.say(FrameClass.HELLO, running.car.hello())
+    body = {"kind": "unlock", "rental_id": RENTAL.hex()}
+
+    async def order(role: Role) -> tuple[int, Json]:
+        headers = {"X-Api-Key": KEY[role], "Idempotency-Key": "1"}
+        return await running.order(body, headers=headers)
+
+    first = await asyncio.gather(*(order(Role.SERVICE) for _ in range(20)))
+    other, problem = await order(Role.OPERATOR)
+    again, same = await order(Role.SERVICE)
+
+    assert {(status, made["id"]) for status, made in first} == {(202, same["id"])}
+    assert (other, again, len(running.commands())) == (409, 202, 1)
+    assert problem["type"] == "urn:freefloat:problem:idempotency-key-reused"
+    assert problem["errors"][0]["field"] == "Idempotency-Key"
