@@ -35,8 +35,9 @@ from bridge.approvals import (
 from bridge.audit import AuditEntry
 from bridge.commands import Origin
 from bridge.consent import ConsentError, parse_consent, statement_of
-from bridge.dispatch import DEFERRABLE, Dispatcher
-from bridge.errors import GapError, OrderRefusedError, Refusal, StoreError
+from bridge.deferral import DEFERRABLE, require_deferrable
+from bridge.dispatch import Dispatcher
+from bridge.errors import GapError, OrderRefusedError, StoreError
 from bridge.gap_acceptance import pass_gap, require_lost
 from bridge.lease import Lease
 from bridge.orders import BoundOrder, Order, digest_of, opcode_of
@@ -170,15 +171,11 @@ class ApprovalDesk:
         """
         if isinstance(order, BoundOrder):
             raise ApprovalImpossibleError(Cause.MANY_VEHICLES)
-        opcode = opcode_of(order)
-        if defer_s and opcode not in DEFERRABLE:
-            raise OrderRefusedError(
-                Refusal.BAD_VALUE,
-                "only lock, engine_hold and cancel may wait for a vehicle",
-                field="defer_s",
-            )
+        if defer_s:
+            require_deferrable(order)
         unique = tuple(dict.fromkeys(vehicle_ids))
-        wanted = Wanted(unique, opcode, build_command(order), None, defer_s)
+        payload = build_command(order)
+        wanted = Wanted(unique, opcode_of(order), payload, None, defer_s)
         digest = _digest(caller, unique, digest_of(order), None)
         return await self._keep(
             caller,
@@ -416,7 +413,8 @@ class ApprovalDesk:
         if not is_counted or not counts(order):
             return None
         limits, now = self._limits, self._now()
-        return await self._store.write(
+        # Counted and not ordered is on the safe side.
+        return await self._store.write_soon(
             lambda c: rows.reach(c, caller, vehicle_id, limits, now=now)
         )
 

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from bridge.errors import StoreError
+from bridge.errors import StoreError, UndecidedError
 
 T = TypeVar("T")
 
@@ -66,6 +66,7 @@ class Database(Protocol):
         """Do `work` in one transaction; blocks.
 
         Raises:
+            UndecidedError: the connection was lost while it committed.
             StoreError: it was undone whole.
         """
 
@@ -88,15 +89,22 @@ def transact(engine: Engine | None, work: Callable[[Connection], T]) -> T:
     """Do `work` in one transaction of an engine; both databases do it like this.
 
     Raises:
+        UndecidedError: the connection was lost while it committed.
         StoreError: it was undone whole, or the database is not open.
     """
     if engine is None:
         raise StoreError("the store is not open")
+    is_worked = False
     try:
         with engine.begin() as connection:
-            return work(connection)
+            done = work(connection)
+            is_worked = True
     except (SQLAlchemyError, OSError) as error:
-        raise StoreError(f"the store did not commit: {sentence(error)}") from error
+        said = sentence(error)
+        if is_worked and getattr(error, "connection_invalidated", False):
+            raise UndecidedError(f"the store may have committed: {said}") from error
+        raise StoreError(f"the store did not commit: {said}") from error
+    return done
 
 
 def sentence(error: Exception) -> str:

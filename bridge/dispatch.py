@@ -17,6 +17,7 @@ from bridge.bound_orders import KnownCar
 from bridge.commands import CommandRecord, CommandState, Origin, Sendings
 from bridge.composer import Composer
 from bridge.compound import PARTS, CompoundOrder, composed, opcodes_for
+from bridge.deferral import require_deferrable
 from bridge.errors import (
     NoSignerError,
     NotConnectedError,
@@ -24,6 +25,7 @@ from bridge.errors import (
     Refusal,
     SigningError,
     StoreError,
+    UndecidedError,
     refused_by_signer,
 )
 from bridge.figures import Figures
@@ -52,12 +54,6 @@ SWEEP_S: Final = 0.5
 
 NOBODY: Final = Origin()
 """Of an order of the bridge's own, or of a test."""
-
-DEFERRABLE: Final = frozenset(
-    {Opcode.LOCK, Opcode.ENGINE_HOLD, Opcode.CANCEL_RESERVATION}
-)
-"""What may wait for a car: it opens nothing. A car that unlocks when its signal
-returns, long after somebody asked, is a danger (protocol-design.md 7)."""
 
 
 class Dispatcher:
@@ -131,7 +127,8 @@ class Dispatcher:
 
         Raises:
             OrderRefusedError: it cannot be given to this car now; nothing was sent.
-            StoreError: nothing was sent.
+            UndecidedError: it may be sent yet; says which command it would be.
+            StoreError: nothing was sent, and nothing will be.
         """
         begun_ms = self._now()
         if idempotency_key is not None:
@@ -141,7 +138,7 @@ class Dispatcher:
         if retry_of:
             await self._require_undone(retry_of, vehicle_id, order)
         if defer_s:
-            _require_deferrable(order)
+            require_deferrable(order)
         try:
             record, *parts = await self._sign(
                 vehicle_id, order, idempotency_key, retry_of, origin
@@ -154,7 +151,7 @@ class Dispatcher:
             )
             parts = []
         with self._waiter(record.command_id) as changed:
-            stored = await self._store.add_command(record, *parts)
+            stored = await self._add(record, parts)
             self._trace_accepted(stored, begun_ms)
             if stored.command_id != record.command_id:
                 # Two calls with one key at the same time: the other one was first.
@@ -163,6 +160,15 @@ class Dispatcher:
                 if part.frame:
                     await self._send(part)
             return await self._wait(record, changed, wait_s), False
+
+    async def _add(
+        self, record: CommandRecord, parts: Sequence[CommandRecord]
+    ) -> CommandRecord:
+        try:
+            return await self._store.add_command(record, *parts)
+        except UndecidedError as error:
+            # If it is there after all, the sweep sends it while it is valid.
+            raise UndecidedError(str(error), command_id=record.command_id) from error
 
     def _trace_accepted(self, record: CommandRecord, begun_ms: int) -> None:
         if self._tracer is not None:
@@ -556,7 +562,12 @@ class Dispatcher:
             except TimeoutError:
                 break
             changed.clear()
-            newest = await self._store.command(record.command_id) or newest
+            try:
+                newest = await self._store.command(record.command_id) or newest
+            except StoreError as error:
+                # It is given: what is known of it is the answer.
+                LOG.warning("= command %s: %s", record.command_id.hex()[:8], error)
+                break
         return self._sendings.apply(newest)
 
     @contextlib.contextmanager
@@ -570,16 +581,6 @@ class Dispatcher:
             waiting.discard(changed)
             if not waiting:
                 self._waiting.pop(command_id, None)
-
-
-def _require_deferrable(order: Order) -> None:
-    if opcode_of(order) not in DEFERRABLE:
-        raise OrderRefusedError(
-            Refusal.BAD_VALUE,
-            "only lock, engine_hold and cancel may wait for the vehicle: what opens or "
-            "starts a car must not happen when nobody expects it",
-            field="defer_s",
-        )
 
 
 def _checked(

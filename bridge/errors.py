@@ -7,7 +7,8 @@
     │   ├── RegistryError    a vehicle's record cannot be believed
     │   └── TrustError       a trust bundle does not follow the one before
     ├── StoreError           the medium's: the database did not commit
-    │   └── LeaseLostError   another bridge does this now
+    │   ├── LeaseLostError   another bridge does this now
+    │   └── UndecidedError   it may have committed, and may not have
     ├── SigningError         the caller's: this signer may not sign that
     │   └── CapError         not now: a cap of the signer is reached
     ├── NotConnectedError    the medium's: there is no broker now
@@ -55,6 +56,17 @@ class StoreError(BridgeError):
     """The database did not commit; everything of that transaction is undone."""
 
     retryable = True
+
+
+class UndecidedError(StoreError):
+    """The database went silent at the commit: it may have taken effect, or may yet."""
+
+    may_have_taken_effect = True
+
+    def __init__(self, message: str, *, command_id: bytes = b"") -> None:
+        """Keep which command it is about; empty for none."""
+        super().__init__(message)
+        self.command_id = command_id
 
 
 class LeaseLostError(StoreError):

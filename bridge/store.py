@@ -280,6 +280,10 @@ class Store:
         """Store a new command; return it, or the one that has its idempotency key.
 
         Parts of a compound are stored with it or not at all.
+
+        Raises:
+            UndecidedError: it may be stored, or may yet be; then it is sent as well.
+            StoreError: it is not stored and will not be.
         """
 
         def work(connection: Connection) -> CommandRecord:
@@ -289,7 +293,7 @@ class Store:
                     commands.add_command(connection, part)
             return stored
 
-        return await self._write(work)
+        return await self.write_soon(work)
 
     async def replace_command(
         self, before: CommandRecord, after: CommandRecord
@@ -326,7 +330,8 @@ class Store:
         return await self._reserving.submit((key_id, session_id, lane, count))
 
     async def _reserve_all(self, wanted: Sequence[Reservation]) -> list[int]:
-        return await self._write(
+        # One that is reserved and not used leaves a gap, which harms nobody.
+        return await self.write_soon(
             lambda c: [commands.reserve_sequences(c, *each) for each in wanted]
         )
 
@@ -553,6 +558,16 @@ class Store:
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Do `work`, of what has statements of its own, in one transaction or not."""
         return await self._write(work)
+
+    async def write_soon(self, work: Callable[[Connection], T]) -> T:
+        """Do `work` as `write` does, or not at all if the store is late with it.
+
+        Raises:
+            UndecidedError: it may have taken effect, or may yet.
+            StoreError: it has not and will not.
+        """
+        self._require_open()
+        return await self._threads.write_soon(work)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Do `work`, which writes nothing, in one transaction."""

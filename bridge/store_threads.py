@@ -5,21 +5,24 @@ One thread writes, so that two writes of one bridge never collide; two read besi
 A database may neither do what it is asked nor say so (reliability.md row 26): a server
 that is frozen, a lock that somebody holds. Then a write waits for as long as the
 database lets it, 20 s with PostgreSQL, and is the probe that finds out when it is over;
-who calls the API meanwhile is told at once (`is_late`), and who waits for what he only
-wanted to read is let go. So nothing queues up behind what hangs but the bridge's own
-loops, each with one write at a time. This is the breaker of the store: another one, of
+who calls the API meanwhile is told at once (`is_late`), who waits for what he only
+wanted to read is let go, and who orders is told that it is undone, or undecided
+(`bridge.patience`). So nothing queues up behind what hangs but the bridge's own loops,
+each with one write at a time. This is the breaker of the store: another one, of
 outcomes, would only delay its return, since a database that is down refuses at once.
 """
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 
 from bridge.database import Database
-from bridge.errors import StoreError
+from bridge.errors import StoreError, UndecidedError
+from bridge.patience import Attempt
 
 CHECK_S: Final = 3.0
 """How long a commit may take before the store counts as one that does not commit, in s.
@@ -71,6 +74,34 @@ class StoreThreads:
             StoreError: it was undone whole.
         """
         return await self.alone(lambda: self._database.transact(work, writes=True))
+
+    async def write_soon(self, work: Callable[[Connection], T]) -> T:
+        """Do `work` in one transaction, as `write`, or not at all if it takes long.
+
+        Raises:
+            UndecidedError: it hangs at its commit, or was lost there.
+            StoreError: it was undone whole, or is going to be.
+        """
+        loop, asked, attempt = asyncio.get_running_loop(), object(), Attempt(LATE)
+        bounded = attempt.bounded(work)
+        self._asked_s[asked] = loop.time()
+        written = loop.run_in_executor(
+            self._writer, lambda: self._database.transact(bounded, writes=True)
+        )
+        # What hangs shows that the store is late, also when nobody waits for it.
+        written.add_done_callback(partial(self._written, asked))
+        done, _ = await asyncio.wait({written}, timeout=CHECK_S)
+        if done:
+            return written.result()
+        if attempt.leave():
+            raise UndecidedError(LATE)
+        raise StoreError(LATE)
+
+    def _written(self, asked: object, written: asyncio.Future[T]) -> None:
+        del self._asked_s[asked]
+        if not written.cancelled():
+            # Somebody is told, or was told before that it is late.
+            written.exception()
 
     async def alone(self, work: Callable[[], T]) -> T:
         """Do `work` in the thread that writes.

@@ -4,6 +4,7 @@ Every answer about a command says what is known and how: a command that is not a
 in time is "unknown", never "failed" (I-11).
 """
 
+import contextlib
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Final, Protocol
@@ -44,8 +45,9 @@ from bridge.api.streams import EventStreams, add_streams
 from bridge.api.strict_json import StrictJson
 from bridge.api.upkeep import Upkeep, add_upkeep
 from bridge.approval_desk import ApprovalDesk
-from bridge.commands import Origin
+from bridge.commands import CommandRecord, Origin
 from bridge.dispatch import Dispatcher
+from bridge.errors import StoreError, UndecidedError
 from bridge.evidence import Archive
 from bridge.gbfs.publisher import Publisher
 from bridge.mds.documents import Provider
@@ -288,17 +290,19 @@ def _add_commands(
             defer_s=defer_s,
             origin=Origin(audit_row=audit_row, caller=caller.name),
         )
+        # It is given: a store that is lost from here on does not undo that.
         if wait_s and not record.state.is_terminal:
             found = dispatcher.find(record.command_id, wait_s=wait_s)
-            newest = await while_listening(request, found)
-            record = newest or record
+            with contextlib.suppress(StoreError):
+                newest = await while_listening(request, found)
+                record = newest or record
         response.status_code = int(
             HTTPStatus.OK if record.state.is_terminal else HTTPStatus.ACCEPTED
         )
         response.headers["Location"] = f"/v1/commands/{record.command_id.hex()}"
         if is_repeated:
             response.headers["Idempotency-Replayed"] = "true"
-        return of_command(record, await dispatcher.parts_of(record))
+        return of_command(record, await _parts_given(dispatcher, record))
 
     @app.delete("/v1/commands/{command_id}")
     async def delete_command(request: Request, command_id: HexId) -> Document:
@@ -330,6 +334,20 @@ def _add_commands(
             newest = await while_listening(request, found)
             record = newest or record
         return of_command(record, await dispatcher.parts_of(record))
+
+
+async def _parts_given(
+    dispatcher: Dispatcher, record: CommandRecord
+) -> dict[bytes, CommandRecord]:
+    """Return the parts of what was just given.
+
+    Raises:
+        UndecidedError: they cannot be read; it is given all the same.
+    """
+    try:
+        return await dispatcher.parts_of(record)
+    except StoreError as error:
+        raise UndecidedError(str(error), command_id=record.command_id) from error
 
 
 def _add_rentals(app: FastAPI, store: Store, now: WallClock) -> None:

@@ -17,7 +17,12 @@ from starlette.exceptions import HTTPException
 
 from bridge.api import forms
 from bridge.api.strict_json import REPEATED, is_json
-from bridge.errors import OrderRefusedError, Refusal, StoreError
+from bridge.errors import (
+    OrderRefusedError,
+    Refusal,
+    StoreError,
+    UndecidedError,
+)
 from bridge.mds.documents import ROOT
 from bridge.orders import KINDS
 from bridge.wire import LOG
@@ -118,6 +123,25 @@ def store_unavailable() -> ProblemError:
         "store-unavailable",
         "the bridge cannot store now; nothing was sent, try again",
         headers={"Retry-After": "1"},
+    )
+
+
+def outcome_unknown(error: UndecidedError) -> ProblemError:
+    """Return the problem of a bridge that does not know whether it has stored."""
+    detail = (
+        "the store fell silent while the bridge wrote: it may have taken effect, or "
+        "may yet; send the same request again"
+    )
+    if not error.command_id:
+        return ProblemError(
+            HTTPStatus.SERVICE_UNAVAILABLE, "outcome-unknown", f"{detail} to know"
+        )
+    path = f"/v1/commands/{error.command_id.hex()}"
+    return ProblemError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "outcome-unknown",
+        f"{detail} with the same Idempotency-Key; without one, look at {path} first",
+        headers={"Location": path},
     )
 
 
@@ -222,6 +246,8 @@ def _another_kind() -> ProblemError:
 
 async def _on_store(_request: Request, error: Exception) -> Response:
     LOG.warning("= API: %s", error)
+    if isinstance(error, UndecidedError):
+        return respond(outcome_unknown(error))
     return respond(store_unavailable())
 
 

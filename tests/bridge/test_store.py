@@ -82,14 +82,14 @@ async def test_reservations_that_wait_together_share_a_transaction(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A thousand cars come back at once: an order does not wait for a thousand disks.
-    real, transactions = store._write, 0
+    real, transactions = store.write_soon, 0
 
     async def counted(work: Callable[[Connection], object]) -> object:
         nonlocal transactions
         transactions += 1
         return await real(work)
 
-    monkeypatch.setattr(store, "_write", counted)
+    monkeypatch.setattr(store, "write_soon", counted)
 
     firsts = await asyncio.gather(
         *(
@@ -99,7 +99,7 @@ async def test_reservations_that_wait_together_share_a_transaction(
     )
 
     assert firsts == [1] * 1_000
-    assert transactions <= 3
+    assert 1 <= transactions <= 3
 
 
 async def test_a_reservation_that_is_not_stored_is_nobodys(
@@ -109,7 +109,7 @@ async def test_a_reservation_that_is_not_stored_is_nobodys(
         raise StoreError("the store did not commit: disk I/O error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(store, "_write", full_disk)
+        patched.setattr(store, "write_soon", full_disk)
         results = await asyncio.gather(
             *(store.reserve_sequences(bytes(8), bytes(16), 1, 10) for _ in range(3)),
             return_exceptions=True,
@@ -122,14 +122,14 @@ async def test_a_reservation_that_is_not_stored_is_nobodys(
 async def test_a_caller_that_goes_away_takes_nobodys_reservation_along(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, begun, go_on = store._write, asyncio.Event(), asyncio.Event()
+    real, begun, go_on = store.write_soon, asyncio.Event(), asyncio.Event()
 
     async def slow(work: Callable[[Connection], object]) -> object:
         begun.set()
         await go_on.wait()
         return await real(work)
 
-    monkeypatch.setattr(store, "_write", slow)
+    monkeypatch.setattr(store, "write_soon", slow)
     calls = [
         asyncio.create_task(store.reserve_sequences(bytes(8), bytes(16), lane, 10))
         for lane in range(3)

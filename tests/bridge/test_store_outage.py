@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import pytest
@@ -47,6 +47,7 @@ ATTEMPTS_PER_S: Final = 10
 UNAVAILABLE: Final = (503, "urn:freefloat:problem:store-unavailable")
 
 Answered = tuple[int, str]
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -107,7 +108,7 @@ def _answered(answer: tuple[int, Json]) -> Answered:
     return status, str(body.get("type", ""))
 
 
-async def timed(asking: Awaitable[Answered]) -> tuple[float, Answered]:
+async def timed(asking: Awaitable[T]) -> tuple[float, T]:
     begun_s = time.monotonic()
     answered = await asking
     return time.monotonic() - begun_s, answered
