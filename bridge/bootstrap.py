@@ -455,6 +455,7 @@ async def open_bridge(
             now=world.now,
             random_bytes=world.random_bytes,
             callers=callers,
+            figures=figures,
             provider=Provider(settings.mds, settings.stations)
             if settings.mds
             else None,

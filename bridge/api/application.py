@@ -49,6 +49,7 @@ from bridge.commands import CommandRecord, Origin
 from bridge.dispatch import Dispatcher
 from bridge.errors import StoreError, UndecidedError
 from bridge.evidence import Archive
+from bridge.figures import Figures
 from bridge.gbfs.publisher import Publisher
 from bridge.mds.documents import Provider
 from bridge.ports import RandomBytes, WallClock
@@ -129,6 +130,7 @@ def make_application(
     now: WallClock,
     random_bytes: RandomBytes,
     callers: Callers,
+    figures: Figures,
     provider: Provider | None = None,
     publisher: Publisher | None = None,
 ) -> ASGIApp:
@@ -149,6 +151,7 @@ def make_application(
         now: UTC ms.
         random_bytes: for pings.
         callers: who may call, and how often.
+        figures: counts which cities wanted too much at once.
         provider: writes what a city is given; None for no city.
         publisher: has what everybody is given; None for nothing.
     """
@@ -187,7 +190,7 @@ def make_application(
     add_audit(app, store)
     add_streams(app, store, streams)
     if provider is not None:
-        add_mds(app, provider, store, registry, now)
+        add_mds(app, provider, store, registry, now, figures=figures)
     if publisher is not None:
         add_gbfs(app, publisher)
         open_paths |= PATHS

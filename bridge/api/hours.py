@@ -26,6 +26,7 @@ from sqlalchemy import Connection
 from bridge.api.holding import HoldingResponse
 from bridge.api.problems import ProblemError
 from bridge.api.turns import Turns
+from bridge.figures import Figures
 from bridge.mds.documents import document_of
 from bridge.mds.records import Page
 
@@ -65,7 +66,8 @@ class _Part:
 class Hours:
     """The answers of one bridge that hold an hour."""
 
-    def __init__(self, reads: Turns, media_type: str) -> None:
+    def __init__(self, reads: Turns, media_type: str, *, figures: Figures) -> None:
+        self._figures = figures
         self._reads = reads
         self._media_type = media_type
         self._held: Counter[str] = Counter()
@@ -114,6 +116,7 @@ class Hours:
         # Before anything is awaited: many at once would otherwise all find room.
         headers = {"Retry-After": str(RETRY_S)}
         if self._held[caller] >= CALLER_LIMIT:
+            self._figures.limited("hours")
             raise ProblemError(
                 HTTPStatus.TOO_MANY_REQUESTS,
                 "too-many-hours",
@@ -122,6 +125,7 @@ class Hours:
                 headers=headers,
             )
         if self._held.total() >= ANSWERS_LIMIT:
+            self._figures.limited("all_hours")
             raise ProblemError(
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "no-hour-left",

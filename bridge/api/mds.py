@@ -20,6 +20,7 @@ from bridge.api.hours import Hours
 from bridge.api.permits import principal_in
 from bridge.api.problems import ProblemError
 from bridge.api.turns import Turns
+from bridge.figures import Figures
 from bridge.mds.documents import Document, Provider, document_of, vehicle_of
 from bridge.mds.records import (
     Page,
@@ -109,11 +110,14 @@ def add_mds(
     store: Store,
     registry: RegistryDirectory,
     now: WallClock,
+    *,
+    figures: Figures,
 ) -> None:
     """Add the routes to the application."""
     reads = Turns(store)
     _add_vehicles(app, provider, reads, registry, now)
-    _add_history(app, provider, reads, now)
+    hours = Hours(reads, CONTENT_TYPE, figures=figures)
+    _add_history(app, provider, reads, now, hours=hours)
     _add_stops(app, provider, reads, registry, now)
 
     @app.get("/mds/events/recent", response_class=Response, responses=_ANSWERS)
@@ -215,10 +219,8 @@ def _add_vehicles(
 
 
 def _add_history(
-    app: FastAPI, provider: Provider, reads: Turns, now: WallClock
+    app: FastAPI, provider: Provider, reads: Turns, now: WallClock, *, hours: Hours
 ) -> None:
-    hours = Hours(reads, CONTENT_TYPE)
-
     async def whole(
         request: Request, name: str, hour: str, pages: Callable[..., Page]
     ) -> Response:

@@ -26,12 +26,14 @@ from bridge.mds.documents import Document, document_of
 from bridge.mds.records import Page, events_page
 from bridge.rows.city import distances_of, places_of
 from bridge.rows.statements import CHUNK
+from bridge.settings import MetricsSettings
 from certs.fleet import FleetDirectory
 from certs.vehicle import random_vehicle_id
 from tests.bridge.mds.test_mds_api import AGENCY, HOUR, RECENT, Clock, rent
 from tests.bridge.publishing import MDS
 from tests.bridge.query_plans import plans_of
 from tests.bridge.running import Json, Running, running_bridge, until
+from tests.bridge.scraping import at, scraped
 from tests.bridge.world import NOW_MS
 from tools.bridge_settings import local_settings
 
@@ -55,7 +57,7 @@ async def running(fleet: FleetDirectory, tmp_path: Path) -> AsyncIterator[Runnin
         f"{keys.read_text().strip()}\n"
         f"city:agency:{AGENCY}\nneighbour:agency:{NEIGHBOUR}\n"
     )
-    settings = msgspec.structs.replace(made, mds=MDS)
+    settings = msgspec.structs.replace(made, mds=MDS, metrics=MetricsSettings(port=0))
     clock = Clock()
     async with running_bridge(fleet, tmp_path, settings=settings, now=clock) as found:
         await rent(found)
@@ -69,6 +71,12 @@ async def ask(
     url = running.bridge.api_url + path
     async with running.client.get(url, headers={"X-Api-Key": key}) as answer:
         return answer.status, await answer.read(), dict(answer.headers)
+
+
+async def refused_to(running: Running, rate: str) -> float:
+    """Return what an operator sees of refusals (O15)."""
+    _, samples = await scraped(running.bridge)
+    return samples.get(at("freefloat_api_limited_total", rate=rate), 0)
 
 
 class Gate:
@@ -200,6 +208,7 @@ async def test_who_asks_for_many_at_once_gets_two_and_keeps_nobody_out(
     assert status == 200, "and waited for none of them"
     assert Counter(status for status, *_ in answers) == {200: 3, 429: 3}
     assert (await ask(running, EVENTS))[0] == 200
+    assert await refused_to(running, "hours") == 3
 
 
 async def test_no_more_than_a_few_hours_are_under_way_whoever_asks(
@@ -211,9 +220,11 @@ async def test_no_more_than_a_few_hours_are_under_way_whoever_asks(
     await until(lambda: gate.pages == 1)
     while (found := await ask(running, TRIPS, NEIGHBOUR))[0] != 503:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
+    counted = await refused_to(running, "all_hours")
     gate.opened.set()
 
     problem = msgspec.json.decode(found[1])
+    assert counted == 1
     assert problem["type"] == "urn:freefloat:problem:no-hour-left"
     assert found[2]["Retry-After"] == "30"
     assert {status for status, *_ in await asyncio.gather(*many)} == {200}
