@@ -34,7 +34,7 @@ from bridge.instants import rfc3339
 from bridge.ports import RandomBytes
 from bridge.registry import RegistryDirectory
 from protocol.codes import ConfigKind
-from protocol.command import COMMAND_SCHEMA, parse_command
+from protocol.command import ANY_VERSION, COMMAND_SCHEMA, parse_command
 from protocol.identity import VehicleId
 from protocol.snapshot import NO_RENTAL
 from protocol.sync import CONFIG_LIMIT
@@ -287,6 +287,8 @@ def _values(wanted: Wanted) -> Document:
     command = parse_command(wanted.opcode, COMMAND_SCHEMA, wanted.payload)
     values = {f.name: _value(getattr(command, f.name)) for f in fields(command)}
     rental_id = getattr(command, "rental_id", NO_RENTAL)
+    if values.get("expected_version") == ANY_VERSION:
+        values["expected_version"] = None
     return values | {"rental_id": None if rental_id == NO_RENTAL else rental_id.hex()}
 
 

@@ -41,7 +41,19 @@ Cards = Annotated[tuple[CardUid, ...], Field(max_length=CARDS_LIMIT)]
 Pin = Annotated[str, Field(pattern=forms.PIN)]
 FuelCardPin = Annotated[str, Field(pattern=forms.FUEL_CARD_PIN)]
 Language = Annotated[str, Field(pattern=forms.LANGUAGE)]
-Version = Annotated[int, Field(strict=True, ge=0, le=ANY_VERSION)]
+Version = Annotated[
+    int,
+    Field(
+        strict=True,
+        ge=0,
+        # The number behind it means on the wire that any will do: who saw it in a
+        # car, or counted up to it, would order whatever the car's state.
+        le=ANY_VERSION - 1,
+        description="The vehicle's state version that the caller saw.",
+        json_schema_extra=lambda schema: schema.pop("default", None),
+    ),
+]
+"""Left out, the caller does not mind."""
 Seconds = Annotated[
     int, Field(strict=True, ge=1, le=DAY_S, description="Seconds from now.")
 ]

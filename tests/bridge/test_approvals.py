@@ -83,6 +83,7 @@ async def test_an_operator_who_holds_an_engine_waits_for_a_second_person(
         _, events = await events_of(running)
 
     assert (approved, document["state"], sent(running)) == (200, "approved", 1)
+    assert document["order"]["expected_version"] is None, "whatever its state"
     assert document["decided_by"] == "approver"
     assert (twice, repeated["outcomes"]) == (200, document["outcomes"])
     assert document["outcomes"] == [

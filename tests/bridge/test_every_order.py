@@ -10,7 +10,7 @@ from bridge.api.bodies import CommandBody
 from bridge.bound_orders import KnownCar
 from bridge.orders import KINDS, complete, digest_of, opcode_of
 from protocol.codes import Opcode
-from protocol.command import COMMAND_SCHEMA, Command, parse_command
+from protocol.command import ANY_VERSION, COMMAND_SCHEMA, Command, parse_command
 from protocol.identity import VehicleId, card_digest
 from protocol.sealing import pin_matches, unseal
 from tests.bridge.car import RENTAL
@@ -143,6 +143,9 @@ def test_every_kind_of_order_has_a_verb_at_the_command_line() -> None:
         ("show_message", "text_key", 65_536),
         ("show_message", "seconds", 0),
         ("restart", "component", "engine"),
+        ("unlock", "expected_version", ANY_VERSION),
+        ("reserve", "expected_version", ANY_VERSION),
+        ("grant", "expected_version", ANY_VERSION),
     ],
 )
 def test_a_value_out_of_its_bounds_names_its_field(
