@@ -3,9 +3,11 @@
 A regular expression says nothing to most people; each has a sentence beside it.
 """
 
+import re
 from typing import Annotated, Final
 
 from fastapi import Path
+from pydantic import AwareDatetime, BeforeValidator
 
 HEX_ID: Final = r"^[0-9a-f]{32}$"
 HexId = Annotated[str, Path(pattern=HEX_ID)]
@@ -17,6 +19,9 @@ LANGUAGE: Final = r"^[a-z]{2}$"
 CURRENCY: Final = r"^[A-Z]{3}$"
 PLAIN_TEXT: Final = r"^[^\u0000-\u001f\u007f-\u009f]*$"
 
+_RFC_3339: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}"
+"""How one begins; the rest is read after it."""
+
 SENTENCES: Final = {
     HEX_ID: "must be 32 lower-case hexadecimal digits",
     CARD_UID: "must be 8, 14 or 20 lower-case hexadecimal digits",
@@ -27,6 +32,17 @@ SENTENCES: Final = {
     PLAIN_TEXT: "must have no control characters",
 }
 """What is said of a text that has not the form."""
+
+
+def _require_text(value: object) -> object:
+    """Refuse numbers: seconds to one reader are milliseconds to the next."""
+    if not isinstance(value, str) or re.match(_RFC_3339, value) is None:
+        raise ValueError("must be a time of RFC 3339, such as 2027-01-15T08:00:00Z")
+    return value
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_require_text)]
+"""A time in a body."""
 
 
 def require_utf8(text: str, limit: int, name: str) -> None:

@@ -6,7 +6,7 @@ They begin as those of `bridge.api.bodies` do.
 from datetime import datetime
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import Field, model_validator
 
 from bridge.api import forms
 from bridge.api.body import (
@@ -96,8 +96,8 @@ class GrantBody(Body):
     action: Literal["add", "withdraw"] = "add"
     grant_id: HexId
     card: CardUid
-    not_before: AwareDatetime
-    not_after: AwareDatetime
+    not_before: forms.Instant
+    not_after: forms.Instant
     rights: Annotated[tuple[Right, ...], Field(min_length=1, max_length=len(Rights))]
     pin: Pin | None = Field(default=None, repr=False)
     fuel_card_pin: FuelCardPin | None = Field(default=None, repr=False)
@@ -108,8 +108,9 @@ class GrantBody(Body):
     def _must_fit(self) -> Self:
         require_pin(self.pin, self.fuel_card_pin)
         require_rental(self.rental_id, "rental_id")
-        span_s = self.not_after.timestamp() - self.not_before.timestamp()
-        if not 0 < span_s <= GRANT_SPAN_S or self.not_before.timestamp() < 0:
+        # As the car gets them: less than a millisecond is no span there.
+        begins_ms, ends_ms = _wall_ms(self.not_before), _wall_ms(self.not_after)
+        if not 0 < ends_ms - begins_ms <= GRANT_SPAN_S * 1000 or begins_ms < 0:
             raise ValueError(
                 "not_after must be after not_before, by 30 days at most, and both "
                 "after 1970"

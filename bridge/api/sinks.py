@@ -5,8 +5,9 @@ from http import HTTPStatus
 from typing import Annotated, Final
 
 from fastapi import Body, FastAPI, Path, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from bridge.api import forms
 from bridge.api.documents import Document
 from bridge.api.problems import ProblemError
 from bridge.instants import rfc3339
@@ -28,11 +29,11 @@ Position = Annotated[int, Query(ge=0, le=POSITION_LIMIT)]
 class ReplayBody(BaseModel):
     """From where a sink begins again: exactly one of the two."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    position: Annotated[int | None, Field(ge=0, le=POSITION_LIMIT)] = None
+    position: Annotated[int | None, Field(strict=True, ge=0, le=POSITION_LIMIT)] = None
     """Events behind this position go out again."""
-    since: AwareDatetime | None = None
+    since: forms.Instant | None = None
     """Events that were stored at or after this time go out again."""
 
     @model_validator(mode="after")
