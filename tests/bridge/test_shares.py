@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from bridge import bootstrap, http_connection
-from bridge.api import at_once, streams
+from bridge.api import at_once, auditing, streams
 from bridge.api.keys import Role
 from bridge.settings import RateSettings
 from certs.fleet import FleetDirectory
@@ -218,6 +218,41 @@ async def test_a_connection_that_drips_is_ended(
             await asyncio.sleep(0.05)
         # An answer to what it said, or none; a reset if a byte was under way.
         await asyncio.gather(reading, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"Content-Length: 99\r\n\r\n{",
+        b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"kin\r\n',
+    ],
+    ids=["length", "chunks"],
+)
+async def test_a_body_that_never_ends_holds_its_place_for_a_while_only(
+    fleet: FleetDirectory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    begun: bytes,
+) -> None:
+    """K19, I-31: a program that hangs in the middle leaves its caller the share."""
+    monkeypatch.setattr(auditing, "BODY_S", 0.3)
+    async with bridge_with_roles(
+        fleet, tmp_path, rates=RateSettings(at_once=1)
+    ) as running:
+        path = f"/v1/vehicles/{running.car.id}/commands"
+        async with connected(running) as (reader, writer), asyncio.timeout(20):
+            head = f"POST {path} HTTP/1.1\r\nHost: b\r\nX-Api-Key: {KEY[Role.SERVICE]}"
+            writer.write(head.encode() + b"\r\n" + begun)
+            answer = await reader.read()
+        async with caller(running, Role.SERVICE) as same:
+            status, _ = await same.get("/v1/vehicles")
+        rows, _ = await running.bridge.store.audit_after(0, 10)
+
+    head_sent, _, body = answer.partition(b"\r\n\r\n")
+    problem = json.loads(body)
+    assert head_sent.startswith(b"HTTP/1.1 408 "), head_sent
+    assert (kind(problem), problem["errors"][0]["field"]) == ("body-too-slow", "body")
+    assert (status, rows) == (200, [])
 
 
 @pytest.mark.parametrize(
