@@ -43,7 +43,8 @@ PAGE_LIMIT: Final = 100
 """Approvals on one page."""
 
 ApprovalId = Annotated[str, Path(pattern=forms.HEX_ID)]
-Note = Annotated[str, Field(max_length=NOTE_LIMIT)]
+# It is read at a terminal, by who decides: nothing in it may rewrite what stands there.
+Note = Annotated[str, Field(max_length=NOTE_LIMIT, pattern=forms.PLAIN_TEXT)]
 VehicleName = Annotated[str, Field(pattern=r"^[A-Z2-7]{25}[AEIMQUY4]$")]
 
 _CAUSES: Final = {

@@ -6,13 +6,13 @@ from typing import Annotated
 from fastapi import Body, FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from bridge.api.approvals import VehicleName, of_approval, path_of
+from bridge.api.approvals import Note, VehicleName, of_approval, path_of
 from bridge.api.documents import Document
 from bridge.api.permits import principal_in
 from bridge.api.problems import ProblemError
 from bridge.api.registered import Registered
 from bridge.approval_desk import ApprovalDesk
-from bridge.approvals import NOTE_LIMIT, VEHICLES_LIMIT, MissingEntries
+from bridge.approvals import VEHICLES_LIMIT, MissingEntries
 from bridge.errors import GapError
 from bridge.gap_acceptance import KnownGap, find_gaps
 from bridge.instants import rfc3339
@@ -46,7 +46,7 @@ class AcceptBody(_Body):
     """What is to be given up, and why."""
 
     gaps: Annotated[tuple[GapBody, ...], Field(min_length=1, max_length=VEHICLES_LIMIT)]
-    reason: Annotated[str, Field(min_length=1, max_length=NOTE_LIMIT)]
+    reason: Annotated[Note, Field(min_length=1)]
 
     @model_validator(mode="after")
     def _names_each_vehicle_once(self) -> "AcceptBody":

@@ -172,6 +172,48 @@ async def test_who_asked_never_decides_and_who_decides_orders_nothing(
     assert sent(running) == 0
 
 
+@pytest.mark.parametrize("letter", ["\0", "\n", "\x1b", "\x7f", "\x9b"])
+async def test_a_note_cannot_rewrite_the_screen_of_who_decides(
+    fleet: FleetDirectory, tmp_path: Path, letter: str
+) -> None:
+    """K28: a second person decides about what they see, in whatever they see it."""
+    async with bridge_with_roles(
+        fleet, tmp_path, approvals=ApprovalSettings()
+    ) as running:
+        many = {"vehicle_ids": [str(running.car.id)], "order": HOLD}
+        gap = {
+            "vehicle_id": str(running.car.id),
+            "ledger_id": "0" * 16,
+            "first": 1,
+            "last": 2,
+        }
+        note = f"harmless{letter}[2J"
+        asked = await ask(
+            running, Role.OPERATOR, "post", "/v1/approvals", {**many, "note": note}
+        )
+        accepted = await ask(
+            running,
+            Role.OPERATOR,
+            "post",
+            "/v1/gaps/accept",
+            {"gaps": [gap], "reason": note},
+        )
+        decided = await ask(
+            running,
+            Role.APPROVER,
+            "post",
+            f"/v1/approvals/{'0' * 32}/reject",
+            {"note": note},
+        )
+
+    told = [
+        (status, problem["errors"][0]["field"], problem["errors"][0]["problem"])
+        for status, problem in (asked, accepted, decided)
+    ]
+    sentence = "must have no control characters"
+    assert told == [(422, field, sentence) for field in ("note", "reason", "note")]
+
+
 async def test_nobody_takes_the_place_of_an_approved_order_beforehand(
     fleet: FleetDirectory, tmp_path: Path
 ) -> None:
