@@ -37,7 +37,7 @@ from bridge.commands import Origin
 from bridge.consent import ConsentError, parse_consent, statement_of
 from bridge.deferral import DEFERRABLE, require_deferrable
 from bridge.dispatch import Dispatcher
-from bridge.errors import GapError, OrderRefusedError, StoreError
+from bridge.errors import GapError, OrderRefusedError, StoreError, UndecidedError
 from bridge.gap_acceptance import pass_gap, require_lost
 from bridge.lease import Lease
 from bridge.orders import BoundOrder, Order, digest_of, opcode_of
@@ -316,6 +316,7 @@ class ApprovalDesk:
         Raises:
             DecisionRefusedError: by who asked, or it is decided otherwise, or over.
             ConsentNeededError: it must be signed and is not, or something else was.
+            UndecidedError: it may be decided; the same decision again says so.
             StoreError: nothing was decided.
         """
         found = await self.find(approval_id)
@@ -342,13 +343,20 @@ class ApprovalDesk:
                     decided_row=audit_row,
                 )
                 await self._write(found, after, now)
-            found = await self.find(approval_id) or found
+            found = await self._decided(found)
         if found.state is not wanted or found.decided_by != by:
             raise DecisionRefusedError(found, is_own=False)
         if found.state is ApprovalState.APPROVED and not found.is_carried_out:
             await asyncio.wait({self._begin(found)}, timeout=ANSWER_S)
-            found = await self.find(approval_id) or found
+            found = await self._decided(found)
         return found
+
+    async def _decided(self, approval: Approval) -> Approval:
+        """Return an approval as it is now that somebody decided."""
+        try:
+            return await self.find(approval.approval_id) or approval
+        except StoreError as error:
+            raise UndecidedError(str(error)) from error
 
     def statement_of(self, approval: Approval) -> bytes:
         """Return what who approves signs with their own key."""
@@ -448,7 +456,7 @@ class ApprovalDesk:
                 self._tell(connection, kept, now)
             return kept
 
-        kept = await self._store.write(work)
+        kept = await self._store.write_soon(work)
         self._on_events()
         return kept
 
@@ -462,7 +470,7 @@ class ApprovalDesk:
                 entry = AuditEntry(now, _BRIDGE, "", what, after.state.value)
                 append_audit(connection, [entry])
 
-        await self._store.write(work)
+        await self._store.write_soon(work)
         self._on_events()
 
     async def _expire(self, approval: Approval, now: int) -> None:

@@ -341,7 +341,7 @@ class Store:
 
     async def close_rental(self, rental_id: bytes, *, now: int) -> bool:
         """Note that a person closed a flagged rental; False if there is none."""
-        return await self._write(lambda c: close_rental(c, rental_id, now=now))
+        return await self.write_soon(lambda c: close_rental(c, rental_id, now=now))
 
     async def put_configuration(
         self, vehicle_id: VehicleId, kind: ConfigKind, body: bytes, *, now: int
@@ -356,7 +356,7 @@ class Store:
                 connection, vehicle_id, kind, body, at_least=has + 1, now=now
             )
 
-        return await self._write(work)
+        return await self.write_soon(work)
 
     async def configurations(self, vehicle_id: VehicleId) -> list[Configuration]:
         """Return what is wanted of a car, by kind."""

@@ -169,7 +169,8 @@ def _add_configurations(
         asked = WantedBody(ConfigKind[kind.upper()], body)
         caller, audit_row = principal_in(request.scope), request.scope["audit_row"]
         await desk.admit_configuration(caller.name, vehicle, asked, audit_row=audit_row)
+        # Read first: a store that is lost after the write must not hide that.
+        state = await store.vehicle(vehicle) or VehicleState()
         wanted = await store.put_configuration(vehicle, asked.kind, body, now=now())
         upkeep.wanted([vehicle])
-        state = await store.vehicle(vehicle) or VehicleState()
         return of_configuration(wanted, state)

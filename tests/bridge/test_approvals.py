@@ -1,15 +1,18 @@
 """No single key stops a car that is on the way, or many cars at once (K28)."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import Connection
 
 from bridge.api.keys import Role
 from bridge.approvals import Cause, MassLimits
+from bridge.errors import StoreError
 from bridge.postgres_database import PostgresDatabase
 from bridge.rows.approvals import reach
 from bridge.settings import ApprovalSettings
@@ -212,6 +215,43 @@ async def test_a_note_cannot_rewrite_the_screen_of_who_decides(
     ]
     sentence = "must have no control characters"
     assert told == [(422, field, sentence) for field in ("note", "reason", "note")]
+
+
+async def test_a_decision_that_is_kept_is_never_said_not_to_be(
+    fleet: FleetDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K28, row 26: the store goes just after it; the same decision again says so."""
+    async with bridge_with_roles(
+        fleet, tmp_path, approvals=ApprovalSettings()
+    ) as running:
+        await running.say(FrameClass.HELLO, running.car.hello())
+        _, problem = await order(running, HOLD)
+        approval = problem["approval"]["id"]
+        store = running.bridge.store
+        real, is_decided = store.write_soon, False
+
+        async def decided(work: Callable[[Connection], Any]) -> Any:
+            nonlocal is_decided
+            done = await real(work)
+            is_decided = True
+            return done
+
+        read = store.read
+
+        async def lost(work: Callable[[Connection], Any]) -> Any:
+            if is_decided:
+                raise StoreError("gone")
+            return await read(work)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(store, "write_soon", decided)
+            patched.setattr(store, "read", lost)
+            status, told = await decide(running, Role.APPROVER, approval)
+        again, document = await decide(running, Role.APPROVER, approval)
+
+    assert (status, kind(told)) == (503, "outcome-unknown")
+    assert "nothing" not in told["detail"]
+    assert (again, document["state"]) == (200, "approved")
 
 
 async def test_nobody_takes_the_place_of_an_approved_order_beforehand(

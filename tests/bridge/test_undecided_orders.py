@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import psycopg
 import pytest
 
 from protocol.codes import FrameClass
@@ -115,6 +116,36 @@ async def test_an_order_whose_commit_loses_its_server_is_told_to_be_undecided(
     assert first[:2] == UNKNOWN
     assert again == (202, "", first[2], True)
     assert len(place.running.commands()) == 1
+
+
+async def test_what_else_waits_for_a_lock_is_undone_and_said_to_be(
+    place: Place,
+) -> None:
+    """Row 26: a person at a keyboard is told in time too."""
+    running = place.running
+    car = str(running.car.id)
+    database = place.server.url(place.url.rsplit("/", 1)[1])
+    locked = await psycopg.AsyncConnection.connect(database)
+    async with locked:
+        await locked.execute("LOCK TABLE approvals, configurations IN EXCLUSIVE MODE")
+        order = {"kind": "lock", "rental_id": None}
+        took_s, asked = await timed(
+            running.post("/v1/approvals", json={"vehicle_ids": [car], "order": order})
+        )
+    path = f"/v1/vehicles/{car}/configurations/policy"
+    await place.becomes(ready=True)
+    async with await psycopg.AsyncConnection.connect(database) as locked:
+        await locked.execute("LOCK TABLE approvals, configurations IN EXCLUSIVE MODE")
+        longer_s, wanted = await timed(running.put(path, data=b"x"))
+    await place.becomes(ready=True)
+    _, approvals = await running.get("/v1/approvals")
+    _, configurations = await running.get(path.rpartition("/")[0])
+
+    assert [(status, found["type"]) for status, found in (asked, wanted)] == [
+        UNAVAILABLE
+    ] * 2
+    assert max(took_s, longer_s) < IN_TIME_S
+    assert approvals["approvals"] == configurations["configurations"] == []
 
 
 @pytest.mark.parametrize("body", [UNLOCK, COMPOUND])
