@@ -123,7 +123,10 @@ class StoreThreads:
             StoreError: it failed, or the store is late and so was this.
         """
         self._let_go &= self._reading
-        if len(self._let_go) == READERS:
+        # A thread that hangs, and another one that is busy while nothing commits: this
+        # read would wait for nothing but the end of its own patience.
+        is_stuck = self._let_go and len(self._reading) == READERS and self.is_late
+        if is_stuck or len(self._let_go) == READERS:
             raise StoreError(LATE)
         asked = object()
 

@@ -1,22 +1,30 @@
 """The store: durable on every connection, whole or not at all."""
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from sqlalchemy import Connection, text
 
+from bridge import store_threads
 from bridge.errors import SettingsError, StoreError
 from bridge.ingest import Rejection
 from bridge.instant import Instant
 from bridge.rows import batches, letters
 from bridge.sqlite_database import SqliteDatabase
 from bridge.store import Store
+from bridge.store_threads import StoreThreads
 from protocol.codes import AccessMeans, Code, FrameClass
 from protocol.event import RentalStarted
 from tests.bridge.car import RENTAL
 from tests.bridge.world import NOW_MS, World
+
+if TYPE_CHECKING:
+    from bridge.database import Database
 
 STARTED = RentalStarted(RENTAL, AccessMeans.CARD, 1_000_000, 60, 80, 400)
 
@@ -142,6 +150,43 @@ async def test_a_caller_that_goes_away_takes_nobodys_reservation_along(
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert isinstance(results[0], asyncio.CancelledError)
     assert results[1:] == [1, 1]
+
+
+class Hanging:
+    """A database that does nothing until it is let go on."""
+
+    is_shared = True
+    name = "hanging"
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+
+    def transact(self, work: object, *, writes: bool) -> None:  # noqa: ARG002 - a database's
+        assert self.go_on.wait(20)
+
+
+async def test_who_comes_when_it_is_known_that_the_store_hangs_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Row 26: also while another read's patience has not ended yet."""
+    monkeypatch.setattr(store_threads, "CHECK_S", 1.0)
+    database = Hanging()
+    threads = StoreThreads(cast("Database", database))
+    calls = [asyncio.create_task(threads.write(bool))]
+    calls.append(asyncio.create_task(threads.read(bool)))
+    await asyncio.sleep(0.8)
+    calls.append(asyncio.create_task(threads.read(bool)))
+    with pytest.raises(StoreError):
+        await calls[1]
+    begun_s = time.monotonic()
+    with pytest.raises(StoreError):
+        await threads.read(bool)
+    took_s = time.monotonic() - begun_s
+    database.go_on.set()
+    await asyncio.gather(*calls, return_exceptions=True)
+    threads.shutdown()
+
+    assert took_s < 0.4
 
 
 async def test_dead_letters_are_kept_and_bounded(
