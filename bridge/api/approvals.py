@@ -131,7 +131,10 @@ def add_approvals(
         request: Request, response: Response, body: Annotated[AskBody, Body()]
     ) -> Document:
         """Ask a second person to let one order or configuration go to many vehicles."""
-        vehicles = [registered(text) for text in body.vehicle_ids]
+        vehicles = [
+            registered(text, field=f"vehicle_ids.{place}")
+            for place, text in enumerate(body.vehicle_ids)
+        ]
         kept = await _ask(desk, request, vehicles, body, random_bytes)
         response.headers["Location"] = path_of(kept)
         return of_approval(kept)

@@ -82,12 +82,12 @@ def add_gaps(
         """Ask a second person to let ledgers go on without entries that are lost."""
         gaps = [
             MissingEntries(
-                registered(gap.vehicle_id),
+                registered(gap.vehicle_id, field=f"gaps.{place}.vehicle_id"),
                 bytes.fromhex(gap.ledger_id),
                 gap.first,
                 gap.last,
             )
-            for gap in body.gaps
+            for place, gap in enumerate(body.gaps)
         ]
         try:
             kept = await desk.ask_gaps(

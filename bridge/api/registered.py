@@ -19,8 +19,8 @@ class Registered:
     def __init__(self, registry: RegistryDirectory) -> None:
         self._registry = registry
 
-    def __call__(self, text: str) -> VehicleId:
-        """Return the vehicle.
+    def __call__(self, text: str, *, field: str = "") -> VehicleId:
+        """Return the vehicle; `field` is where in a body it was named.
 
         Raises:
             ProblemError: none of this fleet.
@@ -29,13 +29,16 @@ class Registered:
             vehicle = VehicleId.from_text(text)
         except DecodeError as error:
             # The path's pattern let it through; say no all the same.
-            raise ProblemError(
-                HTTPStatus.NOT_FOUND, "unknown-vehicle", error.detail
-            ) from error
+            raise _unknown(error.detail, field) from error
         if self._registry.current.get(vehicle) is None:
-            raise ProblemError(
-                HTTPStatus.NOT_FOUND,
-                "unknown-vehicle",
-                "no vehicle of this fleet has this id",
-            )
+            raise _unknown("no vehicle of this fleet has this id", field)
         return vehicle
+
+
+def _unknown(why: str, field: str) -> ProblemError:
+    return ProblemError(
+        HTTPStatus.NOT_FOUND,
+        "unknown-vehicle",
+        f"{field}: {why}" if field else why,
+        errors=[{"field": field, "in": "body", "problem": why}] if field else (),
+    )

@@ -429,6 +429,27 @@ async def test_a_wrong_method_is_a_problem(running: Running) -> None:
         assert answer.content_type == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [("/v1/approvals", "vehicle_ids.1"), ("/v1/gaps/accept", "gaps.1.vehicle_id")],
+)
+async def test_of_many_vehicles_the_one_that_is_unknown_is_named(
+    running: Running, path: str, field: str
+) -> None:
+    # K19
+    cars = [str(running.car.id), "A" * 26]
+    span = {"ledger_id": "0" * 16, "first": 1, "last": 2}
+    body = (
+        {"vehicle_ids": cars, "order": {"kind": "ping"}}
+        if path == "/v1/approvals"
+        else {"gaps": [{"vehicle_id": car, **span} for car in cars], "reason": "gone"}
+    )
+    status, problem = await running.post(path, json=body)
+
+    assert (status, problem["type"]) == (404, "urn:freefloat:problem:unknown-vehicle")
+    assert [(one["field"], one["in"]) for one in problem["errors"]] == [(field, "body")]
+
+
 async def test_a_strange_idempotency_key_is_a_problem(running: Running) -> None:
     status, problem = await running.order(
         UNLOCK, headers={"Idempotency-Key": "x" * 129}
