@@ -131,10 +131,10 @@ def add_mds(
         """List what happened to vehicles within the last two weeks."""
         require_version(accept)
         if start_time < now() - TWO_WEEKS_MS or end_time <= start_time:
-            raise ProblemError(
-                HTTPStatus.BAD_REQUEST,
+            raise _wrong(
                 "span-not-recent",
-                "start_time lies within the last two weeks, and before end_time",
+                "start_time",
+                "must lie within the last two weeks, and before end_time",
             )
         found = await reads.look(
             lambda c: events_page(c, provider, start_time, end_time, after=page)
@@ -222,9 +222,9 @@ def _add_history(
     app: FastAPI, provider: Provider, reads: Turns, now: WallClock, *, hours: Hours
 ) -> None:
     async def whole(
-        request: Request, name: str, hour: str, pages: Callable[..., Page]
+        request: Request, name: str, hour: tuple[str, str], pages: Callable[..., Page]
     ) -> Response:
-        since_ms = _past_hour(hour, now())
+        since_ms = _past_hour(*hour, now())
         until_ms = since_ms + HOUR_MS
         read = partial(pages, provider=provider, since_ms=since_ms, until_ms=until_ms)
         require_known = partial(_require_known, until_ms=until_ms)
@@ -237,7 +237,7 @@ def _add_history(
     ) -> Response:
         """List trips that ended in an hour that is over, all in one answer."""
         require_version(accept)
-        return await whole(request, "trips", end_time, trips_page)
+        return await whole(request, "trips", ("end_time", end_time), trips_page)
 
     @app.get("/mds/events/historical", response_class=Response, responses=_ANSWERS)
     async def list_mds_events(
@@ -245,7 +245,8 @@ def _add_history(
     ) -> Response:
         """List what happened to vehicles in an hour that is over, in one answer."""
         require_version(accept)
-        return await whole(request, "events", event_time, events_page)
+        hour = ("event_time", event_time)
+        return await whole(request, "events", hour, events_page)
 
     @app.get("/mds/telemetry", response_class=Response, responses=_ANSWERS)
     async def list_mds_telemetry(
@@ -256,7 +257,7 @@ def _add_history(
     ) -> Response:
         """List where free vehicles were in an hour, as far as it is kept."""
         require_version(accept)
-        since_ms = _hour(telemetry_time)
+        since_ms = _hour("telemetry_time", telemetry_time)
         until_ms = since_ms + HOUR_MS
         found = await reads.look(
             lambda c: telemetry_page(c, provider, since_ms, until_ms, after=page)
@@ -318,18 +319,17 @@ def require_version(accept: str | None) -> None:
     )
 
 
-def _hour(text: str) -> int:
+def _hour(field: str, text: str) -> int:
     try:
         instant = datetime.strptime(text, "%Y-%m-%dT%H").replace(tzinfo=UTC)
     except ValueError as error:
-        raise ProblemError(
-            HTTPStatus.BAD_REQUEST, "no-such-hour", "the month has no such day"
-        ) from error
+        problem = "the month has no such day"
+        raise _wrong("no-such-hour", field, problem) from error
     return round(instant.timestamp() * 1000)
 
 
-def _past_hour(text: str, now: int) -> int:
-    since_ms = _hour(text)
+def _past_hour(field: str, text: str, now: int) -> int:
+    since_ms = _hour(field, text)
     if since_ms + HOUR_MS > now:
         raise _unknown("this hour is not over")
     return since_ms
@@ -339,6 +339,15 @@ def _require_known(connection: Connection, *, until_ms: int) -> None:
     first_ms = known_since_ms(connection)
     if first_ms is None or until_ms <= first_ms:
         raise _unknown("nothing is known of this hour")
+
+
+def _wrong(kind: str, field: str, problem: str) -> ProblemError:
+    return ProblemError(
+        HTTPStatus.BAD_REQUEST,
+        kind,
+        f"{field}: {problem}",
+        errors=[{"field": field, "in": "query", "problem": problem}],
+    )
 
 
 def _unknown(why: str) -> ProblemError:

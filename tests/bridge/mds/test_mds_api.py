@@ -290,6 +290,32 @@ async def test_a_stop_holds_the_cars_that_nobody_has_opened(
     assert before["stop_id"] == rented["stop_id"] != alone["stop_id"]
 
 
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/mds/trips?end_time=2027-02-30T10", "end_time"),
+        ("/mds/events/historical?event_time=2027-02-30T10", "event_time"),
+        ("/mds/telemetry?telemetry_time=2027-06-31T10", "telemetry_time"),
+        ("/mds/trips?end_time=2027-02-29T24", "end_time"),
+        (
+            "/mds/events/recent?start_time=1600000000000&end_time=1600000001000",
+            "start_time",
+        ),
+        (f"/mds/events/recent?start_time={NOW_MS}&end_time={NOW_MS}", "start_time"),
+    ],
+)
+async def test_a_time_that_is_wrong_is_named(
+    running: Running, path: str, field: str
+) -> None:
+    # K19, issue 5
+    status, problem = await running.get(path)
+
+    assert status == 400
+    assert [(one["field"], one["in"]) for one in problem["errors"]] == [
+        (field, "query")
+    ]
+
+
 REFUSED: Final = (
     ("/mds/trips", 400),
     ("/mds/trips?end_time=yesterday", 400),
