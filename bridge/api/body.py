@@ -57,8 +57,8 @@ Version = Annotated[
 Seconds = Annotated[
     int, Field(strict=True, ge=1, le=DAY_S, description="Seconds from now.")
 ]
-Latitude = Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
-Longitude = Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
+Latitude = Annotated[float, Field(strict=True, ge=-90, le=90, allow_inf_nan=False)]
+Longitude = Annotated[float, Field(strict=True, ge=-180, le=180, allow_inf_nan=False)]
 
 
 class Body(BaseModel):

@@ -131,6 +131,8 @@ def test_every_kind_of_order_has_a_verb_at_the_command_line() -> None:
         ("payment_decision", "payment_id", "ab"),
         ("handover_offer", "latitude_deg", 90.1),
         ("handover_offer", "longitude_deg", float("nan")),
+        ("handover_offer", "longitude_deg", "11.5"),
+        ("handover_request", "latitude_deg", True),
         ("handover_offer", "for_s", 86_401),
         ("handover_offer", "offer_id", "0"),
         ("handover_request", "distance_m", 65_536),
