@@ -8,8 +8,10 @@ import asyncio
 import hashlib
 import json
 import re
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, Final
+from urllib.parse import parse_qsl
 
 from fastapi import FastAPI, Query
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,6 +39,9 @@ _TOLD: Final = (
 
 BODY_S: Final = 30.0
 """How long a body may take: the largest is a configuration of 256 KB, at 9 kB/s."""
+
+_ASKED_IN_QUERY: Final = ("defer_s", "retry_of")
+"""What of an address says when, and in whose place, something is done."""
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_:.+-]{1,40}")
 _PATH_LIMIT: Final = 200
@@ -176,7 +181,8 @@ def _what(scope: Scope, body: bytes) -> str:
     if "/configurations/" in path:
         parts.append(f"sha256={hashlib.sha256(body).hexdigest()}")
     else:
-        parts += _fields(body)
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+        parts += _told(query, _ASKED_IN_QUERY) + _fields(body)
     text = " ".join(parts)
     return "".join(c if " " <= c <= "~" else "?" for c in text)[:TEXT_LIMIT]
 
@@ -186,10 +192,12 @@ def _fields(body: bytes) -> list[str]:
         found = json.loads(body)
     except (ValueError, RecursionError):
         return []
-    if not isinstance(found, dict):
-        return []
+    return _told(found, _TOLD) if isinstance(found, dict) else []
+
+
+def _told(found: Mapping[str, object], names: Sequence[str]) -> list[str]:
     told = []
-    for name in _TOLD:
+    for name in names:
         text = str(found[name]) if isinstance(found.get(name), str | int) else ""
         if _PLAIN.fullmatch(text):
             told.append(f"{name}={text}")

@@ -163,6 +163,27 @@ async def test_an_auditor_finds_on_the_command_line_which_row_was_edited(
 
 
 @pytest.mark.broker
+async def test_an_order_that_may_wait_or_stands_for_another_is_written_down_as_such(
+    fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    """K28: a car that locks hours after the call was told so in that call."""
+    async with bridge_with_roles(fleet, tmp_path) as running:
+        path = f"/v1/vehicles/{running.car.id}/commands"
+        lock = {"kind": "lock", "rental_id": RENTAL.hex()}
+        retried = "0" * 32
+        for query in ("defer_s=600", f"retry_of={retried}", "defer_s=6%200&x=%0A"):
+            await ask(running, Role.OPERATOR, "post", f"{path}?{query}", lock)
+        rows, _ = await running.bridge.store.audit_after(0, 10)
+
+    told = f"kind=lock rental_id={RENTAL.hex()}"
+    assert [row.entry.what for row in rows if row.entry.outcome == ASKED] == [
+        f"POST {path} defer_s=600 {told}",
+        f"POST {path} retry_of={retried} {told}",
+        f"POST {path} {told}",
+    ]
+
+
+@pytest.mark.broker
 @pytest.mark.parametrize("path", ["/health", "/ready", "/gbfs/3.0/gbfs.json"])
 @pytest.mark.parametrize("method", ["post", "delete", "options"])
 async def test_a_stranger_writes_nothing_into_the_trail(
