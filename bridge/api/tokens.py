@@ -19,7 +19,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -61,6 +61,9 @@ STALE_S: Final = 86_400.0
 
 KNOWN_S: Final = 60.0
 """How long a token that was checked is not checked again."""
+
+LATEST_S: Final = 253_402_300_799
+"""The last second of the year 9999, and of any token."""
 
 KNOWN_LIMIT: Final = 1_024
 RSA_BITS: Final = 2_048
@@ -262,7 +265,8 @@ def name_of(subject: str) -> str:
     """Return how the audit trail calls a subject; no API key can have such a name."""
     if _PLAIN.fullmatch(subject):
         return f"oidc:{subject}"
-    return f"oidc:{hashlib.sha256(subject.encode()).hexdigest()[:32]}"
+    raw = subject.encode("utf-8", "surrogatepass")
+    return f"oidc:{hashlib.sha256(raw).hexdigest()[:32]}"
 
 
 def keys_of(document: Mapping[str, Any]) -> dict[str, tuple[str, PublicKey]]:
@@ -346,8 +350,11 @@ async def _get(session: aiohttp.ClientSession, url: str) -> Mapping[str, Any]:
     return document
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _number(value: object) -> TypeGuard[float]:
+    """Return whether it is an instant: what is no number is never in the past."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= LATEST_S
 
 
 def _digest(token: str) -> bytes:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,10 @@ ATTACKS: dict[str, Callable[[Issuer], str]] = {
     "another issuer": lambda i: i.token(iss="https://evil.example"),
     "over": lambda i: i.token(exp=NOW_MS // 1000 - 31),
     "without an end": lambda i: i.token(exp=None),
+    "with an end that never comes": lambda i: i.token(exp=float("nan")),
+    "with an end beyond all numbers": lambda i: i.token(exp=float("inf")),
+    "with an end of too many digits": lambda i: i.token(exp=10**400),
+    "with a beginning that is no number": lambda i: i.token(nbf=float("nan")),
     "not yet": lambda i: i.token(nbf=NOW_MS // 1000 + 31),
     "of the future": lambda i: i.token(iat=NOW_MS // 1000 + 31),
     "no subject": lambda i: i.token(sub=None),
@@ -176,6 +181,15 @@ async def test_what_proves_nothing_opens_nothing(
     assert not isinstance(refused.value, NoRoleError)
     assert tokens.known(token) is None
     assert "otto" not in str(refused.value)
+
+
+async def test_a_subject_that_is_no_unicode_is_told_by_its_digest(
+    issuer: Issuer, tokens: TokenCheck
+) -> None:
+    # K19: half a surrogate pair is JSON, and no name that could be written down
+    found = await tokens.check(issuer.token(sub="\ud800"))
+
+    assert re.fullmatch(r"oidc:[0-9a-f]{32}", found.name)
 
 
 async def test_clocks_may_differ_by_the_leeway(
