@@ -132,9 +132,10 @@ class ApprovalDesk:
         what = digest_of(order)
         digest = _digest(caller, [vehicle_id], what, idempotency_key)
         if idempotency_key is not None:
+            # The approval is read first: what it lets go may be given in between.
+            known = await self._store.read(lambda c: rows.find_by_request(c, digest))
             if await self._store.command_by_key(vehicle_id, idempotency_key):
                 return
-            known = await self._store.read(lambda c: rows.find_by_request(c, digest))
             if known is not None:
                 raise ApprovalNeededError(known)
         cause = await self._cause(caller, vehicle_id, order, is_counted=is_counted)

@@ -203,6 +203,11 @@ class Approval:
     decided_row: int = 0
     """The row of the audit trail that decided; 0 for none."""
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it was approved, and may be given yet."""
+        return self.state is ApprovalState.APPROVED and not self.is_carried_out
+
 
 class ApprovalError(BridgeError):
     """Root of what stands between an order and its second person."""

@@ -344,6 +344,15 @@ def _problem_of(found: Approval) -> ProblemError:
             headers=headers,
             members=members,
         )
+    if found.is_under_way:
+        return ProblemError(
+            HTTPStatus.CONFLICT,
+            "approval-under-way",
+            f"{found.decided_by} approved it and it is given now; send the same "
+            "request again to get the command",
+            headers=headers | {"Retry-After": "1"},
+            members=members,
+        )
     is_expired = found.state is ApprovalState.EXPIRED
     was = "nobody approved it in time" if is_expired else "it could not be given then"
     return ProblemError(
