@@ -162,6 +162,8 @@ def make_application(
         description="Vehicles, commands and rentals of one fleet.",
         docs_url=None,
         redoc_url=None,
+        # It would lead to http:// behind a proxy, and the caller's key with it.
+        redirect_slashes=False,
         responses=PROBLEMS,
         dependencies=[Depends(require_known_parameters)],
     )

@@ -429,6 +429,19 @@ async def test_a_wrong_method_is_a_problem(running: Running) -> None:
         assert answer.content_type == "application/problem+json"
 
 
+@pytest.mark.parametrize("path", ["/v1/vehicles/", "/health/", "/mds/vehicles/"])
+async def test_no_caller_is_led_elsewhere_with_the_key(
+    running: Running, path: str
+) -> None:
+    """S2: behind a proxy with TLS a redirection would lead to plain HTTP."""
+    url = running.bridge.api_url + path
+    async with running.client.get(url, allow_redirects=False) as answer:
+        problem = await answer.json(content_type=None)
+
+    assert (answer.status, problem["type"]) == (404, "urn:freefloat:problem:not-found")
+    assert "Location" not in answer.headers
+
+
 @pytest.mark.parametrize(
     ("path", "field"),
     [("/v1/approvals", "vehicle_ids.1"), ("/v1/gaps/accept", "gaps.1.vehicle_id")],
