@@ -8,7 +8,14 @@ from http import HTTPStatus
 from typing import Annotated, Final, Literal
 
 from fastapi import Body, FastAPI, Path, Query, Request, Response
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    Base64Bytes,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from bridge.api import forms
 from bridge.api.bodies import CommandBody
@@ -65,7 +72,9 @@ class ConfigurationBody(_Body):
 
     kind: Literal["stations", "known_damage", "business_area", "grants", "policy"]
     body: Annotated[
-        Base64Bytes, Field(min_length=1, max_length=-(-CONFIG_LIMIT // 3) * 4)
+        Base64Bytes,
+        BeforeValidator(forms.require_base64),
+        Field(min_length=1, max_length=-(-CONFIG_LIMIT // 3) * 4),
     ]
 
     def wanted(self) -> WantedBody:

@@ -4,6 +4,7 @@ A regular expression says nothing to most people; each has a sentence beside it.
 """
 
 import re
+from base64 import b64decode
 from typing import Annotated, Final
 
 from fastapi import Path
@@ -43,6 +44,19 @@ def _require_text(value: object) -> object:
 
 Instant = Annotated[AwareDatetime, BeforeValidator(_require_text)]
 """A time in a body."""
+
+
+def require_base64(value: object) -> object:
+    """Refuse base64 with anything else in it, which pydantic's reader passes over.
+
+    Raises:
+        ValueError: it has, or is none.
+    """
+    try:
+        b64decode(value if isinstance(value, str) else "?", validate=True)
+    except ValueError:
+        raise ValueError("must be base64 (RFC 4648, 4) and nothing else") from None
+    return value
 
 
 def require_utf8(text: str, limit: int, name: str) -> None:

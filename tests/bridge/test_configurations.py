@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.api.keys import Role
 from bridge.configurator import AGAIN_MS
 from bridge.rows.configurations import ConfigState
 from certs.fleet import FleetDirectory
@@ -23,6 +24,7 @@ from protocol.sync import (
 from protocol.vehicle_event import ConfigurationActivated, ConfigurationRefused
 from tests.bridge.car import RENTAL, frame_of
 from tests.bridge.running import running_bridge, until
+from tests.bridge.test_roles import ask, bridge_with_roles
 from tests.bridge.world import World
 
 BODY = bytes(range(256)) * 13
@@ -258,3 +260,20 @@ async def test_configurations_over_http(fleet: FleetDirectory, tmp_path: Path) -
     )
     assert problem["type"] == "urn:freefloat:problem:bad-configuration"
     assert [c["kind"] for c in listed["configurations"]] == ["stations", "policy"]
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("body", ["A#A==", "AA==\n", "AA", "A-A=", "\u00e9", 5, ""])
+async def test_a_configuration_is_what_was_sent_and_nothing_that_was_passed_over(
+    fleet: FleetDirectory, tmp_path: Path, body: object
+) -> None:
+    """K19, K28: a second person sees the digest of what stands there."""
+    async with bridge_with_roles(fleet, tmp_path) as running:
+        wanted = {"kind": "policy", "body": body}
+        asked = {"vehicle_ids": [str(running.car.id)], "configuration": wanted}
+        status, problem = await ask(
+            running, Role.OPERATOR, "post", "/v1/approvals", asked
+        )
+
+    assert status == 422
+    assert [one["field"] for one in problem["errors"]] == ["configuration.body"]
