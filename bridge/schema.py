@@ -296,6 +296,8 @@ configurations: Final = Table(
     # Why the car refused it.
     Column("code", Integer),
     Column("changed_ms", BigInteger, nullable=False),
+    # Which approval let it go last, if any; the second person's word stands there.
+    Column("approval_id", LargeBinary(16)),
 )
 
 sequences: Final = Table(

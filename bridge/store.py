@@ -339,16 +339,28 @@ class Store:
         return await self._write(lambda c: close_rental(c, rental_id, now=now))
 
     async def put_configuration(
-        self, vehicle_id: VehicleId, kind: ConfigKind, body: bytes, *, now: int
+        self,
+        vehicle_id: VehicleId,
+        kind: ConfigKind,
+        body: bytes,
+        *,
+        now: int,
+        approval_id: bytes = b"",
     ) -> Configuration:
-        """Want a body of a car; the same body as before changes nothing."""
+        """Want a body of a car; the same body as before changes but its approval."""
 
         def work(connection: Connection) -> Configuration:
             lock_vehicles(connection, [vehicle_id])
             state = load_vehicles(connection, [vehicle_id]).get(vehicle_id)
             has = 0 if state is None else state.config_version(kind)
             return configurations.put_configuration(
-                connection, vehicle_id, kind, body, at_least=has + 1, now=now
+                connection,
+                vehicle_id,
+                kind,
+                body,
+                at_least=has + 1,
+                now=now,
+                approval_id=approval_id,
             )
 
         return await self._write(work)
