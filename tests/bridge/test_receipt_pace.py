@@ -103,7 +103,7 @@ def test_at_the_end_of_a_link_everything_is_said() -> None:
 def test_no_car_is_crowded_and_each_hears_the_last_in_order(
     batches: list[tuple[int, list[VehicleId]]],
 ) -> None:
-    # FF-AUTH-07, I-22.
+    # FF-RCP-17, FF-AUTH-07, I-22.
     pace, now_ms = ReceiptPace(), 0
     given_: dict[VehicleId, int] = defaultdict(int)
     heard: dict[VehicleId, list[tuple[float, int]]] = defaultdict(list)
