@@ -49,7 +49,6 @@ from bridge.rows.locks import lock_vehicles
 from bridge.rows.outbox import OutboxRow
 from bridge.rows.receipts import OpenGap, SignedReceipt, tell_gaps, write_receipts
 from bridge.rows.rentals import Rental, close_rental, find_rental
-from bridge.rows.retention import Ages, LetGo, let_go
 from bridge.rows.rotations import load_key_book
 from bridge.rows.statements import insert_new, upsert
 from bridge.rows.vehicles import load_vehicles, online_vehicles, tell_silence
@@ -395,10 +394,6 @@ class Store:
         erased = await self._write(lambda c: places.erase_places(c, rental_id))
         await self.forget()
         return erased
-
-    async def let_go(self, ages: Ages, sinks: tuple[str, ...]) -> LetGo:
-        """Let go of one piece of what is old; call again until it is nothing."""
-        return await self._write(lambda c: let_go(c, ages, sinks))
 
     async def forget(self) -> None:
         """Make unreadable what was overwritten or deleted.

@@ -417,6 +417,7 @@ def _write_rentals(connection: Connection, space: Workspace, now: int) -> None:
             "report": None if row.report is None else msgspec.json.encode(row.report),
             "needs_close": False,
             "updated_ms": now,
+            "has_places": True,
         }
         for row in space.rentals.values()
     ]
