@@ -9,7 +9,7 @@ of its own (`bridge.place_seal`), which stands in a table beside it and goes wit
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import compress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     BindParameter,
@@ -21,7 +21,6 @@ from sqlalchemy import (
     exists,
     func,
     select,
-    tuple_,
     update,
 )
 
@@ -29,7 +28,7 @@ from bridge import schema
 from bridge.place_seal import new_key, open_place, seal_place
 from bridge.places import PlaceRecord, PlaceState
 from bridge.rows.locks import lock_vehicles
-from bridge.rows.statements import chunks, insert_new, upsert
+from bridge.rows.statements import chunks, insert_new, look_up_named, upsert
 from bridge.workspace import EntryKey, LedgerKey
 from protocol.codes import FrameType
 from protocol.errors import DecodeError
@@ -39,8 +38,6 @@ from protocol.place import EVENT_PLACE, EventPlace
 
 _TABLE: Final = schema.places
 _KEYS: Final = schema.place_keys
-_KEY: Final = tuple_(_TABLE.c.vehicle_id, _TABLE.c.ledger_id, _TABLE.c.seq)
-_KEY_OF_KEY: Final = tuple_(_KEYS.c.vehicle_id, _KEYS.c.ledger_id, _KEYS.c.seq)
 _IS_ITS_KEY: Final = (
     (_KEYS.c.vehicle_id == _TABLE.c.vehicle_id)
     & (_KEYS.c.ledger_id == _TABLE.c.ledger_id)
@@ -52,18 +49,29 @@ _TYPE_AT: Final = 6
 """Where a frame says its type (docs/protocol/frame.md)."""
 _TYPE: Final = int(FrameType.PLACE).to_bytes(2, "big")
 
-_LEDGER: Final = tuple_(_TABLE.c.vehicle_id, _TABLE.c.ledger_id)
-
 _NAMED: Final[BindParameter[Any]] = bindparam("named", expanding=True)
 
 WITH_KEYS: Final = select(_TABLE, _KEYS.c.key).outerjoin(_KEYS, _IS_ITS_KEY)
 """Rows as `told_of` wants them."""
 
-_AWAITED: Final = WITH_KEYS.where(
-    _TABLE.c.state == int(PlaceState.AWAITED), _LEDGER.in_(_NAMED)
+_ROWS: Final = (
+    "SELECT places.vehicle_id, places.ledger_id, places.seq, places.state, "
+    "places.commitment, places.prev_hash, places.rental_id, places.arrivals, "
+    "places.sealed, place_keys.key FROM places LEFT JOIN place_keys "
+    "ON place_keys.vehicle_id = places.vehicle_id "
+    "AND place_keys.ledger_id = places.ledger_id AND place_keys.seq = places.seq "
 )
-_OF_ENTRIES: Final = WITH_KEYS.where(_KEY.in_(_NAMED))
-_KEYS_OF: Final = select(_KEYS).where(_KEY_OF_KEY.in_(_NAMED))
+_AWAITED: Final = (
+    # `PlaceState.AWAITED`, in the words of the index `awaited_places`.
+    f"{_ROWS}WHERE places.state = 1 AND (places.vehicle_id, places.ledger_id) IN"
+)
+_OF_ENTRIES: Final = (
+    f"{_ROWS}WHERE (places.vehicle_id, places.ledger_id, places.seq) IN"
+)
+_KEYS_OF: Final = (
+    "SELECT vehicle_id, ledger_id, seq, key FROM place_keys "
+    "WHERE (vehicle_id, ledger_id, seq) IN"
+)
 
 _ENTRIES: Final = select(
     _TABLE.c.vehicle_id,
@@ -98,6 +106,21 @@ _HAS_SOME: Final = (
 _HAS_NONE: Final = update(_RENTALS).where(_OF_VEHICLE).values(has_places=False)
 
 
+class _PlaceRow(NamedTuple):
+    """A row of `_ROWS`, which has the columns of `WITH_KEYS`."""
+
+    vehicle_id: str
+    ledger_id: bytes
+    seq: int
+    state: int
+    commitment: bytes
+    prev_hash: bytes
+    rental_id: bytes
+    arrivals: int
+    sealed: bytes | None
+    key: bytes | None
+
+
 def load_places(
     connection: Connection, ledgers: Iterable[LedgerKey], keys: Iterable[EntryKey]
 ) -> dict[EntryKey, PlaceRecord]:
@@ -110,12 +133,15 @@ def load_places(
     """
     found: dict[EntryKey, PlaceRecord] = {}
     for chunk in chunks((str(vehicle), ledger) for vehicle, ledger in ledgers):
-        rows = connection.execute(_AWAITED, {"named": chunk})
-        found |= {_key(row): _record(row) for row in rows}
+        found |= _records(look_up_named(connection, _AWAITED, chunk))
     for part in chunks((str(vehicle), ledger, seq) for vehicle, ledger, seq in keys):
-        rows = connection.execute(_OF_ENTRIES, {"named": part})
-        found |= {_key(row): _record(row) for row in rows}
+        found |= _records(look_up_named(connection, _OF_ENTRIES, part))
     return found
+
+
+def _records(rows: Iterable[Iterable[Any]]) -> dict[EntryKey, PlaceRecord]:
+    found = (_PlaceRow(*row) for row in rows)
+    return {_key(row): _record(row) for row in found}
 
 
 def write_places(
@@ -177,8 +203,11 @@ def _keys_for(connection: Connection, wanted: list[EntryKey]) -> dict[EntryKey, 
     ]
     connection.execute(insert_new(connection, _KEYS, unique=unique), made)
     for chunk in chunks((str(vehicle), ledger, seq) for vehicle, ledger, seq in wanted):
-        rows = connection.execute(_KEYS_OF, {"named": chunk})
-        found |= {_key(row): row.key for row in rows}
+        rows = look_up_named(connection, _KEYS_OF, chunk)
+        found |= {
+            (VehicleId.from_text(name), ledger_id, seq): key
+            for name, ledger_id, seq, key in rows
+        }
     return found
 
 
@@ -288,18 +317,18 @@ def find_places(connection: Connection, rental_id: bytes) -> dict[int, EventPlac
     return {seq: r.told for seq, r in records.items() if r.told is not None}
 
 
-def _key(row: Row[tuple[object, ...]]) -> EntryKey:
+def _key(row: Row[Any] | _PlaceRow) -> EntryKey:
     return VehicleId.from_text(row.vehicle_id), row.ledger_id, row.seq
 
 
-def told_of(row: Row[Any]) -> EventPlace | None:
+def told_of(row: Row[Any] | _PlaceRow) -> EventPlace | None:
     """Return the place of a row of `WITH_KEYS`, or None: not told, or erased."""
     if row.sealed is None or row.key is None:
         return None
     return open_place(row.key, row.vehicle_id, row.ledger_id, row.seq, row.sealed)
 
 
-def _record(row: Row[tuple[object, ...]]) -> PlaceRecord:
+def _record(row: Row[Any] | _PlaceRow) -> PlaceRecord:
     return PlaceRecord(
         PlaceState(row.state),
         told_of(row),
