@@ -40,7 +40,7 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def serve(
-    app: ASGIApp, listener: socket.socket, *, most: int
+    app: ASGIApp, listener: socket.socket, *, most: int, drain_s: int = DRAIN_S
 ) -> AsyncIterator[None]:
     """Serve inside the block, `most` connections at once; drain at its end."""
     server = _Server(
@@ -51,7 +51,7 @@ async def serve(
             access_log=False,
             lifespan="off",
             server_header=False,
-            timeout_graceful_shutdown=DRAIN_S,
+            timeout_graceful_shutdown=drain_s,
             timeout_keep_alive=IDLE_S,
             limit_concurrency=most,
             h11_max_incomplete_event_size=HEAD_LIMIT,

@@ -25,6 +25,7 @@ from tools.errors import (
     OperatorError,
     explain,
 )
+from tools.leaving import leave
 
 PROGRAM: Final = "freefloat"
 """Name of the command and of the distribution."""
@@ -301,7 +302,7 @@ def _report(error: Exception) -> int:
 def main() -> None:
     """Run `freefloat` as a process: the entry point of the installation."""
     _open_standard_streams()
-    sys.exit(run())
+    leave(run())
 
 
 def _open_standard_streams() -> None:
