@@ -27,8 +27,11 @@ pytestmark = [
 ]
 
 PROMISED_S: Final = 20.0
-"""After `api.drain_s` (docs/operations.md); the driver's own limits, and a name server
-that is silent, would take 29 to 60."""
+"""After `api.drain_s` (docs/operations.md)."""
+
+REQUESTS_S: Final = 4.0
+"""Of it less than what requests under way may take: here there are none. A driver's own
+limits take 20 to 31 s, and a name server that is silent a minute."""
 
 NOTICED_S: Final = 4.0
 """After it every loop of the bridge is in the middle of something that hangs."""
@@ -138,7 +141,7 @@ async def test_a_bridge_that_is_told_to_stop_ends_in_time_whatever_is_away(
     log = (site.folder / "bridge.log").read_text()
     assert process.returncode == 0, log
     assert "Traceback" not in log
-    assert took_s < DRAIN_S + PROMISED_S
+    assert took_s < DRAIN_S + PROMISED_S - REQUESTS_S
 
 
 async def test_a_bridge_that_is_told_to_stop_while_it_starts_ends_at_once(
@@ -152,4 +155,4 @@ async def test_a_bridge_that_is_told_to_stop_while_it_starts_ends_at_once(
 
     log = (site.folder / "bridge.log").read_text()
     assert (process.returncode, log) == (0, "")
-    assert took_s < PROMISED_S
+    assert took_s < PROMISED_S - REQUESTS_S

@@ -16,7 +16,7 @@ from bridge.ending import END_S
 from bridge.listener import DRAIN_S
 from bridge.settings import Settings, check_settings, parse_settings
 from bridge.signing.settings import SignerSettings, load_signer_settings
-from tools.leaving import LEAVE_S
+from tools.cli import LEAVE_S
 
 ROOT: Final = Path(__file__).parents[2]
 DEPLOY: Final = ROOT / "deploy"
