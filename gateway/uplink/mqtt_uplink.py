@@ -79,7 +79,7 @@ class MqttUplink:
         self._patience = Patience(backoff or Backoff(), random=random)
         self._log = logging.getLogger(f"{__name__}.{vehicle_id.short}")
         self._journeys = journeys
-        self._schedule = Schedule()
+        self._schedule = Schedule(random=random)
         self._offers: deque[tuple[FrameClass, bytes]] = deque(maxlen=OFFERS_LIMIT)
         self._backlog: deque[tuple[FrameClass, bytes]] = deque(maxlen=OFFERS_LIMIT)
         self._wake = asyncio.Event()
