@@ -14,10 +14,10 @@ from typing import Final
 
 import pytest
 
-from tests.bridge.silent_names import NAME, VARIABLE
 from tests.bridge.site import Site, open_site
 from tests.bridge.test_rolling_restart import DRAIN_S, config_of
 from tests.postgres import Server, running_server
+from tests.silent_names import NAME, VARIABLE
 
 pytestmark = [
     pytest.mark.broker,
@@ -65,7 +65,7 @@ async def bridge(site: Site) -> AsyncIterator[asyncio.subprocess.Process]:
     config = by_name(config_of(site, 1))
     with (site.folder / "bridge.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.bridge.silent_names", "bridge", "run"),
+            *(sys.executable, "-m", "tests.silent_names", "bridge", "run"),
             *("--quiet", "--json", "--config", str(config)),
             env={**os.environ, VARIABLE: str(site.folder / "silence")},
             stdout=asyncio.subprocess.PIPE,

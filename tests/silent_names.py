@@ -1,6 +1,6 @@
-"""A bridge as it is run, whose name server falls silent; run by test_ending.
+"""`freefloat` as it is run, on a machine whose name server falls silent.
 
-    FREEFLOAT_SILENCE=FILE python -m tests.bridge.silent_names bridge run ...
+    FREEFLOAT_SILENCE=FILE python -m tests.silent_names bridge run ...
 
 While FILE is there, who asks for the address of a name hears nothing for a minute, and
 leaves FILE.asked: a real name server would ask the network, which no test may.
