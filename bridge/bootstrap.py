@@ -9,7 +9,8 @@ that knows every part. A caller needs three lines::
 
 Leaving the block drains: ``/ready`` says 503 for ``api.drain_s``, who waits for a
 command is told its state, the API takes no more orders, the batch under way is
-committed, acknowledged and receipted, then the store closes (I-34).
+committed, acknowledged and receipted, then the store closes (I-34); in time, whatever
+is away (`bridge.ending`).
 """
 
 import asyncio
@@ -20,11 +21,11 @@ import re
 import secrets
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
 from bridge import machine_clock
 from bridge.admission import open_turnstile
@@ -41,16 +42,23 @@ from bridge.consumers import make_sinks
 from bridge.database import Topic
 from bridge.databases import choose_database
 from bridge.dispatch import Dispatcher
+from bridge.ending import FLUSH_S, SINKS_S, STORE_S, WORK_S, Ending
 from bridge.errors import SettingsError, StoreError
 from bridge.expiry import ExpiryWatch, describe, watch_expiry
 from bridge.figures import Figures
 from bridge.fleet_files import (
-    Material,
     open_archive,
     open_material,
     read_fleet,
 )
 from bridge.gbfs.publisher import Publisher
+from bridge.housekeeping import (
+    Listener,
+    keep_house,
+    keep_time,
+    keep_watch,
+    wake,
+)
 from bridge.instant import Instant
 from bridge.intake import Intake
 from bridge.lease import Lease
@@ -78,17 +86,14 @@ from transport.tls import TlsIdentity, client_context, common_name
 BRIDGE_NAME: Final = re.compile(r"ff-(bridge|engineer)-[0-9]{1,4}")
 """Names of clients that are no vehicles."""
 
-HOUSEKEEPING_S: Final = 1.0
-"""How often sendings are written, the registry is looked at, and gaps are told."""
-
-EXPIRY_LOOK_S: Final = 600.0
-"""How often dates are looked at; a renewed file is noticed as soon."""
-
 API_CONNECTIONS: Final = ALL_AT_ONCE + 128
 """More than requests may be under way: so one that is idle can always make room."""
 
 SCRAPES: Final = 16
 """Connections at the metrics' port."""
+
+SCRAPE_DRAIN_S: Final = 1
+"""How long a scrape under way may take when the bridge stops; the next one misses."""
 
 _OPEN_TO_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
@@ -245,13 +250,15 @@ class Bridge:
     def _start(self, work: Coroutine[None, None, None], name: str) -> None:
         self._tasks.add(asyncio.create_task(work, name=name))
 
-    async def _stop(self) -> None:
+    async def _stop(self, ending: Ending) -> None:
         for task in self._tasks:
             task.cancel()
-        results = await asyncio.gather(*self._tasks, return_exceptions=True)
-        for result in results:
-            if isinstance(result, Exception):
-                LOG.error("= a part of the bridge failed", exc_info=result)
+        late = await ending.settle(self._tasks, until_s=WORK_S)
+        for task in self._tasks:
+            if task in late:
+                LOG.warning("= given up at the end: %s", task.get_name())
+            elif not task.cancelled() and task.exception() is not None:
+                LOG.error("= a part of the bridge failed", exc_info=task.exception())
 
 
 @contextlib.asynccontextmanager
@@ -323,7 +330,7 @@ async def open_bridge(
         lease=Lease(store, "commands", holder=holder),
         figures=figures,
         tracer=tracer,
-        on_events=lambda: _wake((*relays, streams)),
+        on_events=lambda: wake((*relays, streams)),
     )
     desk = ApprovalDesk(
         settings.approvals,
@@ -332,7 +339,7 @@ async def open_bridge(
         now=world.now,
         random_bytes=world.random_bytes,
         lease=Lease(store, "approvals", holder=holder),
-        on_events=lambda: _wake((*relays, streams)),
+        on_events=lambda: wake((*relays, streams)),
         on_configured=lambda vehicle: steward.wanted([vehicle]),
     )
     retention = Retention(
@@ -369,7 +376,7 @@ async def open_bridge(
         random=world.random,
         sendings=sendings,
         on_commands=dispatcher.changed,
-        on_events=lambda: _wake((*relays, streams)),
+        on_events=lambda: wake((*relays, streams)),
         on_greeted=steward.greeted,
         on_receipt=steward.receipted,
         clock_watch=clock_watch,
@@ -388,13 +395,20 @@ async def open_bridge(
         )
         scraped: socket.socket | None = None
         if settings.metrics is not None:
-            host, port = settings.metrics.host, settings.metrics.port
             scraped = stack.enter_context(
-                listen(host, port, name="metrics", what="metrics")
+                listen(
+                    settings.metrics.host,
+                    settings.metrics.port,
+                    name="metrics",
+                    what="metrics",
+                )
             )
-        stack.push_async_callback(close_tracer, tracer)
+        ending = Ending()
+        stack.push_async_callback(
+            ending.let, "traces", lambda: close_tracer(tracer), until_s=STORE_S
+        )
         await asyncio.to_thread(store.open)
-        stack.push_async_callback(store.close)
+        stack.push_async_callback(ending.let, "the store", store.close, until_s=STORE_S)
         bridge = Bridge(
             api_url=url_of(listener),
             metrics_url=None if scraped is None else f"{url_of(scraped)}/metrics",
@@ -412,21 +426,25 @@ async def open_bridge(
         )
         for relay in relays:
             await relay.open()
-            stack.push_async_callback(relay.close)
-        stack.push_async_callback(_flush, intake)
-        stack.push_async_callback(bridge._stop)  # noqa: SLF001 - its own composition
+            stack.push_async_callback(
+                ending.let, f"sink {relay.name}", relay.close, until_s=SINKS_S
+            )
+        stack.push_async_callback(
+            ending.let, "the last write", lambda: _flush(intake), until_s=FLUSH_S
+        )
+        stack.push_async_callback(bridge._stop, ending)  # noqa: SLF001 - its own composition
         for name, work in (
             ("intake", intake.run()),
             ("commands", dispatcher.run()),
             ("approvals", desk.run()),
-            ("expiry", _keep_watch(expiry)),
-            ("clock", _keep_time(clock_watch, world)),
+            ("expiry", keep_watch(expiry)),
+            ("clock", keep_time(clock_watch, now=world.now, boot_ms=world.boot_ms)),
             ("steward", steward.run()),
             ("retention", retention.run()),
             ("signals", _hear(store, intake, dispatcher, (*relays, streams))),
             (
                 "housekeeping",
-                _keep_house(material, intake, store, (*relays, streams), world),
+                keep_house(material, intake, store, (*relays, streams), now=world.now),
             ),
             *((f"sink {relay.name}", relay.run()) for relay in relays),
             *watch_audit(
@@ -490,32 +508,22 @@ async def _serve_metrics(
     figures: Figures, survey: Survey, listener: socket.socket
 ) -> AsyncIterator[None]:
     metrics = make_metrics_application(figures, survey)
-    async with serve(metrics, listener, most=SCRAPES):
+    async with serve(metrics, listener, most=SCRAPES, drain_s=SCRAPE_DRAIN_S):
         LOG.info("= metrics at %s/metrics", url_of(listener))
         yield
-
-
-class _Listener(Protocol):
-    def wake(self) -> None:
-        """Look for new events."""
-
-
-def _wake(listeners: Iterable[_Listener]) -> None:
-    for listener in listeners:
-        listener.wake()
 
 
 async def _hear(
     store: Store,
     intake: Intake,
     dispatcher: Dispatcher,
-    listeners: tuple[_Listener, ...],
+    listeners: tuple[Listener, ...],
 ) -> None:
     """Act on what other bridges on the same database say."""
     async for signal in store.signals():
         match signal.topic:
             case Topic.OUTBOX:
-                _wake(listeners)
+                wake(listeners)
             case Topic.COMMANDS:
                 dispatcher.stirred(bytes.fromhex(signal.word))
             case Topic.KEYS:
@@ -525,44 +533,6 @@ async def _hear(
 async def _flush(intake: Intake) -> None:
     with contextlib.suppress(StoreError):
         await intake.flush()
-
-
-async def _keep_house(
-    material: Material,
-    intake: Intake,
-    store: Store,
-    listeners: tuple[_Listener, ...],
-    world: Environment,
-) -> None:
-    while True:
-        await asyncio.sleep(HOUSEKEEPING_S)
-        try:
-            has_vehicles, has_trust = await asyncio.to_thread(material.refresh)
-            if has_vehicles:
-                LOG.info("= registry: %d vehicles", len(material.registry.current))
-            if has_trust:
-                LOG.info("= trust bundle %d", material.trust.current.newest.version)
-            await intake.flush()
-            has_gaps = await store.tell_gaps(now=world.now())
-            if await store.tell_silence(now=world.now()) or has_gaps:
-                _wake(listeners)
-        except (SettingsError, StoreError) as error:
-            LOG.warning("= %s", error)
-
-
-async def _keep_time(clock_watch: ClockWatch, world: Environment) -> None:
-    while True:
-        before = clock_watch.alarm
-        clock_watch.looked(wall_ms=world.now(), boot_ms=world.boot_ms())
-        if clock_watch.alarm and not before:
-            LOG.error("= clock: %s", clock_watch.alarm)
-        await asyncio.sleep(HOUSEKEEPING_S)
-
-
-async def _keep_watch(expiry: ExpiryWatch) -> None:
-    while True:
-        await asyncio.sleep(EXPIRY_LOOK_S)
-        await asyncio.to_thread(expiry.look)
 
 
 def _make_connect(settings: Settings, world: Environment) -> Connect:

@@ -1,6 +1,5 @@
 """Serving HTTP on a socket of our own: bound early, served later, then drained."""
 
-import asyncio
 import contextlib
 import errno
 import socket
@@ -12,6 +11,7 @@ from starlette.types import ASGIApp
 
 from bridge.errors import SettingsError
 from bridge.http_connection import HEAD_LIMIT, IDLE_S, HttpConnection
+from transport.http_server import served
 
 DRAIN_S: Final = 5
 """How long requests under way may take when the bridge stops; a long poll is cut."""
@@ -22,51 +22,27 @@ for what it has not taken, for ever; only the kernel ends it. It would hold one 
 requests at once, and a few hundred of them would keep everybody out."""
 
 
-class _Server(uvicorn.Server):
-    """Leaves signals to whoever runs the bridge, and says when it serves."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.is_serving = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.is_serving.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 @contextlib.asynccontextmanager
 async def serve(
-    app: ASGIApp, listener: socket.socket, *, most: int
+    app: ASGIApp, listener: socket.socket, *, most: int, drain_s: int = DRAIN_S
 ) -> AsyncIterator[None]:
     """Serve inside the block, `most` connections at once; drain at its end."""
-    server = _Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            timeout_graceful_shutdown=DRAIN_S,
-            timeout_keep_alive=IDLE_S,
-            limit_concurrency=most,
-            h11_max_incomplete_event_size=HEAD_LIMIT,
-            http=HttpConnection,
-            ws="none",
-        )
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=drain_s,
+        timeout_keep_alive=IDLE_S,
+        limit_concurrency=most,
+        h11_max_incomplete_event_size=HEAD_LIMIT,
+        http=HttpConnection,
+        ws="none",
     )
-    task = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-    try:
-        # Stopping it before it has started would leave its sockets open.
-        await server.is_serving.wait()
+    async with served(config, listener):
         yield
-    finally:
-        server.should_exit = True
-        await task
 
 
 @contextlib.contextmanager

@@ -49,6 +49,10 @@ class StoreThreads:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._asked_s: dict[object, float] = {}
         """When each write that is not done was asked for, the first one first."""
+        self._writing: set[object] = set()
+        """The write that the thread is busy with."""
+        self._left: set[object] = set()
+        """Writes whose end nobody waits for any more."""
         self._reading: set[object] = set()
         """Reads that a thread is busy with."""
         self._let_go: set[object] = set()
@@ -61,11 +65,17 @@ class StoreThreads:
 
     @property
     def is_late(self) -> bool:
-        """Whether a write has waited for more than `CHECK_S`, and still waits."""
+        """Whether a write has waited for more than `CHECK_S`, and still does."""
+        self._forget_ended()
         first_s = next(iter(self._asked_s.values()), None)
         if first_s is None:
             return False
         return asyncio.get_running_loop().time() - first_s > CHECK_S
+
+    def _forget_ended(self) -> None:
+        for asked in self._left - self._writing:
+            self._left.discard(asked)
+            del self._asked_s[asked]
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in one transaction, behind the writes before it.
@@ -110,11 +120,24 @@ class StoreThreads:
             StoreError: as `work` says.
         """
         loop, asked = asyncio.get_running_loop(), object()
+
+        def writing() -> T:
+            self._writing.add(asked)
+            try:
+                return work()
+            finally:
+                self._writing.discard(asked)
+
         self._asked_s[asked] = loop.time()
         try:
-            return await loop.run_in_executor(self._writer, work)
+            return await loop.run_in_executor(self._writer, writing)
         finally:
-            del self._asked_s[asked]
+            if asked in self._writing:
+                # It holds up the next ones also when its caller has left.
+                self._forget_ended()
+                self._left.add(asked)
+            else:
+                del self._asked_s[asked]
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Do `work`, which writes nothing, in one transaction.

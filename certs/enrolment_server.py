@@ -24,6 +24,7 @@ from certs.fleet import FleetDirectory
 from certs.keeping import keep_house
 from protocol.fleet import FleetPart
 from transport.errors import TlsSetupError
+from transport.http_server import served
 from transport.tls import TlsIdentity, check_server_identity
 
 LOG: Final = logging.getLogger(__name__)
@@ -56,22 +57,6 @@ class _WithClientCertificate(H11Protocol):
             await inner(scope, receive, send)
 
         self.app = app
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to whoever runs it, and says when it serves."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.is_serving = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.is_serving.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def enrolment_context(identity: TlsIdentity, *, now: datetime) -> ssl.SSLContext:
@@ -142,19 +127,15 @@ async def enrolment_service(
         config.load()
         config.ssl = context
         with _listener(host, port) as listener:
-            server = _Server(config)
-            task = asyncio.create_task(server.serve(sockets=[listener]))
-            keeper = asyncio.create_task(
-                _keep(fleet, context, identity, clock=clock), name="keeping"
-            )
-            try:
-                await server.is_serving.wait()
-                yield listener.getsockname()[:2]
-            finally:
-                keeper.cancel()
-                await asyncio.gather(keeper, return_exceptions=True)
-                server.should_exit = True
-                await task
+            async with served(config, listener):
+                keeper = asyncio.create_task(
+                    _keep(fleet, context, identity, clock=clock), name="keeping"
+                )
+                try:
+                    yield listener.getsockname()[:2]
+                finally:
+                    keeper.cancel()
+                    await asyncio.gather(keeper, return_exceptions=True)
 
 
 async def _keep(

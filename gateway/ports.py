@@ -436,6 +436,9 @@ class Outlet(Protocol):
     def resend(self, first: int, last: int) -> None:
         """Send entries of this range again, both ends included, if they are held."""
 
+    def heard(self) -> None:
+        """The fleet signed something for this session, so its hello has arrived."""
+
     def receipted(
         self, upto: int, *, credit: int, gaps: Sequence[tuple[int, int]]
     ) -> None:

@@ -20,6 +20,7 @@ from bridge.settings import Settings, load_settings
 from tools.address import DEFAULT_PORT, BrokerAddress, ListenAddress
 from tools.bridge_settings import DEFAULT_API, local_settings
 from tools.console import examples, facts, json_option, print_json, step
+from tools.leaving import run_unjoined
 from tools.structured_log import configure_log
 
 LOG_FORMAT: Final = "%(asctime)s %(message)s"
@@ -129,19 +130,32 @@ def run(
         text=LOG_FORMAT,
         is_structured=settings.log.format is LogFormat.JSON,
     )
-    asyncio.run(_run(settings, as_json=as_json))
+    run_unjoined(_run(settings, as_json=as_json))
 
 
 async def _run(settings: Settings, *, as_json: bool) -> None:
     stop = asyncio.Event()
+    starting = asyncio.current_task()
+    is_started = False
+
+    def told_to_stop() -> None:
+        # What it waits for at its start may be a database whose name has no address.
+        if not (is_started or stop.is_set()) and starting is not None:
+            starting.cancel()
+        stop.set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, told_to_stop)
     try:
         async with open_bridge(settings) as running:
+            is_started = True
             _announce(settings, running.api_url, as_json=as_json)
             settle()
             await running.wait(stop)
+    except asyncio.CancelledError:
+        if is_started:
+            raise
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)

@@ -6,10 +6,12 @@ cryptography, MQTT, web server or database. `main` is the one place where an err
 becomes two lines on stderr and an exit code.
 """
 
+import contextlib
 import errno
 import importlib
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +27,10 @@ from tools.errors import (
     OperatorError,
     explain,
 )
+
+LEAVE_S: Final = 2.0
+"""How long the process may take to end once its command has; idle threads do at once,
+and whatever is to be kept is closed by then."""
 
 PROGRAM: Final = "freefloat"
 """Name of the command and of the distribution."""
@@ -301,7 +307,18 @@ def _report(error: Exception) -> int:
 def main() -> None:
     """Run `freefloat` as a process: the entry point of the installation."""
     _open_standard_streams()
-    sys.exit(run())
+    code = run()
+    # Python waits for every thread of every pool (`tools.leaving`).
+    late = threading.Timer(LEAVE_S, _leave_at_once, [code])
+    late.daemon = True
+    late.start()
+    sys.exit(code)
+
+
+def _leave_at_once(code: int) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        flush()
+    os._exit(code)
 
 
 def _open_standard_streams() -> None:

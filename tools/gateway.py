@@ -56,6 +56,7 @@ from tools.gateway_look import inspect as look
 from tools.gateway_recorder import explain_command, recorder, replay_command
 from tools.gateway_start import count_run, load_patiently
 from tools.gateway_update import update
+from tools.leaving import run_unjoined
 from tools.structured_log import configure_log
 from transport.collector import CollectorTracer, Tracer, close_tracer, open_tracer
 from transport.errors import CollectorSetupError
@@ -182,7 +183,7 @@ def run(config: Path, unattended: bool, verbose: bool) -> int:
     tracer = _tracer(settings, identity, is_unattended=unattended)
     car = _compose(settings, identity, positioning, endurance, tracer)
     try:
-        ended = asyncio.run(_serve(car, positioning, tracer))
+        ended = run_unjoined(_serve(car, positioning, tracer))
     except KeyboardInterrupt:
         ended = EXIT_INTERRUPTED
     if endurance is not None:

@@ -12,11 +12,12 @@ import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, Final
 
 ADDRESSES_LIMIT: Final = 8
-"""Of one name, and the one that was good: a name server's answer is no reason to keep a
-car from its next attempt for minutes."""
+"""Of one name, and the one that was good: a name server's answer is no reason to knock
+at hundreds of machines."""
 
 Address = tuple[str, int]
 """What TCP connects to: an address without a name, and a port."""
@@ -24,18 +25,25 @@ Address = tuple[str, int]
 
 @dataclass(slots=True)
 class AddressMemory:
-    """Where the last link to each broker stood.
+    """Where the last link to each broker stood, and which address failed when.
 
     Kept by who reconnects, for as long as its process lives.
     """
 
     _good: dict[tuple[str, int], Address] = field(default_factory=dict)
+    _failed: dict[tuple[str, int], dict[Address, int]] = field(default_factory=dict)
+    """For each broker the present addresses that failed since they were good, with a
+    number that grows."""
+    _failures: int = 0
 
     def order(self, host: str, port: int, found: Sequence[Address]) -> list[Address]:
         """Return the addresses to try, in this order.
 
         What was good goes first while the name still has it, so that a dead address
-        costs time once and not with each connection; else last.
+        costs time once and not with each connection; else last. Then families take
+        turns, as a whole one may be dead (RFC 8305, section 4). Of those that the name
+        has, what failed goes behind what did not, the longest ago first: where an
+        attempt's time is over before the last address, the next one begins there.
 
         Args:
             host: name of the broker.
@@ -44,14 +52,31 @@ class AddressMemory:
         """
         good = self._good.get((host, port))
         known = list(dict.fromkeys(found))
-        if good is None:
-            return known[:ADDRESSES_LIMIT]
-        others = [address for address in known if address != good][:ADDRESSES_LIMIT]
-        return [good, *others] if good in known else [*others, good]
+        others = _alternating([one for one in known if one != good])[:ADDRESSES_LIMIT]
+        tried = others if good is None else [good, *others]
+        failed = self._failed.get((host, port), {})
+        failed = {one: failed[one] for one in tried if one in failed}
+        self._failed[host, port] = failed
+        return sorted(tried, key=lambda one: (one not in known, failed.get(one, 0)))
 
     def note(self, host: str, port: int, address: Address) -> None:
         """Remember that a link of this broker stood here."""
         self._good[host, port] = address
+        self._failed.get((host, port), {}).pop(address, None)
+
+    def note_failure(self, host: str, port: int, address: Address) -> None:
+        """Remember that there was no link here."""
+        self._failures += 1
+        self._failed.setdefault((host, port), {})[address] = self._failures
+
+
+def _alternating(addresses: Sequence[Address]) -> list[Address]:
+    """Let the families take turns, the first one's first; each keeps its order."""
+    families: dict[bool, list[Address]] = {}
+    for address in addresses:
+        families.setdefault(":" in address[0], []).append(address)
+    turns = zip_longest(*families.values())
+    return [one for turn in turns for one in turn if one is not None]
 
 
 async def addresses_of(host: str, port: int) -> list[Address]:

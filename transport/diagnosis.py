@@ -90,6 +90,13 @@ def connect_error(error: Exception, options: ConnectOptions) -> LinkError:
         return LinkError(
             explain_tls_error(error, host=options.host), failure=LinkFailure.TLS
         )
+    if isinstance(error, TimeoutError):
+        return LinkError(
+            f"no answer from the broker at {options.where} within "
+            f"{options.connect_timeout_s:.3g} s: check address, port, network and that "
+            "the broker is running",
+            failure=LinkFailure.TIMEOUT,
+        )
     if isinstance(error, ConnectionRefusedError):
         return LinkError(
             f"nothing listens at {options.where}: check address and port, and that "

@@ -18,8 +18,9 @@ us is of no use, and of harm where it holds an old unlock (L9).
 
 import asyncio
 import enum
+import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
@@ -30,12 +31,24 @@ from transport.addresses import Address, AddressMemory, addresses_of
 from transport.diagnosis import (
     ConnectOptions,
     VersionRefusedError,
+    connect_error,
     failure_of_all,
     name_error,
 )
 from transport.errors import LinkError, LinkFailure, TransportError
 from transport.message import MAXIMUM_PACKET, IncomingMessage
+from transport.race import Race, connect_tcp
 from transport.strict_client import StrictClient
+
+HOST_SHARE: Final = 2.0
+"""Times the connect timeout that one host may take, of which half goes to its name."""
+
+ATTEMPT_SHARE: Final = 3.0
+"""Times the connect timeout that an attempt may take, whatever it has to try: a car
+that is not connected by then waits and begins with what it has not tried."""
+
+LEAST_S: Final = 0.1
+"""What an address that answered in the last moment gets; paho takes no less than 0."""
 
 _LARGEST_PORT: Final = 65_535
 _LARGEST_KEEPALIVE_S: Final = 65_535
@@ -79,7 +92,9 @@ class LinkSettings:
     at rest, where each packet costs the 12 V battery (L10). A dead broker is noticed
     after twice this time."""
     connect_timeout_s: float = field(default=10.0, kw_only=True)
-    """For the addresses of a name, and then at each of them from TCP to CONNACK."""
+    """At the most at one address, for TCP and then until CONNACK. A whole attempt ends
+    after three times this, shared among the hosts, with half of each one's share for
+    its name: an address that is dead does not use up the time of the others."""
     publish_timeout_s: float = field(default=10.0, kw_only=True)
     """How long to wait for PUBACK, SUBACK and UNSUBACK."""
     receive_maximum: int = field(default=64, kw_only=True)
@@ -187,35 +202,83 @@ class MqttLink:
         """
         if self._client is not None:
             raise LinkSettingsError("a link is entered once: make another to reconnect")
-        failures: list[LinkError] = []
-        for host in self._settings.hosts:
-            for address in await self._find(host, failures):
-                try:
-                    await self._open(host, address)
-                except LinkError as error:
-                    failures.append(error)
-                else:
-                    self._addresses.note(host, self._settings.port, address)
-                    return self
+        settings, failures = self._settings, list[LinkError]()
+        share_s = settings.connect_timeout_s * min(
+            HOST_SHARE, ATTEMPT_SHARE / len(settings.hosts)
+        )
+        for host in settings.hosts:
+            if await self._try(host, share_s, failures):
+                return self
         raise failure_of_all(failures)
 
-    async def _find(self, host: str, failures: list[LinkError]) -> list[Address]:
+    async def _try(self, host: str, share_s: float, failures: list[LinkError]) -> bool:
+        """Try each address of a host within `share_s`; return whether there is a link.
+
+        `failures` gets why not.
+        """
+        settings, clock = self._settings, asyncio.get_running_loop().time
+        ends_s = clock() + share_s
+        addresses = await self._find(host, share_s / 2, failures)
+
+        def patience_s() -> float:
+            return max(LEAST_S, min(settings.connect_timeout_s, ends_s - clock()))
+
+        def failed(address: Address, error: LinkError) -> None:
+            self._addresses.note_failure(host, settings.port, address)
+            failures.append(error)
+
+        async with Race(addresses, timeout_s=patience_s()) as race:
+            while clock() < ends_s:
+                try:
+                    async with asyncio.timeout_at(ends_s):
+                        found = await race.next()
+                except TimeoutError:
+                    break
+                if found is None:
+                    return False
+                address, made = found
+                try:
+                    await self._open(host, address, made, patience_s)
+                except LinkError as error:
+                    failed(address, error)
+                else:
+                    self._addresses.note(host, settings.port, address)
+                    return True
+            for address in race.silent:
+                options = self._options(MqttVersion.V5, host, address, share_s)
+                failed(address, connect_error(TimeoutError(), options))
+        return False
+
+    async def _find(
+        self, host: str, timeout_s: float, failures: list[LinkError]
+    ) -> list[Address]:
         """Return where to try; that a name has no address is a failure of its own."""
         settings, found = self._settings, list[Address]()
         try:
-            async with asyncio.timeout(settings.connect_timeout_s):
+            async with asyncio.timeout(timeout_s):
                 found = await addresses_of(host, settings.port)
         except OSError as error:  # TimeoutError, too
             failures.append(name_error(error, host))
         return self._addresses.order(host, settings.port, found)
 
-    async def _open(self, host: str, address: Address) -> None:
+    async def _open(
+        self,
+        host: str,
+        address: Address,
+        made: socket.socket | OSError,
+        patience_s: Callable[[], float],
+    ) -> None:
+        """Speak MQTT over a connection; over another one for another version."""
         refusal: VersionRefusedError | None = None
         for version in self._versions.order(self._settings):
-            options = self._options(version, host, address)
+            options = self._options(version, host, address, patience_s())
+            if refusal is not None:
+                made = await _connect_again(address, options.connect_timeout_s)
+            if isinstance(made, OSError):
+                raise connect_error(made, options) from made
             client = StrictClient(options, self._context)
             try:
-                await client.open()
+                await client.open(made)
             except VersionRefusedError as error:
                 refusal = error
                 continue
@@ -390,7 +453,7 @@ class MqttLink:
         return self._settings.publish_timeout_s if timeout_s is None else timeout_s
 
     def _options(
-        self, version: MqttVersion, host: str, address: Address
+        self, version: MqttVersion, host: str, address: Address, timeout_s: float
     ) -> ConnectOptions:
         settings = self._settings
         will = self._will
@@ -401,7 +464,7 @@ class MqttLink:
             client_id=settings.client_id,
             protocol=_PROTOCOLS[version],
             keepalive_s=settings.keepalive_s,
-            connect_timeout_s=settings.connect_timeout_s,
+            connect_timeout_s=timeout_s,
             receive_maximum=settings.receive_maximum,
             inbox_limit=settings.inbox_limit,
             in_flight=settings.in_flight,
@@ -410,3 +473,10 @@ class MqttLink:
             if will is None
             else aiomqtt.Will(will.topic, will.payload, qos=1, retain=False),
         )
+
+
+async def _connect_again(address: Address, timeout_s: float) -> socket.socket | OSError:
+    try:
+        return await connect_tcp(address, timeout_s)
+    except OSError as error:
+        return error

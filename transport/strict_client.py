@@ -151,40 +151,44 @@ class StrictClient(aiomqtt.Client):
 
     # -- connecting ---------------------------------------------------------------
 
-    async def open(self) -> None:
-        """Connect and await CONNACK.
+    async def open(self, connection: socket.socket) -> None:
+        """Shake hands, connect and await CONNACK.
+
+        Args:
+            connection: connected by TCP; ours from now on.
 
         Raises:
             VersionRefusedError: the broker does not speak this MQTT version.
             LinkError: there is no connection; everything opened is closed again.
         """
+        connection.settimeout(self._options.connect_timeout_s)
+        # paho has no public way to be given a connection, and would make its own.
+        self._client._create_socket_connection = lambda: connection  # type: ignore[method-assign] # noqa: SLF001 - see above
         executor = ThreadPoolExecutor(1, thread_name_prefix="mqtt-connect")
         try:
             async with asyncio.timeout(self._options.connect_timeout_s):
-                await self._loop.run_in_executor(executor, self._connect_in_thread)
+                await self._loop.run_in_executor(
+                    executor, self._connect_in_thread, connection
+                )
                 refusal = await self._answer
-        except TimeoutError as error:
-            self._abandon()
-            raise LinkError(
-                f"no answer from the broker at {self._options.where} within "
-                f"{self._options.connect_timeout_s:g} s: check address, port, network "
-                "and that the broker is running",
-                failure=LinkFailure.TIMEOUT,
-            ) from error
-        except (OSError, ValueError) as error:
-            self._abandon()
+        except (OSError, ValueError) as error:  # TimeoutError, too
+            self._abandon(connection)
             raise connect_error(error, self._options) from error
         except BaseException:
-            self._abandon()
+            self._abandon(connection)
             raise
         finally:
             executor.shutdown(wait=False)
         if refusal is not None:
-            self._abandon()
+            self._abandon(connection)
             raise refusal
 
-    def _connect_in_thread(self) -> None:
-        self._client_connect()
+    def _connect_in_thread(self, connection: socket.socket) -> None:
+        try:
+            self._client_connect()
+        except BaseException:
+            connection.close()
+            raise
         with self._handover:
             self._is_connected_in_thread = True
             is_abandoned = self._is_abandoned
@@ -192,13 +196,16 @@ class StrictClient(aiomqtt.Client):
             with contextlib.suppress(RuntimeError):  # the loop may be gone
                 self._loop.call_soon_threadsafe(self._drop_socket)
 
-    def _abandon(self) -> None:
-        """Close what there is now, and have the thread close what comes later."""
+    def _abandon(self, connection: socket.socket) -> None:
+        """Close what there is now, and have the thread end and close what it has."""
         with self._handover:
             self._is_abandoned = True
             is_connected = self._is_connected_in_thread
         if is_connected:
             self._drop_socket()
+        else:
+            with contextlib.suppress(OSError):  # closed already
+                connection.shutdown(socket.SHUT_RDWR)
 
     def _on_connect(
         self,

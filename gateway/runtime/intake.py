@@ -140,6 +140,7 @@ class Intake:
         # Its signature holds, so its header can be believed.
         header = parse_frame(data).header
         self._herald.hear(header.key_id)
+        self._hear(header)
         if isinstance(verdict, Repeated):
             self._herald.repeat(verdict, now=now)
         elif isinstance(verdict, Refused):
@@ -198,12 +199,13 @@ class Intake:
         if isinstance(receipt, Dropped):
             self._drop(receipt)
             return
+        header = parse_frame(data).header
+        is_of_session = self._hear(header)
         if standing.is_in_service:
             detail = "the disk takes no receipt now; the fleet gives it again"
             self._drop(Dropped(Code.STORAGE_CORRUPT, detail))
             return
-        header = parse_frame(data).header
-        if header.session_id == standing.session.id:
+        if is_of_session:
             # One of an older session may have been held back for years.
             standing.time.learn(header.wall_ms, ClockQuality.SYNC, now=now)
         freed = judge_receipt(
@@ -235,6 +237,7 @@ class Intake:
         if isinstance(asked, Dropped):
             self._drop(asked)
             return
+        self._hear(parse_frame(data).header)
         self._standing.session.lanes[asked.key_id, Lane.TRUST] = asked.seq
         stray = await self._synchroniser.take(asked, now=now)
         if stray is not None:
@@ -248,6 +251,20 @@ class Intake:
             await self._renew_trust(trust, now)
             # They belong to the session that ended with the old bundle.
             self._refusals.clear()
+
+    def _hear(self, header: Header) -> bool:
+        """Note the header of a frame whose signature holds; is it of this session?
+
+        A hello may be lost while the entries behind it arrive: a bridge that comes back
+        to its broker between the two signs receipts all the same, and orders for a
+        session that is over. Nobody without a key may say that a hello has arrived: a
+        car whose hello was lost would not say it again, and nobody could order
+        anything.
+        """
+        if header.session_id != self._standing.session.id:
+            return False
+        self._outlet.heard()
+        return True
 
     def _drop(self, dropped: Dropped) -> None:
         count = self.dropped.get(dropped.code, 0) + 1

@@ -19,7 +19,6 @@ from gateway.uplink.patience import Patience
 from gateway.uplink.schedule import Overdue, Schedule
 from protocol.codes import FrameClass
 from protocol.errors import DecodeError
-from protocol.frame import parse_frame
 from protocol.identity import VehicleId
 from protocol.rendering import render_bytes
 from protocol.topic import downlinks_of, parse_topic, topic_of
@@ -79,14 +78,13 @@ class MqttUplink:
         self._patience = Patience(backoff or Backoff(), random=random)
         self._log = logging.getLogger(f"{__name__}.{vehicle_id.short}")
         self._journeys = journeys
-        self._schedule = Schedule()
+        self._schedule = Schedule(random=random)
         self._offers: deque[tuple[FrameClass, bytes]] = deque(maxlen=OFFERS_LIMIT)
         self._backlog: deque[tuple[FrameClass, bytes]] = deque(maxlen=OFFERS_LIMIT)
         self._wake = asyncio.Event()
         self._last_failure = ""
         self._retire = asyncio.Event()
         self._heard_ms = 0
-        self._session_id = b""
 
     # -- gateway.ports.Outlet ---
 
@@ -107,6 +105,10 @@ class MqttUplink:
         """Send entries of this range again, if they are held."""
         self._schedule.resend(first, last)
         self._wake.set()
+
+    def heard(self) -> None:
+        """The fleet signed something for this session, so its hello has arrived."""
+        self._schedule.heard()
 
     def receipted(
         self, upto: int, *, credit: int, gaps: Sequence[tuple[int, int]]
@@ -222,8 +224,6 @@ class MqttUplink:
             self._log.debug("< %s", render_bytes(message.payload))
         if self._journeys is not None:
             self._journeys.arrived(route.frame_class, message.payload)
-        if self._is_of_session(message.payload):
-            self._schedule.heard()
         self._heard_ms = self._clock.now().boot_ms
         try:
             await agent.receive(
@@ -236,18 +236,6 @@ class MqttUplink:
             return False
         return True
 
-    def _is_of_session(self, data: bytes) -> bool:
-        """Return whether who sent this knows our session: the hello has arrived.
-
-        A hello may be lost while the entries behind it arrive: a bridge that comes back
-        to its broker between the two signs receipts all the same, and orders for a
-        session that is over.
-        """
-        try:
-            return parse_frame(data).header.session_id == self._session_id
-        except DecodeError:
-            return False
-
     # -- sending ---
 
     async def _announce(
@@ -257,7 +245,6 @@ class MqttUplink:
         self._offers.clear()
         self._backlog.clear()
         hello = await open_session()
-        self._session_id = parse_frame(hello).header.session_id
         self._schedule.begin_session(now_ms=self._clock.now().boot_ms)
         await self._publish(link, FrameClass.HELLO, hello)
 

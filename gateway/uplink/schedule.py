@@ -16,10 +16,12 @@ Rules:
    ever more rarely, and a session that nobody answers is announced again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Final
+
+from transport.backoff import Backoff
 
 FIRST_CREDIT: Final = 32
 """Entries under way before the first receipt of a session names a number: 32 results
@@ -38,6 +40,12 @@ AGAIN_LIMIT: Final = 64
 PATIENCE_MS: Final = 15_000
 """First wait for a receipt: a bridge answers within a second; three of its restarts fit
 into fifteen."""
+
+HELLO_BACKOFF: Final = Backoff(initial_s=6.0, maximum_s=300.0, jitter=0.25)
+"""Waits for an answer to a hello, 4.5 to 6 s at first: a bridge answers in a second,
+and a link whose round trips take longer than 3 s is not made within its connect
+timeout. Nobody can order anything of the car meanwhile, so it is less than the patience
+with a receipt; and a hello is no connection, which a broker pays for (K22)."""
 
 PATIENCE_LIMIT_MS: Final = 300_000
 """Longest wait, so that a bridge which was away for a day hears everything within five
@@ -65,7 +73,13 @@ class Overdue(Enum):
 class Schedule:
     """What was sent in this session and what is next."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, random: Callable[[], float]) -> None:
+        """Begin with nothing sent.
+
+        Args:
+            random: returns a number within 0 and 1, for the jitter.
+        """
+        self._random = random
         self._next = 1
         self._credit = FIRST_CREDIT
         self._under_way: set[int] = set()
@@ -74,6 +88,9 @@ class Schedule:
         self._was_heard = False
         self._waiting_since_ms = 0
         self._patience_ms = PATIENCE_MS
+        self._unanswered = 0
+        """Hellos since one was answered."""
+        self._hello_patience_ms = 0
         self._telemetry = 0
         self._is_unanswered = False
 
@@ -87,6 +104,9 @@ class Schedule:
         self._was_heard = False
         self._waiting_since_ms = now_ms
         self._is_unanswered = False
+        self._unanswered += 1
+        patience_s = HELLO_BACKOFF.delay_s(self._unanswered, random=self._random)
+        self._hello_patience_ms = round(patience_s * 1000)
 
     def entries_grew(self) -> None:
         """Note that the store has new entries."""
@@ -95,6 +115,7 @@ class Schedule:
     def heard(self) -> None:
         """Note that a frame of the fleet came for this session."""
         self._was_heard = True
+        self._unanswered = 0
 
     def receipted(
         self, upto: int, *, credit: int, gaps: Iterable[tuple[int, int]], now_ms: int
@@ -188,7 +209,9 @@ class Schedule:
 
     def overdue_at_ms(self) -> int | None:
         """Return when `overdue` must be asked, None when nothing is awaited."""
-        if self._was_heard and not self._under_way:
+        if not self._was_heard:
+            return self._waiting_since_ms + self._hello_patience_ms
+        if not self._under_way:
             return None
         return self._waiting_since_ms + self._patience_ms
 
@@ -202,9 +225,9 @@ class Schedule:
         if at_ms is None or now_ms < at_ms:
             return None
         self._waiting_since_ms = now_ms
-        self._patience_ms = min(2 * self._patience_ms, PATIENCE_LIMIT_MS)
         if not self._was_heard:
             return Overdue.HELLO
+        self._patience_ms = min(2 * self._patience_ms, PATIENCE_LIMIT_MS)
         self._next = min(self._under_way)
         self._under_way.clear()
         self._again.clear()

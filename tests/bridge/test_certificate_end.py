@@ -100,7 +100,7 @@ async def test_a_bridge_goes_on_beyond_its_certificate_and_comes_back_with_the_n
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Row 35 (F): warned before, not cut off, and no event is lost at the exchange."""
-    monkeypatch.setattr("bridge.bootstrap.EXPIRY_LOOK_S", 0.1)
+    monkeypatch.setattr("bridge.housekeeping.EXPIRY_LOOK_S", 0.1)
     monkeypatch.setattr("bridge.intake.BACKOFF", Backoff(initial_s=0.2, maximum_s=0.4))
     fleet = make_fleet(tmp_path / "fleet", 1, now=clock())
     pki = Pki.of_fleet(tmp_path / "pki", fleet, now=clock())

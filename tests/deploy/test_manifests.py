@@ -11,9 +11,12 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from bridge.bootstrap import SCRAPE_DRAIN_S
+from bridge.ending import END_S
 from bridge.listener import DRAIN_S
 from bridge.settings import Settings, check_settings, parse_settings
 from bridge.signing.settings import SignerSettings, load_signer_settings
+from tools.cli import LEAVE_S
 
 ROOT: Final = Path(__file__).parents[2]
 DEPLOY: Final = ROOT / "deploy"
@@ -27,8 +30,8 @@ OBJECTS: Final[list[dict[str, Any]]] = [
 ]
 SCHEMA: Final = ROOT / "tests/schemas/compose-spec/compose-spec.json"
 
-BATCH_S: Final = 5
-"""Generous for the batch under way when a bridge stops: batches take milliseconds."""
+STOP_S: Final = SCRAPE_DRAIN_S + DRAIN_S + END_S + LEAVE_S
+"""What a bridge takes after `api.drain_s` at the most, whatever is away."""
 
 SITE: Final = "./site/"
 """What an operator makes by docs/operations.md; no part of the project."""
@@ -125,9 +128,7 @@ def test_each_bridge_of_compose_has_an_identity_of_its_own(number: int) -> None:
         assert f"site-fleet/{made}" in guide_of_compose()
     assert "./bridge.toml:/etc/freefloat/bridge.toml:ro" in service["volumes"]
     assert settings.broker.host in COMPOSE["services"]
-    assert seconds(service["stop_grace_period"]) > (
-        settings.api.drain_s + DRAIN_S + BATCH_S
-    )
+    assert seconds(service["stop_grace_period"]) > (settings.api.drain_s + STOP_S)
     # A key opens the API to whoever is on this machine, and to nobody else.
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
 
@@ -396,9 +397,7 @@ def test_a_pod_has_the_time_to_drain_and_leaves_alone() -> None:
     noticed_s = ready["periodSeconds"] * ready["failureThreshold"]
 
     assert settings.api.drain_s > noticed_s + ready["timeoutSeconds"]
-    assert pod()["terminationGracePeriodSeconds"] > (
-        settings.api.drain_s + DRAIN_S + BATCH_S
-    )
+    assert pod()["terminationGracePeriodSeconds"] > (settings.api.drain_s + STOP_S)
     assert stateful["updateStrategy"]["type"] == "RollingUpdate"
     assert of_kind("PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
     assert ready["httpGet"]["path"] == "/ready"

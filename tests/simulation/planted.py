@@ -430,7 +430,7 @@ def _by_the_wall() -> AbstractContextManager[object]:
 
 PLANTED: Final = (
     Planted("a car forgets what it has carried out", "I-5|I-8|I-10", _twice, 1),
-    Planted("a car obeys whenever a command comes", "I-6|I-8", _late, 2),
+    Planted("a car obeys whenever a command comes", "I-6|I-8", _late, 40),
     Planted("a car believes a receipt without its signature", "I-22", _credulous, 2),
     Planted("a bridge acknowledges before it commits", "I-22|I-23", _hasty, 2),
     Planted("a car forgets to show that it is reserved", "I-16", _dark, 7),

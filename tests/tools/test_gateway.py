@@ -24,6 +24,7 @@ from protocol.fleet import FleetPart
 from tests.broker.pki import clock
 from tests.gateway.hardware.pty_board import PtyBoard, pty_board
 from tests.gateway.hardware.simulated_card import card_field
+from tests.silent_names import NAME, VARIABLE
 from tests.tools.command_line import PYTHON, SOURCES, freefloat, require_clear_failure
 from transport.tls import TlsIdentity
 
@@ -298,6 +299,41 @@ async def test_the_agent_connects_and_ends_in_order_by_a_signal(
     assert said == b""
     assert b"Traceback" not in log + rest
     assert (tmp_path / "data" / "ledger.db").exists()
+
+
+STOP_S = 10
+"""`TimeoutStopSec` of deploy/systemd/freefloat-gateway.service."""
+
+
+@pytest.mark.device
+async def test_a_car_that_is_told_to_stop_waits_for_no_name_server(
+    tmp_path: Path,
+) -> None:
+    """Row 18: it asks for its broker's name, which takes a minute, and is told to."""
+    make_car(tmp_path)
+    file = configure(tmp_path)
+    file.write_text(file.read_text().replace('host = "127.0.0.1"', f'host = "{NAME}"'))
+    silence = tmp_path / "silence"
+    silence.touch()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.silent_names", "gateway", "run", "--unattended"),
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(SOURCES), VARIABLE: str(silence)},
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    clock_s = asyncio.get_running_loop().time
+    async with asyncio.timeout(120):
+        while not silence.with_suffix(".asked").exists():
+            assert process.returncode is None
+            await asyncio.sleep(0.05)
+        begun_s = clock_s()
+        process.send_signal(signal.SIGTERM)
+        _, log = await process.communicate()
+        took_s = clock_s() - begun_s
+
+    assert process.returncode == 0, log.decode()
+    assert took_s < STOP_S
 
 
 @pytest.mark.device

@@ -9,11 +9,44 @@ from transport.diagnosis import failure_of_all
 from transport.errors import LinkError, LinkFailure
 
 A, B, C = ("192.0.2.1", 8883), ("192.0.2.2", 8883), ("2001:db8::3", 8883)
+D = ("192.0.2.4", 8883)
 BROKER = ("broker.example", 8883)
 
 
 def test_without_a_good_one_addresses_are_tried_as_the_name_server_says() -> None:
-    assert AddressMemory().order(*BROKER, [B, A, B, C]) == [B, A, C]
+    assert AddressMemory().order(*BROKER, [B, A, B]) == [B, A]
+
+
+def test_families_take_turns_as_a_whole_one_may_be_dead() -> None:
+    # RFC 8305, section 4: a name server with ten addresses of each tells one family
+    # first, and all that are tried would be of it.
+    six = [(f"2001:db8::{number}", 8883) for number in range(10)]
+    four = [(f"192.0.2.{number}", 8883) for number in range(10)]
+
+    tried = AddressMemory().order(*BROKER, [*six, *four])
+
+    assert AddressMemory().order(*BROKER, [B, A, C]) == [B, C, A]
+    assert len(tried) == ADDRESSES_LIMIT
+    assert tried[:4] == [six[0], four[0], six[1], four[1]]
+
+
+def test_what_failed_goes_behind_what_did_not_so_that_every_address_has_its_turn() -> (
+    None
+):
+    memory = AddressMemory()
+    memory.note(*BROKER, A)
+    memory.note_failure(*BROKER, A)
+    memory.note_failure(*BROKER, B)
+
+    assert memory.order(*BROKER, [A, B, D]) == [D, A, B]
+    assert memory.order("other.example", 8883, [A, B, D]) == [A, B, D]
+    # What the name no longer has stays last: the fleet may have moved.
+    assert memory.order(*BROKER, [B]) == [B, A]
+    memory.note(*BROKER, B)
+    assert memory.order(*BROKER, [D, A, B]) == [B, D, A]
+    # And a name server that tells others each time fills no memory.
+    assert memory.order(*BROKER, [D]) == [D, B]
+    assert memory.order(*BROKER, [A, B, D]) == [B, A, D]
 
 
 def test_what_was_good_goes_first_while_the_name_has_it_and_else_last() -> None:

@@ -8,11 +8,14 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
 
 from tests.broker.pki import Pki, clock
+from tests.transport.test_race import dead_addresses
+from transport.addresses import AddressMemory
 from transport.errors import LinkError, LinkFailure, OutcomeUnknownError
 from transport.link import (
     LinkSettings,
@@ -36,17 +39,25 @@ class Ends:
         self.server: TlsIdentity = pki.issue("broker", server=True)
 
     def link(
-        self, port: int, *, host: str = "127.0.0.1", connect_timeout_s: float = 3
+        self,
+        port: int,
+        *,
+        host: str = "127.0.0.1",
+        other_hosts: tuple[str, ...] = (),
+        connect_timeout_s: float = 3,
+        addresses: AddressMemory | None = None,
     ) -> MqttLink:
         return MqttLink(
             LinkSettings(
                 host,
                 port,
                 client_id=NAME,
+                other_hosts=other_hosts,
                 connect_timeout_s=connect_timeout_s,
                 version=MqttVersion.V5,
             ),
             client_context(self.client, now=clock()),
+            addresses=addresses,
         )
 
 
@@ -176,6 +187,104 @@ async def test_bytes_that_are_no_mqtt_end_the_attempt(ends: Ends) -> None:
     async with listening(rubbish, server_context(ends.server, now=clock())) as port:
         async with asyncio.timeout(2.5):
             await refusal(ends.link(port, connect_timeout_s=3))
+
+
+async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer CONNECT and say no more."""
+    await reader.read(1024)
+    writer.write(b"\x20\x03\x00\x00\x00")  # CONNACK (MQTT 5, 3.2)
+    await writer.drain()
+    await asyncio.Event().wait()
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
+    """Which ports of 127.0.0.1 are found for a name: for tests, other addresses."""
+    found: dict[str, list[int]] = {}
+    system = socket.getaddrinfo
+
+    def resolve(host: str, *asked: Any, **named: Any) -> Any:
+        if host not in found:
+            return system(host, *asked, **named)
+        return [
+            one
+            for port in found[host]
+            for one in system("127.0.0.1", port, *asked[1:], **named)
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    return found
+
+
+@pytest.mark.broker
+async def test_dead_addresses_keep_a_car_from_the_good_one_for_seconds_only(
+    ends: Ends, names: dict[str, list[int]]
+) -> None:
+    # Row 18, RFC 8305: of a name with two families one may be dead altogether.
+    clock_s = asyncio.get_running_loop().time
+    context = server_context(ends.server, now=clock())
+    with dead_addresses(2) as dead:
+        async with listening(greet, context) as port:
+            names["localhost"] = [*(address[1] for address in dead), port]
+            begun_s = clock_s()
+            async with ends.link(1, host="localhost", connect_timeout_s=10) as link:
+                took_s = clock_s() - begun_s
+                assert link.is_connected
+
+    assert took_s < 8, "before it was ten for each dead one"
+
+
+@pytest.mark.broker
+async def test_an_attempt_ends_in_time_however_many_addresses_say_nothing(
+    ends: Ends, names: dict[str, list[int]]
+) -> None:
+    """Row 18: they take connections, as a balancer does whose brokers are gone."""
+    clock_s = asyncio.get_running_loop().time
+    async with contextlib.AsyncExitStack() as stack:
+        ports = [
+            await stack.enter_async_context(listening(silence, None)) for _ in range(16)
+        ]
+        names["localhost"], names["spare.invalid"] = ports[:8], ports[8:]
+        link = ends.link(
+            1,
+            host="localhost",
+            other_hosts=("spare.invalid",),
+            connect_timeout_s=0.5,
+        )
+        begun_s = clock_s()
+        error = await refusal(link)
+        took_s = clock_s() - begun_s
+
+    assert error.failure is LinkFailure.TIMEOUT
+    # Each host had its turn.
+    assert "localhost:1" in str(error)
+    assert "spare.invalid:1" in str(error)
+    assert took_s < 5, "it is 1.5 s and what a busy machine adds; before it was 8 s"
+
+
+@pytest.mark.broker
+async def test_where_one_attempt_ended_the_next_one_begins(
+    ends: Ends, names: dict[str, list[int]]
+) -> None:
+    memory, attempts = AddressMemory(), 0
+    context = server_context(ends.server, now=clock())
+    async with contextlib.AsyncExitStack() as stack:
+        ports = [
+            await stack.enter_async_context(listening(silence, None)) for _ in range(7)
+        ]
+        ports.append(await stack.enter_async_context(listening(greet, context)))
+        names["localhost"] = ports
+        while True:
+            attempts += 1
+            assert attempts < 20, "the last address never has its turn"
+            link = ends.link(
+                1, host="localhost", connect_timeout_s=0.5, addresses=memory
+            )
+            with contextlib.suppress(LinkError):
+                async with link:
+                    break
+
+    assert attempts > 1, "the first attempt tried them all: that is not this test"
 
 
 @contextlib.asynccontextmanager

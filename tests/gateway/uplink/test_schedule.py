@@ -15,9 +15,13 @@ from gateway.uplink.schedule import (
     Wanted,
 )
 
+FIRST_MS = 6_000
+"""The longest that a car waits for an answer to its first hello."""
 
-def begun() -> Schedule:
-    schedule = Schedule()
+
+def begun(share: float = 0.0) -> Schedule:
+    """Return a schedule in its first session; its waits are the longest by default."""
+    schedule = Schedule(random=lambda: share)
     schedule.begin_session(now_ms=0)
     return schedule
 
@@ -104,15 +108,14 @@ def test_a_new_session_sends_everything_again() -> None:
 
 def test_receipts_of_another_session_do_not_put_the_hello_off() -> None:
     # FF-HEL-03: a car that drives has an entry every few seconds.
-    schedule = Schedule()
-    schedule.begin_session(now_ms=0)
-    for seq, at_ms in enumerate((5_000, 10_000, 14_000), start=1):
+    schedule = begun()
+    for seq, at_ms in enumerate((1_000, 3_000, 5_000), start=1):
         schedule.entries_grew()
         schedule.sent(Wanted(seq, 1), [seq], now_ms=at_ms)
         schedule.receipted(seq, credit=32, gaps=(), now_ms=at_ms)
 
-    assert schedule.overdue(now_ms=PATIENCE_MS - 1) is None
-    assert schedule.overdue(now_ms=PATIENCE_MS) is Overdue.HELLO
+    assert schedule.overdue(now_ms=FIRST_MS - 1) is None
+    assert schedule.overdue(now_ms=FIRST_MS) is Overdue.HELLO
 
 
 def test_a_session_that_nobody_answers_is_announced_again_ever_more_rarely() -> None:
@@ -127,8 +130,39 @@ def test_a_session_that_nobody_answers_is_announced_again_ever_more_rarely() -> 
         now_ms = at_ms
         schedule.begin_session(now_ms=now_ms)
 
-    assert waits[:3] == [PATIENCE_MS, 2 * PATIENCE_MS, 4 * PATIENCE_MS]
+    assert waits[:3] == [FIRST_MS, 2 * FIRST_MS, 4 * FIRST_MS]
     assert waits[-1] == PATIENCE_LIMIT_MS
+
+
+def test_a_hello_is_said_again_within_seconds_and_not_before_a_slow_link_answers() -> (
+    None
+):
+    # A second of the bridge's, and the longest round trip of a link that was made.
+    latest, earliest = begun(0.0).overdue_at_ms(), begun(1.0).overdue_at_ms()
+
+    assert latest == FIRST_MS
+    assert earliest == 4_500
+
+
+def test_an_answer_renews_the_patience_with_hellos() -> None:
+    schedule = begun()
+    for _ in range(5):
+        schedule.begin_session(now_ms=0)
+    schedule.heard()
+
+    schedule.begin_session(now_ms=100_000)
+
+    assert schedule.overdue_at_ms() == 100_000 + FIRST_MS
+
+
+def test_hellos_do_not_cost_the_patience_with_receipts() -> None:
+    schedule = begun()
+    schedule.overdue(now_ms=FIRST_MS)
+    schedule.begin_session(now_ms=FIRST_MS)
+    schedule.heard()
+    send_all(schedule, range(1, 3), now_ms=10_000)
+
+    assert schedule.overdue_at_ms() == 10_000 + PATIENCE_MS
 
 
 def test_entries_without_a_receipt_are_sent_again_in_a_session_that_lives() -> None:

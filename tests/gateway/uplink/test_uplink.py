@@ -89,7 +89,7 @@ async def test_a_lost_hello_is_said_again_though_entries_behind_it_arrived() -> 
         known = world.fleet.session_id
         world.air.is_deaf = True
         world.air.lose()
-        await world.advance(5.0)
+        await world.advance(3.0)
         world.air.is_deaf = False
         heard = len(world.fleet.entries)
         world.present(MALLORY)  # refused, and written down
@@ -98,7 +98,8 @@ async def test_a_lost_hello_is_said_again_though_entries_behind_it_arrived() -> 
         assert await world.kept() == []
         assert world.fleet.session_id == known
 
-        await world.advance(16.0)
+        # It is as good as without a link until then: nobody can order anything.
+        await world.advance(6.0)
         ping = world.fleet.send(Ping(NO_RENTAL, ANY_VERSION, bytes(16)))
         await world.advance(1.0)
 
@@ -107,6 +108,36 @@ async def test_a_lost_hello_is_said_again_though_entries_behind_it_arrived() -> 
         hellos = len(world.air.frames(FrameClass.HELLO))
         await world.advance(600.0)
         assert len(world.air.frames(FrameClass.HELLO)) == hellos
+
+
+@pytest.mark.parametrize("frame_class", [FrameClass.CMD, FrameClass.RECEIPT])
+async def test_who_has_no_key_cannot_keep_a_car_from_saying_its_hello_again(
+    frame_class: FrameClass,
+) -> None:
+    """FF-HEL-03, I-5: the session is no secret, since every hello shows it."""
+    async with World() as world:
+        await world.begin_rental()
+        world.air.is_deaf = True
+        world.air.lose()
+        await world.advance(3.0)
+        world.air.is_deaf = False
+        lost = parse_frame(world.air.frames(FrameClass.HELLO)[-1]).header.session_id
+        assert world.fleet.session_id != lost
+        known, world.fleet.session_id = world.fleet.session_id, lost
+        made = (
+            world.fleet.command(Ping(NO_RENTAL, ANY_VERSION, bytes(16)))
+            if frame_class is FrameClass.CMD
+            else world.fleet.receipt()
+        )
+        world.fleet.session_id = known
+        world.air.deliver(frame_class, made[:-1] + bytes([made[-1] ^ 1]))
+
+        await world.advance(7.0)
+        assert world.fleet.session_id not in {known, lost}
+        ping = world.fleet.send(Ping(NO_RENTAL, ANY_VERSION, bytes(16)))
+        await world.advance(1.0)
+
+        assert world.fleet.codes_of(ping) == [Code.OK]
 
 
 async def test_entries_go_before_telemetry_after_an_outage() -> None:
