@@ -30,10 +30,9 @@ class Attempt:
         """Return `work`, undone at its end if nobody waits any more."""
 
         def done(connection: Connection) -> T:
-            self._require_waiting()
             result = work(connection)
             with self._lock:
-                self._require_waiting()
+                self.require_waiting()
                 self._is_committing = True
             return result
 
@@ -45,6 +44,11 @@ class Attempt:
             self._is_left = True
             return self._is_committing
 
-    def _require_waiting(self) -> None:
+    def require_waiting(self) -> None:
+        """Return if somebody waits.
+
+        Raises:
+            StoreError: nobody does; nothing need be begun.
+        """
         if self._is_left:
             raise StoreError(self._late)

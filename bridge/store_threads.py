@@ -95,9 +95,13 @@ class StoreThreads:
         loop, asked, attempt = asyncio.get_running_loop(), object(), Attempt(LATE)
         bounded = attempt.bounded(work)
         self._asked_s[asked] = loop.time()
-        written = loop.run_in_executor(
-            self._writer, lambda: self._database.transact(bounded, writes=True)
-        )
+
+        def writing() -> T:
+            # A database that hangs takes 20 s to say so to each who asks.
+            attempt.require_waiting()
+            return self._database.transact(bounded, writes=True)
+
+        written = loop.run_in_executor(self._writer, writing)
         # What hangs shows that the store is late, also when nobody waits for it.
         written.add_done_callback(partial(self._written, asked))
         done, _ = await asyncio.wait({written}, timeout=CHECK_S)

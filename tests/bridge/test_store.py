@@ -160,9 +160,32 @@ class Hanging:
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
+        self.transactions = 0
 
     def transact(self, work: object, *, writes: bool) -> None:  # noqa: ARG002 - a database's
+        self.transactions += 1
         assert self.go_on.wait(20)
+
+
+async def test_what_nobody_waits_for_any_more_is_not_even_begun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Row 26: else each would hold up the others when the database is back."""
+    monkeypatch.setattr(store_threads, "CHECK_S", 0.1)
+    database = Hanging()
+    threads = StoreThreads(cast("Database", database))
+    hangs = asyncio.create_task(threads.write(bool))
+    gone = await asyncio.gather(
+        *(threads.write_soon(bool) for _ in range(5)), return_exceptions=True
+    )
+    was_late = threads.is_late
+    database.go_on.set()
+    await hangs
+    await threads.write(bool)
+    threads.shutdown()
+
+    assert [type(error) for error in gone] == [StoreError] * 5
+    assert (database.transactions, was_late, threads.is_late) == (2, True, False)
 
 
 async def test_who_comes_when_it_is_known_that_the_store_hangs_is_told_at_once(
