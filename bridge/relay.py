@@ -347,7 +347,7 @@ class Relay:
             while (ticket := self.breaker.admit(clock())) is None:  # noqa: ASYNC110
                 await asyncio.sleep(max(self.breaker.wait_s(clock()), PROBING_S))
             try:
-                await self._sink.deliver(row)
+                await self._deliver(row)
             except SinkError as error:
                 if error.is_permanent:
                     # The consumer is there and says what it thinks of this event.
@@ -359,6 +359,21 @@ class Relay:
                 self.breaker.withdrawn(ticket)
                 raise
             self.breaker.succeeded(ticket)
+
+    async def _deliver(self, row: OutboxRow) -> None:
+        """Hand an event to the sink; whatever goes wrong there is a `SinkError`.
+
+        What a consumer answers is not ours to choose, and one answer that a sink or its
+        library cannot digest would otherwise end the bridge for everybody (I-31).
+        """
+        try:
+            await self._sink.deliver(row)
+        except SinkError:
+            raise
+        except Exception as error:
+            LOG.exception("= sink %s: a defect of this bridge", self.name)
+            said = f"a defect of this bridge: {type(error).__name__}: {error}"
+            raise SinkError(said) from error
 
     def _note_failure(self, ticket: int, now_s: float, *, is_repeat: bool) -> None:
         before = self.breaker.state

@@ -195,7 +195,8 @@ def _seconds(text: str, now_s: int) -> float:
         return float(text)
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
+        # A year or an hour may have more digits than an integer of C.
         return 0.0
     # A date without a zone is no date of HTTP, and is read as UTC all the same.
     return max(at.replace(tzinfo=at.tzinfo or UTC).timestamp() - now_s, 0.0)

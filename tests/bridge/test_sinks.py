@@ -57,7 +57,7 @@ class MemorySink:
         self.parallel = parallel
         self.taken: list[OutboxRow] = []
         self.attempts = 0
-        self.failures: dict[str, list[SinkError]] = {}
+        self.failures: dict[str, list[Exception]] = {}
         self.hangs = False
         self.is_down = False
         self.refused_vehicle: VehicleId | None = None
@@ -213,6 +213,24 @@ async def test_a_consumer_that_hangs_delays_neither_another_nor_the_intake(
         await quick.wait_taken(5)
 
     assert hanging.taken == []
+
+
+async def test_an_answer_that_a_sink_cannot_digest_ends_neither_it_nor_the_bridge(
+    fleet: FleetDirectory, tmp_path: Path
+) -> None:
+    # I-31: whatever a consumer says that nobody has thought of, it is a failure of it.
+    ill, beside = MemorySink("ill"), MemorySink("beside")
+    defects: list[Exception] = [OverflowError("signed integer"), ValueError("no JSON")]
+    ill.failures["freefloat.rental.started"] = list(defects)
+    async with World(fleet, tmp_path / "b.sqlite", (ill, beside)) as world:
+        await tell(world, 0)
+        async with asyncio.timeout(10):
+            await beside.wait_taken(5)
+            await ill.wait_taken(5)
+        relay = world.relays[0]
+
+    assert relay.figures.failed == len(defects)
+    assert [r.event_id for r in ill.taken] == [r.event_id for r in beside.taken]
 
 
 async def test_a_restart_goes_on_behind_what_was_taken(
@@ -519,8 +537,10 @@ async def test_a_secret_is_replaced_while_events_go_out(
         ("9" * 4_000, math.inf),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
         (email.utils.formatdate(DATE_S, usegmt=True), 90),
+        # No date, though it reads like one: its year is larger than an integer of C.
+        ("Mon, 01 Jan 99999999999 00:00:00 GMT", 0),
     ],
-    ids=["7", "none", "words", "negative", "years", "endless", "past", "date"],
+    ids=["7", "none", "words", "negative", "years", "endless", "past", "date", "never"],
 )
 async def test_a_consumer_says_when_it_wants_to_be_asked_again(
     consumer: Consumer, said: str, meant_s: float

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import nats
 import pytest
+from nats.aio.msg import Msg
 from nats.js.api import StreamConfig
 
 from bridge import relay as relay_module
+from bridge.errors import SinkError
 from bridge.rows.outbox import OutboxRow
 from bridge.sinks.jetstream import JetStreamSink
 from bridge.traces import trace_parent
@@ -25,7 +27,7 @@ from tests.bridge.mock_kafka import (
 )
 from tests.bridge.running import until
 from tests.bridge.stream import BODIES, entries_of
-from tests.bridge.test_sinks import MemorySink
+from tests.bridge.test_sinks import MemorySink, row
 from tests.bridge.test_stream_sinks import (
     NatsServer,
     event_id_of,
@@ -182,6 +184,27 @@ async def test_a_frozen_jetstream_holds_its_own_cursor_and_nobody_else(
 
     assert held == before[-1].position
     assert [name for name, _ in await server.told()] == [one.event_id for one in rows]
+
+
+@pytest.mark.parametrize("answer", [b"taken", b"", b"[]", b"{}", b"7", b"\xff"])
+async def test_who_answers_in_the_place_of_the_stream_has_taken_nothing(
+    server: NatsServer, answer: bytes
+) -> None:
+    """I-31, I-26: a service that listens where a stream should ends no bridge."""
+    client = await nats.connect(server.url)
+
+    async def reply(message: Msg) -> None:
+        await message.respond(answer)
+
+    await client.subscribe("freefloat.>", cb=reply)
+    await client.flush()
+    sink = stream_sink(server)
+    await sink.open()
+
+    with pytest.raises(SinkError, match="EVENTS"):
+        await sink.deliver(row(1))
+    await sink.close()
+    await client.close()
 
 
 async def test_beyond_the_duplicate_window_a_repetition_has_no_second_effect(
