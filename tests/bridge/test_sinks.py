@@ -166,6 +166,48 @@ async def test_a_car_whose_events_always_fail_holds_back_no_other(
     assert len(own) == len(BODIES)
 
 
+@pytest.mark.parametrize("way", ["it never takes them", "it takes them slowly"])
+async def test_a_car_that_tells_more_than_is_taken_of_it_delays_no_other(
+    fleet: FleetDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """I-31, I-25, K23: what one car has too much of waits in the store, in order."""
+    monkeypatch.setattr(relay_module, "AHEAD_LIMIT", 40)
+    monkeypatch.setattr(relay_module, "OWN_LIMIT", 8)
+
+    class SlowSink(MemorySink):
+        async def deliver(self, row: OutboxRow) -> None:
+            if row.vehicle_id == much.id:
+                await asyncio.sleep(0.03)
+            await super().deliver(row)
+
+    sink = SlowSink()
+    async with World(fleet, tmp_path / "bridge.sqlite", (sink,)) as world:
+        much, honest, other = world.cars
+        if way == "it never takes them":
+            sink.refused_vehicle = much.id
+        for _ in range(40):
+            await tell(world, 0)
+
+        def beside() -> int:
+            return sum(one.vehicle_id != much.id for one in sink.taken)
+
+        begun_s = time.monotonic()
+        await tell(world, 1, 2)
+        await until(lambda: beside() == 2 * len(BODIES))
+        took_s = time.monotonic() - begun_s
+        own = [r for r in sink.taken if r.vehicle_id == much.id]
+        assert len(own) < 40 * len(BODIES), "it is not held up at all"
+        sink.refused_vehicle = None
+        rows = await world.store.outbox_after(0, 1_000)
+        async with asyncio.timeout(20):
+            await world.wait_cursor("memory", rows[-1].position)
+
+    for car in (much, honest, other):
+        told = [r.position for r in rows if r.vehicle_id == car.id]
+        assert [r.position for r in sink.taken if r.vehicle_id == car.id] == told
+    assert took_s < 1.5, "what the other one has too much of takes 3 s"
+
+
 async def test_what_waits_for_a_failing_consumer_is_bounded(
     fleet: FleetDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
