@@ -4,6 +4,7 @@ A process of its own on a real mosquitto, whose TLS certificate is good.
 """
 
 import asyncio
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from bridge.admission import OWN_LIMIT
+from bridge.admission import OWN_LIMIT, SPARE
 from bridge.bootstrap import open_bridge
 from bridge.settings import IntakeSettings
 from certs.fleet import FleetDirectory
@@ -37,6 +38,9 @@ SENT: Final = times(20_000, deep=200_000)
 PATIENCE_S: Final = 15.0
 """The longest of all waits, on a machine that rogue, broker, bridge and other tests
 share; what is printed says more."""
+
+ROGUES: Final = 10
+"""Two fill the room for what waits (`WAITING_LIMIT`); these are many more."""
 
 RATES: Final = IntakeSettings(entries_per_s=100)
 """More than in practice, so that what waits has its turn before the test is long."""
@@ -74,8 +78,8 @@ async def test_who_sends_as_fast_as_it_can_costs_few_checks_and_delays_nobody(
         before_mb, begun_s = memory_mb(), time.monotonic()
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.bridge.rogue"),
-            str(fleet.vehicle_directory(rogue.car.id)),
             *(broker.host, str(broker.port), str(SENT), kind),
+            str(fleet.vehicle_directory(rogue.car.id)),
             stdout=asyncio.subprocess.PIPE,
             cwd=Path(__file__).parents[2],
         )
@@ -108,3 +112,54 @@ async def test_who_sends_as_fast_as_it_can_costs_few_checks_and_delays_nobody(
     assert max(commands) < PATIENCE_S
     assert max(receipts) < PATIENCE_S
     assert most_mb - before_mb < MEMORY_MB
+
+
+@pytest.mark.parametrize("street", [1 + ROGUES], indirect=True)
+async def test_ten_cars_that_flood_with_what_they_signed_delay_nobody(
+    street: Street,
+) -> None:
+    """K23, I-31 (F), I-22: each is held to its own rate, however many they are.
+
+    What is thrown away of them has no receipt, so they would send it again: that is
+    the loss of a flood and no loss of an entry.
+    """
+    honest, *rogues = street.drivers
+    fleet = FleetDirectory.open(Path(street.settings.fleet.directory))
+    for rogue in rogues:
+        await rogue.link.__aexit__(None, None, None)
+    settings, broker = street.settings, street.settings.broker
+    async with asyncio.timeout(240), open_bridge(settings) as bridge:
+        await bridge.wait_connected()
+        await honest.greet()
+        alone = [await receipt_s(honest) for _ in range(40)]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.bridge.rogue"),
+            *(broker.host, str(broker.port), str(SENT // 4), "signed"),
+            *(str(fleet.vehicle_directory(rogue.car.id)) for rogue in rogues),
+            stdout=asyncio.subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+        )
+        begun_s, beside, seen, checked = 0.0, [], 0.0, 0.0
+        while process.returncode is None or seen < ROGUES * (SENT // 4):
+            took_s = await receipt_s(honest)
+            _, samples = await scraped(bridge)
+            checked = samples[CHECKED["signed"]] - len(honest.numbers)
+            seen = checked + samples[at(DROPPED)]
+            if seen:
+                begun_s = begun_s or time.monotonic()
+                beside.append(took_s)
+        flood_s = time.monotonic() - begun_s
+        said, _ = await process.communicate()
+
+    sys.stdout.write(
+        f"{said.decode().strip()}; {checked:.0f} checked in {flood_s:.1f} s; receipts "
+        f"within {max(alone) * 1_000:.0f} ms alone, beside them within "
+        f"{max(beside) * 1_000:.0f} ms, half of {len(beside)} within "
+        f"{statistics.median(beside) * 1_000:.0f} ms\n"
+    )
+    rates = IntakeSettings()
+    per_s = rates.entries_per_s + SPARE.per_s
+    each = rates.entries_burst + SPARE.burst + OWN_LIMIT + per_s * flood_s
+    assert checked <= ROGUES * each
+    assert honest.receipted == len(honest.entries)
+    assert max(beside) < PATIENCE_S / 2
