@@ -335,12 +335,15 @@ class Relay:
     async def _deliver_one(self, row: OutboxRow) -> str | None:
         begun_ms = self._now()
         failures = permanent = 0
+        failed_at: int | None = None
         while True:
             try:
-                await self._attempt(row, is_repeat=failures > 0)
+                await self._attempt(row, failed_at=failed_at)
             except SinkError as error:
                 _require_wanted(error)
                 failures += 1
+                if failed_at is None:
+                    failed_at = self.figures.taken
                 permanent += error.is_permanent
                 self.figures.failed += 1
                 self.last_error = str(error)
@@ -381,8 +384,12 @@ class Relay:
             )
             self._tracer.record([span])
 
-    async def _attempt(self, row: OutboxRow, *, is_repeat: bool) -> None:
+    async def _attempt(self, row: OutboxRow, *, failed_at: int | None) -> None:
         """Try once, when it is our turn and the breaker lets us.
+
+        Args:
+            row: the event.
+            failed_at: how many events had been taken when it failed first, if it did.
 
         Raises:
             SinkError: not taken, or perhaps taken without an answer.
@@ -398,7 +405,12 @@ class Relay:
                 if error.is_permanent:
                     # The consumer is there and says what it thinks of this event.
                     self.breaker.succeeded(ticket)
+                elif failed_at is not None and failed_at < self.figures.taken:
+                    # Others were taken since it failed: that is about this event, and
+                    # as a probe it would open the breaker for all of them again.
+                    self.breaker.withdrawn(ticket)
                 else:
+                    is_repeat = failed_at is not None
                     self._note_failure(ticket, clock(), is_repeat=is_repeat)
                 raise
             except BaseException:

@@ -631,3 +631,36 @@ async def test_a_consumer_that_is_down_is_left_alone_and_found_again(
         await world.wait_cursor("memory", rows[-1].position)
 
     assert sorted(one.position for one in sink.taken) == [r.position for r in rows]
+
+
+async def test_an_event_that_always_fails_keeps_no_breaker_open_after_an_outage(
+    fleet: FleetDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I-31, I-32: it fails at every probe, and that says nothing of the consumer."""
+    quick = Backoff(initial_s=0.01, maximum_s=0.02)
+    monkeypatch.setattr(relay_module, "BACKOFF", quick)
+
+    class SlowSink(MemorySink):
+        """A no comes at once, a yes takes a moment."""
+
+        async def deliver(self, row: OutboxRow) -> None:
+            if not self.is_down and row.vehicle_id != self.refused_vehicle:
+                await asyncio.sleep(0.02)
+            await super().deliver(row)
+
+    sink = SlowSink(parallel=32)
+    async with World(fleet, tmp_path / "bridge.sqlite", (sink,)) as world:
+        [relay] = world.relays
+        relay.breaker = Breaker(BreakerLimits(least=2, wait_s=0.5, longest_wait_s=0.5))
+        sink.refused_vehicle = world.cars[0].id
+        sink.is_down = True
+        for _ in range(4):
+            await tell(world, 0, 1, 2)
+        await until(lambda: relay.breaker.state is BreakerState.OPEN)
+
+        sink.is_down = False
+        begun_s = time.monotonic()
+        # Two at each half-opening would take 10 s.
+        await until(lambda: len(sink.taken) == 2 * 4 * len(BODIES))
+        assert relay.breaker.state is BreakerState.CLOSED
+        assert time.monotonic() - begun_s < 5
