@@ -16,9 +16,13 @@ import pytest
 
 from bridge.admission import OWN_LIMIT, SPARE
 from bridge.bootstrap import open_bridge
+from bridge.credit import CREDIT_MOST
 from bridge.settings import IntakeSettings
 from certs.fleet import FleetDirectory
+from protocol.codes import FrameClass
 from tests.bridge.scraping import at, scraped
+from tests.bridge.site import Driver
+from tests.bridge.stream import BODIES
 from tests.bridge.test_flood import DROPPED, Street, street
 from tests.bridge.test_giant_backlog import (
     MEMORY_MB,
@@ -41,6 +45,12 @@ share; what is printed says more."""
 
 ROGUES: Final = 10
 """Two fill the room for what waits (`WAITING_LIMIT`); these are many more."""
+
+LONG: Final = 600
+"""Entries of a car that was away for days."""
+
+RESEND_S: Final = 3.0
+"""After which a car that got no receipt sends again."""
 
 RATES: Final = IntakeSettings(entries_per_s=100)
 """More than in practice, so that what waits has its turn before the test is long."""
@@ -163,3 +173,48 @@ async def test_ten_cars_that_flood_with_what_they_signed_delay_nobody(
     assert checked <= ROGUES * each
     assert honest.receipted == len(honest.entries)
     assert max(beside) < PATIENCE_S / 2
+
+
+@pytest.mark.parametrize("street", [ROGUES], indirect=True)
+async def test_ten_honest_cars_with_long_ledgers_are_held_to_no_less_than_they_need(
+    street: Street,
+) -> None:
+    """K23, I-31, I-22: after a long outage each has its credit under way, and no more.
+
+    What is kept out of the batches for the others' sake comes in its order, and nobody
+    is told of a gap.
+    """
+    begun_s = time.monotonic()
+    async with asyncio.timeout(200), open_bridge(street.settings) as bridge:
+        await bridge.wait_connected()
+        await asyncio.gather(*(driver.greet() for driver in street.drivers))
+        again = await asyncio.gather(*map(catch_up, street.drivers))
+        took_s = time.monotonic() - begun_s
+        _, samples = await scraped(bridge)
+        kinds = {row.type for row in await bridge.store.outbox_after(0, 100_000)}
+
+    sys.stdout.write(
+        f"{ROGUES} times {LONG} entries in {took_s:.1f} s, {sum(again)} times again; "
+        f"{samples[at(DROPPED)]:.0f} dropped\n"
+    )
+    assert all(driver.receipted == LONG for driver in street.drivers)
+    assert took_s < 40, "at a modest rate alone it takes more than a minute"
+    assert not {kind for kind in kinds if "gap" in kind}
+
+
+async def catch_up(driver: Driver) -> int:
+    """Tell a long ledger as a car does; return how often it had to begin again."""
+    entries = [driver.car.event(BODIES[n % len(BODIES)]) for n in range(LONG)]
+    topic = driver.car.topic(FrameClass.EVENT)
+    sent = again = had = 0
+    moved_s = time.monotonic()
+    while driver.receipted < LONG:
+        while sent < min(driver.receipted + CREDIT_MOST, LONG):
+            await driver.link.publish(topic, entries[sent])
+            sent += 1
+        await asyncio.sleep(0.01)
+        if driver.receipted > had:
+            had, moved_s = driver.receipted, time.monotonic()
+        elif time.monotonic() - moved_s > RESEND_S:
+            sent, again, moved_s = driver.receipted, again + 1, time.monotonic()
+    return again
