@@ -11,6 +11,7 @@ import json
 import math
 import os
 import stat
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -380,6 +381,33 @@ async def test_a_line_that_a_crash_cut_does_not_spoil_the_next(tmp_path: Path) -
     await sink.close()
 
     assert path.read_bytes().splitlines()[-1] == b'{"n": 2}'
+
+
+async def test_a_file_is_closed_behind_what_is_being_written_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I-34: its number would be another file's by then, such as the store's."""
+    is_writing, found = threading.Event(), []
+    write_through = os.fsync
+
+    def slow(descriptor: int) -> None:
+        is_writing.set()
+        time.sleep(0.2)
+        found.append(os.fstat(descriptor).st_ino)
+        write_through(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    path = tmp_path / "events.jsonl"
+    sink = JsonLinesSink("lines", path)
+    await sink.open()
+    under_way = asyncio.create_task(sink.deliver(row(1)))
+    await asyncio.to_thread(is_writing.wait)
+    under_way.cancel()
+    await sink.close()
+
+    assert found == [path.stat().st_ino]
+    with pytest.raises(SinkError, match="not open"):
+        await sink.deliver(row(2))
 
 
 async def test_a_directory_is_no_sink(tmp_path: Path) -> None:
