@@ -354,13 +354,13 @@ class ApprovalDesk:
         return found
 
     def statement_of(self, approval: Approval) -> bytes:
-        """Return what who approves signs with their own key."""
+        """Return what who approves signs with their own key; empty for nothing."""
         return statement_of(approval, self._store.fleet_id)
 
     def _require_consent(self, approval: Approval, consent: bytes) -> None:
         """Whose key it is the signer knows; here is only seen that it fits."""
         if not consent:
-            if self._is_signed and approval.wanted.opcode is not None:
+            if self._is_signed and self.statement_of(approval):
                 raise ConsentNeededError(approval, "it is not signed")
             return
         try:
@@ -522,7 +522,13 @@ class ApprovalDesk:
         wanted = approval.wanted
         if wanted.configuration is not None:
             kind, body = wanted.configuration.kind, wanted.configuration.body
-            await self._store.put_configuration(vehicle_id, kind, body, now=self._now())
+            await self._store.put_configuration(
+                vehicle_id,
+                kind,
+                body,
+                now=self._now(),
+                approval_id=approval.approval_id,
+            )
             self._on_configured(vehicle_id)
             return Outcome(vehicle_id, b"")
         if wanted.opcode is None:

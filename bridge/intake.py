@@ -44,6 +44,7 @@ from bridge.ports import (
     WallClock,
 )
 from bridge.prover import Asked, Prover
+from bridge.receipt_pace import ReceiptPace, Told
 from bridge.registry import RegistryDirectory
 from bridge.rows.receipts import SignedReceipt
 from bridge.store import Committed, ReceiptDue, Store
@@ -158,6 +159,8 @@ class Intake:
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="ask")
         self._proving = ThreadPoolExecutor(1, thread_name_prefix="verify")
         self._sent_receipts: list[SignedReceipt] = []
+        self._pace = ReceiptPace()
+        self._pacing: asyncio.TimerHandle | None = None
         self._committing = asyncio.Lock()
         self._keys = EMPTY
         self._has_keys = False
@@ -249,6 +252,10 @@ class Intake:
             raise
         finally:
             self._link = None
+            if self._pacing is not None:
+                self._pacing.cancel()
+                self._pacing = None
+            self._confirm_now(self._pace.rest())
             if self._turnstile is not None:
                 self._turnstile.forget()
 
@@ -319,15 +326,44 @@ class Intake:
         batch.due = committed.receipts
 
     async def _confirm(self, batch: _Batch) -> None:
-        """Send the receipts of a batch."""
-        self._send_receipts(batch.due)
-        if self._tracer is not None and batch.due:
+        """Send the receipts of a batch, except to whom one went a moment ago."""
+        if batch.due:
+            now_s = asyncio.get_running_loop().time()
+            self._confirm_now(self._pace.take(self._told(batch), now_s=now_s))
+            self._pace_on()
+
+    def _told(self, batch: _Batch) -> list[Told]:
+        if self._tracer is None:
+            return [Told(due) for due in batch.due]
+        entries: dict[tuple[VehicleId, bytes], list[tuple[VerifiedEntry, int]]] = {}
+        for entry in batch.entries:
+            key = (entry.frame.header.vehicle_id, entry.link.ledger_id)
+            entries.setdefault(key, []).append((entry, batch.stored_ms))
+        return [
+            Told(due, tuple(entries.get((due.vehicle_id, due.receipt.ledger_id), ())))
+            for due in batch.due
+        ]
+
+    def _pace_on(self) -> None:
+        """Look again when the first receipt that waits is due."""
+        if self._pacing is None and (next_s := self._pace.next_s) is not None:
+            loop = asyncio.get_running_loop()
+            self._pacing = loop.call_at(next_s, self._confirm_ripe)
+
+    def _confirm_ripe(self) -> None:
+        self._pacing = None
+        now_s = asyncio.get_running_loop().time()
+        self._confirm_now(self._pace.ripe(now_s=now_s))
+        self._pace_on()
+
+    def _confirm_now(self, told: Sequence[Told]) -> None:
+        self._send_receipts([one.due for one in told])
+        if self._tracer is not None:
             now = self._now()
-            due = {(one.vehicle_id, one.receipt.ledger_id) for one in batch.due}
             self._tracer.record(
-                traces.receipted(entry, stored_ms=batch.stored_ms, now=now)
-                for entry in batch.entries
-                if (entry.frame.header.vehicle_id, entry.link.ledger_id) in due
+                traces.receipted(entry, stored_ms=stored_ms, now=now)
+                for one in told
+                for entry, stored_ms in one.entries
             )
 
     def _trace_stored(self, batch: _Batch, begun_ms: int) -> None:

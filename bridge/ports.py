@@ -186,8 +186,16 @@ class CommandSigner(Protocol):
 class SyncSigner(Protocol):
     """Signs what keeps a car in step: SYNC and TRUST frames."""
 
-    async def synchronise(self, to: Addressee, body: SyncBody) -> bytes:
+    async def synchronise(
+        self, to: Addressee, body: SyncBody, *, consent: bytes = b""
+    ) -> bytes:
         """Return a SYNC frame, with its sequence stored before this returns.
+
+        Args:
+            to: whom it is for.
+            body: what it says.
+            consent: the signed word of a second person (`bridge.consent`); empty for
+                none.
 
         Raises:
             SigningError: the key may not sign this type or now.

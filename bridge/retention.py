@@ -5,12 +5,14 @@ the database is made to forget it (`Database.forget`).
 """
 
 import asyncio
+from collections import Counter
+from functools import partial
 from typing import Final
 
-from bridge.errors import LeaseLostError, StoreError
+from bridge.errors import StoreError
 from bridge.lease import Lease
 from bridge.ports import WallClock
-from bridge.rows.retention import Ages
+from bridge.rows.retention import Ages, Kind, let_go
 from bridge.settings import RetentionSettings
 from bridge.store import Store
 from bridge.wire import LOG
@@ -24,6 +26,9 @@ PAUSE_S: Final = 0.05
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
 
+_AHEAD_MS: Final = _DAY_MS
+"""Clocks of bridges that share a database differ by less."""
+
 
 def ages_of(settings: RetentionSettings, *, now: int) -> Ages:
     """Return what is old at `now`, UTC ms."""
@@ -33,6 +38,7 @@ def ages_of(settings: RetentionSettings, *, now: int) -> Ages:
         events_ms=now - settings.events_days * _DAY_MS,
         letters_ms=now - settings.letters_days * _DAY_MS,
         steps_ms=now - settings.mds_days * _DAY_MS,
+        ahead_ms=now + _AHEAD_MS,
     )
 
 
@@ -53,6 +59,8 @@ class Retention:
         self._sinks = sinks
         self._now = now
         self._lease = Lease(store, "retention", holder=holder)
+        self._is_readable = False
+        """Whether the database's log may still hold what was let go."""
 
     async def run(self) -> None:
         """Let go once an hour, in one bridge at a time."""
@@ -60,30 +68,56 @@ class Retention:
 
     async def _keep_on(self, _epoch: int) -> None:
         while True:
-            try:
-                await self.let_go()
-            except LeaseLostError:
-                raise
-            except StoreError as error:
-                LOG.warning("= retention: %s; tried again in an hour", error)
+            await self.let_go()
             await asyncio.sleep(EVERY_S)
 
-    async def let_go(self) -> int:
-        """Let go of everything that is old now; return how much it was.
+    async def let_go(self) -> Counter[Kind]:
+        """Let go of everything that is old now; return how much of each kind it was.
 
-        Raises:
-            StoreError: some of it is left; call again.
+        A kind that fails is said, and left for the next call; no other waits for it.
         """
         ages = ages_of(self._settings, now=self._now())
-        total = places = 0
-        while True:
-            piece = await self._store.let_go(ages, self._sinks)
-            if piece.is_nothing:
-                break
-            places += piece.places
-            total += piece.rows
+        gone: Counter[Kind] = Counter()
+        left = list(Kind)
+        while left:
+            for kind in tuple(left):
+                count = await self._let_go_piece(kind, ages)
+                gone[kind] += count
+                if not count:
+                    left.remove(kind)
             await asyncio.sleep(PAUSE_S)
-        if total:
+        gone = +gone
+        if gone:
+            self._is_readable = True
+            told = ", ".join(f"{kind} {count}" for kind, count in gone.items())
+            LOG.info("= retention: let go of %s", told)
+        await self._forget()
+        return gone
+
+    async def _let_go_piece(self, kind: Kind, ages: Ages) -> int:
+        work = partial(let_go, kind=kind, ages=ages, sinks=self._sinks)
+        try:
+            return await self._store.write(work)
+        except StoreError as error:
+            LOG.warning(
+                "= retention: old %s are kept too long: %s; everything else is let "
+                "go, and it is tried again in an hour; if that comes again, look for "
+                "what locks or slows the database",
+                kind,
+                error,
+            )
+            return 0
+
+    async def _forget(self) -> None:
+        if not self._is_readable:
+            return
+        try:
             await self._store.forget()
-            LOG.info("= retention: let go of %d rows, %d of them places", total, places)
-        return total
+        except StoreError as error:
+            LOG.warning(
+                "= retention: what was let go may still be readable: %s; tried again "
+                "in an hour",
+                error,
+            )
+        else:
+            self._is_readable = False

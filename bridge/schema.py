@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     text,
+    true,
 )
 
 from bridge.place_seal import KEY_SIZE, SEALED_SIZE
@@ -143,9 +144,20 @@ rentals: Final = Table(
     # Open in a ledger that is lost: nobody but a person can end it.
     Column("needs_close", Boolean, nullable=False),
     Column("updated_ms", BigInteger, nullable=False),
+    # Whether it may have places that are not erased.
+    Column("has_places", Boolean, nullable=False, server_default=true()),
 )
 
 Index("rentals_of_vehicle", rentals.c.vehicle_id, rentals.c.state)
+Index(
+    "rentals_with_places",
+    rentals.c.updated_ms,
+    sqlite_where=rentals.c.has_places,
+    postgresql_where=rentals.c.has_places,
+)
+
+HAS_PLACES: Final = text("rentals.has_places")
+"""`rentals.c.has_places` in the words of `rentals_with_places`, as `IS_TOLD_ONLINE`."""
 
 # Where customers were, and nothing else: it can be emptied (`bridge.places`).
 places: Final = Table(
@@ -236,6 +248,8 @@ undelivered: Final = Table(
     Column("reason", String(512), nullable=False),
     Column("given_up_ms", BigInteger, nullable=False),
 )
+# Each event that goes is looked for here, by the foreign key too.
+Index("undelivered_by_position", undelivered.c.position)
 
 dead_letters: Final = Table(
     "dead_letters",
@@ -296,6 +310,8 @@ configurations: Final = Table(
     # Why the car refused it.
     Column("code", Integer),
     Column("changed_ms", BigInteger, nullable=False),
+    # Which approval let it go last, if any; the second person's word stands there.
+    Column("approval_id", LargeBinary(16)),
 )
 
 sequences: Final = Table(

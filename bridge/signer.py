@@ -218,7 +218,9 @@ class FrameSigner(Generic[K]):
         )
         return SignedCommand(data, key.key_id, rule.lane, seq, not_after_ms)
 
-    async def synchronise(self, to: Addressee, body: SyncBody) -> bytes:
+    async def synchronise(
+        self, to: Addressee, body: SyncBody, *, consent: bytes = b""
+    ) -> bytes:
         """Return a signed SYNC frame."""
         sync_type = SYNC_TYPE_OF[type(body)]
         key, grant = choose(
@@ -240,7 +242,11 @@ class FrameSigner(Generic[K]):
             msg_id=self._random_bytes(ID_SIZE),
         )
         return await self._seal.sign(
-            header, build_sync(body), key=key, car_now_ms=to.car_now_ms
+            header,
+            build_sync(body),
+            key=key,
+            car_now_ms=to.car_now_ms,
+            consent=consent,
         )
 
     async def carry(self, to: Addressee) -> bytes:

@@ -49,7 +49,6 @@ from bridge.rows.locks import lock_vehicles
 from bridge.rows.outbox import OutboxRow
 from bridge.rows.receipts import OpenGap, SignedReceipt, tell_gaps, write_receipts
 from bridge.rows.rentals import Rental, close_rental, find_rental
-from bridge.rows.retention import Ages, LetGo, let_go
 from bridge.rows.rotations import load_key_book
 from bridge.rows.statements import insert_new, upsert
 from bridge.rows.vehicles import load_vehicles, online_vehicles, tell_silence
@@ -339,16 +338,28 @@ class Store:
         return await self._write(lambda c: close_rental(c, rental_id, now=now))
 
     async def put_configuration(
-        self, vehicle_id: VehicleId, kind: ConfigKind, body: bytes, *, now: int
+        self,
+        vehicle_id: VehicleId,
+        kind: ConfigKind,
+        body: bytes,
+        *,
+        now: int,
+        approval_id: bytes = b"",
     ) -> Configuration:
-        """Want a body of a car; the same body as before changes nothing."""
+        """Want a body of a car; the same body as before changes but its approval."""
 
         def work(connection: Connection) -> Configuration:
             lock_vehicles(connection, [vehicle_id])
             state = load_vehicles(connection, [vehicle_id]).get(vehicle_id)
             has = 0 if state is None else state.config_version(kind)
             return configurations.put_configuration(
-                connection, vehicle_id, kind, body, at_least=has + 1, now=now
+                connection,
+                vehicle_id,
+                kind,
+                body,
+                at_least=has + 1,
+                now=now,
+                approval_id=approval_id,
             )
 
         return await self._write(work)
@@ -383,10 +394,6 @@ class Store:
         erased = await self._write(lambda c: places.erase_places(c, rental_id))
         await self.forget()
         return erased
-
-    async def let_go(self, ages: Ages, sinks: tuple[str, ...]) -> LetGo:
-        """Let go of one piece of what is old; call again until it is nothing."""
-        return await self._write(lambda c: let_go(c, ages, sinks))
 
     async def forget(self) -> None:
         """Make unreadable what was overwritten or deleted.

@@ -1,15 +1,23 @@
-"""`freefloat bridge approvals`: orders that need a second person."""
+"""`freefloat bridge approvals`: orders and configurations for a second person."""
 
 import base64
+import hashlib
 from dataclasses import fields
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import click
 
-from bridge.approvals import ACCEPT_GAP, CONFIGURE
-from bridge.consent import ConsentError, Statement, consent_to, parse_statement
+from bridge.approvals import ACCEPT_GAP
+from bridge.consent import (
+    ConfigurationStatement,
+    ConsentError,
+    Stated,
+    Statement,
+    consent_to,
+    parse_statement,
+)
 from bridge.orders import KINDS
 from keystore.errors import KeystoreError
 from keystore.signer import open_signing_key
@@ -79,10 +87,18 @@ def list_(
     epilog=examples(
         "freefloat bridge approvals approve 3f0c...",
         "freefloat bridge approvals approve 3f0c... --sign-with ~/approver.key",
+        "freefloat bridge approvals approve 3f0c... --sign-with ~/approver.key "
+        "--document area.json",
     )
 )
 @click.argument("approval")
 @click.option("--note", default="", help="Why; up to 200 characters.")
+@click.option(
+    "--document",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The configuration as you know it: nothing else is signed.",
+)
 @click.option(
     "--sign-with",
     envvar=SIGN_VARIABLE,
@@ -98,18 +114,26 @@ def approve(
     *,
     approval: str,
     note: str,
+    document: Path | None,
     sign_with: str | None,
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Let an order go that somebody else gave."""
+    """Let an order or a configuration go that somebody else gave."""
     bridge = BridgeApi.at(api, api_key_file)
     body: dict[str, object] = {"note": note}
+    if document is not None and sign_with is None:
+        raise OperatorError(
+            "there is nothing to compare where nothing is signed",
+            "give --document together with --sign-with",
+        )
     if sign_with is not None:
-        document = bridge.get(f"/v1/approvals/{approval}")
+        found = bridge.get(f"/v1/approvals/{approval}")
         # No signer is asked for these, so there is nothing to sign.
-        if document["order"]["kind"] not in {ACCEPT_GAP, CONFIGURE}:
-            body["signature"] = _signature(document, sign_with, is_asked=not yes)
+        if found["order"]["kind"] != ACCEPT_GAP:
+            body["signature"] = _signature(
+                found, sign_with, known=document, is_asked=not yes
+            )
     _show(bridge.post(f"/v1/approvals/{approval}/approve", body), as_json=as_json)
 
 
@@ -127,13 +151,13 @@ def reject(
 
 
 def _signature(
-    document: dict[str, Any], reference: str, *, is_asked: bool
+    document: dict[str, Any], reference: str, *, known: Path | None, is_asked: bool
 ) -> dict[str, object]:
     """Sign what the bridge shows, after the person saw what the bytes say.
 
     Raises:
-        OperatorError: the key cannot be used, what the bridge gave is no statement or
-            another one's, or the person said no.
+        OperatorError: the key cannot be used, what the bridge gave is no statement,
+            another one's or of another document than the person knows.
     """
     try:
         statement = base64.b64decode(document["statement"], validate=True)
@@ -149,6 +173,8 @@ def _signature(
             "the bridge gave another approval to sign than it names",
             "sign nothing, and look at the bridge",
         )
+    if known is not None:
+        _require_document(stated, known)
     for name, value in told.items():
         click.echo(f"{name}: {value}", err=True)
     if is_asked:
@@ -165,13 +191,42 @@ def _signature(
     }
 
 
-def _told(stated: Statement) -> dict[str, str]:
+def _require_document(stated: Stated, path: Path) -> None:
+    try:
+        body = path.read_bytes()
+    except OSError as error:
+        raise OperatorError(
+            f"{path} cannot be read: {error.strerror}", "check the path"
+        ) from error
+    digest = hashlib.sha256(body).digest()
+    if not isinstance(stated, ConfigurationStatement) or stated.sha256 != digest:
+        raise OperatorError(
+            f"what you are asked to sign is not {path}, whose SHA-256 is "
+            f"{digest.hex()}",
+            "sign nothing, and ask who wants it what it is",
+        )
+
+
+def _told(stated: Stated) -> dict[str, str]:
     """Say in words what the bytes say, whatever the bridge said of them."""
-    command = stated.command()
-    values = {field.name: getattr(command, field.name) for field in fields(command)}
+    match stated:
+        case ConfigurationStatement():
+            what = {
+                "you sign": f"configuration {stated.config_kind().name.lower()}",
+                "sha256": stated.sha256.hex(),
+                "length": f"{stated.length} bytes",
+            }
+        case Statement():
+            command = stated.command()
+            values = {one.name: getattr(command, one.name) for one in fields(command)}
+            what = {
+                "you sign": KINDS[Opcode(stated.opcode)],
+                **{name: _word(value) for name, value in values.items()},
+            }
+        case _:
+            assert_never(stated)
     told = {
-        "you sign": KINDS[Opcode(stated.opcode)],
-        **{name: _word(value) for name, value in values.items()},
+        **what,
         "asked by": stated.asked_by,
         "may wait": f"{stated.defer_s} s for a vehicle that is offline",
         "vehicles": str(len(stated.vehicle_ids)),

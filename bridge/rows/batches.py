@@ -6,17 +6,10 @@ about ten statements and one fsync.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import msgspec
-from sqlalchemy import (
-    BindParameter,
-    Connection,
-    bindparam,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import Connection, bindparam, select, tuple_, update
 
 from bridge import schema
 from bridge.ingest import (
@@ -62,17 +55,11 @@ from protocol.result import Result
 _PLACE: Final = tuple_(
     schema.frames.c.vehicle_id, schema.frames.c.ledger_id, schema.frames.c.seq
 )
-_LEDGER_OF_FRAME: Final = tuple_(schema.frames.c.vehicle_id, schema.frames.c.ledger_id)
 
-# Made once: making a statement takes longer than the store needs to answer it.
-_NAMED: Final[BindParameter[Any]] = bindparam("named", expanding=True)
-_HELD: Final = select(
-    schema.frames.c.vehicle_id,
-    schema.frames.c.ledger_id,
-    schema.frames.c.seq,
-    schema.frames.c.entry_hash,
-    schema.frames.c.prev_hash,
-).where(schema.frames.c.is_held, _LEDGER_OF_FRAME.in_(_NAMED))
+_HELD: Final = (
+    "SELECT vehicle_id, ledger_id, seq, entry_hash, prev_hash FROM frames "
+    "WHERE is_held AND (vehicle_id, ledger_id) IN"
+)
 _LEDGERS: Final = (
     "SELECT vehicle_id, ledger_id, upto, head_hash, gap_since_ms, EXISTS ("
     "SELECT 1 FROM places WHERE places.vehicle_id = ledgers.vehicle_id "
@@ -80,13 +67,17 @@ _LEDGERS: Final = (
     # `PlaceState.AWAITED`, in the words of the index `awaited_places`.
     "AND places.state = 1) FROM ledgers WHERE (vehicle_id, ledger_id) IN"
 )
-_KNOWN: Final = select(
-    schema.frames.c.vehicle_id,
-    schema.frames.c.ledger_id,
-    schema.frames.c.seq,
-    schema.frames.c.entry_hash,
-    schema.frames.c.refused,
-).where(_PLACE.in_(_NAMED))
+_KNOWN: Final = (
+    "SELECT vehicle_id, ledger_id, seq, entry_hash, refused FROM frames "
+    "WHERE (vehicle_id, ledger_id, seq) IN"
+)
+_IS_FRAME: Final = (
+    (schema.frames.c.vehicle_id == bindparam("of_vehicle"))
+    & (schema.frames.c.ledger_id == bindparam("of_ledger"))
+    & (schema.frames.c.seq == bindparam("of_seq"))
+)
+_RELEASE: Final = update(schema.frames).where(_IS_FRAME).values(is_held=False)
+_REREAD: Final = update(schema.frames).where(_IS_FRAME).values(refused=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,9 +257,10 @@ def _load_held(
 ) -> dict[tuple[str, bytes], dict[int, Place]]:
     held: dict[tuple[str, bytes], dict[int, Place]] = {}
     if names:
-        for row in connection.execute(_HELD, {"named": names}):
-            place = Place(row.seq, row.entry_hash, row.prev_hash)
-            held.setdefault((row.vehicle_id, row.ledger_id), {})[row.seq] = place
+        rows = look_up_named(connection, _HELD, names)
+        for name, ledger_id, seq, entry_hash, prev_hash in rows:
+            place = Place(seq, entry_hash, prev_hash)
+            held.setdefault((name, ledger_id), {})[seq] = place
     return held
 
 
@@ -297,10 +289,11 @@ def _load_known(
     found: dict[EntryKey, bytes] = {}
     refused: set[EntryKey] = set()
     for chunk in chunks(_place(key) for key in keys):
-        for row in connection.execute(_KNOWN, {"named": chunk}):
-            key = (VehicleId.from_text(row.vehicle_id), row.ledger_id, row.seq)
-            found[key] = row.entry_hash
-            if row.refused is not None:
+        rows = look_up_named(connection, _KNOWN, chunk)
+        for name, ledger_id, seq, entry_hash, reason in rows:
+            key = (VehicleId.from_text(name), ledger_id, seq)
+            found[key] = entry_hash
+            if reason is not None:
                 refused.add(key)
     return found, refused
 
@@ -368,15 +361,17 @@ def _write_frames(connection: Connection, space: Workspace, now: int) -> None:
             for row in space.frames
         ]
         insert_many(connection, schema.frames, rows)
-    earlier = [_place(key) for key in space.released if key not in stored]
-    for chunk in chunks(earlier):
-        connection.execute(
-            update(schema.frames).where(_PLACE.in_(chunk)).values(is_held=False)
-        )
-    for chunk in chunks(_place(key) for key in space.reread):
-        connection.execute(
-            update(schema.frames).where(_PLACE.in_(chunk)).values(refused=None)
-        )
+    earlier = [_frame(key) for key in space.released if key not in stored]
+    if earlier:
+        connection.execute(_RELEASE, earlier)
+    reread = [_frame(key) for key in space.reread]
+    if reread:
+        connection.execute(_REREAD, reread)
+
+
+def _frame(key: EntryKey) -> dict[str, object]:
+    vehicle, ledger_id, seq = _place(key)
+    return {"of_vehicle": vehicle, "of_ledger": ledger_id, "of_seq": seq}
 
 
 def _write_ledgers(
@@ -417,6 +412,7 @@ def _write_rentals(connection: Connection, space: Workspace, now: int) -> None:
             "report": None if row.report is None else msgspec.json.encode(row.report),
             "needs_close": False,
             "updated_ms": now,
+            "has_places": True,
         }
         for row in space.rentals.values()
     ]

@@ -1,7 +1,7 @@
 """Rows of the configurations that are wanted of cars."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum, unique
 from typing import Any
 
@@ -48,6 +48,8 @@ class Configuration:
     """Why the car refused it."""
     changed_ms: int
     """UTC ms of the last change."""
+    approval_id: bytes = b""
+    """The approval that let it go last; empty for none."""
 
 
 def put_configuration(
@@ -58,8 +60,9 @@ def put_configuration(
     *,
     at_least: int,
     now: int,
+    approval_id: bytes = b"",
 ) -> Configuration:
-    """Want a body of a car; the same body as before changes nothing.
+    """Want a body of a car; the same body as before changes but its approval.
 
     Args:
         connection: inside a transaction.
@@ -68,6 +71,7 @@ def put_configuration(
         body: the whole, within the protocol's bounds.
         at_least: the lowest version that is new to the car.
         now: UTC ms.
+        approval_id: what lets it go; empty for nothing.
     """
     digest = hashlib.sha256(body).digest()
     known = find_configuration(connection, vehicle_id, kind)
@@ -77,7 +81,7 @@ def put_configuration(
         and known.version >= at_least - 1
         and known.state is not ConfigState.REFUSED
     ):
-        return known
+        return _approved(connection, known, approval_id)
     version = max(at_least, 1 if known is None else known.version + 1)
     connection.execute(
         upsert(connection, _TABLE).values(
@@ -89,11 +93,37 @@ def put_configuration(
             state=ConfigState.WANTED.value,
             code=None,
             changed_ms=now,
+            approval_id=approval_id or None,
         )
     )
     return Configuration(
-        vehicle_id, kind, version, digest, body, ConfigState.WANTED, None, now
+        vehicle_id,
+        kind,
+        version,
+        digest,
+        body,
+        ConfigState.WANTED,
+        None,
+        now,
+        approval_id,
     )
+
+
+def _approved(
+    connection: Connection, known: Configuration, approval_id: bytes
+) -> Configuration:
+    """Let a newer approval stand for what is wanted already."""
+    if not approval_id or approval_id == known.approval_id:
+        return known
+    connection.execute(
+        update(_TABLE)
+        .where(
+            _TABLE.c.vehicle_id == str(known.vehicle_id),
+            _TABLE.c.kind == int(known.kind),
+        )
+        .values(approval_id=approval_id)
+    )
+    return replace(known, approval_id=approval_id)
 
 
 def find_configuration(
@@ -170,4 +200,5 @@ def _configuration(row: Row[Any]) -> Configuration:
         ConfigState(row.state),
         row.code,
         row.changed_ms,
+        row.approval_id or b"",
     )

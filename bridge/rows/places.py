@@ -6,13 +6,13 @@ go with it. It is sealed under a key
 of its own (`bridge.place_seal`), which stands in a table beside it and goes with it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, Final
+from itertools import compress
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     BindParameter,
-    ColumnElement,
     Connection,
     LargeBinary,
     Row,
@@ -21,7 +21,6 @@ from sqlalchemy import (
     exists,
     func,
     select,
-    tuple_,
     update,
 )
 
@@ -29,7 +28,7 @@ from bridge import schema
 from bridge.place_seal import new_key, open_place, seal_place
 from bridge.places import PlaceRecord, PlaceState
 from bridge.rows.locks import lock_vehicles
-from bridge.rows.statements import chunks, insert_new, upsert
+from bridge.rows.statements import chunks, insert_new, look_up_named, upsert
 from bridge.workspace import EntryKey, LedgerKey
 from protocol.codes import FrameType
 from protocol.errors import DecodeError
@@ -39,8 +38,6 @@ from protocol.place import EVENT_PLACE, EventPlace
 
 _TABLE: Final = schema.places
 _KEYS: Final = schema.place_keys
-_KEY: Final = tuple_(_TABLE.c.vehicle_id, _TABLE.c.ledger_id, _TABLE.c.seq)
-_KEY_OF_KEY: Final = tuple_(_KEYS.c.vehicle_id, _KEYS.c.ledger_id, _KEYS.c.seq)
 _IS_ITS_KEY: Final = (
     (_KEYS.c.vehicle_id == _TABLE.c.vehicle_id)
     & (_KEYS.c.ledger_id == _TABLE.c.ledger_id)
@@ -52,18 +49,76 @@ _TYPE_AT: Final = 6
 """Where a frame says its type (docs/protocol/frame.md)."""
 _TYPE: Final = int(FrameType.PLACE).to_bytes(2, "big")
 
-_LEDGER: Final = tuple_(_TABLE.c.vehicle_id, _TABLE.c.ledger_id)
-
 _NAMED: Final[BindParameter[Any]] = bindparam("named", expanding=True)
 
 WITH_KEYS: Final = select(_TABLE, _KEYS.c.key).outerjoin(_KEYS, _IS_ITS_KEY)
 """Rows as `told_of` wants them."""
 
-_AWAITED: Final = WITH_KEYS.where(
-    _TABLE.c.state == int(PlaceState.AWAITED), _LEDGER.in_(_NAMED)
+_ROWS: Final = (
+    "SELECT places.vehicle_id, places.ledger_id, places.seq, places.state, "
+    "places.commitment, places.prev_hash, places.rental_id, places.arrivals, "
+    "places.sealed, place_keys.key FROM places LEFT JOIN place_keys "
+    "ON place_keys.vehicle_id = places.vehicle_id "
+    "AND place_keys.ledger_id = places.ledger_id AND place_keys.seq = places.seq "
 )
-_OF_ENTRIES: Final = WITH_KEYS.where(_KEY.in_(_NAMED))
-_KEYS_OF: Final = select(_KEYS).where(_KEY_OF_KEY.in_(_NAMED))
+_AWAITED: Final = (
+    # `PlaceState.AWAITED`, in the words of the index `awaited_places`.
+    f"{_ROWS}WHERE places.state = 1 AND (places.vehicle_id, places.ledger_id) IN"
+)
+_OF_ENTRIES: Final = (
+    f"{_ROWS}WHERE (places.vehicle_id, places.ledger_id, places.seq) IN"
+)
+_KEYS_OF: Final = (
+    "SELECT vehicle_id, ledger_id, seq, key FROM place_keys "
+    "WHERE (vehicle_id, ledger_id, seq) IN"
+)
+
+_ENTRIES: Final = select(
+    _TABLE.c.vehicle_id,
+    _TABLE.c.ledger_id,
+    _TABLE.c.seq,
+    _TABLE.c.rental_id,
+    _TABLE.c.state,
+)
+_OF_RENTALS: Final = _ENTRIES.where(_TABLE.c.rental_id.in_(_NAMED))
+_ERASE: Final = (
+    update(_TABLE)
+    .where(
+        _TABLE.c.vehicle_id == bindparam("of_vehicle"),
+        _TABLE.c.ledger_id == bindparam("of_ledger"),
+        _TABLE.c.seq == bindparam("of_seq"),
+    )
+    .values(state=int(PlaceState.ERASED), sealed=None)
+)
+_DELETE_KEY: Final = delete(_KEYS).where(
+    _KEYS.c.vehicle_id == bindparam("of_vehicle"),
+    _KEYS.c.ledger_id == bindparam("of_ledger"),
+    _KEYS.c.seq == bindparam("of_seq"),
+)
+
+_RENTALS: Final = schema.rentals
+_OF_VEHICLE: Final = (_RENTALS.c.rental_id == bindparam("rental")) & (
+    _RENTALS.c.vehicle_id == bindparam("vehicle")
+)
+_HAS_SOME: Final = (
+    update(_RENTALS).where(_OF_VEHICLE, ~_RENTALS.c.has_places).values(has_places=True)
+)
+_HAS_NONE: Final = update(_RENTALS).where(_OF_VEHICLE).values(has_places=False)
+
+
+class _PlaceRow(NamedTuple):
+    """A row of `_ROWS`, which has the columns of `WITH_KEYS`."""
+
+    vehicle_id: str
+    ledger_id: bytes
+    seq: int
+    state: int
+    commitment: bytes
+    prev_hash: bytes
+    rental_id: bytes
+    arrivals: int
+    sealed: bytes | None
+    key: bytes | None
 
 
 def load_places(
@@ -78,12 +133,15 @@ def load_places(
     """
     found: dict[EntryKey, PlaceRecord] = {}
     for chunk in chunks((str(vehicle), ledger) for vehicle, ledger in ledgers):
-        rows = connection.execute(_AWAITED, {"named": chunk})
-        found |= {_key(row): _record(row) for row in rows}
+        found |= _records(look_up_named(connection, _AWAITED, chunk))
     for part in chunks((str(vehicle), ledger, seq) for vehicle, ledger, seq in keys):
-        rows = connection.execute(_OF_ENTRIES, {"named": part})
-        found |= {_key(row): _record(row) for row in rows}
+        found |= _records(look_up_named(connection, _OF_ENTRIES, part))
     return found
+
+
+def _records(rows: Iterable[Iterable[Any]]) -> dict[EntryKey, PlaceRecord]:
+    found = (_PlaceRow(*row) for row in rows)
+    return {_key(row): _record(row) for row in found}
 
 
 def write_places(
@@ -111,6 +169,23 @@ def write_places(
     ]
     if rows:
         connection.execute(upsert(connection, _TABLE), rows)
+    # An entry that waits behind a gap, or is told late, writes no rental.
+    rentals = _named(
+        {
+            (vehicle_id, record.rental_id)
+            for (vehicle_id, _, _), record in changed.items()
+            if record.rental_id
+        }
+    )
+    if rentals:
+        connection.execute(_HAS_SOME, rentals)
+
+
+def _named(rentals: AbstractSet[tuple[VehicleId, bytes]]) -> list[dict[str, object]]:
+    return [
+        {"vehicle": str(vehicle_id), "rental": rental_id}
+        for vehicle_id, rental_id in rentals
+    ]
 
 
 def _keys_for(connection: Connection, wanted: list[EntryKey]) -> dict[EntryKey, bytes]:
@@ -128,8 +203,11 @@ def _keys_for(connection: Connection, wanted: list[EntryKey]) -> dict[EntryKey, 
     ]
     connection.execute(insert_new(connection, _KEYS, unique=unique), made)
     for chunk in chunks((str(vehicle), ledger, seq) for vehicle, ledger, seq in wanted):
-        rows = connection.execute(_KEYS_OF, {"named": chunk})
-        found |= {_key(row): row.key for row in rows}
+        rows = look_up_named(connection, _KEYS_OF, chunk)
+        found |= {
+            (VehicleId.from_text(name), ledger_id, seq): key
+            for name, ledger_id, seq, key in rows
+        }
     return found
 
 
@@ -141,36 +219,56 @@ def erase_places(connection: Connection, rental_id: bytes) -> int:
     of_rental = select(_TABLE.c.vehicle_id).where(_TABLE.c.rental_id == rental_id)
     names = set(connection.execute(of_rental).scalars())
     lock_vehicles(connection, [VehicleId.from_text(name) for name in names])
-    return empty_places(connection, _TABLE.c.rental_id == rental_id)
+    rows = connection.execute(_ENTRIES.where(_TABLE.c.rental_id == rental_id)).all()
+    return _empty(connection, rows)
 
 
-def empty_places(connection: Connection, *which: ColumnElement[bool]) -> int:
+def erase_rentals(
+    connection: Connection, rentals: AbstractSet[tuple[VehicleId, bytes]]
+) -> int:
+    """Empty every place of these rentals of these vehicles; return how many there were.
+
+    Args:
+        connection: in a transaction that has locked these vehicles.
+        rentals: vehicle and rental id. In one call where there are several, for dead
+            letters have no index by entry and all of them are looked through.
+    """
+    entries = []
+    # By the rental alone: PostgreSQL plans for longer than it would read all pairs.
+    for chunk in chunks({rental_id for _, rental_id in rentals}):
+        rows = connection.execute(_OF_RENTALS, {"named": chunk})
+        entries += [
+            row
+            for row in rows
+            if (VehicleId.from_text(row.vehicle_id), row.rental_id) in rentals
+        ]
+    if rentals:
+        connection.execute(_HAS_NONE, _named(rentals))
+    return _empty(connection, entries)
+
+
+def _empty(connection: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> int:
     """Delete the keys of places, and what the keys opened; return how many there were.
 
     Args:
         connection: in a transaction that has locked their vehicles.
-        which: rows of `schema.places`. In one call where there are several, for dead
-            letters have no index by entry and all of them are looked through.
+        rows: of `_ENTRIES`.
     """
-    emptied: set[EntryKey] = set()
-    count = 0
-    for rows in which:
-        those = select(_TABLE.c.vehicle_id, _TABLE.c.ledger_id, _TABLE.c.seq).where(
-            rows
-        )
-        emptied.update(
-            (VehicleId.from_text(vehicle), ledger_id, seq)
-            for vehicle, ledger_id, seq in connection.execute(those)
-        )
-        connection.execute(delete(_KEYS).where(_KEY_OF_KEY.in_(those)))
-        erased = connection.execute(
-            update(_TABLE)
-            .where(rows, _TABLE.c.state != int(PlaceState.ERASED))
-            .values(state=int(PlaceState.ERASED), sealed=None)
-        )
-        count += erased.rowcount
-    _drop_letters(connection, emptied)
-    return count
+    named = [
+        {"of_vehicle": row.vehicle_id, "of_ledger": row.ledger_id, "of_seq": row.seq}
+        for row in rows
+    ]
+    if not named:
+        return 0
+    # Each by its own key: to name many in one statement is to read the table, for
+    # SQLite, and to plan for longer than to read it, for PostgreSQL.
+    connection.execute(_DELETE_KEY, named)
+    is_left = [row.state != int(PlaceState.ERASED) for row in rows]
+    left = list(compress(named, is_left))
+    if left:
+        connection.execute(_ERASE, left)
+    _drop_letters(connection, {_key(row) for row in rows})
+    return len(left)
 
 
 def _drop_letters(connection: Connection, entries: AbstractSet[EntryKey]) -> None:
@@ -205,7 +303,7 @@ def settle_keys(connection: Connection) -> int:
     """
     is_there = exists().where(_IS_ITS_KEY)
     unreadable = _TABLE.c.sealed.is_not(None) & ~is_there
-    count = empty_places(connection, unreadable)
+    count = _empty(connection, connection.execute(_ENTRIES.where(unreadable)).all())
     connection.execute(delete(_KEYS).where(~exists(_TABLE.c.seq).where(_IS_ITS_KEY)))
     return count
 
@@ -219,18 +317,18 @@ def find_places(connection: Connection, rental_id: bytes) -> dict[int, EventPlac
     return {seq: r.told for seq, r in records.items() if r.told is not None}
 
 
-def _key(row: Row[tuple[object, ...]]) -> EntryKey:
+def _key(row: Row[Any] | _PlaceRow) -> EntryKey:
     return VehicleId.from_text(row.vehicle_id), row.ledger_id, row.seq
 
 
-def told_of(row: Row[Any]) -> EventPlace | None:
+def told_of(row: Row[Any] | _PlaceRow) -> EventPlace | None:
     """Return the place of a row of `WITH_KEYS`, or None: not told, or erased."""
     if row.sealed is None or row.key is None:
         return None
     return open_place(row.key, row.vehicle_id, row.ledger_id, row.seq, row.sealed)
 
 
-def _record(row: Row[tuple[object, ...]]) -> PlaceRecord:
+def _record(row: Row[Any] | _PlaceRow) -> PlaceRecord:
     return PlaceRecord(
         PlaceState(row.state),
         told_of(row),

@@ -1,33 +1,51 @@
 """Letting go of what is older than it may be kept (K25).
 
 Ledger entries, receipts and commands stay: they are evidence, and hold no position but
-by a commitment that tells nothing once its salt is gone. Everything here works in small
-pieces, so that no transaction holds up a batch for long.
+by a commitment that tells nothing once its salt is gone.
+
+Rule 1: everything works in small pieces, so that no transaction holds up a batch for
+long, and each kind has transactions of its own, so that none waits for another.
+Rule 2: a piece costs what it lets go of, and not what is kept or ever was: rentals say
+themselves whether they have places, and what lies in the order of its coming is looked
+at from its oldest end only.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum, unique
 from typing import Final
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Table,
-    delete,
-    func,
-    select,
-)
+from sqlalchemy import Column, Connection, delete, select
 
 from bridge import schema
-from bridge.places import PlaceState
 from bridge.rows.locks import lock_vehicles
-from bridge.rows.places import empty_places
+from bridge.rows.places import erase_rentals
 from bridge.rows.rentals import OPEN_STATES
 from bridge.rows.steps import is_followed
 from bridge.rows.telemetry import drop_telemetry
 from protocol.identity import VehicleId
 
 PIECE: Final = 500
-"""Rows that one transaction lets go: a few milliseconds."""
+"""Rows that one transaction lets go: some milliseconds."""
+
+RENTALS: Final = 100
+"""Rentals of which one transaction erases the places, three each: as long, and
+all dead letters are looked through once."""
+
+
+@unique
+class Kind(StrEnum):
+    """What is let go by itself, positions first; values are for people."""
+
+    PLACES = "places of rentals"
+    """Where rentals that are over began, parked and ended."""
+    TELEMETRY = "telemetry"
+    """Samples, which hold positions of free cars."""
+    LETTERS = "dead letters"
+    """What was received and not believed."""
+    STEPS = "steps for cities"
+    """What a city was told of vehicles."""
+    EVENTS = "events"
+    """What every sink has taken, or given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,114 +53,187 @@ class Ages:
     """UTC ms before which each kind is let go."""
 
     places_ms: int
-    """Where rentals that are over began, parked and ended."""
+    """`Kind.PLACES`."""
     telemetry_ms: int
-    """Samples, which hold positions of free cars."""
+    """`Kind.TELEMETRY`."""
     events_ms: int
-    """What every sink has taken, or given up."""
+    """`Kind.EVENTS`."""
     letters_ms: int
-    """What was received and not believed."""
+    """`Kind.LETTERS`."""
     steps_ms: int
-    """What a city was told of vehicles."""
+    """`Kind.STEPS`."""
+    ahead_ms: int
+    """After this nothing can have come: a clock that ran ahead says so."""
 
 
-@dataclass(frozen=True, slots=True)
-class LetGo:
-    """How much one piece let go."""
-
-    places: int
-    telemetry: int
-    events: int
-    letters: int
-    steps: int
-
-    @property
-    def is_nothing(self) -> bool:
-        """Whether there is no more to let go."""
-        return not self.rows
-
-    @property
-    def rows(self) -> int:
-        """How many rows."""
-        return sum((self.places, self.telemetry, self.events, self.letters, self.steps))
-
-
-def let_go(connection: Connection, ages: Ages, sinks: tuple[str, ...]) -> LetGo:
-    """Let go of one piece of each kind; call again until it is nothing.
+def let_go(
+    connection: Connection, kind: Kind, ages: Ages, sinks: tuple[str, ...]
+) -> int:
+    """Let go of one piece of a kind; call again until it is nothing.
 
     Args:
         connection: inside a transaction.
+        kind: of what.
         ages: what is old.
         sinks: names of those that must have taken an event first. With none, nobody
             ever takes one, and age alone decides.
+
+    Returns:
+        How many rows; of places how many rentals that may have had some.
     """
-    letters = schema.dead_letters
-    steps = schema.mds_steps
-    return LetGo(
-        places=_erase_places(connection, ages.places_ms),
-        telemetry=drop_telemetry(connection, ages.telemetry_ms),
-        events=_drop_events(connection, ages.events_ms, sinks),
-        letters=_delete(connection, letters, letters.c.received_ms < ages.letters_ms),
-        # The last one of a vehicle stays: it says where it is.
-        steps=_delete(
-            connection,
-            steps,
-            (steps.c.at_ms < ages.steps_ms) & is_followed(),
-        ),
-    )
+    match kind:
+        case Kind.PLACES:
+            return _erase_places(connection, ages.places_ms)
+        case Kind.TELEMETRY:
+            return drop_telemetry(connection, ages.telemetry_ms)
+        case Kind.LETTERS:
+            return _drop_letters(connection, ages)
+        case Kind.STEPS:
+            return _drop_steps(connection, ages.steps_ms)
+        case Kind.EVENTS:
+            return _drop_events(connection, ages, sinks)
 
 
 def _erase_places(connection: Connection, before_ms: int) -> int:
-    table, rentals = schema.places, schema.rentals
-    is_over = rentals.c.state.not_in(OPEN_STATES) & (rentals.c.updated_ms < before_ms)
-    of_old = (
+    table = schema.rentals
+    query = (
         select(table.c.vehicle_id, table.c.rental_id)
-        .join(
-            rentals,
-            (rentals.c.rental_id == table.c.rental_id)
-            & (rentals.c.vehicle_id == table.c.vehicle_id),
+        .where(
+            schema.HAS_PLACES,
+            table.c.state.not_in(OPEN_STATES),
+            table.c.updated_ms < before_ms,
         )
-        .where(is_over, table.c.state != int(PlaceState.ERASED))
-        .distinct()
+        .order_by(table.c.updated_ms)
+        .limit(RENTALS)
+    )
+
+    def due() -> set[tuple[VehicleId, bytes]]:
+        rows = connection.execute(query)
+        return {(VehicleId.from_text(row.vehicle_id), row.rental_id) for row in rows}
+
+    found = due()
+    if not found:
+        return 0
+    lock_vehicles(connection, [vehicle_id for vehicle_id, _ in found])
+    # Once more: another bridge may have heard of one before the lock was ours.
+    erase_rentals(connection, found & due())
+    return len(found)
+
+
+def _drop_letters(connection: Connection, ages: Ages) -> int:
+    table = schema.dead_letters
+    newest = _newest(connection, table.c.id)
+    gone = _outlived(
+        connection,
+        table.c.id,
+        table.c.received_ms,
+        upto=newest,
+        before_ms=ages.letters_ms,
+        ahead_ms=ages.ahead_ms,
+    )
+    _delete(connection, table.c.id, gone)
+    return len(gone)
+
+
+def _drop_steps(connection: Connection, before_ms: int) -> int:
+    table = schema.mds_steps
+    # The last one of a vehicle stays: it says where it is.
+    old = (
+        select(table.c.id)
+        .where(table.c.at_ms < before_ms, is_followed())
+        .order_by(table.c.at_ms, table.c.id)
         .limit(PIECE)
     )
-    found = connection.execute(of_old).all()
-    lock_vehicles(connection, [VehicleId.from_text(row.vehicle_id) for row in found])
-    return empty_places(
-        connection,
-        *(
-            (table.c.vehicle_id == row.vehicle_id)
-            & (table.c.rental_id == row.rental_id)
-            for row in found
-        ),
-    )
+    gone = list(connection.execute(old).scalars())
+    _delete(connection, table.c.id, gone)
+    return len(gone)
 
 
-def _drop_events(connection: Connection, before_ms: int, sinks: tuple[str, ...]) -> int:
-    table, cursors, undelivered = schema.outbox, schema.cursors, schema.undelivered
-    old = table.c.created_ms < before_ms
+def _drop_events(connection: Connection, ages: Ages, sinks: tuple[str, ...]) -> int:
+    table, cursors, lost = schema.outbox, schema.cursors, schema.undelivered
+    # The newest stays, so that positions go on rising from it on every engine.
+    upto = _newest(connection, table.c.position) - 1
     if sinks:
         query = select(cursors.c.sink, cursors.c.position)
         taken = {row.sink: row.position for row in connection.execute(query)}
-        old &= table.c.position <= min(taken.get(sink, 0) for sink in sinks)
-    # The newest stays, so that positions go on rising from it on every engine.
-    newest = select(func.max(table.c.position)).scalar_subquery()
-    wanted = select(table.c.position).where(old, table.c.position < newest)
-    positions = list(
-        connection.execute(wanted.order_by(table.c.position).limit(PIECE)).scalars()
+        upto = min(upto, *(taken.get(sink, 0) for sink in sinks))
+    gone = _outlived(
+        connection,
+        table.c.position,
+        table.c.created_ms,
+        upto=upto,
+        before_ms=ages.events_ms,
+        ahead_ms=ages.ahead_ms,
     )
-    if positions:
-        connection.execute(
-            delete(undelivered).where(undelivered.c.position.in_(positions))
+    _delete(connection, lost.c.position, gone)
+    _delete(connection, table.c.position, gone)
+    return len(gone)
+
+
+def _newest(connection: Connection, key: Column[int]) -> int:
+    query = select(key).order_by(key.desc()).limit(1)
+    return connection.execute(query).scalar_one_or_none() or 0
+
+
+def _outlived(
+    connection: Connection,
+    key: Column[int],
+    stamp: Column[int],
+    *,
+    upto: int,
+    before_ms: int,
+    ahead_ms: int,
+) -> list[int]:
+    """Return keys of the oldest rows, up to a piece, that came before UTC ms.
+
+    Rows go in the order in which they came. So one of a clock that stepped back waits
+    for its turn, and what is kept has no hole: a replay that begins at the oldest event
+    misses none. One of a clock that ran ahead is as old as what follows it, or it would
+    keep everything behind it for as long as the clock was wrong.
+
+    Args:
+        connection: inside a transaction.
+        key: rises in the order of coming.
+        stamp: when it came, by a clock that may have been wrong then, UTC ms.
+        upto: the last key that may go.
+        before_ms: UTC ms.
+        ahead_ms: a later stamp tells nothing, UTC ms.
+    """
+    front = select(key, stamp).where(key <= upto).order_by(key).limit(PIECE)
+    rows = connection.execute(front).all()
+    keys = [row[0] for row in rows]
+    count = 0
+    for number, (_, came_ms) in enumerate(rows, 1):
+        if came_ms < before_ms:
+            count = number
+        elif came_ms <= ahead_ms:
+            return keys[:count]
+    if keys and not count:
+        came_ms = _came_behind(
+            connection, key, stamp, after=keys[-1], ahead_ms=ahead_ms
         )
-        connection.execute(delete(table).where(table.c.position.in_(positions)))
-    return len(positions)
+        if came_ms < before_ms:
+            return keys
+    return keys[:count]
 
 
-def _delete(connection: Connection, table: Table, is_old: ColumnElement[bool]) -> int:
-    keys = list(table.primary_key)
-    found = connection.execute(select(*keys).where(is_old).limit(PIECE)).all()
-    for row in found:
-        matches = [key == value for key, value in zip(keys, row, strict=True)]
-        connection.execute(delete(table).where(*matches, is_old))
-    return len(found)
+def _came_behind(
+    connection: Connection,
+    key: Column[int],
+    stamp: Column[int],
+    *,
+    after: int,
+    ahead_ms: int,
+) -> int:
+    """Return what the first row behind a key tells of when it came, UTC ms."""
+    last = connection.execute(select(stamp).order_by(key.desc()).limit(1)).scalar_one()
+    if last > ahead_ms:
+        # Our own clock may be the one that is wrong: then nothing tells anything.
+        return last
+    behind = select(stamp).where(key > after, stamp <= ahead_ms).order_by(key).limit(1)
+    return connection.execute(behind).scalar_one()
+
+
+def _delete(connection: Connection, key: Column[int], gone: list[int]) -> None:
+    if gone:
+        connection.execute(delete(key.table).where(key.in_(gone)))

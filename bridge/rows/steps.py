@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, exists, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, func, select, tuple_
 
 from bridge import schema
 from bridge.mds.machine import MdsEventType, MdsState
@@ -144,12 +144,17 @@ def is_followed() -> ColumnElement[bool]:
     """Return the condition that a step is not the last one of its vehicle.
 
     An index answers it for each row that is asked about. A list of all last steps is
-    the whole table read, for each statement that has it.
+    the whole table read, for each statement that has it; and so may be EXISTS, which
+    PostgreSQL takes for a join.
     """
     later = _TABLE.alias("later")
-    return exists().where(
-        later.c.vehicle_id == _TABLE.c.vehicle_id, later.c.id > _TABLE.c.id
+    last = (
+        select(func.max(later.c.id))
+        .where(later.c.vehicle_id == _TABLE.c.vehicle_id)
+        .correlate(_TABLE)
+        .scalar_subquery()
     )
+    return _TABLE.c.id < last
 
 
 def known_since_ms(connection: Connection) -> int | None:

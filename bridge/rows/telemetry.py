@@ -102,11 +102,14 @@ def _trim(connection: Connection, newest: int) -> None:
 
 def drop_telemetry(connection: Connection, before_ms: int) -> int:
     """Let go of a few rows that came before UTC ms; return how many."""
-    old = list(
-        connection.execute(
-            select(_TABLE.c.id).where(_TABLE.c.received_ms < before_ms).limit(TRIM_ROWS)
-        ).scalars()
+    oldest = (
+        select(_TABLE.c.id)
+        .where(_TABLE.c.received_ms < before_ms)
+        # Without it an engine may look for them from either end of the table.
+        .order_by(_TABLE.c.received_ms)
+        .limit(TRIM_ROWS)
     )
+    old = list(connection.execute(oldest).scalars())
     if old:
         connection.execute(delete(_TABLE).where(_TABLE.c.id.in_(old)))
     return len(old)

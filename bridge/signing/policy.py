@@ -17,7 +17,8 @@ from typing import Final
 from bridge.errors import CapError, SigningError
 from bridge.keyring import Use, choose
 from bridge.signing.messages import Ask
-from bridge.signing.second_person import Passed, SecondPerson, passed_of
+from bridge.signing.passed import Passed, passed_of
+from bridge.signing.second_person import SecondPerson
 from bridge.signing.settings import PolicySettings
 from bridge.trust import Trust
 from protocol.codes import FrameClass, Lane, Opcode, SyncType
@@ -26,7 +27,7 @@ from protocol.errors import ProtocolError
 from protocol.frame import Frame, parse_frame
 from protocol.identity import VehicleId
 from protocol.keys import SIGNATURE_SIZE, SigningKey
-from protocol.sync import SYNC_TTL_LIMIT_MS
+from protocol.sync import SYNC_TTL_LIMIT_MS, ConfigOffer, parse_sync
 from protocol.trust import EVERY_GROUP, TrustedKey
 
 MINUTE_MS: Final = 60_000
@@ -44,7 +45,7 @@ given at the same moment may overtake each other on the way here."""
 
 
 NOTHING_ASKED: Final = Passed(is_outside=False)
-"""Of frames that are no commands."""
+"""Of frames that are no commands and offer nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,22 +89,13 @@ class Policy:
             facts: of an entry of something that was signed.
             is_counted: whether it was within the last day.
         """
-        found, at_ms = passed_of(facts), int(facts["at_ms"])
+        found = passed_of(facts)
         if found is None:
             return
         vehicle, passed = found
-        if is_counted:
-            self._count(vehicle.raw, at_ms)
-        if is_counted and passed.is_outside:
-            self._second.count(vehicle.raw, at_ms=at_ms)
-        if passed.approval_id:
-            self._second.use(
-                passed.approval_id,
-                vehicle.raw,
-                int(Opcode[str(facts["kind"]).upper()]),
-                msg_id=bytes.fromhex(str(facts["msg_id"])),
-                at_ms=at_ms,
-            )
+        if is_counted and passed.offered is None:
+            self._count(vehicle.raw, int(facts["at_ms"]))
+        self._second.remember(vehicle, passed, facts, is_counted=is_counted)
 
     def judge(
         self,
@@ -143,7 +135,7 @@ class Policy:
         judged = (
             self._command(frame, ask, keys, trust, now)
             if is_command
-            else self._other(frame, ask, keys, trust)
+            else self._other(frame, ask, keys, trust, now)
         )
         self._require_new(frame)
         self._require_room(header.vehicle_id, now, is_command=is_command)
@@ -151,7 +143,7 @@ class Policy:
         self._note(frame)
         if is_command:
             self._count(header.vehicle_id.raw, now)
-            self._second.note(header, judged.passed, now=now)
+        self._second.note(header, judged.passed, now=now)
         self._frames.append(now)
         return judged
 
@@ -183,7 +175,12 @@ class Policy:
         return Judged(frame, key, opcode.name.lower(), passed)
 
     def _other(
-        self, frame: Frame, ask: Ask, keys: tuple[SigningKey, ...], trust: Trust
+        self,
+        frame: Frame,
+        ask: Ask,
+        keys: tuple[SigningKey, ...],
+        trust: Trust,
+        now: int,
     ) -> Judged:
         header = frame.header
         if header.frame_class is FrameClass.TRUST:
@@ -197,7 +194,11 @@ class Policy:
             raise SigningError("this signer signs commands, SYNC and TRUST alone")
         key, grant = _key_of(frame, keys, trust, opcode=header.type, lane=Lane.TRUST)
         _require_life(frame, ask, min(SYNC_TTL_LIMIT_MS, grant.max_ttl_ms))
-        return Judged(frame, key, SyncType(header.type).name.lower())
+        passed = NOTHING_ASKED
+        if header.type == SyncType.CONFIG:
+            offer = _offer_in(frame, now)
+            passed = self._second.judge_offer(header, offer, ask.consent, now=now)
+        return Judged(frame, key, SyncType(header.type).name.lower(), passed)
 
     def _require_room(
         self, vehicle_id: VehicleId, now: int, *, is_command: bool
@@ -262,6 +263,23 @@ class _Sequences:
     def note(self, seq: int) -> None:
         self.highest = max(self.highest, seq)
         self.used = {s for s in (*self.used, seq) if s > self.highest - WINDOW}
+
+
+def _offer_in(frame: Frame, now: int) -> ConfigOffer:
+    header = frame.header
+    try:
+        offer = parse_sync(header.type, header.schema, frame.payload)
+    except ProtocolError as error:
+        raise SigningError(f"this is no offer: {error}") from error
+    if not isinstance(offer, ConfigOffer):
+        raise SigningError("this is no offer")
+    # A car takes rising versions alone: the highest one would be its last.
+    if offer.version > now // 1000:
+        raise SigningError(
+            f"version {offer.version} of a configuration is above the seconds that "
+            "have passed since 1970"
+        )
+    return offer
 
 
 def _require_life(frame: Frame, ask: Ask, longest_ms: int) -> None:

@@ -2,14 +2,15 @@
 
 The attacker considered: somebody who owns the bridge, its store and its callers' keys
 and tokens, and wants a fleet stranded or opened. They can ask for anything and name
-anybody. What they cannot do is sign with the key of an approver, which is on that
-person's machine or token and which no bridge ever sees.
+anybody. What they cannot do is sign with the key of an approver
+(`bridge.signing.approvers`).
 
 What needs a consent: a command that keeps a car from driving and names no rental, or an
 operator's hold; and any command that names no rental, once `vehicles` different ones
 got such within the window without a consent. A command that names a rental is of no
 use for another car than that rental's: the car compares (`gateway.core.orders`), so a
-rental's flow needs none, and the caps of the policy bound it.
+rental's flow needs none, and the caps of the policy bound it. Configurations are
+`bridge.signing.offers`.
 
 Rule 1: a consent counts for its own bytes, its own vehicles, once for each, and for a
 minute after it was given beside what it was deferred; the log remembers over restarts.
@@ -18,64 +19,30 @@ Pure: told what was asked and what time it is.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Final
 
 from bridge.approvals import counts, immobilises
 from bridge.compound import CompoundOrder, steps_of
-from bridge.consent import Consent, ConsentError, Statement, parse_consent
+from bridge.consent import ConsentError, Statement
 from bridge.errors import SigningError
-from bridge.signing.settings import ApproverSettings, SecondPersonSettings
+from bridge.signing.approvers import Approver, Approvers
+from bridge.signing.offers import Offers
+from bridge.signing.passed import Passed
+from bridge.signing.settings import SecondPersonSettings
+from protocol.codes import Opcode
 from protocol.command import OPCODE_OF, Command, ShowMessage, build_command
 from protocol.frame import Header
 from protocol.identity import VehicleId
-from protocol.keys import VerifyKey
 from protocol.snapshot import NO_RENTAL
-
-CLOCK_MS: Final = 60_000
-"""How far an approver's clock may be ahead of the signer's."""
+from protocol.sync import ConfigOffer
 
 KEPT_MS: Final = 2 * 86_400_000
 """How long used consents are remembered: longer than any counts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Approver:
-    """A person who may consent."""
-
-    name: str
-    """For the log."""
-    callers: frozenset[str]
-    """All names under which they may have asked the bridge."""
-    key: VerifyKey
-    """Proves their word."""
-
-
-@dataclass(frozen=True, slots=True)
-class Passed:
-    """What a command passed by."""
-
-    is_outside: bool
-    """Whether it is outside a rental's flow and nobody consented: it is counted."""
-    approval_id: bytes = b""
-    """The approval that was consented to; empty for none."""
-    approver: str = ""
-    """Who consented; empty for nobody."""
-
-
-def approvers_of(settings: Sequence[ApproverSettings]) -> dict[bytes, Approver]:
-    """Return the approvers by the id of their key; the settings were checked."""
-    found = {}
-    for one in settings:
-        key = VerifyKey.load(bytes.fromhex(one.public_key))
-        names = frozenset((one.name, *one.callers))
-        found[key.key_id] = Approver(one.name, names, key)
-    return found
-
-
 class SecondPerson:
-    """Holds commands against the consents that come with them."""
+    """Holds commands and offers against the consents that come with them."""
 
     def __init__(
         self,
@@ -85,8 +52,8 @@ class SecondPerson:
         fleet_id: bytes,
     ) -> None:
         self._settings = settings
-        self._approvers = approvers
-        self._fleet_id = fleet_id
+        self._approvers = Approvers(approvers, fleet_id=fleet_id)
+        self._offers = Offers(settings, self._approvers)
         self._outside: OrderedDict[bytes, int] = OrderedDict()
         self._used: OrderedDict[tuple[bytes, bytes, int], tuple[bytes, int]] = (
             OrderedDict()
@@ -110,7 +77,7 @@ class SecondPerson:
             return Passed(is_outside=False)
         if consent:
             try:
-                return self._consented(header, command, parse_consent(consent), now)
+                return self._consented(header, command, consent, now)
             except ConsentError as error:
                 raise SigningError(f"the second person's consent: {error}") from error
         is_outside = (
@@ -127,34 +94,60 @@ class SecondPerson:
             self._require_few(header.vehicle_id.raw, now)
         return Passed(is_outside)
 
+    def judge_offer(
+        self, header: Header, offer: ConfigOffer, consent: bytes, *, now: int
+    ) -> Passed:
+        """Say by what an offer of a configuration passes; counts and notes nothing.
+
+        Raises:
+            CapError: it needs a second person, or waits.
+            SigningError: the consent is none for it.
+        """
+        if not self._settings.required:
+            return Passed(is_outside=False)
+        return self._offers.judge(header.vehicle_id, offer, consent, now=now)
+
     def note(self, header: Header, passed: Passed, *, now: int) -> None:
-        """Count a command that is signed now, or that the log tells of."""
-        name = header.vehicle_id.raw
-        if passed.is_outside:
-            self.count(name, at_ms=now)
-        if passed.approval_id:
-            self.use(
-                passed.approval_id, name, header.type, msg_id=header.msg_id, at_ms=now
-            )
+        """Count a frame that is signed now."""
+        self._note(header.vehicle_id, passed, at_ms=now, is_counted=True)
+        if passed.approval_id and passed.offered is None:
+            name = (passed.approval_id, header.vehicle_id.raw, header.type)
+            self._use(name, msg_id=header.msg_id, at_ms=now)
 
-    def count(self, vehicle: bytes, *, at_ms: int) -> None:
-        """Count a car that was reached outside a rental without a consent."""
-        self._outside.pop(vehicle, None)
-        self._outside[vehicle] = at_ms
-
-    def use(
+    def remember(
         self,
-        approval_id: bytes,
-        vehicle: bytes,
-        opcode: int,
+        vehicle_id: VehicleId,
+        passed: Passed,
+        facts: Mapping[str, int | str],
         *,
-        msg_id: bytes,
-        at_ms: int,
+        is_counted: bool,
     ) -> None:
-        """Remember that a consent was used."""
+        """Note what an entry of the log tells of; not counted if it is long ago."""
+        at_ms = int(facts["at_ms"])
+        self._note(vehicle_id, passed, at_ms=at_ms, is_counted=is_counted)
+        if passed.approval_id and passed.offered is None:
+            opcode = int(Opcode[str(facts["kind"]).upper()])
+            name = (passed.approval_id, vehicle_id.raw, opcode)
+            self._use(name, msg_id=bytes.fromhex(str(facts["msg_id"])), at_ms=at_ms)
+
+    def _note(
+        self, vehicle_id: VehicleId, passed: Passed, *, at_ms: int, is_counted: bool
+    ) -> None:
+        is_alone = is_counted and passed.is_outside
+        if passed.offered is not None:
+            self._offers.note(vehicle_id, passed.offered)
+            if is_alone:
+                self._offers.count(vehicle_id, at_ms=at_ms)
+        elif is_alone:
+            self._outside.pop(vehicle_id.raw, None)
+            self._outside[vehicle_id.raw] = at_ms
+
+    def _use(
+        self, name: tuple[bytes, bytes, int], *, msg_id: bytes, at_ms: int
+    ) -> None:
         while self._used and next(iter(self._used.values()))[1] < at_ms - KEPT_MS:
             self._used.popitem(last=False)
-        self._used.setdefault((approval_id, vehicle, opcode), (msg_id, at_ms))
+        self._used.setdefault(name, (msg_id, at_ms))
 
     def _require_few(self, vehicle: bytes, now: int) -> None:
         since_ms = now - self._settings.window_s * 1000
@@ -168,22 +161,14 @@ class SecondPerson:
             )
 
     def _consented(
-        self, header: Header, command: Command, consent: Consent, now: int
+        self, header: Header, command: Command, consent: bytes, now: int
     ) -> Passed:
-        approver = self._approvers.get(consent.key_id)
-        if approver is None:
-            raise ConsentError(f"the signer knows no approver {consent.key_id.hex()}")
-        consent.require_of(approver.key)
-        statement = consent.stated()
-        if statement.fleet_id != self._fleet_id:
-            raise ConsentError("it is for another fleet")
-        if statement.asked_by in approver.callers:
-            raise ConsentError(f"{approver.name} asked for it; a second person must")
-        if not self._is_now(consent, statement, now):
-            raise ConsentError("it does not count now: too old, too late, or a clock")
-        if header.vehicle_id.raw not in statement.vehicle_ids:
-            raise ConsentError(f"it does not name {header.vehicle_id}")
-        if (header.type, build_command(command)) not in _allowed(statement):
+        proven = self._approvers.prove(consent, header.vehicle_id, now=now)
+        statement = proven.statement
+        if not isinstance(statement, Statement) or (
+            header.type,
+            build_command(command),
+        ) not in _allowed(statement):
             raise ConsentError("it is for another order")
         name = (statement.approval_id, header.vehicle_id.raw, header.type)
         used = self._used.get(name)
@@ -192,25 +177,8 @@ class SecondPerson:
         return Passed(
             is_outside=False,
             approval_id=statement.approval_id,
-            approver=approver.name,
+            approver=proven.approver,
         )
-
-    @staticmethod
-    def _is_now(consent: Consent, statement: Statement, now: int) -> bool:
-        return consent.decided_ms <= min(
-            now + CLOCK_MS, statement.expires_ms
-        ) and now <= consent.until_ms(statement)
-
-
-def passed_of(facts: Mapping[str, int | str]) -> tuple[VehicleId, Passed] | None:
-    """Return what an entry of the signer's log says of a command; None if nothing."""
-    if facts["class"] != "cmd":
-        return None
-    return VehicleId.from_text(str(facts["vehicle"])), Passed(
-        is_outside=facts.get("outside") == 1,
-        approval_id=bytes.fromhex(str(facts.get("approval", ""))),
-        approver=str(facts.get("approver", "")),
-    )
 
 
 def _allowed(statement: Statement) -> set[tuple[int, bytes]]:

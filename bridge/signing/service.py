@@ -22,6 +22,7 @@ from typing import Final
 from bridge.errors import CapError, SettingsError, SigningError, StoreError
 from bridge.fleet_files import SignerKeys
 from bridge.ports import WallClock
+from bridge.signing.approvers import approvers_of
 from bridge.signing.journal import Facts, Journal
 from bridge.signing.messages import (
     VERSION,
@@ -36,8 +37,9 @@ from bridge.signing.messages import (
     Signed,
     encode,
 )
+from bridge.signing.passed import facts_of
 from bridge.signing.policy import DAY_MS, MINUTE_MS, Judged, Policy
-from bridge.signing.second_person import SecondPerson, approvers_of
+from bridge.signing.second_person import SecondPerson
 from bridge.signing.settings import SignerSettings
 from bridge.trust import TrustDirectory
 from bridge.wire import LOG
@@ -298,12 +300,8 @@ def _facts(
 ) -> dict[str, int | str]:
     header, passed = judged.frame.header, judged.passed
     is_command = header.frame_class is FrameClass.CMD
-    told: dict[str, int | str] = {}
-    if passed.is_outside:
-        told["outside"] = 1
+    told = facts_of(passed)
     if passed.approval_id:
-        told["approval"] = passed.approval_id.hex()
-        told["approver"] = passed.approver
         told["consent"] = hashlib.sha256(ask.consent).hexdigest()
     return told | {
         "at_ms": now,

@@ -65,8 +65,8 @@ class SecondPersonSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     window_s: Annotated[int, msgspec.Meta(ge=60, le=86_400)] = 600
     """How far back vehicles are counted."""
     vehicles: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 60
-    """Different vehicles that get orders outside rentals within it without one; as
-    `approvals.vehicles` of the bridge."""
+    """Different vehicles that get orders outside rentals within it without one, and as
+    many that get configurations; as `approvals.vehicles` of the bridge."""
 
 
 class ApproverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -18,7 +18,7 @@ from tests.bench.figure import Figure
 from tests.bench.fleet.campaign import Plan, figures_of, run_campaign
 from tests.bench.fleet.program import missing_program
 
-TELEMETRY: Final = Plan(cars=500, rate=4_000, seconds=5, entry_each=0)
+TELEMETRY: Final = Plan(cars=500, rate=8_000, seconds=5, entry_each=0)
 MIXED: Final = Plan(cars=500, rate=1_000, seconds=10, entry_each=20)
 """Slow enough for latencies on a machine that does other things besides, and with many
 times the entries of a fleet in a city (`campaign.ENTRY_EACH`), for what they cost."""

@@ -14,11 +14,16 @@ from sqlalchemy import Connection, Engine, create_engine, inspect, text
 from bridge.errors import SettingsError
 from bridge.migrations import migration, versions
 from bridge.migrations.migration import FIRST_RELEASE, migrate, newest, revision_of
+from bridge.retention import ages_of
 from bridge.rows.places import WITH_KEYS, find_places
+from bridge.rows.retention import Kind, let_go
 from bridge.schema import metadata
+from bridge.settings import RetentionSettings
 from protocol.packed.place import PLACE
 from protocol.place import EventPlace, Place
 from tests.postgres import running_server
+
+LONG_AFTER = ages_of(RetentionSettings(), now=1_800_000_000_000)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -87,6 +92,32 @@ def test_places_that_an_older_store_kept_readable_are_sealed(engine: Engine) -> 
     assert found == {1: EventPlace(bytes(8), 1, b"\x5a" * 16, place)}
     assert (rows[2].sealed, rows[2].key) == (None, None)
     assert PLACE.build(place) not in rows[1].sealed
+
+
+def test_places_of_rentals_of_an_older_store_are_erased_in_time(engine: Engine) -> None:
+    # K25: no rental of before says whether it has places.
+    columns = {"v": "A" * 26, "id": bytes(8), "rental": bytes(16), "hash": bytes(32)}
+    rental = text(
+        "INSERT INTO rentals (vehicle_id, ledger_id, seq, rental_id, state, "
+        "needs_close, updated_ms) VALUES (:v, :id, 1, :rental, 'ended', false, 5)"
+    )
+    place = text(
+        "INSERT INTO places (vehicle_id, ledger_id, seq, rental_id, state, commitment, "
+        "prev_hash, arrivals, sealed) VALUES (:v, :id, 1, :rental, 2, :hash, :hash, 1, "
+        ":hash)"
+    )
+    with engine.begin() as connection:
+        command.upgrade(migration._config(connection), "0007")
+        connection.execute(rental, columns)
+        connection.execute(place, columns)
+        migrate(connection, name="x")
+
+    with engine.begin() as connection:
+        erased = let_go(connection, Kind.PLACES, LONG_AFTER, ())
+        left = connection.execute(text("SELECT sealed FROM places"))
+        assert list(left) == [(None,)]
+        assert erased == 1
+        assert let_go(connection, Kind.PLACES, LONG_AFTER, ()) == 0
 
 
 def test_bringing_up_to_date_what_is_up_to_date_changes_nothing(

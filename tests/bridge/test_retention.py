@@ -1,19 +1,31 @@
 """What need not be kept for ever is let go in time, and evidence stays (K25, K26)."""
 
+import contextlib
+import sqlite3
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, create_engine, event, func, select
 
-from bridge import schema
+from bridge import schema, sqlite_database
 from bridge.places import PlaceState
 from bridge.retention import Retention, ages_of
-from bridge.rows.retention import let_go
+from bridge.rows.retention import Kind, let_go
 from bridge.settings import RetentionSettings
+from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
 from protocol.event import RentalStarted
 from tests.bridge.car import RENTAL, REPORT
-from tests.bridge.test_places import STARTED, _bytes_of, _entry, _frame, _keys, _told
+from tests.bridge.test_places import (
+    PARKED,
+    STARTED,
+    _bytes_of,
+    _entry,
+    _frame,
+    _keys,
+    _told,
+)
 from tests.bridge.world import World
 
 DAY_S = 86_400
@@ -62,6 +74,54 @@ async def test_places_of_a_rental_that_is_over_are_erased_in_time(
     assert key not in _bytes_of(world.path)
 
 
+async def test_a_place_that_comes_after_its_rental_was_let_go_goes_too(
+    world: World,
+) -> None:
+    # K25: an entry that waits behind a gap is kept and changes no rental.
+    await rent_and_end(world)
+    world.advance(31 * DAY_S)
+    await retention(world).let_go()
+    world.car.event(STARTED)  # is lost on its way
+    entry = _entry(world, PARKED)
+    await world.say(FrameClass.TELEM, _frame(world, _told(world, world.car.seq)))
+    await world.say(FrameClass.EVENT, entry)
+    kept = await world.store.places(RENTAL)
+
+    await retention(world).let_go()
+
+    assert list(kept) == [world.car.seq]
+    assert await world.store.places(RENTAL) == {}
+    assert await world.store.read(_keys) == []
+
+
+async def test_what_could_not_be_made_unreadable_is_so_an_hour_later(
+    fleet: FleetDirectory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # K26: also if nothing else is due then.
+    monkeypatch.setattr(sqlite_database, "BUSY_TIMEOUT_S", 0.1)
+    async with World(fleet, tmp_path / "bridge.sqlite") as world:
+        await rent_and_end(world)
+        [key] = await world.store.read(_keys)
+        world.advance(31 * DAY_S)
+        keeper = retention(world)
+        with contextlib.closing(sqlite3.connect(world.path)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM meta").fetchall()
+            await keeper.let_go()
+        kept = await world.store.places(RENTAL)
+        before = key in _bytes_of(world.path)
+
+        assert not await keeper.let_go()
+
+        assert kept == {}
+        assert before
+        assert "what was let go may still be readable" in caplog.text
+        assert key not in _bytes_of(world.path)
+
+
 @pytest.mark.parametrize("rentals", [1, 20])
 def test_dead_letters_are_looked_through_once_however_many_rentals_are_over(
     rentals: int,
@@ -98,10 +158,11 @@ def test_dead_letters_are_looked_through_once_however_many_rentals_are_over(
             schema.rentals.insert(),
             [common | rental | {"rental_id": rental_id} for rental_id in ids],
         )
-        gone = let_go(connection, ages_of(POLICY, now=400 * DAY_S * 1_000), ())
+        ages = ages_of(POLICY, now=400 * DAY_S * 1_000)
+        gone = let_go(connection, Kind.PLACES, ages, ())
     engine.dispose()
 
-    assert gone.places == rentals
+    assert gone == rentals
     assert len(looked) == 1
 
 

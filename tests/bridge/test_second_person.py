@@ -24,10 +24,11 @@ from bridge.consent import (
 from bridge.errors import SettingsError, SigningError
 from bridge.orders import opcode_of
 from bridge.settings import ApprovalSettings, SignerSettings
+from bridge.signing.approvers import approvers_of
 from bridge.signing.journal import faults_of, read_log
 from bridge.signing.messages import Ask, Greeting, Inbox, Refused, Signed, encode
 from bridge.signing.policy import Policy
-from bridge.signing.second_person import SecondPerson, approvers_of
+from bridge.signing.second_person import SecondPerson
 from bridge.signing.settings import (
     ApproverSettings,
     PolicySettings,

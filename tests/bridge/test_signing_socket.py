@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import CapError, SettingsError, SigningError
 from bridge.fleet_files import TokenKeys
+from bridge.ports import WallClock
 from bridge.settings import (
     FleetSettings,
     Settings,
@@ -313,7 +314,12 @@ def service_settings(fleet: FleetDirectory, folder: Path) -> ServiceSettings:
     )
 
 
-def service_of(fleet: FleetDirectory, settings: ServiceSettings) -> SigningService:
+def service_of(
+    fleet: FleetDirectory,
+    settings: ServiceSettings,
+    *,
+    now: WallClock = lambda: NOW_MS,
+) -> SigningService:
     made = open_signer(settings)
     return SigningService(
         settings,
@@ -321,7 +327,7 @@ def service_of(fleet: FleetDirectory, settings: ServiceSettings) -> SigningServi
         keys=made._keys,
         trust=made._trust,
         journal=made._journal,
-        now=lambda: NOW_MS,
+        now=now,
     )
 
 
