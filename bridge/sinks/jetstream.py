@@ -88,6 +88,13 @@ class JetStreamSink:
                 f"stream {self._settings.stream} at {self._settings.url}: "
                 f"{_said(error)}"
             ) from error
+        except (ValueError, TypeError) as error:
+            # Whoever listens on the subject may answer before the stream does, and
+            # nats-py takes every answer for a stream's.
+            raise SinkError(
+                f"stream {self._settings.stream} at {self._settings.url}: something "
+                "else answers in its place"
+            ) from error
 
     async def close(self) -> None:
         """Close the connection."""
