@@ -25,9 +25,7 @@ from bridge.store import Store
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
 from protocol.identity import KEY_ID_SIZE
-from protocol.receipt import Receipt
 from tests.bridge.car import receipt_of
-from tests.bridge.running import until
 from tests.bridge.stream import TYPES, entries_of
 from tests.bridge.world import NOW_MS, World
 from tests.postgres import Server, running_server
@@ -66,13 +64,7 @@ async def test_a_rental_is_stored_told_and_receipted(
         await world.say(FrameClass.EVENT, *entries_of(world.car))
 
         assert await world.events() == TYPES
-
-        def last() -> Receipt:
-            return receipt_of(world.broker.sent_of(FrameClass.RECEIPT)[-1])
-
-        # A car gets ten receipts a second at most.
-        await until(lambda: last().upto == len(TYPES))
-        assert last().head_hash == world.car.head
+        await world.until_receipted(world.car)
 
 
 async def test_a_topic_that_postgres_cannot_store_stops_nobody_s_frames(
