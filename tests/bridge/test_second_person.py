@@ -414,7 +414,7 @@ async def test_an_approver_signs_on_their_own_machine_and_the_car_is_held(
         to = ("--api", running.bridge.api_url, "--api-key-file", "approver.api")
         words = ("bridge", "approvals", "approve", name, *to, "--json", "--yes")
         done = await asyncio.to_thread(
-            freefloat, *words, "--sign-with", "approver.key", cwd=folder
+            freefloat, *words, "--no-wait", "--sign-with", "approver.key", cwd=folder
         )
         decided = await ask(
             running,
