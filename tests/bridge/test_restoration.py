@@ -23,16 +23,16 @@ from bridge.sqlite_database import SqliteDatabase
 from bridge.store import Store
 from bridge.workspace import LetterKind
 from certs.fleet import FleetDirectory
-from protocol.codes import FrameClass
+from protocol.codes import FrameClass, SyncType
 from protocol.command import ANY_VERSION, Unlock
 from protocol.frame import parse_frame
 from protocol.receipt import Gap
 from protocol.snapshot import NO_RENTAL
 from protocol.sync import Challenge, SyncBody, parse_sync
-from tests.bridge.car import RENTAL, REPORT, Car
+from tests.bridge.car import RENTAL, REPORT, Car, sample
 from tests.bridge.stream import BODIES, TYPES, entries_of
 from tests.bridge.test_evidence import proof_of, verified
-from tests.bridge.world import NOW_MS, World
+from tests.bridge.world import BOOT_MS, NOW_MS, World
 from tests.postgres import client_program, running_server
 
 APPROVAL = Approval(
@@ -204,6 +204,60 @@ async def test_after_a_restore_no_number_is_used_again_and_the_car_is_asked_firs
     # What was receipted before the loss and what came after it prove one rental.
     assert [entry.frame.header.seq for entry in proof.entries][:2] == [2, 3]
     assert REPORT in [entry.body for entry in proof.entries]
+
+
+def asked_in(world: World) -> list[bytes]:
+    """Return the sessions in which the car was asked where it stands."""
+    frames = map(parse_frame, world.broker.sent_of(FrameClass.SYNC))
+    return [f.header.session_id for f in frames if f.header.type == SyncType.CHALLENGE]
+
+
+@pytest.mark.parametrize("frame_class", [FrameClass.EVENT, FrameClass.TELEM])
+async def test_a_car_that_stayed_connected_is_asked_in_the_session_it_speaks_in(
+    fleet: FleetDirectory, engine: Engine, frame_class: FrameClass
+) -> None:
+    """Row 37, FF-SYN-01, FF-SYN-10: no other question reaches it, and it says no HELLO.
+
+    Its broker stayed up, and it connected anew between backup and loss.
+    """
+    async with bridge(fleet, engine, "before") as world:
+        car = world.car
+        await world.greet()
+        engine.back_up()
+        car.hello()  # of a connection that this bridge never heard
+        car.renew_session()
+        over, old = car.session, car.event(BODIES[0], mono_ms=BOOT_MS - 60_000)
+        car.hello()
+        car.renew_session()
+        await world.greet()
+    engine.lose_and_restore(fleet.fleet.fleet_id)
+
+    async with bridge(fleet, engine, "after", car) as world:
+        car.boot_ms = world.boot_ms
+        world.steward.wanted(await world.store.online_vehicles())
+        await world.steward.sweep()
+        await world.say(FrameClass.EVENT, old)
+        world.advance(10)
+        await world.steward.sweep()
+        before = asked_in(world)
+        said = (
+            car.event(BODIES[1])
+            if frame_class is FrameClass.EVENT
+            else car.telemetry(sample())
+        )
+        await world.say(frame_class, said)
+        world.advance(10)
+        await world.steward.sweep()
+        after = asked_in(world)
+        nonce = sync_of(world.broker.sent_of(FrameClass.SYNC)[-1])
+        assert isinstance(nonce, Challenge)
+        await world.say(FrameClass.HELLO, car.hello(nonce=nonce.nonce))
+        order = await world.order(Unlock(RENTAL, ANY_VERSION))
+
+    assert before
+    assert {over, car.session}.isdisjoint(before)
+    assert after[-1] == car.session
+    assert order.state is CommandState.PUBLISHED
 
 
 async def test_what_a_loss_swallowed_is_given_up_by_two_and_the_ledger_goes_on(
