@@ -155,9 +155,7 @@ class WebhookSink:
         try:
             self._webhooks = self._read()
         except SettingsError as error:
-            LOG.warning(
-                "= sink %s: %s; the secret known so far signs", self._name, error
-            )
+            LOG.warning("= %s; the secret known so far signs", error)
         return self._webhooks
 
     def _read(self) -> tuple[Webhook, ...]:

@@ -337,17 +337,28 @@ def test_a_backup_is_made_while_the_bridge_writes_and_never_over_another(
         back_up(path, tmp_path / "one")
         with pytest.raises(SettingsError, match="exists already"):
             back_up(path, tmp_path / "one")
+        with pytest.raises(SettingsError, match=r": no such file or directory$") as no:
+            back_up(path, tmp_path / "nowhere" / "one")
     finally:
         asyncio.run(store.close())
     assert sorted(one.name for one in tmp_path.glob("*one*")) == ["one"]
+    assert "check the paths" in no.value.advice
 
 
 @pytest.mark.parametrize(
-    ("spoil", "about"),
+    ("spoil", "about", "advice"),
     [
-        (lambda copy: copy.write_bytes(b"SQLite format 3\0" + bytes(9_000)), "copied"),
-        (lambda copy: copy.write_bytes(copy.read_bytes()[:8_192]), "copied"),
-        (lambda copy: copy.unlink(), "there is no backup"),
+        (
+            lambda copy: copy.write_bytes(b"SQLite format 3\0" + bytes(9_000)),
+            "copied",
+            "take another backup",
+        ),
+        (
+            lambda copy: copy.write_bytes(copy.read_bytes()[:8_192]),
+            "copied",
+            "take another backup",
+        ),
+        (lambda copy: copy.unlink(), "there is no backup", "name another file"),
     ],
 )
 def test_a_backup_that_is_no_good_leaves_the_store_in_its_place(
@@ -355,6 +366,7 @@ def test_a_backup_that_is_no_good_leaves_the_store_in_its_place(
     tmp_path: Path,
     spoil: Callable[[Path], object],
     about: str,
+    advice: str,
 ) -> None:
     path, copy = tmp_path / "bridge.sqlite", tmp_path / "copy"
     fleet_id = fleet.fleet.fleet_id
@@ -363,9 +375,10 @@ def test_a_backup_that_is_no_good_leaves_the_store_in_its_place(
     before = path.read_bytes()
     spoil(copy)
 
-    with pytest.raises(SettingsError, match=about):
+    with pytest.raises(SettingsError, match=about) as refused:
         restore(path, copy, fleet_id=fleet_id, now=NOW_MS)
 
+    assert advice in refused.value.advice
     assert path.read_bytes() == before
     assert not list(tmp_path.glob(".*"))
 

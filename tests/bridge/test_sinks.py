@@ -458,7 +458,7 @@ async def test_a_flaky_consumer_gets_every_event_in_order(
 
 @pytest.mark.broker
 async def test_a_secret_is_replaced_while_events_go_out(
-    consumer: Consumer, tmp_path: Path
+    consumer: Consumer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     newer = "whsec_" + base64.b64encode(bytes(range(32))).decode()
     path = tmp_path / "secret"
@@ -485,6 +485,8 @@ async def test_a_secret_is_replaced_while_events_go_out(
         taken.append(good)
     # A damaged file changes nothing: the secret known so far signs.
     assert taken == [{"old"}, {"old", "new"}, {"new"}, {"new"}]
+    [said] = [text for text in caplog.messages if "known so far" in text]
+    assert said.count("sink") == 1
 
 
 @pytest.mark.broker
