@@ -23,6 +23,7 @@ from bridge.orders import KINDS
 from keystore.errors import KeystoreError
 from keystore.signer import open_signing_key
 from protocol.codes import Opcode
+from protocol.command import ANY_VERSION
 from protocol.identity import VehicleId
 from protocol.snapshot import NO_RENTAL
 from tools.approved_order import (
@@ -291,6 +292,8 @@ def _told(stated: Stated) -> dict[str, str]:
         case Statement():
             command = stated.command()
             values = {one.name: getattr(command, one.name) for one in fields(command)}
+            if values.get("expected_version") == ANY_VERSION:
+                values["expected_version"] = "any"
             what = {
                 "you sign": KINDS[Opcode(stated.opcode)],
                 **{name: _word(value) for name, value in values.items()},

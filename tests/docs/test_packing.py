@@ -8,9 +8,11 @@ from typing import Final
 
 import pytest
 
+from bridge.signing.settings import load_signer_settings
 from tests.tools.command_line import freefloat
 
-GUIDE: Final = Path(__file__).parents[2] / "docs/operations.md"
+ROOT: Final = Path(__file__).parents[2]
+GUIDE: Final = ROOT / "docs/operations.md"
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -40,3 +42,19 @@ def test_a_bridge_is_given_its_own_keys_and_all_bundles_by_the_guides_command(
     }
     assert len([one for one in names if one.startswith("registry/")]) == 1
     assert {"fleet.json", "ca/issuing.crt", "ca/trust-anchors.pem"} <= names
+
+
+def test_a_signer_is_given_what_its_example_reads_and_no_more(tmp_path: Path) -> None:
+    guide = GUIDE.read_text(encoding="utf-8")
+    [command] = re.findall(r"^.*tar .*\bsigner-part.tar .*$", guide, re.MULTILINE)[:1]
+    freefloat("certs", "init", "fleet", cwd=tmp_path)
+
+    subprocess.run(["sh", "-ec", command], cwd=tmp_path, check=True, timeout=30)
+    directory = load_signer_settings(ROOT / "deploy/signer.toml").fleet.directory
+
+    with tarfile.open(tmp_path / "signer-part.tar") as packed:
+        names = {one.name for one in packed if one.isfile()}
+    assert names == {"fleet.json", "trust/bundle-1.bin", "signer/command-1.key"}
+    # Not the bridge's directory, which another user owns.
+    assert Path(directory).name == "signer-fleet"
+    assert f"tar -C /etc/freefloat/{Path(directory).name} -xf signer-part.tar" in guide
