@@ -217,21 +217,23 @@ def _document(status: int, body: bytes) -> Any:  # noqa: ANN401 - JSON
     sentences = [detail or title or f"status {status}", *others]
     raise OperatorError(
         f"the bridge says no: {'; '.join(sentences)}",
-        _advice(status, errors=bool(errors)),
+        _advice(status, told),
     )
 
 
-def _advice(status: int, *, errors: bool) -> str:
+def _advice(status: int, told: Mapping[str, Any]) -> str:
     """Return what to do about an answer, where its own words do not say it."""
     if status == http.HTTPStatus.UNAUTHORIZED:
         return (
             f"name a file with an API key or a token with --api-key-file or "
             f"{KEY_VARIABLE}, or put a token into {TOKEN_VARIABLE}"
         )
-    if errors:
+    if told.get("errors"):
         return "nothing was done; correct the value and repeat"
     if status == http.HTTPStatus.NOT_FOUND:
         return (
             "nothing was done; check name and id, and that this is the bridge you mean"
         )
+    if "approval" in told:
+        return f"how it goes: freefloat bridge approvals show {told['approval']['id']}"
     return ""

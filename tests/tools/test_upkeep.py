@@ -156,6 +156,11 @@ def test_a_bridge_that_is_not_ready_says_what_it_waits_for() -> None:
             {"detail": "position: no", "errors": [{"field": "position"}]},
             "nothing was done; correct the value",
         ),
+        (
+            HTTPStatus.CONFLICT,
+            {"detail": "a second person must", "approval": {"id": "5b2c"}},
+            "freefloat bridge approvals show 5b2c",
+        ),
     ],
 )
 def test_a_no_of_the_bridge_comes_with_what_to_do(
