@@ -123,6 +123,8 @@ def restore(
             _move_keys(partial, keys, _GIVE_KEYS)
         # On the copy, so that whatever is refused leaves the store as it is.
         doubted = mark(SqliteDatabase(partial), fleet_id=fleet_id, now=now)
+        _give_away(partial, path)
+        _give_away(path.with_name(f"{path.name}.lock"), path)
         aside = _move_aside(path)
         partial.rename(path)
         _sync(path.parent)
@@ -165,6 +167,18 @@ def _move_aside(path: Path) -> str:
         if beside.exists():
             beside.rename(aside.with_name(f"{aside.name}{end}"))
     return str(aside)
+
+
+def _give_away(made: Path, store: Path) -> None:
+    """Give a file that root made to the store's owner, or to its directory's.
+
+    Who restores is mostly root, and the bridge is not: it could not open its store.
+    """
+    if os.geteuid() != 0:
+        return
+    owner = (store if store.exists() else store.parent).stat()
+    # The directory is theirs: a link that they lay there gives them nothing of root's.
+    os.chown(made, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _require_free(path: Path) -> None:

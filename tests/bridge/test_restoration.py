@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
@@ -381,6 +382,40 @@ def test_a_backup_that_is_no_good_leaves_the_store_in_its_place(
     assert advice in refused.value.advice
     assert path.read_bytes() == before
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_store_that_root_puts_back_belongs_to_the_bridges_user(
+    fleet: FleetDirectory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_there: bool,
+) -> None:
+    """Row 37: root restores, and a service's user opens the store."""
+    folder, copy = tmp_path / "state", tmp_path / "copy"
+    folder.mkdir()
+    path, fleet_id = folder / "bridge.sqlite", fleet.fleet.fleet_id
+    mark(SqliteDatabase(path), fleet_id=fleet_id, now=NOW_MS)
+    back_up(path, copy)
+    if not is_there:
+        for file in folder.iterdir():
+            file.unlink()
+    given: dict[str, tuple[int, int]] = {}
+
+    def chown(file: Path, *owner: int, follow_symlinks: bool) -> None:
+        assert not follow_symlinks, "their link would give them a file of root's"
+        given[file.name] = (owner[0], owner[1])
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", chown)
+
+    restore(path, copy, fleet_id=fleet_id, now=NOW_MS)
+
+    theirs = folder.stat()
+    owner = (theirs.st_uid, theirs.st_gid)
+    assert given == dict.fromkeys(
+        (".bridge.sqlite.restored", "bridge.sqlite.lock"), owner
+    )
 
 
 def test_a_store_in_use_or_a_backup_of_another_fleet_is_not_touched(
