@@ -28,6 +28,8 @@ PAGES: Final = 2_000
 
 
 _KEYS: Final = place_keys.name
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_IS_DAMAGED: Final = "the copy is damaged"
 _TAKE_KEYS: Final = (
     f"CREATE TABLE apart.{_KEYS} AS SELECT * FROM main.{_KEYS}",  # noqa: S608 - our own name
     f"DELETE FROM main.{_KEYS}",  # noqa: S608 - our own name
@@ -82,8 +84,8 @@ def back_up(source: Path, target: Path, *, keys: Path | None = None) -> int:
         ) from error
     except (OSError, sqlite3.Error) as error:
         raise SettingsError(
-            f"{source} was not copied to {target}: {error}",
-            advice="check the disk's free space and who may write there",
+            f"{source} was not copied to {target}: {_said(error)}",
+            advice=_advice(error),
         ) from error
     return target.stat().st_size
 
@@ -121,12 +123,14 @@ def restore(
             _move_keys(partial, keys, _GIVE_KEYS)
         # On the copy, so that whatever is refused leaves the store as it is.
         doubted = mark(SqliteDatabase(partial), fleet_id=fleet_id, now=now)
+        _give_away(partial, path)
+        _give_away(path.with_name(f"{path.name}.lock"), path)
         aside = _move_aside(path)
         partial.rename(path)
         _sync(path.parent)
     except (OSError, sqlite3.Error) as error:
         raise SettingsError(
-            f"{path} was not restored: {error}",
+            f"{path} was not restored: {_said(error)}",
             advice="check who may write to its directory, and the file of keys",
         ) from error
     finally:
@@ -165,6 +169,18 @@ def _move_aside(path: Path) -> str:
     return str(aside)
 
 
+def _give_away(made: Path, store: Path) -> None:
+    """Give a file that root made to the store's owner, or to its directory's.
+
+    Who restores is mostly root, and the bridge is not: it could not open its store.
+    """
+    if os.geteuid() != 0:
+        return
+    owner = (store if store.exists() else store.parent).stat()
+    # The directory is theirs: a link that they lay there gives them nothing of root's.
+    os.chown(made, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
 def _require_free(path: Path) -> None:
     """Return if no bridge runs on a store."""
     database = SqliteDatabase(path)
@@ -199,11 +215,28 @@ def _move_keys(copy: Path, apart: Path, statements: tuple[str, ...]) -> None:
                 connection.execute(statement).close()
 
 
+def _said(error: OSError | sqlite3.Error) -> str:
+    """Return what an error says, without the number and the names of our own files."""
+    told = error.strerror if isinstance(error, OSError) else None
+    return told.lower() if told else str(error)
+
+
+def _advice(error: OSError | sqlite3.Error) -> str:
+    """Return what to do about a copy that was not made."""
+    if isinstance(error, FileNotFoundError):
+        return "check the paths, also that of --keys: their directories must be there"
+    if getattr(error, "sqlite_errorcode", 0) in _DAMAGED or _IS_DAMAGED in str(error):
+        return (
+            "what should be copied is damaged: take another backup, or look at the disk"
+        )
+    return "check the disk's free space and who may write there"
+
+
 def _require_whole(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         found = connection.execute("PRAGMA integrity_check").fetchone()
     if found != ("ok",):
-        raise sqlite3.DatabaseError(f"the copy is damaged: {found}")
+        raise sqlite3.DatabaseError(f"{_IS_DAMAGED}: {found}")
 
 
 def _make_private(path: Path) -> None:

@@ -10,9 +10,14 @@ An answer is younger than its question and no younger: entries that the car wrot
 it may overtake it on their way. What was stored when the question was made, though, the
 car had written before it answered, so an answer whose ledger ends before that proves
 that the car went back (FF-HEL-11).
+
+A store that was put back from a backup knows no session that a car began since, and a
+car hears a question in its running one alone (FF-SYN-01). That one its other frames
+name, so it is asked in that too. Such a frame may be a replay: then a question is
+wasted, and nothing else follows from it.
 """
 
-from typing import Self
+from typing import Final, Self
 
 import msgspec
 
@@ -20,6 +25,10 @@ from bridge.clock import ClockEstimate
 from bridge.instant import Instant
 from protocol.frame import Header
 from protocol.identity import boot_counter
+
+LATE_MS: Final = 10_000
+"""How long a frame may take on its way and still name the running session: entries that
+are sent again are mostly older, and name a session that is over."""
 
 
 class Doubt(msgspec.Struct, frozen=True, gc=False):
@@ -40,6 +49,10 @@ class Doubt(msgspec.Struct, frozen=True, gc=False):
     """8 bytes: which ledger was looked at when the nonce was made; empty for none."""
     upto: int = 0
     """How far that ledger was stored then, without a gap."""
+    running: bytes = b""
+    """16 bytes: the session that its other frames name, if it is news, or empty."""
+    running_clock: ClockEstimate = ClockEstimate()
+    """What the car's boot clock shows, if that session is the running one."""
 
     @classmethod
     def of(
@@ -61,6 +74,28 @@ class Doubt(msgspec.Struct, frozen=True, gc=False):
             ClockEstimate().observed(boot, header.mono_ms, at=at),
             ledger_id=ledger_id,
             upto=upto,
+        )
+
+    def heard(self, session_id: bytes, mono_ms: int, *, at: Instant) -> Self:
+        """Return the doubt after a verified frame of another session than is known.
+
+        Args:
+            session_id: of the frame.
+            mono_ms: what the car's clock showed when it signed.
+            at: when the frame was received.
+        """
+        boot = boot_counter(session_id)
+        clock = self.running_clock if self.running else self.clock
+        if session_id != self.running:
+            if boot < boot_counter(self.running or self.session_id):
+                return self
+            known_ms = clock.car_now_ms(at=at) if boot == clock.boot_counter else None
+            if known_ms is not None and mono_ms < known_ms - LATE_MS:
+                return self
+        return msgspec.structs.replace(
+            self,
+            running=session_id,
+            running_clock=clock.observed(boot, mono_ms, at=at),
         )
 
     def proves_loss(self, ledger_id: bytes, head_seq: int) -> bool:

@@ -15,6 +15,7 @@ from typing import Final
 from bridge.approvals import Approval
 from bridge.audit import AuditRow
 from bridge.commands import CommandRecord, CommandState
+from bridge.compound import meaning_of_absent
 from bridge.instants import rfc3339
 from bridge.orders import KINDS
 from bridge.rows.trails import Trail
@@ -59,6 +60,9 @@ def explanation_of(trail: Trail, exhibit: Exhibit) -> Document:
     rows = (trail.asked, trail.decided, trail.answered)
     for before, hop in zip([None, *hops], hops, strict=False):
         hop["after_ms"] = _between(before, hop)
+    known_parts = {
+        known.record.command_id: known.record for known in trail.parts if known
+    }
     return {
         "format": FORMAT,
         "command_id": record.command_id.hex(),
@@ -83,7 +87,11 @@ def explanation_of(trail: Trail, exhibit: Exhibit) -> Document:
             "receipt": _text(trail.receipt.data) if trail.receipt else None,
         },
         "parts": [
-            {"kind": KINDS[Opcode(part.opcode)], "command_id": part.command_id.hex()}
+            {
+                "kind": KINDS[Opcode(part.opcode)],
+                "command_id": part.command_id.hex(),
+                "meaning": meaning_of_absent(record, known_parts),
+            }
             if known is None
             else explanation_of(known, exhibit)
             for part, known in zip(record.parts, trail.parts, strict=True)

@@ -46,10 +46,10 @@ class Lease:
                 when it is won back. An error of it ends this call too.
         """
         while True:
-            epoch = await self._take()
+            epoch, taken_s = await self._take()
             self.epoch = epoch
             doing = asyncio.ensure_future(work(epoch))
-            renewing = asyncio.create_task(self._renew(epoch))
+            renewing = asyncio.create_task(self._renew(epoch, taken_s))
             try:
                 await asyncio.wait(
                     {doing, renewing}, return_when=asyncio.FIRST_COMPLETED
@@ -69,32 +69,42 @@ class Lease:
                 elif isinstance(end, Exception):
                     raise end
 
-    async def _take(self) -> int:
+    async def _take(self) -> tuple[int, float]:
+        """Return the epoch of our tenure, and when we asked for it."""
+        clock = asyncio.get_running_loop().time
         while True:
+            # Before we ask: how long the answer takes is part of the tenure.
+            asked_s = clock()
             with contextlib.suppress(StoreError):
                 epoch = await self._store.take_lease(
                     self._name, self._holder, ttl_ms=TTL_MS
                 )
                 if epoch is not None:
-                    return epoch
+                    return epoch, asked_s
             await asyncio.sleep(RETRY_S)
 
-    async def _renew(self, epoch: int) -> None:
+    async def _renew(self, epoch: int, held_s: float) -> None:
         """Hold the lease; return never.
+
+        Args:
+            epoch: of our tenure.
+            held_s: when we had it for certain, by the event loop's clock.
 
         Raises:
             LeaseLostError: it passed on, or may have: the last renewal is too old.
         """
         clock = asyncio.get_running_loop().time
-        renewed_s = clock()
-        while True:
-            await asyncio.sleep(RENEW_S)
-            asked_s = clock()
-            is_ours = True
-            with contextlib.suppress(StoreError):
-                is_ours = await self._store.renew_lease(
-                    self._name, epoch, ttl_ms=TTL_MS
-                )
-                renewed_s = asked_s
-            if not is_ours or clock() - renewed_s > TTL_MS / 1000:
-                raise LeaseLostError(f"another bridge may do {self._name} now")
+        is_ours = True
+        with contextlib.suppress(TimeoutError):
+            while is_ours:
+                # Also while we wait for an answer: a database that is silent to us may
+                # have given the lease to another bridge meanwhile.
+                async with asyncio.timeout_at(held_s + TTL_MS / 1000):
+                    await asyncio.sleep(RENEW_S)
+                    asked_s = clock()
+                    with contextlib.suppress(StoreError):
+                        is_ours = await self._store.renew_lease(
+                            self._name, epoch, ttl_ms=TTL_MS
+                        )
+                        held_s = asked_s
+        raise LeaseLostError(f"another bridge may do {self._name} now")

@@ -2,9 +2,11 @@
 
 Every sink has a relay of its own with its own cursor, so a consumer that hangs delays
 nobody else. Of the bridges that share a store one serves a sink (`bridge.lease`). The
-vehicles go side by side, each in its own order, and one whose event is not taken holds
-back no other (I-31). The cursor stands before the oldest event that is not taken; what
-a crash finds behind it is delivered again, and consumers drop it by its id.
+vehicles go side by side, each in its own order. One whose event is not taken, or that
+tells more than the consumer takes of it, holds back no other (I-31).
+
+The cursor stands before the oldest event that is not taken; what a crash finds behind
+it is delivered again, and consumers drop it by its id.
 """
 
 import asyncio
@@ -17,6 +19,7 @@ from typing import Final
 from bridge.breaker import Breaker, BreakerState
 from bridge.errors import LeaseLostError, SinkError, StoreError
 from bridge.lease import Lease
+from bridge.left_events import LeftEvents
 from bridge.ports import WallClock
 from bridge.rows.outbox import OutboxRow
 from bridge.sinks.ports import Sink
@@ -33,6 +36,14 @@ WINDOW: Final = 128
 AHEAD_LIMIT: Final = 4_096
 """Events read and not taken: how far other vehicles may go on beyond one that fails.
 About 12 MB; beyond it the outbox keeps them and the sink waits."""
+
+OWN_LIMIT: Final = 32
+"""Of which one vehicle may have so many; the rest of its events is left in the outbox
+(`bridge.left_events`). So it takes 128 such vehicles to make the others wait."""
+
+LEFT_LIMIT: Final = 1_000_000
+"""Events that are left, 8 MB of positions: six hours of one vehicle that tells as much
+as the intake lets in. Beyond it the sink waits."""
 
 IDLE_S: Final = 5.0
 """How often an idle relay looks by itself, should a wake-up have been lost."""
@@ -110,6 +121,8 @@ class Relay:
         """When the cursor may be written again, by the event loop's clock."""
         self._open: set[int] = set()
         """Positions that were read and are not taken."""
+        self._left = LeftEvents()
+        """What was read and is to be read again when its vehicle has room."""
         self._given_up: dict[int, str] = {}
         self._taken = 0
         """How many were taken since the cursor was written."""
@@ -164,6 +177,7 @@ class Relay:
         """
         self._queues.clear()
         self._open.clear()
+        self._left.clear()
         self._given_up.clear()
         self._cursor, self._has_news = None, True
         tenure = (self._work, epoch)
@@ -222,7 +236,9 @@ class Relay:
     @property
     def _settled(self) -> int:
         """Up to where everything is taken or given up."""
-        return min(self._open) - 1 if self._open else self._read
+        first = self._read + 1
+        left = self._left.oldest
+        return min(min(self._open, default=first), left or first) - 1
 
     def _is_note_due(self, now_s: float) -> bool:
         return now_s >= self._note_s or self._taken >= WINDOW or bool(self._given_up)
@@ -244,7 +260,7 @@ class Relay:
 
     async def _hand_out(self, group: asyncio.TaskGroup) -> None:
         """Hand out what is new, as far as there is room."""
-        while (room := AHEAD_LIMIT - len(self._open)) > 0:
+        while (room := self._room) > 0 and len(self._left) < LEFT_LIMIT:
             wanted = min(WINDOW, room)
             # What comes while we read is told of again.
             self._has_news = False
@@ -254,26 +270,56 @@ class Relay:
                 self._has_news = True
                 raise
             for row in rows:
-                self._open.add(row.position)
-                queue = self._queues.get(row.vehicle_id)
-                if queue is None:
-                    queue = self._queues[row.vehicle_id] = deque()
-                    delivery = group.create_task(
-                        self._deliver_in_order(row.vehicle_id, queue)
-                    )
-                    self._deliveries.add(delivery)
-                    delivery.add_done_callback(self._deliveries.discard)
-                queue.append(row)
                 self._read = row.position
+                self._hand_over(row, group)
             if len(rows) < wanted:
                 return
             self._has_news = True
+
+    @property
+    def _room(self) -> int:
+        """How many events may still be read."""
+        return AHEAD_LIMIT - len(self._open)
+
+    def _hand_over(self, row: OutboxRow, group: asyncio.TaskGroup) -> None:
+        """Put an event behind those of its vehicle, or leave it."""
+        queue = self._queues.get(row.vehicle_id)
+        if queue is None:
+            queue = self._queues[row.vehicle_id] = deque()
+            delivery = group.create_task(self._deliver_in_order(row.vehicle_id, queue))
+            self._deliveries.add(delivery)
+            delivery.add_done_callback(self._deliveries.discard)
+        elif row.vehicle_id in self._left or len(queue) >= OWN_LIMIT:
+            self._left.add(row.vehicle_id, row.position)
+            return
+        self._open.add(row.position)
+        queue.append(row)
+
+    async def _fetch_left(self, vehicle_id: VehicleId, queue: deque[OutboxRow]) -> bool:
+        """Read what was left of a vehicle, if there is room; False if nothing was."""
+        failures = 0
+        while vehicle_id in self._left:
+            limit = max(min(OWN_LIMIT, self._room), 1)
+            positions = self._left.first(vehicle_id, limit)
+            try:
+                rows = await self._store.outbox_at(positions)
+            except StoreError as error:
+                failures += 1
+                LOG.warning("= sink %s: %s", self.name, error)
+                await asyncio.sleep(BACKOFF.delay_s(failures, random=self._random))
+                continue
+            self._open.update(row.position for row in rows)
+            queue.extend(rows)
+            self._left.drop(vehicle_id, len(positions))
+            if queue:
+                return True
+        return False
 
     async def _deliver_in_order(
         self, vehicle_id: VehicleId, queue: deque[OutboxRow]
     ) -> None:
         clock = asyncio.get_running_loop().time
-        while queue:
+        while queue or await self._fetch_left(vehicle_id, queue):
             row = queue.popleft()
             reason = await self._deliver_one(row)
             if reason is not None:
@@ -289,12 +335,15 @@ class Relay:
     async def _deliver_one(self, row: OutboxRow) -> str | None:
         begun_ms = self._now()
         failures = permanent = 0
+        failed_at: int | None = None
         while True:
             try:
-                await self._attempt(row, is_repeat=failures > 0)
+                await self._attempt(row, failed_at=failed_at)
             except SinkError as error:
                 _require_wanted(error)
                 failures += 1
+                if failed_at is None:
+                    failed_at = self.figures.taken
                 permanent += error.is_permanent
                 self.figures.failed += 1
                 self.last_error = str(error)
@@ -335,8 +384,12 @@ class Relay:
             )
             self._tracer.record([span])
 
-    async def _attempt(self, row: OutboxRow, *, is_repeat: bool) -> None:
+    async def _attempt(self, row: OutboxRow, *, failed_at: int | None) -> None:
         """Try once, when it is our turn and the breaker lets us.
+
+        Args:
+            row: the event.
+            failed_at: how many events had been taken when it failed first, if it did.
 
         Raises:
             SinkError: not taken, or perhaps taken without an answer.
@@ -347,18 +400,38 @@ class Relay:
             while (ticket := self.breaker.admit(clock())) is None:  # noqa: ASYNC110
                 await asyncio.sleep(max(self.breaker.wait_s(clock()), PROBING_S))
             try:
-                await self._sink.deliver(row)
+                await self._deliver(row)
             except SinkError as error:
                 if error.is_permanent:
                     # The consumer is there and says what it thinks of this event.
                     self.breaker.succeeded(ticket)
+                elif failed_at is not None and failed_at < self.figures.taken:
+                    # Others were taken since it failed: that is about this event, and
+                    # as a probe it would open the breaker for all of them again.
+                    self.breaker.withdrawn(ticket)
                 else:
+                    is_repeat = failed_at is not None
                     self._note_failure(ticket, clock(), is_repeat=is_repeat)
                 raise
             except BaseException:
                 self.breaker.withdrawn(ticket)
                 raise
             self.breaker.succeeded(ticket)
+
+    async def _deliver(self, row: OutboxRow) -> None:
+        """Hand an event to the sink; whatever goes wrong there is a `SinkError`.
+
+        What a consumer answers is not ours to choose, and one answer that a sink or its
+        library cannot digest would otherwise end the bridge for everybody (I-31).
+        """
+        try:
+            await self._sink.deliver(row)
+        except SinkError:
+            raise
+        except Exception as error:
+            LOG.exception("= sink %s: a defect of this bridge", self.name)
+            said = f"a defect of this bridge: {type(error).__name__}: {error}"
+            raise SinkError(said) from error
 
     def _note_failure(self, ticket: int, now_s: float, *, is_repeat: bool) -> None:
         before = self.breaker.state

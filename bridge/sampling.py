@@ -114,6 +114,7 @@ def folded(vehicle: VehicleState, told: Iterable[Told]) -> VehicleState:
         vehicle,
         presence=vehicle.presence.heard(now=last.at.utc_ms),
         clock=clock,
+        doubt=vehicle.doubt_after(last.session_id, last.mono_ms, at=last.at),
         fields=fields,
         latest=latest if newest is None else newest.latest(),
     )

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
+from zoneinfo import available_timezones
 
 import msgspec
 
@@ -499,6 +500,7 @@ def check_settings(settings: Settings) -> None:
                 advice="give each sink a name of its own: it names its cursor",
             )
     _check_ids(settings)
+    _check_zone(settings.gbfs)
     if settings.broker.share is not None and settings.store.url is None:
         raise SettingsError(
             "broker.share needs a store that bridges share",
@@ -558,6 +560,16 @@ def is_loopback(host: str) -> bool:
 def _sentence(error: msgspec.ValidationError) -> str:
     text = str(error)
     return text[:1].lower() + text[1:].replace("`", "'")
+
+
+def _check_zone(gbfs: GbfsSettings | None) -> None:
+    """Refuse a time zone that nobody knows: every reader of the feed would get it."""
+    known = available_timezones()  # none on a machine without their list
+    if gbfs is not None and known and gbfs.timezone not in known:
+        raise SettingsError(
+            f"gbfs.timezone {gbfs.timezone!r} is no time zone",
+            advice="name one as IANA does, such as Europe/Berlin",
+        )
 
 
 def _check_ids(settings: Settings) -> None:

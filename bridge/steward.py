@@ -349,6 +349,9 @@ class Steward:
         sessions = {doubt.session_id: doubt.clock.car_now_ms(at=at) or 0}
         if vehicle.session_id and known_ms is not None:
             sessions.setdefault(vehicle.session_id, known_ms)
+        if doubt.running:
+            running_ms = doubt.running_clock.car_now_ms(at=at) or 0
+            sessions.setdefault(doubt.running, running_ms)
         for session_id, car_now_ms in sessions.items():
             to = vehicle.addressee(vehicle_id, car_now_ms, now=at.utc_ms).in_session(
                 session_id

@@ -420,6 +420,10 @@ class Store:
         """Return the next events behind a position."""
         return await self._read(lambda c: outbox.outbox_after(c, position, limit))
 
+    async def outbox_at(self, positions: Sequence[int]) -> list[OutboxRow]:
+        """Return the events at these positions, in order; what is gone is missing."""
+        return await self._read(lambda c: outbox.outbox_at(c, positions))
+
     async def outbox_span(self) -> tuple[int, int]:
         """Return the oldest and the newest position that are kept; 0 for none."""
         return await self._read(outbox.outbox_span)

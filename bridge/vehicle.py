@@ -146,7 +146,16 @@ class VehicleState(msgspec.Struct, frozen=True, gc=False):
             self,
             presence=self.presence.heard(now=at.utc_ms),
             clock=self._clock_after(header, boot, at),
+            doubt=self.doubt_after(header.session_id, header.mono_ms, at=at),
         )
+
+    def doubt_after(
+        self, session_id: bytes, mono_ms: int, *, at: Instant
+    ) -> Doubt | None:
+        """Return what is doubted of it after a verified frame of a session."""
+        if self.doubt is None or session_id == self.session_id:
+            return self.doubt
+        return self.doubt.heard(session_id, mono_ms, at=at)
 
     def _clock_after(self, header: Header, boot: int, at: Instant) -> ClockEstimate:
         # A stored frame of an earlier session says nothing about today's clock, and a

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Callable
 from dataclasses import fields
 from enum import IntEnum
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Final, assert_never
 
 import click
 
-from bridge.approvals import ACCEPT_GAP
+from bridge.approvals import ACCEPT_GAP, CONFIGURE
 from bridge.consent import (
     ConfigurationStatement,
     ConsentError,
@@ -22,15 +23,26 @@ from bridge.orders import KINDS
 from keystore.errors import KeystoreError
 from keystore.signer import open_signing_key
 from protocol.codes import Opcode
+from protocol.command import ANY_VERSION
 from protocol.identity import VehicleId
 from protocol.snapshot import NO_RENTAL
+from tools.approved_order import (
+    WAIT_S,
+    await_endings,
+    counts_of,
+    exit_code_of,
+    show_endings,
+)
 from tools.bridge_api import BridgeApi
 from tools.clock import wall_s
 from tools.console import examples, facts, print_json, table
-from tools.errors import OperatorError
+from tools.errors import EXIT_FAILED, OperatorError
+from tools.ordering import EXIT_UNKNOWN
 from tools.upkeep import of_bridge
 
 SIGN_VARIABLE: Final = "FREEFLOAT_APPROVER_KEY"
+
+Deed = Callable[..., None]
 
 STATES = ("pending", "approved", "rejected", "expired")
 
@@ -40,6 +52,7 @@ STATES = ("pending", "approved", "rejected", "expired")
         "freefloat bridge approvals list",
         "freefloat bridge approvals approve 3f0c... --note 'spoke with Anna'",
         "freefloat bridge approvals approve 3f0c... --sign-with ~/approver.key",
+        "freefloat bridge approvals show 3f0c...      # how it ended in each car",
         "freefloat bridge approvals reject 3f0c...",
     )
 )
@@ -83,9 +96,28 @@ def list_(
     )
 
 
+def _waiting(command: Deed) -> Deed:
+    """Add --wait and --no-wait."""
+    wait = click.option(
+        "--wait",
+        "wait_s",
+        type=click.FloatRange(0, 600),
+        default=WAIT_S,
+        show_default=True,
+        help="Seconds to wait for how it ends in the cars; less if it ended in all.",
+    )
+    no_wait = click.option(
+        "--no-wait",
+        is_flag=True,
+        help="Do not wait: say what is given, and end with 0.",
+    )
+    return wait(no_wait(command))
+
+
 @approvals.command(
     epilog=examples(
         "freefloat bridge approvals approve 3f0c...",
+        "freefloat bridge approvals approve 3f0c... --no-wait",
         "freefloat bridge approvals approve 3f0c... --sign-with ~/approver.key",
         "freefloat bridge approvals approve 3f0c... --sign-with ~/approver.key "
         "--document area.json",
@@ -107,8 +139,11 @@ def list_(
     help="Your own signing key, a file or a pkcs11: URI; shows what you sign first.",
 )
 @click.option("--yes", is_flag=True, help="Sign without asking.")
+@_waiting
 @of_bridge
+@click.pass_context
 def approve(
+    ctx: click.Context,
     api: str,
     api_key_file: Path | None,
     *,
@@ -117,9 +152,16 @@ def approve(
     document: Path | None,
     sign_with: str | None,
     yes: bool,
+    wait_s: float,
+    no_wait: bool,
     as_json: bool,
 ) -> None:
-    """Let an order or a configuration go that somebody else gave."""
+    """Let an order or a configuration go that somebody else gave.
+
+    Says how an order ended in the cars, and ends with 0 when every car signed that it
+    did it, 1 when one refused, failed or was not given it, 3 when there is no signed
+    outcome of one yet.
+    """
     bridge = BridgeApi.at(api, api_key_file)
     body: dict[str, object] = {"note": note}
     if document is not None and sign_with is None:
@@ -134,7 +176,38 @@ def approve(
             body["signature"] = _signature(
                 found, sign_with, known=document, is_asked=not yes
             )
-    _show(bridge.post(f"/v1/approvals/{approval}/approve", body), as_json=as_json)
+    decided = bridge.post(f"/v1/approvals/{approval}/approve", body)
+    _follow(ctx, bridge, decided, None if no_wait else wait_s, as_json=as_json)
+
+
+@approvals.command(
+    epilog=examples(
+        "freefloat bridge approvals show 3f0c...",
+        "freefloat bridge approvals show 3f0c... --no-wait --json",
+    )
+)
+@click.argument("approval")
+@_waiting
+@of_bridge
+@click.pass_context
+def show(
+    ctx: click.Context,
+    api: str,
+    api_key_file: Path | None,
+    *,
+    approval: str,
+    wait_s: float,
+    no_wait: bool,
+    as_json: bool,
+) -> None:
+    """Show how far an order is, and how it ended in the cars.
+
+    Ends as 'approve' does; with 3 while nobody has decided, and with 1 if it was
+    rejected or is over.
+    """
+    bridge = BridgeApi.at(api, api_key_file)
+    found = bridge.get(f"/v1/approvals/{approval}")
+    _follow(ctx, bridge, found, None if no_wait else wait_s, as_json=as_json)
 
 
 @approvals.command(epilog=examples("freefloat bridge approvals reject 3f0c..."))
@@ -219,6 +292,8 @@ def _told(stated: Stated) -> dict[str, str]:
         case Statement():
             command = stated.command()
             values = {one.name: getattr(command, one.name) for one in fields(command)}
+            if values.get("expected_version") == ANY_VERSION:
+                values["expected_version"] = "any"
             what = {
                 "you sign": KINDS[Opcode(stated.opcode)],
                 **{name: _word(value) for name, value in values.items()},
@@ -244,24 +319,69 @@ def _word(value: object) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
+def _follow(
+    ctx: click.Context,
+    bridge: BridgeApi,
+    found: dict[str, Any],
+    wait_s: float | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Show an approval and, once it is approved, how its order ended; end accordingly.
+
+    Args:
+        ctx: of the command.
+        bridge: which carries it out.
+        found: the approval's document.
+        wait_s: how long to wait for signed ends; None for not at all.
+        as_json: show the document, with ``results`` and ``summary``.
+    """
+    is_order = found["order"]["kind"] not in {ACCEPT_GAP, CONFIGURE}
+    if wait_s is None or not is_order or found["state"] != "approved":
+        _show(found, as_json=as_json)
+        if wait_s is not None:
+            ctx.exit(_code_of(found))
+        return
+    if not as_json:
+        # Before the wait, so that Ctrl-C leaves no doubt whether it was approved.
+        facts({f"approval {found['id']}": found["state"]})
+    endings = await_endings(bridge, found, wait_s=wait_s)
+    if as_json:
+        results = [ending.document() for ending in endings]
+        print_json(found | {"results": results, "summary": counts_of(endings)})
+    else:
+        show_endings(endings)
+    ctx.exit(exit_code_of(endings))
+
+
+def _code_of(found: dict[str, Any]) -> int:
+    """Return the exit code of what is decided and no order, or not decided."""
+    if found["state"] == "pending" or not found["is_carried_out"]:
+        return EXIT_UNKNOWN
+    problems = [one["problem"] for one in found["outcomes"] if one["problem"]]
+    return EXIT_FAILED if problems or found["state"] != "approved" else 0
+
+
 def _show(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
     facts({f"approval {found['id']}": found["state"]})
-    if not found["is_carried_out"]:
-        facts({"commands": "are being given; see 'approvals list --json'"})
-    table(
-        ("vehicle", "command", "problem"),
-        (
+    if not found["is_carried_out"] and found["state"] == "approved":
+        look = f"freefloat bridge approvals show {found['id']}"
+        facts({"commands": f"are being given; see '{look}'"})
+    if found["outcomes"]:
+        table(
+            ("vehicle", "command", "problem"),
             (
-                outcome["vehicle_id"],
-                outcome["command_id"] or "-",
-                outcome["problem"] or "-",
-            )
-            for outcome in found["outcomes"]
-        ),
-    )
+                (
+                    outcome["vehicle_id"],
+                    outcome["command_id"] or "-",
+                    outcome["problem"] or "-",
+                )
+                for outcome in found["outcomes"]
+            ),
+        )
 
 
 def _vehicles(one: dict[str, Any]) -> str:

@@ -19,6 +19,11 @@ from tools.upkeep import of_bridge
 
 PAGE: Final = 200
 
+_WHEN_BROKEN: Final = (
+    "keep the store as it is and look who could write to it; a backup of before shows "
+    "what stood there (docs/operations.md, section 8)"
+)
+
 
 class NotedHead(click.ParamType[AuditHead]):
     """A head that was noted earlier."""
@@ -103,6 +108,8 @@ def audit(
         facts({"head, to be noted elsewhere": noted_as})
         for fault in check.faults:
             click.echo(f"broken: {fault}", err=True)
+        if check.faults:
+            click.echo(f"  {_WHEN_BROKEN}", err=True)
     if check.faults:
         ctx.exit(EXIT_FAILED)
 

@@ -207,7 +207,7 @@ def _document(status: int, body: bytes) -> Any:  # noqa: ANN401 - JSON
         return document
     told = document if isinstance(document, dict) else {}
     title, detail = told.get("title", ""), told.get("detail", "")
-    errors = told.get("errors", [])
+    errors: list[dict[str, Any]] = told.get("errors", [])
     # What `/ready` says where it is not.
     waiting = [f"{name}: {why}" for name, why in told.get("waiting_for", {}).items()]
     if waiting:
@@ -215,12 +215,25 @@ def _document(status: int, body: bytes) -> Any:  # noqa: ANN401 - JSON
     # The detail is the sentence of the first field that is wrong.
     others = [f"{e.get('field')}: {e.get('problem')}" for e in errors[1:]]
     sentences = [detail or title or f"status {status}", *others]
-    advice = ""
+    raise OperatorError(
+        f"the bridge says no: {'; '.join(sentences)}",
+        _advice(status, told),
+    )
+
+
+def _advice(status: int, told: Mapping[str, Any]) -> str:
+    """Return what to do about an answer, where its own words do not say it."""
     if status == http.HTTPStatus.UNAUTHORIZED:
-        advice = (
+        return (
             f"name a file with an API key or a token with --api-key-file or "
             f"{KEY_VARIABLE}, or put a token into {TOKEN_VARIABLE}"
         )
-    elif errors:
-        advice = "nothing was sent to the car; correct the value and repeat"
-    raise OperatorError(f"the bridge says no: {'; '.join(sentences)}", advice)
+    if told.get("errors"):
+        return "nothing was done; correct the value and repeat"
+    if status == http.HTTPStatus.NOT_FOUND:
+        return (
+            "nothing was done; check name and id, and that this is the bridge you mean"
+        )
+    if "approval" in told:
+        return f"how it goes: freefloat bridge approvals show {told['approval']['id']}"
+    return ""

@@ -214,7 +214,8 @@ def guard(
         port=port,
         context=client_context(own, now=read_clock()),
     )
-    asyncio.run(_guard(keeper, registry))
+    let_in = {"bridges": ", ".join(bridges), "engineers": ", ".join(engineers)}
+    asyncio.run(_guard(keeper, registry, let_in))
 
 
 def _open_registry(fleet: Path) -> RegistryDirectory:
@@ -286,12 +287,16 @@ async def _run(embedded: EmbeddedBroker, registry: RegistryDirectory) -> None:
     step("broker stopped")
 
 
-async def _guard(keeper: MosquittoWarden, registry: RegistryDirectory) -> None:
+async def _guard(
+    keeper: MosquittoWarden, registry: RegistryDirectory, let_in: dict[str, str]
+) -> None:
     async with AsyncExitStack() as stack:
         stop = _stopped(stack)
         _in_background(stack, lambda: _keep_house(registry))
         _in_background(stack, keeper.run)
         step("guard runs; Ctrl-C ends it, and what is denied stays denied")
+        # mosquitto says nothing to a bridge whose name is not on the list.
+        facts({**let_in, "others": "may nothing; name them by --bridge, --engineer"})
         await stop.wait()
 
 

@@ -42,6 +42,7 @@ from tools.strange_certificate import strange_identity
 from transport.errors import (
     LinkError,
     LinkFailure,
+    PublishRefusedError,
     RefusedError,
     TransportError,
 )
@@ -353,8 +354,10 @@ class Canary:
         said = "publishing was dropped"
         try:
             await wire.publish(topic, self._end)
-        except TransportError as error:
-            said = f"publishing was refused ({type(error).__name__})"
+        except PublishRefusedError:
+            said = "publishing was refused"
+        except TransportError:
+            said = "publishing cost the link"
         # A broker may grant the filter and yet deliver nothing of it.
         with suppress(TransportError):
             await wire.listen("ff/v1/#")

@@ -33,7 +33,7 @@ SUITES: Final = {"p256": Suite.P256, "ed25519": Suite.ED25519}
         "freefloat certs roll-root prepare fleet --root-key /media/safe/root.key",
         "# copy fleet/ca/trust-anchors.pem to broker and bridges, reload them; a week",
         "freefloat certs roll-root switch fleet",
-        "# copy broker/tls.crt and bridge/1/tls.crt; wait until status says 0",
+        "# copy broker/tls.crt and bridge/*/tls.crt; wait until status says 0",
         "freefloat certs roll-root status fleet",
         "freefloat certs roll-root finish fleet",
     ),
@@ -75,7 +75,7 @@ def switch_command(directory: Path, root_key: str | None) -> None:
     switch(fleet, open_private_key(root_key or directory / NEW_KEY), now=read_clock())
     step("the new root signs; take both root keys offline")
     click.echo(
-        "  Copy broker/tls.crt and bridge/1/tls.crt to their machines, and reload."
+        "  Copy broker/tls.crt and bridge/*/tls.crt to their machines, and reload."
     )
 
 

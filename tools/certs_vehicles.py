@@ -142,12 +142,17 @@ def revoke(directory: Path, who: str, reason: str, as_json: bool) -> None:
         return
     step(f"{done.vehicle_id} is out of the registry and can renew nothing")
     step(
-        f"{done.certificates} certificates on the revocation list "
+        f"{_certificates(done.certificates)} on the revocation list "
         f"{FleetPart.REVOCATION_LIST}, good until {done.list_until:%Y-%m-%d %H:%M}"
     )
     click.echo(
-        "  A bridge with a registry of its own: remove the record there as well."
+        "  A bridge or guard with a registry of its own: move the record to revoked/ "
+        "there as well.\n  One that only vanishes may go on counting."
     )
+
+
+def _certificates(count: int) -> str:
+    return "1 certificate" if count == 1 else f"{count} certificates"
 
 
 @click.command(

@@ -165,4 +165,6 @@ def _lines(document: Mapping[str, Any], indent: str) -> Iterator[str]:
         if "hops" in part:
             yield from _lines(part, indent + "    ")
         else:
-            yield f"{indent}    {part['kind']}: there is no such command"
+            # Explanations that were exported before have no meaning there.
+            why = part.get("meaning", "there is no such command")
+            yield f"{indent}    {part['kind']}: {why}"

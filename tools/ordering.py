@@ -134,8 +134,9 @@ def _tell(vehicle: str, outcome: Mapping[str, Any]) -> None:
     if outcome["state"] != "succeeded" and outcome["kind"] in _MOVES and snapshot:
         shown["car"] = stand_of(snapshot)
     for number, part in enumerate(outcome["parts"], 1):
-        state = part["state"] or "not sent"
-        shown[f"  part {number}, {part['kind']}"] = f"{state}: {part['meaning']}"
+        # One that has no command says by itself that it was not sent, or not needed.
+        state = f"{part['state']}: " if part["state"] else ""
+        shown[f"  part {number}, {part['kind']}"] = f"{state}{part['meaning']}"
     for hop in outcome["trail"]:
         shown[f"  {hop['state']}"] = hop["at"]
     facts(shown)

@@ -36,6 +36,9 @@ _BRIDGE_HOPS: Final = {
     "succeeded": "bridge: signed result stored",
 }
 
+_IF_SLOW: Final = frozenset({"bridge.received", "bridge.accepted"})
+"""Hops that a car passes by when it has its result at once: none is missing then."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pong:
@@ -197,7 +200,11 @@ def _show(vehicle: str, pongs: Sequence[Pong]) -> None:
     names = {f"bridge.{hop}": words for hop, words in _BRIDGE_HOPS.items()} | {
         f"car.{hop}": words for hop, words in _CAR_HOPS.items()
     }
-    rows = [(words, *_cells(summary.get(hop))) for hop, words in names.items()]
+    rows = [
+        (words, *_cells(summary.get(hop)))
+        for hop, words in names.items()
+        if hop in summary or hop not in _IF_SLOW
+    ]
     table(("hop", "answers", "p50", "p99", "most"), rows)
     for number, pong in enumerate(pongs, start=1):
         if pong.missing:

@@ -258,11 +258,11 @@ def cancel(
 
 
 @send.command("set-mode", epilog=examples("freefloat send set-mode AB3X park"))
+@rental_option
+@for_vehicle
 @click.argument(
     "mode", type=click.Choice(["park", "resume", "refuel", "refuel_done", "end"])
 )
-@rental_option
-@for_vehicle
 def set_mode(
     ctx: click.Context,
     vehicle: str,

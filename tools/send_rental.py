@@ -21,9 +21,9 @@ def _secrets(pin: str | None, fuel_card_pin: str | None) -> dict[str, object]:
 @click.command(
     "set-default-mode", epilog=examples("freefloat send set-default-mode AB3X park")
 )
-@click.argument("mode", type=click.Choice(["park", "end"]))
 @rental_option
 @for_vehicle
+@click.argument("mode", type=click.Choice(["park", "end"]))
 def set_default_mode(
     ctx: click.Context,
     vehicle: str,
@@ -44,7 +44,6 @@ def set_default_mode(
         "freefloat send payment AB3X refused --payment 00..ff --amount 4250",
     ),
 )
-@click.argument("decision", type=click.Choice(["paid", "refused"]))
 @click.option(
     "--payment",
     required=True,
@@ -60,6 +59,7 @@ def set_default_mode(
 @click.option("--currency", default="EUR", show_default=True, help="ISO 4217.")
 @rental_option
 @for_vehicle
+@click.argument("decision", type=click.Choice(["paid", "refused"]))
 def payment(
     ctx: click.Context,
     vehicle: str,

@@ -14,7 +14,6 @@ from tools.ordering import for_vehicle, order
         "freefloat send service AB3X on --for 14400", "freefloat send service AB3X off"
     )
 )
-@click.argument("request", type=click.Choice(["on", "off"]))
 @click.option(
     "--for",
     "for_s",
@@ -24,6 +23,7 @@ from tools.ordering import for_vehicle, order
     help="Seconds until it ends by itself.",
 )
 @for_vehicle
+@click.argument("request", type=click.Choice(["on", "off"]))
 def service(
     ctx: click.Context,
     vehicle: str,
@@ -41,8 +41,8 @@ def service(
 
 
 @click.command(epilog=examples("freefloat send restart AB3X reader"))
-@click.argument("component", type=click.Choice(["reader", "board", "uplink", "agent"]))
 @for_vehicle
+@click.argument("component", type=click.Choice(["reader", "board", "uplink", "agent"]))
 def restart(
     ctx: click.Context, vehicle: str, component: str, wait_s: float, as_json: bool
 ) -> None:
@@ -72,9 +72,9 @@ def snapshot(ctx: click.Context, vehicle: str, wait_s: float, as_json: bool) -> 
         "freefloat send explain AB3X light        # why is it red?",
     )
 )
-@click.argument("subject", type=click.Choice(["tap", "command", "lock", "light"]))
 @click.option("--about", metavar="HEX", help="For command: its id, 32 hex digits.")
 @for_vehicle
+@click.argument("subject", type=click.Choice(["tap", "command", "lock", "light"]))
 def explain(
     ctx: click.Context,
     vehicle: str,
@@ -93,10 +93,10 @@ def explain(
 @click.command(
     "show-message", epilog=examples("freefloat send show-message AB3X 7 'Main Street'")
 )
-@click.argument("text_key", type=click.IntRange(0, 65_535))
-@click.argument("arguments", nargs=-1)
 @click.option("--seconds", type=click.IntRange(1, 255), default=10, show_default=True)
 @for_vehicle
+@click.argument("text_key", type=click.IntRange(0, 65_535))
+@click.argument("arguments", nargs=-1)
 def show_message(
     ctx: click.Context,
     vehicle: str,

@@ -89,7 +89,8 @@ def load_keys(path: Path) -> Keys:
     except OSError as error:
         raise SettingsError(
             f"API key file {path} cannot be read: {error.strerror}",
-            advice="write one key on a line of it, with mode 0600",
+            advice="write one key on a line of it, with mode 0600, and give it to the "
+            "bridge's user",
         ) from error
     if mode & _OPEN_TO_OTHERS:
         raise SettingsError(

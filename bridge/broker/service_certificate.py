@@ -11,6 +11,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+SERVICE_NAME: Final = "freefloat broker service"
+"""Common name of each such certificate; no vehicle, bridge or engineer has it."""
+
 _LEEWAY: Final = timedelta(hours=1)
 """Before now: the clock may be set back a little while the broker starts."""
 _LIFETIME: Final = timedelta(days=3650)
@@ -25,9 +28,7 @@ def make_service_certificate(
     Whoever trusts it trusts nothing else, and its key exists in this file alone.
     """
     private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name(
-        [x509.NameAttribute(NameOID.COMMON_NAME, "freefloat broker service")]
-    )
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, SERVICE_NAME)])
     built = (
         x509.CertificateBuilder()
         .subject_name(name)

@@ -20,7 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from bridge.broker.service_certificate import write_private
+from bridge.broker.service_certificate import SERVICE_NAME, write_private
 
 LOOK_S: Final = 1.0
 """How often the log is read."""
@@ -44,6 +44,9 @@ NAMES_LIMIT: Final = 10_000
 
 _REFUSED: Final = re.compile(r'"([^"\s]{1,64})" - (Publish|Subscription) Violation')
 _THROWN: Final = re.compile(r"Client (\S{1,64}) already connected, closing old")
+_GUARD: Final = re.compile(rf" as (\S{{1,64}}) \(.* u'{SERVICE_NAME}'\)")
+"""It was the guard that threw it off, which takes a withdrawn car's name for that: the
+next line of that name says so, by the certificate."""
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -89,6 +92,9 @@ class TrespassJudge:
         if (found := _REFUSED.search(line)) is not None:
             deed = Deed.PUBLISH if found[2] == "Publish" else Deed.SUBSCRIBE
             return self._news(found[1], deed, now_s)
+        if (found := _GUARD.search(line)) is not None:
+            self._thrown_s.get(found[1], [])[-1:] = []
+            return None
         if (found := _THROWN.search(line)) is None:
             return None
         turns = self._thrown_s.setdefault(found[1], [])

@@ -1,13 +1,25 @@
 """Rows of leases: who does now what only one bridge at a time may do.
 
 A lease is measured by the database's own clock, so bridges whose clocks differ agree.
+That clock may be set, or be another server's after a failover: a lease that ends
+further ahead than any holder asks for is nobody's.
+
 Its epoch rises with each new holder. Whoever froze and wakes finds another epoch, and
 what it writes then is refused (`require_epoch`).
 """
 
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    bindparam,
+    literal_column,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -20,13 +32,19 @@ _HELD: Final = (
     select(_TABLE.c.epoch).where(_TABLE.c.name == bindparam("named")).with_for_update()
 )
 
-_CLOCKS: Final = {
-    "postgresql": text(
-        "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)"
+_CLOCKS: Final[dict[str, ColumnElement[int]]] = {
+    # Read when a row is looked at: a bridge may have waited for it, or been frozen.
+    "postgresql": literal_column(
+        "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)", BigInteger
     ),
     # Days since noon of 4714-11-24 BC (SQLite, date and time functions).
-    "sqlite": text("SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"),
+    "sqlite": literal_column(
+        "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)", BigInteger
+    ),
 }
+
+FARTHEST: Final = 2
+"""How many times its length a lease may end ahead: a clock may go back a little."""
 
 
 def take_lease(
@@ -34,6 +52,7 @@ def take_lease(
 ) -> int | None:
     """Take a lease that nobody holds; return its epoch, or None if somebody does."""
     now_ms = _now_ms(connection)
+    until_ms = _TABLE.c.until_ms
     insert = (
         postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
     )
@@ -47,7 +66,7 @@ def take_lease(
             "epoch": _TABLE.c.epoch + 1,
             "until_ms": statement.excluded.until_ms,
         },
-        where=_TABLE.c.until_ms < now_ms,
+        where=or_(until_ms < now_ms, until_ms > now_ms + FARTHEST * ttl_ms),
     ).returning(_TABLE.c.epoch)
     return connection.execute(taken).scalar_one_or_none()
 
@@ -96,6 +115,5 @@ def require_epoch(connection: Connection, name: str, epoch: int) -> None:
         raise LeaseLostError(f"another bridge does {name} now")
 
 
-def _now_ms(connection: Connection) -> int:
-    found: int = connection.execute(_CLOCKS[connection.dialect.name]).scalar_one()
-    return found
+def _now_ms(connection: Connection) -> ColumnElement[int]:
+    return _CLOCKS[connection.dialect.name]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, func, select
 
@@ -17,10 +17,11 @@ from protocol.identity import VehicleId
 _OUTBOX = schema.outbox
 _CURSORS = schema.cursors
 
-_AFTER: Final = (
+_SELECT: Final = (
     "SELECT position, event_id, vehicle_id, type, body, created_ms FROM outbox "
-    "WHERE position > ? ORDER BY position LIMIT ?"
 )
+_AFTER: Final = f"{_SELECT}WHERE position > ? ORDER BY position LIMIT ?"
+_AT: Final = f"{_SELECT}WHERE position IN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +61,19 @@ def write_outbox(
 
 def outbox_after(connection: Connection, position: int, limit: int) -> list[OutboxRow]:
     """Return the next events behind a position."""
+    return _rows(look_up(connection, _AFTER, (position, limit)))
+
+
+def outbox_at(connection: Connection, positions: Sequence[int]) -> list[OutboxRow]:
+    """Return the events at these positions, in order; what is gone is missing."""
+    marks = ", ".join("?" * len(positions))
+    return _rows(look_up(connection, f"{_AT} ({marks}) ORDER BY position", positions))
+
+
+def _rows(found: Sequence[Any]) -> list[OutboxRow]:
     return [
         OutboxRow(at, event_id, VehicleId.from_text(vehicle), kind, body, created_ms)
-        for at, event_id, vehicle, kind, body, created_ms in look_up(
-            connection, _AFTER, (position, limit)
-        )
+        for at, event_id, vehicle, kind, body, created_ms in found
     ]
 
 

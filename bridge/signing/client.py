@@ -155,7 +155,9 @@ class SocketSeal:
                 await self._converse()
                 pause_s = FIRST_PAUSE_S
             except (OSError, MessageError, ProtocolError, TimeoutError) as error:
-                self._say(f"no signer at {self._path}: {str(error) or 'it is silent'}")
+                # Without the system's number, which says nothing to an operator.
+                told = getattr(error, "strerror", None) or str(error) or "it is silent"
+                self._say(f"no signer at {self._path}: {told}")
             await asyncio.sleep(pause_s * (0.5 + self._random() / 2))
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 

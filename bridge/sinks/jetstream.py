@@ -18,7 +18,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import Header
-from nats.js.errors import APIError
+from nats.js.errors import APIError, NoStreamResponseError
 
 from bridge.errors import SettingsError, SinkError
 from bridge.foreign_tls import foreign_client_context
@@ -83,10 +83,22 @@ class JetStreamSink:
                 timeout=self._settings.timeout_s,
                 headers=headers,
             )
+        except NoStreamResponseError as error:
+            raise SinkError(
+                f"no stream at {self._settings.url} takes {self._settings.subject}.>: "
+                f"make {self._settings.stream}, or see whether JetStream is on"
+            ) from error
         except (NatsError, APIError, OSError, TimeoutError) as error:
             raise SinkError(
                 f"stream {self._settings.stream} at {self._settings.url}: "
                 f"{_said(error)}"
+            ) from error
+        except (ValueError, TypeError) as error:
+            # Whoever listens on the subject may answer before the stream does, and
+            # nats-py takes every answer for a stream's.
+            raise SinkError(
+                f"stream {self._settings.stream} at {self._settings.url}: something "
+                "else answers in its place"
             ) from error
 
     async def close(self) -> None:

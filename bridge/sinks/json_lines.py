@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -31,6 +32,9 @@ class JsonLinesSink:
         self._name = name
         self._path = path
         self._descriptor: int | None = None
+        self._using = threading.Lock()
+        """Held while the file is written or closed: who was told to stop has gone, and
+        the thread that writes for it has not."""
         self._appending = GroupCommit(self._append_all)
 
     @property
@@ -50,10 +54,8 @@ class JsonLinesSink:
             raise SinkError(f"{self._path}: {error.strerror}") from error
 
     async def close(self) -> None:
-        """Close the file."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        """Close the file, behind what is being written to it."""
+        await asyncio.to_thread(self._close)
 
     def _open(self) -> None:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
@@ -68,21 +70,29 @@ class JsonLinesSink:
                 advice="check the path and its owner",
             ) from error
 
+    def _close(self) -> None:
+        with self._using:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
+
     async def _append_all(self, lines: Sequence[bytes]) -> Sequence[None]:
         await asyncio.to_thread(self._append, b"".join(lines))
         return [None] * len(lines)
 
     def _append(self, data: bytes) -> None:
-        if self._descriptor is None:
-            raise OSError(0, "the sink is not open")
-        size = os.fstat(self._descriptor).st_size
-        try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(self._descriptor, left) :]
-            os.fsync(self._descriptor)
-        except OSError:
-            # A full disk: no half line may stay before the whole one, and no line of
-            # which nobody will hear that it was taken.
-            os.ftruncate(self._descriptor, size)
-            raise
+        with self._using:
+            descriptor = self._descriptor
+            if descriptor is None:
+                raise OSError(0, "the sink is not open")
+            size = os.fstat(descriptor).st_size
+            try:
+                left = memoryview(data)
+                while left:
+                    left = left[os.write(descriptor, left) :]
+                os.fsync(descriptor)
+            except OSError:
+                # A full disk: no half line may stay before the whole one, and no line
+                # of which nobody will hear that it was taken.
+                os.ftruncate(descriptor, size)
+                raise

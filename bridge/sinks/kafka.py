@@ -8,6 +8,7 @@ structured mode).
 """
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Mapping
 from typing import Final
@@ -79,6 +80,8 @@ class KafkaSink:
         }
         self._producer: Producer | None = None
         self._polling: threading.Thread | None = None
+        self._ended: Producer | None = None
+        """The last one that Kafka ended for good."""
         self._stop = threading.Event()
 
     @property
@@ -135,7 +138,7 @@ class KafkaSink:
         failure = await answer
         if failure is not None:
             if failure.fatal():
-                self._renew(producer)
+                self._ended = producer
             raise SinkError(
                 f"topic {self._settings.topic} at {self._settings.servers}: "
                 f"{failure.str()}"
@@ -144,7 +147,7 @@ class KafkaSink:
     async def close(self) -> None:
         """Let what is under way end, for a few seconds."""
         if self._producer is not None:
-            await asyncio.to_thread(self._producer.flush, FLUSH_S)
+            await asyncio.to_thread(_flush, self._producer)
         self._stop.set()
         if self._polling is not None:
             await asyncio.to_thread(self._polling.join)
@@ -163,16 +166,40 @@ class KafkaSink:
     def _make(self) -> Producer:
         return Producer(self._options, logger=LOG)
 
-    def _renew(self, failed: Producer) -> None:
-        """Make a new producer after an error that ends the old one for good."""
-        if self._producer is failed:
-            LOG.warning(
-                "= sink %s: Kafka ended our producer; a new one is made", self.name
-            )
-            self._producer = self._make()
-
     def _poll(self) -> None:
         while not self._stop.is_set():
             producer = self._producer
-            if producer is not None:
+            if producer is None:
+                return
+            try:
                 producer.poll(POLL_S)
+            except KafkaException as error:
+                # What concerns no one event; librdkafka mends all of it by itself but
+                # an error that is fatal, which it raises here or gives with an event.
+                LOG.warning("= sink %s: %s", self.name, error)
+                if error.args[0].fatal():
+                    self._ended = producer
+            if self._ended is producer:
+                self._renew(producer)
+
+    def _renew(self, failed: Producer) -> None:
+        """Make a new producer after an error that ended the old one for good.
+
+        Whatever is under way with the old one gets its answer: that it has failed.
+        """
+        try:
+            self._producer = self._make()
+        except KafkaException as error:
+            LOG.warning("= sink %s: no new producer: %s", self.name, error)
+            self._stop.wait(POLL_S)
+            return
+        LOG.warning("= sink %s: Kafka ended our producer; this is a new one", self.name)
+        failed.purge()
+        _flush(failed)
+
+
+def _flush(producer: Producer) -> None:
+    """Let what is under way be answered, for `FLUSH_S` at most; blocks."""
+    # A producer that has ended says so at each of these calls, beside the answers.
+    with contextlib.suppress(KafkaException):
+        producer.flush(FLUSH_S)

@@ -7,6 +7,7 @@ redirects included, means not taken.
 """
 
 import asyncio
+import contextlib
 from base64 import b64decode
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -97,6 +98,8 @@ class WebhookSink:
                 limit=PARALLEL, ssl=foreign_client_context()
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
+            # Nobody looks at what a consumer answers, so nobody unpacks it either.
+            auto_decompress=False,
         )
 
     async def deliver(self, row: OutboxRow) -> None:
@@ -122,8 +125,11 @@ class WebhookSink:
             async with self._session.post(
                 self._url, data=row.body, headers=headers, allow_redirects=False
             ) as answer:
-                await answer.content.read(ANSWER_LIMIT)
                 status = answer.status
+                # The head says it all: a body that is cut, or never comes, takes no
+                # event back that the consumer has.
+                with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+                    await answer.content.read(ANSWER_LIMIT)
                 retry_after_s = _seconds(answer.headers.get("Retry-After", ""), at_s)
         except TimeoutError:
             raise SinkError(
@@ -149,9 +155,7 @@ class WebhookSink:
         try:
             self._webhooks = self._read()
         except SettingsError as error:
-            LOG.warning(
-                "= sink %s: %s; the secret known so far signs", self._name, error
-            )
+            LOG.warning("= %s; the secret known so far signs", error)
         return self._webhooks
 
     def _read(self) -> tuple[Webhook, ...]:
@@ -195,7 +199,8 @@ def _seconds(text: str, now_s: int) -> float:
         return float(text)
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
+        # A year or an hour may have more digits than an integer of C.
         return 0.0
     # A date without a zone is no date of HTTP, and is read as UTC all the same.
     return max(at.replace(tzinfo=at.tzinfo or UTC).timestamp() - now_s, 0.0)

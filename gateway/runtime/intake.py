@@ -96,7 +96,8 @@ class Intake:
         self._synchroniser = synchroniser
         vehicle = standing.persona.vehicle_id.short
         self._log = logging.getLogger(f"{__name__}.{vehicle}")
-        self._bucket = Bucket()
+        # By whether a frame is a receipt: what answers a backlog keeps out no order.
+        self._buckets = {True: Bucket(), False: Bucket()}
         self._refusals: dict[bytes, Refused] = {}
         self.dropped: dict[Code, int] = {}
         """Frames that were not even answered, by reason."""
@@ -114,12 +115,13 @@ class Intake:
         except (DecodeError, AuthenticationError) as error:
             self._drop(Dropped(error.code, error.detail))
             return
-        self._bucket, has_room = self._bucket.take(now=now)
+        is_receipt = frame_class is FrameClass.RECEIPT
+        self._buckets[is_receipt], has_room = self._buckets[is_receipt].take(now=now)
         if not has_room:
             self._drop(Dropped(Code.RATE_LIMITED, "frames come too fast"))
         elif frame_class is FrameClass.CMD:
             await self._take_command(data, retained=retained, now=now)
-        elif frame_class is FrameClass.RECEIPT:
+        elif is_receipt:
             await self._take_receipt(data, now=now)
         elif frame_class is FrameClass.SYNC:
             await self._take_sync(data, retained=retained, now=now)

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.admission import OWN_LIMIT, REFUSED, IntakeRates, Turnstile
+from bridge.admission import (
+    BUSY_LIMIT,
+    MODEST,
+    OWN_LIMIT,
+    REFUSED,
+    SPARE,
+    WAITING_LIMIT,
+    IntakeRates,
+    Turnstile,
+)
 from bridge.allowance import Rate
 from bridge.credit import CREDIT_MOST
 from bridge.figures import Figures
@@ -159,13 +168,69 @@ async def test_another_car_does_not_wait_behind_one_that_floods() -> None:
     assert gate.turnstile.waiting == 11
 
 
-async def test_when_too_many_wait_they_come_in_rather_than_stop_the_broker() -> None:
+async def test_when_too_many_wait_the_oldest_come_in_rather_than_stop_the_broker() -> (
+    None
+):
     """I-31: a broker stops serving who leaves too much unacknowledged."""
     gate = Gate()
-    sent = [gate.send(CARS[0], FrameClass.EVENT) for _ in range(4 + LIMIT + 1)]
+    first = [gate.send(CARS[0], FrameClass.EVENT) for _ in range(4 + LIMIT + 1)]
+    other = [gate.send(CARS[1], FrameClass.EVENT) for _ in range(4 + 3)]
 
-    assert await gate.admitted() == sent
-    assert gate.turnstile.waiting == 0
+    # Each car's in its order; the other one has none that waits.
+    assert await gate.admitted() == [*first[:5], *other]
+    assert gate.turnstile.waiting == LIMIT
+    assert not any(one.is_done.is_set() for one in [*first, *other])
+
+
+async def test_cars_that_flood_together_come_in_no_faster_than_one_by_one() -> None:
+    """K23, I-31, I-22: two fill the room for what waits, a third goes on as it may.
+
+    What is lost of it was no honest car's, and has no receipt.
+    """
+    gate = Gate(waiting_limit=2 * OWN_LIMIT)
+    for car in CARS[:2]:
+        for _ in range(4 + OWN_LIMIT):
+            gate.send(car, FrameClass.EVENT)
+    assert len(await gate.admitted()) == 2 * 4
+    assert gate.turnstile.waiting == 2 * OWN_LIMIT
+
+    third = [gate.send(CARS[2], FrameClass.EVENT) for _ in range(2_000)]
+    came = await gate.admitted()
+    for _ in range(20):
+        gate.now_s += 0.5
+        third += [gate.send(car, FrameClass.EVENT) for car in CARS for _ in range(100)]
+        came += await gate.admitted()
+
+    mine = [one for one in came if str(CARS[2]) in one.topic]
+    assert mine == sorted(mine, key=third.index), "in their order"
+    rate = RATES.entries
+    assert len(mine) <= rate.burst + SPARE.burst + 10 * (rate.per_s + SPARE.per_s)
+    assert (
+        len(came) - len(mine) <= 2 * 10 * (rate.per_s + SPARE.per_s) + 2 * SPARE.burst
+    )
+    lost = [one for one in third if one.is_done.is_set()]
+    assert len(lost) == gate.counted("dropped_total")
+
+
+async def test_a_car_that_says_little_is_let_in_beside_few_frames_of_busy_ones() -> (
+    None
+):
+    """K23, I-31: busy cars have their part of a batch together, and take turns."""
+    fast = Rate(1_000, 10_000)
+    gate = Gate(IntakeRates(fast, fast), waiting_limit=WAITING_LIMIT)
+    for car in CARS[:2]:
+        sent = [gate.send(car, FrameClass.EVENT) for _ in range(MODEST.burst)]
+        assert await gate.admitted() == sent
+    busy = [gate.send(car, FrameClass.EVENT) for _ in range(200) for car in CARS[:2]]
+    honest = gate.send(CARS[2], FrameClass.EVENT)
+
+    first = await gate.turnstile.take(gate.link, 512)
+    second = await gate.turnstile.take(gate.link, 512)
+
+    assert list(first) == [*busy[:BUSY_LIMIT], honest]
+    assert list(second) == busy[BUSY_LIMIT : 2 * BUSY_LIMIT]
+    assert not any(one.is_done.is_set() for one in busy)
+    assert len(await gate.admitted()) == len(busy) - 2 * BUSY_LIMIT
 
 
 async def test_what_a_lost_connection_left_waits_no_more() -> None:

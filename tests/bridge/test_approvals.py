@@ -535,7 +535,9 @@ async def test_an_engineer_approves_on_the_command_line(
             return done.stdout
 
         listed = await asyncio.to_thread(say, "list", "--state", "pending")
-        approved = await asyncio.to_thread(say, "approve", approval, "--note", "ok")
+        approved = await asyncio.to_thread(
+            say, "approve", approval, "--note", "ok", "--no-wait"
+        )
 
     assert approval in listed
     assert "approved" in approved

@@ -160,6 +160,7 @@ async def test_an_auditor_finds_on_the_command_line_which_row_was_edited(
     assert re.search(r"6:[0-9a-f]{64}", good.stdout)
     assert bad.returncode != 0
     assert "broken: row 3: was edited" in bad.stderr
+    assert "keep the store as it is" in bad.stderr
 
 
 @pytest.mark.broker

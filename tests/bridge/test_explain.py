@@ -158,7 +158,11 @@ async def test_a_compound_is_explained_with_its_parts(world: World) -> None:
 
     assert hops(document) == ["under_way", "rejected"]
     assert hops(lock)[:2] == ["begun", "signed"]
-    assert hold == {"kind": "engine_hold", "command_id": hold["command_id"]}
+    assert hold == {
+        "kind": "engine_hold",
+        "command_id": hold["command_id"],
+        "meaning": "not sent: the part before it was not done",
+    }
     assert faults(check(document, anchors(world.fleet))) == []
 
 

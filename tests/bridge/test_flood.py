@@ -36,7 +36,7 @@ FLOOD = 50
 
 
 class Street:
-    """Two cars at a broker, and a bridge's settings."""
+    """Cars at a broker, and a bridge's settings."""
 
     def __init__(self, settings: Settings, drivers: list[Driver]) -> None:
         self.settings = settings
@@ -44,8 +44,12 @@ class Street:
 
 
 @pytest.fixture
-async def street(tmp_path: Path) -> AsyncIterator[Street]:
-    fleet = make_fleet(tmp_path / "fleet", 2, now=clock())
+async def street(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[Street]:
+    """A street with two cars, or as many as a test asks for."""
+    cars = getattr(request, "param", 2)
+    fleet = make_fleet(tmp_path / "fleet", cars, now=clock())
     known = {str(vehicle_id) for vehicle_id in fleet.vehicle_ids()}
     async with contextlib.AsyncExitStack() as stack:
         broker = await stack.enter_async_context(

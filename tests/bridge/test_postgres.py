@@ -13,6 +13,7 @@ from typing import Final
 import pytest
 from sqlalchemy import Connection, text
 
+from bridge import lease
 from bridge.database import Topic
 from bridge.errors import LeaseLostError, SettingsError, StoreError
 from bridge.instant import Instant
@@ -28,6 +29,7 @@ from tests.bridge.car import receipt_of
 from tests.bridge.stream import TYPES, entries_of
 from tests.bridge.world import NOW_MS, World
 from tests.postgres import Server, running_server
+from tests.proxy import running_proxy
 
 pytestmark = pytest.mark.postgres
 
@@ -62,8 +64,7 @@ async def test_a_rental_is_stored_told_and_receipted(
         await world.say(FrameClass.EVENT, *entries_of(world.car))
 
         assert await world.events() == TYPES
-        last = receipt_of(world.broker.sent_of(FrameClass.RECEIPT)[-1])
-        assert (last.upto, last.head_hash) == (len(TYPES), world.car.head)
+        await world.until_receipted(world.car)
 
 
 async def test_a_topic_that_postgres_cannot_store_stops_nobody_s_frames(
@@ -250,6 +251,77 @@ async def test_work_passes_to_the_next_bridge_when_one_stops(server: Server) -> 
         await asyncio.gather(first, second, return_exceptions=True)
 
     assert doing == ["one", "two"]
+
+
+async def test_work_passes_on_although_the_servers_clock_was_set_back(
+    server: Server,
+) -> None:
+    """Rows 29, 36: after a failover the next server's clock may be an hour behind."""
+    url = server.make_database()
+    doing = asyncio.Event()
+
+    async def work(_epoch: int) -> None:
+        doing.set()
+        await asyncio.Event().wait()
+
+    async with opened(url) as gone, opened(url) as other:
+        assert await gone.take_lease("work", "gone", ttl_ms=lease.TTL_MS) == 1
+        assert await other.take_lease("work", "other", ttl_ms=lease.TTL_MS) is None
+        # As the clock that counts from now on sees what was written by the one before.
+        server.execute(
+            url, "UPDATE leases SET until_ms = until_ms + 3600000 RETURNING name"
+        )
+        taking = asyncio.create_task(Lease(other, "work", holder="other").hold(work))
+        async with asyncio.timeout(lease.TTL_MS / 1000):
+            await doing.wait()
+        # Who held it, and perhaps still does its work, is told so by the epoch.
+        assert not await gone.renew_lease("work", 1, ttl_ms=lease.TTL_MS)
+        taking.cancel()
+        await asyncio.gather(taking, return_exceptions=True)
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.3], ids=["at once", "a slow beginning"])
+async def test_who_cannot_renew_its_lease_stops_before_another_bridge_begins(
+    server: Server, monkeypatch: pytest.MonkeyPatch, delay_s: float
+) -> None:
+    """I-34, row 29: a database that says nothing makes no tenure longer."""
+    monkeypatch.setattr(lease, "TTL_MS", 3_000)
+    monkeypatch.setattr(lease, "RENEW_S", 0.75)
+    monkeypatch.setattr(lease, "RETRY_S", 0.2)
+    clock = asyncio.get_running_loop().time
+    said: list[tuple[str, float]] = []
+    has_begun = {name: asyncio.Event() for name in ("first", "second")}
+
+    def worker(store: Store, name: str) -> "asyncio.Task[None]":
+        async def work(_epoch: int) -> None:
+            said.append((f"{name} begins", clock()))
+            has_begun[name].set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                said.append((f"{name} ends", clock()))
+
+        return asyncio.create_task(Lease(store, "work", holder=name).hold(work))
+
+    url = server.make_database()
+    with running_proxy(server.port) as proxy:
+        through = url.replace(f":{server.port}", f":{proxy.port}")
+        async with opened(url) as near, opened(through) as far:
+            proxy.delay_s = delay_s
+            first = worker(far, "first")
+            await has_begun["first"].wait()
+            proxy.delay_s = 0.0
+            proxy.silence()
+            second = worker(near, "second")
+            async with asyncio.timeout(30):
+                await has_begun["second"].wait()
+                told = list(said)
+            first.cancel()
+            second.cancel()
+            proxy.cut()
+            await asyncio.gather(first, second, return_exceptions=True)
+
+    assert [what for what, _ in told] == ["first begins", "first ends", "second begins"]
 
 
 async def test_a_bridge_hears_what_another_one_stored(

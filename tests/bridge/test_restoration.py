@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
@@ -23,16 +24,16 @@ from bridge.sqlite_database import SqliteDatabase
 from bridge.store import Store
 from bridge.workspace import LetterKind
 from certs.fleet import FleetDirectory
-from protocol.codes import FrameClass
+from protocol.codes import FrameClass, SyncType
 from protocol.command import ANY_VERSION, Unlock
 from protocol.frame import parse_frame
 from protocol.receipt import Gap
 from protocol.snapshot import NO_RENTAL
 from protocol.sync import Challenge, SyncBody, parse_sync
-from tests.bridge.car import RENTAL, REPORT, Car, receipt_of
+from tests.bridge.car import RENTAL, REPORT, Car, sample
 from tests.bridge.stream import BODIES, TYPES, entries_of
 from tests.bridge.test_evidence import proof_of, verified
-from tests.bridge.world import NOW_MS, World
+from tests.bridge.world import BOOT_MS, NOW_MS, World
 from tests.postgres import client_program, running_server
 
 APPROVAL = Approval(
@@ -184,7 +185,7 @@ async def test_after_a_restore_no_number_is_used_again_and_the_car_is_asked_firs
         await world.say(FrameClass.RESULT, car.result(command))
         done = await world.store.command(order.command_id)
         told = await world.events()
-        receipts = [receipt_of(r) for r in world.broker.sent_of(FrameClass.RECEIPT)]
+        await world.until_receipted(car)
         check = AuditCheck()
         rows, head = await world.store.audit_after(0, 100)
         for row in rows:
@@ -199,12 +200,65 @@ async def test_after_a_restore_no_number_is_used_again_and_the_car_is_asked_firs
     assert done is not None
     assert done.state is CommandState.SUCCEEDED
     assert told[: len(TYPES)] == TYPES
-    assert max(receipt.upto for receipt in receipts) == car.seq
     assert check.faults == []
     assert len(rows) == 1
     # What was receipted before the loss and what came after it prove one rental.
     assert [entry.frame.header.seq for entry in proof.entries][:2] == [2, 3]
     assert REPORT in [entry.body for entry in proof.entries]
+
+
+def asked_in(world: World) -> list[bytes]:
+    """Return the sessions in which the car was asked where it stands."""
+    frames = map(parse_frame, world.broker.sent_of(FrameClass.SYNC))
+    return [f.header.session_id for f in frames if f.header.type == SyncType.CHALLENGE]
+
+
+@pytest.mark.parametrize("frame_class", [FrameClass.EVENT, FrameClass.TELEM])
+async def test_a_car_that_stayed_connected_is_asked_in_the_session_it_speaks_in(
+    fleet: FleetDirectory, engine: Engine, frame_class: FrameClass
+) -> None:
+    """Row 37, FF-SYN-01, FF-SYN-10: no other question reaches it, and it says no HELLO.
+
+    Its broker stayed up, and it connected anew between backup and loss.
+    """
+    async with bridge(fleet, engine, "before") as world:
+        car = world.car
+        await world.greet()
+        engine.back_up()
+        car.hello()  # of a connection that this bridge never heard
+        car.renew_session()
+        over, old = car.session, car.event(BODIES[0], mono_ms=BOOT_MS - 60_000)
+        car.hello()
+        car.renew_session()
+        await world.greet()
+    engine.lose_and_restore(fleet.fleet.fleet_id)
+
+    async with bridge(fleet, engine, "after", car) as world:
+        car.boot_ms = world.boot_ms
+        world.steward.wanted(await world.store.online_vehicles())
+        await world.steward.sweep()
+        await world.say(FrameClass.EVENT, old)
+        world.advance(10)
+        await world.steward.sweep()
+        before = asked_in(world)
+        said = (
+            car.event(BODIES[1])
+            if frame_class is FrameClass.EVENT
+            else car.telemetry(sample())
+        )
+        await world.say(frame_class, said)
+        world.advance(10)
+        await world.steward.sweep()
+        after = asked_in(world)
+        nonce = sync_of(world.broker.sent_of(FrameClass.SYNC)[-1])
+        assert isinstance(nonce, Challenge)
+        await world.say(FrameClass.HELLO, car.hello(nonce=nonce.nonce))
+        order = await world.order(Unlock(RENTAL, ANY_VERSION))
+
+    assert before
+    assert {over, car.session}.isdisjoint(before)
+    assert after[-1] == car.session
+    assert order.state is CommandState.PUBLISHED
 
 
 async def test_what_a_loss_swallowed_is_given_up_by_two_and_the_ledger_goes_on(
@@ -256,8 +310,8 @@ async def test_what_a_loss_swallowed_is_given_up_by_two_and_the_ledger_goes_on(
         await world.say(FrameClass.EVENT, entries[3], entries[4])
         kinds = [letter.kind for letter in await world.store.dead_letters()]
         left = await world.store.read(lambda c: find_gaps(c, now=world.now()))
+        await world.until_receipted(car)
         proof = await proof_of(world)
-        receipts = [receipt_of(r) for r in world.broker.sent_of(FrameClass.RECEIPT)]
 
     types = [row.type for row in told]
     at = types.index("freefloat.ledger.gap_accepted")
@@ -267,7 +321,7 @@ async def test_what_a_loss_swallowed_is_given_up_by_two_and_the_ledger_goes_on(
     assert types.count("freefloat.rental.ended") == 1
     assert "freefloat.rental.parked" not in types
     assert kinds == [LetterKind.PASSED]
-    assert (receipts[-1].upto, receipts[-1].head_hash) == (5, car.head)
+    assert car.seq == 5
     assert left == ([], 0)
     assert proof is not None
     assert proof.missing == (Gap(3, 4),)
@@ -284,17 +338,28 @@ def test_a_backup_is_made_while_the_bridge_writes_and_never_over_another(
         back_up(path, tmp_path / "one")
         with pytest.raises(SettingsError, match="exists already"):
             back_up(path, tmp_path / "one")
+        with pytest.raises(SettingsError, match=r": no such file or directory$") as no:
+            back_up(path, tmp_path / "nowhere" / "one")
     finally:
         asyncio.run(store.close())
     assert sorted(one.name for one in tmp_path.glob("*one*")) == ["one"]
+    assert "check the paths" in no.value.advice
 
 
 @pytest.mark.parametrize(
-    ("spoil", "about"),
+    ("spoil", "about", "advice"),
     [
-        (lambda copy: copy.write_bytes(b"SQLite format 3\0" + bytes(9_000)), "copied"),
-        (lambda copy: copy.write_bytes(copy.read_bytes()[:8_192]), "copied"),
-        (lambda copy: copy.unlink(), "there is no backup"),
+        (
+            lambda copy: copy.write_bytes(b"SQLite format 3\0" + bytes(9_000)),
+            "copied",
+            "take another backup",
+        ),
+        (
+            lambda copy: copy.write_bytes(copy.read_bytes()[:8_192]),
+            "copied",
+            "take another backup",
+        ),
+        (lambda copy: copy.unlink(), "there is no backup", "name another file"),
     ],
 )
 def test_a_backup_that_is_no_good_leaves_the_store_in_its_place(
@@ -302,6 +367,7 @@ def test_a_backup_that_is_no_good_leaves_the_store_in_its_place(
     tmp_path: Path,
     spoil: Callable[[Path], object],
     about: str,
+    advice: str,
 ) -> None:
     path, copy = tmp_path / "bridge.sqlite", tmp_path / "copy"
     fleet_id = fleet.fleet.fleet_id
@@ -310,11 +376,46 @@ def test_a_backup_that_is_no_good_leaves_the_store_in_its_place(
     before = path.read_bytes()
     spoil(copy)
 
-    with pytest.raises(SettingsError, match=about):
+    with pytest.raises(SettingsError, match=about) as refused:
         restore(path, copy, fleet_id=fleet_id, now=NOW_MS)
 
+    assert advice in refused.value.advice
     assert path.read_bytes() == before
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_store_that_root_puts_back_belongs_to_the_bridges_user(
+    fleet: FleetDirectory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_there: bool,
+) -> None:
+    """Row 37: root restores, and a service's user opens the store."""
+    folder, copy = tmp_path / "state", tmp_path / "copy"
+    folder.mkdir()
+    path, fleet_id = folder / "bridge.sqlite", fleet.fleet.fleet_id
+    mark(SqliteDatabase(path), fleet_id=fleet_id, now=NOW_MS)
+    back_up(path, copy)
+    if not is_there:
+        for file in folder.iterdir():
+            file.unlink()
+    given: dict[str, tuple[int, int]] = {}
+
+    def chown(file: Path, *owner: int, follow_symlinks: bool) -> None:
+        assert not follow_symlinks, "their link would give them a file of root's"
+        given[file.name] = (owner[0], owner[1])
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", chown)
+
+    restore(path, copy, fleet_id=fleet_id, now=NOW_MS)
+
+    theirs = folder.stat()
+    owner = (theirs.st_uid, theirs.st_gid)
+    assert given == dict.fromkeys(
+        (".bridge.sqlite.restored", "bridge.sqlite.lock"), owner
+    )
 
 
 def test_a_store_in_use_or_a_backup_of_another_fleet_is_not_touched(

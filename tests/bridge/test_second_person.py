@@ -414,7 +414,7 @@ async def test_an_approver_signs_on_their_own_machine_and_the_car_is_held(
         to = ("--api", running.bridge.api_url, "--api-key-file", "approver.api")
         words = ("bridge", "approvals", "approve", name, *to, "--json", "--yes")
         done = await asyncio.to_thread(
-            freefloat, *words, "--sign-with", "approver.key", cwd=folder
+            freefloat, *words, "--no-wait", "--sign-with", "approver.key", cwd=folder
         )
         decided = await ask(
             running,
@@ -431,6 +431,7 @@ async def test_an_approver_signs_on_their_own_machine_and_the_car_is_held(
     assert decided[0] == 200, "the same decision again is no error"
     assert f"vehicle 1: {running.car.id}" in done.stderr
     assert "reason: operator" in done.stderr
+    assert "expected_version: any\n" in done.stderr
     # One command: a slow machine sends it again after 2.5 s, byte for byte the same.
     assert len(running.commands()) == 1
     assert "signed with their own key" in str(explained["hops"])

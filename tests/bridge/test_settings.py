@@ -95,6 +95,25 @@ def test_two_sinks_of_one_name_are_refused() -> None:
         check_settings(settings)
 
 
+def test_a_time_zone_that_nobody_knows_is_refused_before_a_feed_tells_it() -> None:
+    feed = """[gbfs]
+system_id = "ours"
+name = "Ours"
+language = "de"
+timezone = "Mars"
+email = "a@fleet.example"
+url = "https://api.fleet.example"
+"""
+
+    def parsed(text: str) -> Settings:
+        return parse_settings((GOOD + text).encode(), directory=Path())
+
+    check_settings(parsed(feed.replace("Mars", "Europe/Berlin")))
+    with pytest.raises(SettingsError, match=r"timezone 'Mars'") as refused:
+        check_settings(parsed(feed))
+    assert "Europe/Berlin" in refused.value.advice
+
+
 def test_a_key_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "api.keys"
     path.write_text("k" * 40)

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import stat
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -57,7 +58,7 @@ class MemorySink:
         self.parallel = parallel
         self.taken: list[OutboxRow] = []
         self.attempts = 0
-        self.failures: dict[str, list[SinkError]] = {}
+        self.failures: dict[str, list[Exception]] = {}
         self.hangs = False
         self.is_down = False
         self.refused_vehicle: VehicleId | None = None
@@ -140,53 +141,6 @@ async def test_a_failed_event_holds_back_its_own_car_and_is_tried_again(
 
     assert [row.type for row in sink.taken][1] == "freefloat.rental.started"
     assert sink.attempts == 13
-
-
-async def test_a_car_whose_events_always_fail_holds_back_no_other(
-    fleet: FleetDirectory, tmp_path: Path
-) -> None:
-    # I-31: one event that a consumer answers with 500, for days, stops its own car.
-    sink = MemorySink()
-    async with World(fleet, tmp_path / "bridge.sqlite", (sink,)) as world:
-        sink.refused_vehicle = world.cars[0].id
-        await tell(world, 0)
-        await sink.wait_attempts(3)
-        async with asyncio.timeout(30):
-            for _ in range(2 * relay_module.WINDOW // len(BODIES)):
-                await tell(world, 1)
-            await sink.wait_taken(2 * relay_module.WINDOW // len(BODIES) * len(BODIES))
-        assert await world.store.cursor("memory") == 0
-
-        sink.refused_vehicle = None
-        async with asyncio.timeout(30):
-            await world.wait_cursor("memory", len(sink.taken) + len(BODIES))
-
-    own = [r.position for r in sink.taken if r.vehicle_id == world.cars[0].id]
-    assert own == sorted(own)
-    assert len(own) == len(BODIES)
-
-
-async def test_what_waits_for_a_failing_consumer_is_bounded(
-    fleet: FleetDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # What a sink has no room for waits in the store, in its order.
-    monkeypatch.setattr(relay_module, "AHEAD_LIMIT", len(BODIES) - 1)
-    sink = MemorySink()
-    async with World(fleet, tmp_path / "bridge.sqlite", (sink,)) as world:
-        sink.refused_vehicle = world.cars[0].id
-        await tell(world, 0)
-        await tell(world, 1)
-        await sink.wait_attempts(sink.attempts + 20)
-        assert sink.taken == []
-
-        sink.refused_vehicle = None
-        async with asyncio.timeout(10):
-            await sink.wait_taken(2 * len(BODIES))
-            await world.wait_cursor("memory", 2 * len(BODIES))
-
-    for car in world.cars[:2]:
-        own = [r.position for r in sink.taken if r.vehicle_id == car.id]
-        assert own == sorted(own)
 
 
 async def test_an_event_that_a_consumer_never_wants_is_set_aside_and_kept(
@@ -320,6 +274,33 @@ async def test_a_line_that_a_crash_cut_does_not_spoil_the_next(tmp_path: Path) -
     await sink.close()
 
     assert path.read_bytes().splitlines()[-1] == b'{"n": 2}'
+
+
+async def test_a_file_is_closed_behind_what_is_being_written_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I-34: its number would be another file's by then, such as the store's."""
+    is_writing, found = threading.Event(), []
+    write_through = os.fsync
+
+    def slow(descriptor: int) -> None:
+        is_writing.set()
+        time.sleep(0.2)
+        found.append(os.fstat(descriptor).st_ino)
+        write_through(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    path = tmp_path / "events.jsonl"
+    sink = JsonLinesSink("lines", path)
+    await sink.open()
+    under_way = asyncio.create_task(sink.deliver(row(1)))
+    await asyncio.to_thread(is_writing.wait)
+    under_way.cancel()
+    await sink.close()
+
+    assert found == [path.stat().st_ino]
+    with pytest.raises(SinkError, match="not open"):
+        await sink.deliver(row(2))
 
 
 async def test_a_directory_is_no_sink(tmp_path: Path) -> None:
@@ -477,7 +458,7 @@ async def test_a_flaky_consumer_gets_every_event_in_order(
 
 @pytest.mark.broker
 async def test_a_secret_is_replaced_while_events_go_out(
-    consumer: Consumer, tmp_path: Path
+    consumer: Consumer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     newer = "whsec_" + base64.b64encode(bytes(range(32))).decode()
     path = tmp_path / "secret"
@@ -504,6 +485,8 @@ async def test_a_secret_is_replaced_while_events_go_out(
         taken.append(good)
     # A damaged file changes nothing: the secret known so far signs.
     assert taken == [{"old"}, {"old", "new"}, {"new"}, {"new"}]
+    [said] = [text for text in caplog.messages if "known so far" in text]
+    assert said.count("sink") == 1
 
 
 @pytest.mark.broker
@@ -519,8 +502,10 @@ async def test_a_secret_is_replaced_while_events_go_out(
         ("9" * 4_000, math.inf),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0),
         (email.utils.formatdate(DATE_S, usegmt=True), 90),
+        # No date, though it reads like one: its year is larger than an integer of C.
+        ("Mon, 01 Jan 99999999999 00:00:00 GMT", 0),
     ],
-    ids=["7", "none", "words", "negative", "years", "endless", "past", "date"],
+    ids=["7", "none", "words", "negative", "years", "endless", "past", "date", "never"],
 )
 async def test_a_consumer_says_when_it_wants_to_be_asked_again(
     consumer: Consumer, said: str, meant_s: float

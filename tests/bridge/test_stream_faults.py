@@ -1,6 +1,7 @@
 """Kafka and JetStream that fail in their own ways (rows 31 and 32, I-26, I-31)."""
 
 import asyncio
+import dataclasses
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -8,24 +9,28 @@ from pathlib import Path
 
 import nats
 import pytest
+from nats.aio.msg import Msg
 from nats.js.api import StreamConfig
 
 from bridge import relay as relay_module
+from bridge.errors import SinkError
 from bridge.rows.outbox import OutboxRow
 from bridge.sinks.jetstream import JetStreamSink
 from bridge.traces import trace_parent
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
+from protocol.identity import VehicleId
 from tests.bridge.consumer_database import ConsumerDatabase
 from tests.bridge.mock_kafka import (
     NOT_ENOUGH_REPLICAS,
     NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    OUT_OF_ORDER_SEQUENCE_NUMBER,
     REQUEST_TIMED_OUT,
     MockKafka,
 )
 from tests.bridge.running import until
 from tests.bridge.stream import BODIES, entries_of
-from tests.bridge.test_sinks import MemorySink
+from tests.bridge.test_sinks import MemorySink, row
 from tests.bridge.test_stream_sinks import (
     NatsServer,
     event_id_of,
@@ -182,6 +187,66 @@ async def test_a_frozen_jetstream_holds_its_own_cursor_and_nobody_else(
 
     assert held == before[-1].position
     assert [name for name, _ in await server.told()] == [one.event_id for one in rows]
+
+
+async def test_a_producer_that_kafka_ends_for_good_leaves_no_event_waiting(
+    kafka: MockKafka,
+) -> None:
+    """Fault row 31, I-26, I-31: all that was under way with it goes again by a new one.
+
+    Kafka ends one whose sequence of messages it finds broken, as after a loss of data.
+    """
+    rows = [
+        dataclasses.replace(row(number), vehicle_id=VehicleId(bytes([number]) * 16))
+        for number in range(60)
+    ]
+    sink, failures = topic_sink(kafka.servers, timeout_s=60), 0
+    await sink.open()
+
+    async def deliver(one: OutboxRow) -> None:
+        nonlocal failures
+        while True:
+            try:
+                await sink.deliver(one)
+            except SinkError:
+                failures += 1
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+    await asyncio.gather(*map(deliver, rows[:20]))
+    kafka.answer_after(300)
+    kafka.refuse(OUT_OF_ORDER_SEQUENCE_NUMBER)
+    async with asyncio.timeout(20):
+        await asyncio.gather(*map(deliver, rows[20:]))
+    kafka.answer_after(0)
+    async with asyncio.timeout(10):
+        await sink.close()
+
+    told = await asyncio.to_thread(read_messages, kafka.servers, len(rows))
+    assert {event_id_of(one) for one in told} == {one.event_id for one in rows}
+    assert failures, "the fault did not come about"
+
+
+@pytest.mark.parametrize("answer", [b"taken", b"", b"[]", b"{}", b"7", b"\xff"])
+async def test_who_answers_in_the_place_of_the_stream_has_taken_nothing(
+    server: NatsServer, answer: bytes
+) -> None:
+    """I-31, I-26: a service that listens where a stream should ends no bridge."""
+    client = await nats.connect(server.url)
+
+    async def reply(message: Msg) -> None:
+        await message.respond(answer)
+
+    await client.subscribe("freefloat.>", cb=reply)
+    await client.flush()
+    sink = stream_sink(server)
+    await sink.open()
+
+    with pytest.raises(SinkError, match="EVENTS"):
+        await sink.deliver(row(1))
+    await sink.close()
+    await client.close()
 
 
 async def test_beyond_the_duplicate_window_a_repetition_has_no_second_effect(

@@ -230,6 +230,18 @@ async def test_a_stream_that_is_full_takes_nothing_and_nothing_is_given_up(
     assert not refused.value.is_permanent
 
 
+async def test_a_stream_that_nobody_made_is_named_with_what_to_do(
+    server: NatsServer,
+) -> None:
+    """Who runs NATS makes it; the library says "no response from stream" alone."""
+    sink = stream_sink(server, stream="EVENTS")
+    await sink.open()
+
+    with pytest.raises(SinkError, match=r"takes freefloat\.>: make EVENTS"):
+        await sink.deliver(row(1))
+    await sink.close()
+
+
 async def test_another_stream_with_the_same_subjects_gets_nothing(
     server: NatsServer,
 ) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gzip
 import ssl
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -30,6 +32,10 @@ pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
 
 TIMEOUT_S: Final = 1.0
 HUGE: Final = 64 * 1024 * 1024
+
+UNPACKED: Final = 64 * 1024 * 1024
+BOMB: Final = gzip.compress(bytes(UNPACKED))
+"""A thousandth of what it unpacks to."""
 
 
 class IllConsumer:
@@ -145,6 +151,60 @@ async def test_an_ill_consumer_is_left_alone_and_gets_everything_in_order_afterw
         own = [one.event_id for one in rows if one.vehicle_id == car.id]
         assert [name for name in consumer.taken if name in own] == own
     assert consumer.written < HUGE / 4, "nobody reads an answer to its end"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "length", "body"),
+    [
+        ("br", 5, b"hello"),
+        ("gzip", 5, b"hello"),
+        ("gzip", len(BOMB), BOMB),
+        # Less than was promised, and then nothing, or the end of the connection.
+        ("identity", 100, b""),
+        ("identity", 100, b"cut"),
+    ],
+    ids=["brotli", "no gzip", "gzip bomb", "silence", "cut"],
+)
+async def test_any_2xx_means_taken_whatever_its_body_is(
+    encoding: str, length: int, body: bytes
+) -> None:
+    """Fault row 30, I-26: nothing of a body matters, and none is unpacked."""
+
+    async def answer(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\n"
+            f"Content-Length: {length}\r\n\r\n".encode()
+        )
+        writer.write(body)
+        if body:
+            writer.close()
+        with contextlib.suppress(OSError):
+            await reader.read()
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        ended.set()
+
+    ended = asyncio.Event()
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        sink = WebhookSink(
+            *("hook", f"http://{host}:{port}/", lambda: (SECRET,)),
+            timeout_s=TIMEOUT_S,
+            now=machine_ms,
+        )
+        await sink.open()
+        tracemalloc.start()
+        await sink.deliver(row(1))
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        await sink.close()
+        await ended.wait()
+
+    assert most < UNPACKED / 16
 
 
 async def test_events_wait_for_a_consumer_to_renew_its_certificate(

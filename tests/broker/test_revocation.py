@@ -18,6 +18,8 @@ import pytest_asyncio
 
 from bridge.broker.access import BrokerAccess
 from bridge.broker.embedded import EmbeddedBroker
+from bridge.broker.service_certificate import SERVICE_NAME
+from bridge.broker.trespass import TrespassWatch
 from bridge.registry import RegistryDirectory
 from certs.fleet import FleetDirectory
 from certs.revocation import LIST_LIFETIME, publish_list
@@ -153,6 +155,11 @@ async def test_a_a_revoked_cars_live_session_ends_and_no_new_one_is_of_use(
         assert took_s < LIMIT_S
         assert b"revoked again" not in bridge.payloads
         assert kept.is_connected
+    if street.broker.kind == "mosquitto":
+        # The guard takes the car's name for it, which is no fight of two for one name.
+        watch = TrespassWatch(street.broker.log, clock_s=lambda: 0.0)
+        assert [str(told) for told in watch.look()] == []
+        assert SERVICE_NAME in street.broker.log.read_text(encoding="utf-8")
 
 
 @pytest.mark.mosquitto

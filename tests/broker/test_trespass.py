@@ -64,6 +64,21 @@ def test_a_car_that_changes_its_network_is_not_called_stolen(log: Log) -> None:
     assert said.startswith("A threw itself off again and again")
 
 
+def test_a_withdrawn_car_that_the_guard_throws_out_is_not_called_stolen(
+    log: Log,
+) -> None:
+    """As mosquitto 2.0.11 writes it; each withdrawal raised BrokerTrespass."""
+    guard = (
+        "2026-11-27T20:23:00: New client connected from 127.0.0.1:51425 as A "
+        "(p2, c1, k15, u'freefloat broker service').\n"
+    )
+    itself = guard.replace("freefloat broker service", "A")
+
+    assert log.add((THROWN.format("A") + guard) * 3) == []
+    assert log.add(THROWN.format("A") + itself) == []
+    assert len(log.add(THROWN.format("A") + itself)) == 1
+
+
 def test_half_a_line_is_read_when_it_is_whole(log: Log) -> None:
     line = REFUSED.format("A", "Publish")
 

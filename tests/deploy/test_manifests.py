@@ -235,6 +235,38 @@ def test_no_container_of_compose_writes_where_root_alone_may() -> None:
     assert named == made_by_image
 
 
+def mosquitto_limit(name: str) -> int:
+    text = (DEPLOY / "mosquitto.conf").read_text()
+    [value] = re.findall(rf"^{name} (\d+)$", text, re.MULTILINE)
+    return int(value)
+
+
+def test_a_flooded_broker_has_the_memory_that_its_limits_come_to() -> None:
+    """Row 24: what one bridge that stands still may fill, for each bridge of Compose.
+
+    Messages of QoS 0 are bounded by their number, those of QoS 1 by bytes as well.
+    """
+    each = mosquitto_limit("max_queued_messages") * mosquitto_limit("max_packet_size")
+    each += mosquitto_limit("max_queued_bytes")
+    bridges = [name for name in COMPOSE["services"] if name.startswith("bridge-")]
+    guide = (ROOT / "docs/operations.md").read_text()
+    said = re.search(
+        r"\*Size\*: (\d) GB for each bridge \(.+?\) and (\d) GB for connections, 30 KB",
+        guide,
+    )
+    assert said is not None
+    for_each, for_connections = map(int, said.groups())
+    of_compose = for_each * len(bridges) + for_connections
+
+    assert (for_each - 1) * 10**9 < each <= for_each * 10**9
+    assert COMPOSE["services"]["mosquitto"]["mem_limit"] == f"{of_compose}g"
+    assert f"the Compose file has {of_compose} GB for its two" in guide
+    assert f"`MemoryMax={for_each + for_connections}G` for one bridge" in guide
+    comments = re.sub(r"\s*# ", " ", (DEPLOY / "mosquitto.conf").read_text())
+    assert f"{for_each} GB for each bridge" in comments
+    assert f"{for_connections} GB for connections" in comments
+
+
 @pytest.mark.parametrize("name", sorted(COMPOSE["services"]))
 def test_no_container_of_compose_can_do_more_than_it_must(name: str) -> None:
     service = COMPOSE["services"][name]

@@ -217,6 +217,26 @@ async def test_a_flood_is_dropped_before_it_costs_a_signature_check() -> None:
         assert world.gateway.dropped[Code.RATE_LIMITED] >= 100
 
 
+async def test_receipts_keep_out_no_order_and_orders_no_receipt() -> None:
+    # FF-AUTH-07.
+    async with World() as world:
+        world.fleet.gives_receipts = False
+        for _ in range(200):
+            world.fleet.give_receipt()
+        ping = world.fleet.send(PING)
+        await world.settle()
+        answers, before = world.fleet.codes_of(ping), await world.kept()
+        await world.advance(2.0)
+        for _ in range(200):
+            world.air.deliver(FrameClass.CMD, ping)
+        world.fleet.give_receipt()
+        await world.settle()
+
+        assert answers == [Code.OK]
+        assert before
+        assert await world.kept() == []
+
+
 async def test_a_flood_for_somebody_else_uses_up_nothing() -> None:
     # FF-AUTH-01: the bucket comes behind what costs no signature check.
     async with World() as world:

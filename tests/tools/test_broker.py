@@ -152,8 +152,14 @@ async def test_the_guard_throws_a_withdrawn_car_out_of_a_deployed_mosquitto(
     async with running(
         *freefloat("broker", "guard", "--fleet", str(site.fleet.path)),
         *("--directory", str(folder), "--pid-file", str(pid_file)),
-    ):
+        *("--bridge", "ff-bridge-1", "--bridge", "ff-bridge-7"),
+    ) as guard:
         async with asyncio.timeout(LIMIT_S):
+            assert guard.stdout is not None
+            said = b""
+            while b"others" not in said:
+                said += await guard.stdout.readline()
+            assert b"ff-bridge-1, ff-bridge-7" in said
             while (folder / "mosquitto.acl").stat().st_mtime_ns == before:  # noqa: ASYNC110 - a file has no event
                 await asyncio.sleep(0.1)
     denied = (folder / "mosquitto.acl").read_text()

@@ -64,6 +64,16 @@ def test_a_vehicle_is_withdrawn_and_the_audit_is_content(fleet: Path) -> None:
     assert (fleet / "fleet/revoked" / f"{vehicle}.json").exists()
 
 
+def test_who_withdraws_a_vehicle_is_told_where_its_record_goes(fleet: Path) -> None:
+    """L5: a record that only vanishes may be a lost disk, and then counts on."""
+    vehicle = document("issue", "fleet", cwd=fleet)["vehicles"][0]["vehicle_id"]
+
+    told = said("revoke", "fleet", vehicle, cwd=fleet)
+
+    assert "move the record to revoked/" in told
+    assert "ok    1 certificate on the revocation list" in told
+
+
 def test_an_audit_that_finds_something_ends_with_1_and_says_what_to_do(
     fleet: Path,
 ) -> None:

@@ -5,7 +5,7 @@ import pytest
 from bridge.twin import values_of_snapshot
 from protocol.codes import Bits, Condition, EnergyKind, Light, RentalMode
 from protocol.snapshot import Snapshot
-from tools.ordering import stand_of
+from tools.ordering import _tell, stand_of
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,18 @@ def test_a_failed_lock_names_everything_that_stands_in_its_way(
     )
 
     assert stand_of(values_of_snapshot(snapshot)) == words
+
+
+def test_a_part_that_was_not_sent_is_told_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    done = {"kind": "lock", "state": "rejected", "meaning": "refused by the vehicle"}
+    absent = {"kind": "engine_hold", "state": None, "meaning": "not sent: why"}
+    known = {"kind": "lock_and_disable", "state": "rejected", "meaning": "", "id": "0"}
+    rest = dict.fromkeys(("code", "executed", "retry", "rental_id", "snapshot"))
+
+    _tell("A", {**known, **rest, "parts": [done, absent], "trail": []})
+
+    said = capsys.readouterr().out
+    assert "part 1, lock         rejected: refused by the vehicle" in said
+    assert "part 2, engine_hold  not sent: why" in said

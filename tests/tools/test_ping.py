@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools.test_send_and_watch import is_online, run
-from tools.ping import Pong, percentile
+from tools.ping import Pong, _show, percentile
 from tools.rig import open_rig
 
 
@@ -46,6 +46,22 @@ async def test_a_ping_names_each_hop_and_the_one_that_is_missing(
     assert "no answer from board" in mute.err
     assert offline.code == 1
     assert "is offline" in offline.err
+
+
+def test_hops_that_a_quick_car_passes_by_are_no_line_and_a_silent_one_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # I-33: "0 answers" beside an exit code of 0 looked like a hop that is missing
+    quick = {"requested": 0, "signed": 1, "published": 2, "succeeded": 9}
+    well: dict[str, int | None] = {"committed": 1, "board": None, "signed": 4}
+
+    _show("A", [Pong("succeeded", quick, well, 10)])
+
+    said = capsys.readouterr().out
+    assert "car has it" not in said
+    assert [line.split()[-4:] for line in said.splitlines() if "board" in line] == [
+        ["0", "-", "-", "-"]
+    ]
 
 
 def test_percentiles_are_of_what_was_measured() -> None:

@@ -98,7 +98,7 @@ async def test_a_bad_order_names_the_field(rig: Rig) -> None:
     assert refused.code == 1
     assert refused.err.splitlines() == [
         "error: the bridge says no: pin: must be 4 to 8 digits",
-        "  nothing was sent to the car; correct the value and repeat",
+        "  nothing was done; correct the value and repeat",
     ]
 
 

@@ -142,6 +142,36 @@ def test_a_bridge_that_is_not_ready_says_what_it_waits_for() -> None:
         _document(HTTPStatus.SERVICE_UNAVAILABLE, body.encode())
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "advice"),
+    [
+        (HTTPStatus.UNAUTHORIZED, {"detail": "send a key"}, "--api-key-file"),
+        (
+            HTTPStatus.NOT_FOUND,
+            {"detail": "no sink has this name"},
+            "check name and id",
+        ),
+        (
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            {"detail": "position: no", "errors": [{"field": "position"}]},
+            "nothing was done; correct the value",
+        ),
+        (
+            HTTPStatus.CONFLICT,
+            {"detail": "a second person must", "approval": {"id": "5b2c"}},
+            "freefloat bridge approvals show 5b2c",
+        ),
+    ],
+)
+def test_a_no_of_the_bridge_comes_with_what_to_do(
+    status: HTTPStatus, body: dict[str, object], advice: str
+) -> None:
+    with pytest.raises(OperatorError) as refused:
+        _document(status, json.dumps(body).encode())
+
+    assert advice in refused.value.advice
+
+
 def test_the_systems_number_of_a_refusal_is_not_shown() -> None:
     with pytest.raises(OperatorError, match=r": connection refused$"):
         BridgeApi.at("http://127.0.0.1:1", None).get("/ready")

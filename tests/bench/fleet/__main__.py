@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 from tests.bench.figure import print_table
@@ -14,6 +15,7 @@ from tests.bench.fleet.campaign import (
     figures_of,
     run_campaign,
 )
+from tests.postgres import missing_postgres, running_server
 
 
 def main() -> None:
@@ -26,15 +28,26 @@ def main() -> None:
     parser.add_argument("--fleet", type=Path, help="a fleet to use again, or to make")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--profile", type=Path, help="profile the bridge's event loop")
+    parser.add_argument(
+        "--postgres",
+        action="store_true",
+        help="store in a PostgreSQL that is made for this run, and not in SQLite",
+    )
     options = parser.parse_args()
+    if options.postgres and (missing := missing_postgres()):
+        raise SystemExit(missing)
     plan = Plan(options.cars, options.rate, options.seconds, options.entry_each)
-    with tempfile.TemporaryDirectory() as directory:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        running_server() if options.postgres else nullcontext() as server,
+    ):
         outcome = asyncio.run(
             run_campaign(
                 plan,
                 Path(directory) / "run",
                 fleet_path=options.fleet,
                 profile=options.profile,
+                postgres=server,
             )
         )
     print_table(figures_of(outcome))

@@ -19,11 +19,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
 from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
 
 from bridge.bootstrap import open_bridge
 from bridge.ingest import Rejection, Verified
 from bridge.interpreter import settle
+from bridge.settings import StoreSettings
 from bridge.store import Committed, Store
 from tests.bench.fleet.cars import NUMBER_AT
 from tools.bridge_settings import local_settings
@@ -148,6 +150,8 @@ async def _serve(options: argparse.Namespace) -> None:
         api=("127.0.0.1", 0),
         json_lines=options.state / "events.jsonl",
     )
+    if options.store_url is not None:
+        settings = replace(settings, store=StoreSettings(url=options.store_url))
     loop = asyncio.get_running_loop()
     async with open_bridge(settings) as bridge:
         await bridge.wait_connected()
@@ -189,6 +193,7 @@ def main() -> None:
     parser.add_argument("--fleet", type=Path, required=True)
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--store-url", help="a PostgreSQL instead of SQLite")
     asyncio.run(_serve(parser.parse_args()))
 
 

@@ -25,6 +25,7 @@ from tests.bench.fleet.bridge_process import BARE_THREAD, VERIFYING
 from tests.bench.fleet.cars import BenchCar, entries_of, make_cars, make_fleet
 from tests.bench.fleet.program import build_program, let_end
 from tests.bench.fleet.swarm import Swarm
+from tests.postgres import Server
 from tools.clock import wall_clock
 from transport.tls import TlsIdentity
 
@@ -109,6 +110,8 @@ class Outcome:
     """The same by thread."""
     broker_us: float
     """CPU of mosquitto for each frame."""
+    database_us: float
+    """CPU of PostgreSQL for each frame; 0 with SQLite, which is in the bridge."""
     generator_us: float
     """CPU of the load generator for each frame."""
     bridge_mb: float
@@ -131,9 +134,13 @@ class Outcome:
 class BridgeProcess:
     """The bridge beside us; see `tests.bench.fleet.bridge_process`."""
 
-    def __init__(self, fleet: Path, state: Path, port: int) -> None:
+    def __init__(
+        self, fleet: Path, state: Path, port: int, store_url: str | None = None
+    ) -> None:
         command = [sys.executable, "-m", "tests.bench.fleet.bridge_process"]
         command += ["--fleet", str(fleet), "--state", str(state), "--port", str(port)]
+        if store_url is not None:
+            command += ["--store-url", store_url]
         self._errors = (state / "bridge.log").open("wb")
         self._process = subprocess.Popen(
             command,
@@ -189,6 +196,7 @@ async def run_campaign(
     *,
     fleet_path: Path | None = None,
     profile: Path | None = None,
+    postgres: Server | None = None,
     tell: Callable[[str], None] = print,
 ) -> Outcome:
     """Run one fleet and count.
@@ -198,6 +206,7 @@ async def run_campaign(
         directory: empty or absent; for the broker's and the bridge's files.
         fleet_path: a fleet to use again, or None for a new one in `directory`.
         profile: where to write a profile of the bridge's event loop.
+        postgres: where the bridge stores; None for SQLite.
         tell: told of each step.
 
     Raises:
@@ -224,7 +233,8 @@ async def run_campaign(
         clock=wall_clock,
         kind=BrokerKind.MOSQUITTO,
     ) as broker:
-        bridge = BridgeProcess(fleet.path, state, broker.port)
+        url = None if postgres is None else postgres.make_database()
+        bridge = BridgeProcess(fleet.path, state, broker.port, url)
         try:
             anchors = fleet.path / FleetPart.TRUST_ANCHORS
             swarm = Swarm(
@@ -235,12 +245,33 @@ async def run_campaign(
                 directory=directory,
             )
             try:
-                run = _Run(plan, bridge, swarm, cars, broker.pid or 0, directory)
+                beside = Beside(broker.pid or 0, postgres)
+                run = _Run(plan, bridge, swarm, cars, beside, directory)
                 return run.measure(profile, tell)
             finally:
                 swarm.close()
         finally:
             bridge.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What the bridge works with, and what that has spent."""
+
+    broker_pid: int
+    postgres: Server | None
+
+    def broker_s(self) -> float:
+        """Return the CPU time of the broker."""
+        return _spent_s(self.broker_pid)
+
+    def database_s(self) -> float:
+        """Return the CPU time of PostgreSQL and of the processes that it has now."""
+        if self.postgres is None or self.postgres.process is None:
+            return 0.0
+        pid = self.postgres.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
+        return sum(map(_spent_s, [pid, *map(int, children)]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +282,7 @@ class _Run:
     bridge: BridgeProcess
     swarm: Swarm
     cars: list[BenchCar]
-    broker_pid: int
+    beside: Beside
     directory: Path
 
     def measure(self, profile: Path | None, tell: Callable[[str], None]) -> Outcome:
@@ -261,7 +292,8 @@ class _Run:
         tell(f"{self.plan.cars} cars connected in {connect_s:.1f} s")
         if profile is not None:
             self.bridge.ask("profile")
-        before, broker_before = self.bridge.ask("used"), _spent_s(self.broker_pid)
+        before, broker_before = self.bridge.ask("used"), self.beside.broker_s()
+        database_before = self.beside.database_s()
         batches_before = self.bridge.ask("count")["batches"]
 
         def is_committed() -> bool:
@@ -272,8 +304,9 @@ class _Run:
         )
         after, broker_s = (
             self.bridge.ask("used"),
-            _spent_s(self.broker_pid) - broker_before,
+            self.beside.broker_s() - broker_before,
         )
+        database_s = self.beside.database_s() - database_before
         if profile is not None:
             self.bridge.ask(f"profiled {profile}")
         counted = self.bridge.ask("count")
@@ -309,6 +342,7 @@ class _Run:
             bridge_s / self.plan.frames * 1e6,
             threads,
             broker_s / self.plan.frames * 1e6,
+            database_s / self.plan.frames * 1e6,
             self.swarm.spent_s / self.plan.frames * 1e6,
             resident_mb,
             os.getloadavg()[0],
@@ -380,6 +414,11 @@ def figures_of(outcome: Outcome) -> list[Figure]:
         ),
         ("frames in a transaction", outcome.batch_frames, "", "on average"),
         ("mosquitto", outcome.broker_us, "µs", cpu),
+        *(
+            (("PostgreSQL", outcome.database_us, "µs", cpu),)
+            if outcome.database_us
+            else ()
+        ),
         ("load generator", outcome.generator_us, "µs", cpu),
         (
             "published",
