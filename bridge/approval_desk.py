@@ -31,6 +31,7 @@ from bridge.approvals import (
     WantedBody,
     counts,
     immobilises,
+    key_of,
 )
 from bridge.audit import AuditEntry
 from bridge.commands import Origin
@@ -573,14 +574,6 @@ class ApprovalDesk:
             return Outcome(vehicle_id, b"", str(error))
         self._on_events()
         return Outcome(vehicle_id, b"")
-
-
-def key_of(approval: Approval) -> str:
-    """Return the idempotency key of its commands; no caller's has a space.
-
-    Whoever could use it first, with another order, would have the approved one refused.
-    """
-    return f"approval {approval.approval_id.hex()}"
 
 
 def _digest(

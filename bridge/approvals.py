@@ -275,3 +275,11 @@ def immobilises(order: Order) -> bool:
 def counts(order: Order) -> bool:
     """Return whether an order's vehicle counts towards the limits."""
     return opcode_of(order) not in HARMLESS
+
+
+def key_of(approval: Approval) -> str:
+    """Return the idempotency key of its commands; no caller's has a space.
+
+    Whoever could use it first, with another order, would have the approved one refused.
+    """
+    return f"approval {approval.approval_id.hex()}"

@@ -23,6 +23,7 @@ from bridge import traces
 from bridge.admission import Turnstile
 from bridge.clock_watch import ClockWatch
 from bridge.commands import CommandRecord, Sendings
+from bridge.committed import Committed, ReceiptDue
 from bridge.conveyor import Conveyor
 from bridge.credit import credit_for
 from bridge.errors import (
@@ -47,7 +48,7 @@ from bridge.prover import Asked, Prover
 from bridge.receipt_pace import ReceiptPace, Told
 from bridge.registry import RegistryDirectory
 from bridge.rows.receipts import SignedReceipt
-from bridge.store import Committed, ReceiptDue, Store
+from bridge.store import Store
 from bridge.traces import Times
 from bridge.verifier import Verifier
 from bridge.wire import LOG, Wire

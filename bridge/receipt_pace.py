@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from bridge.committed import ReceiptDue
 from bridge.ingest import VerifiedEntry
-from bridge.store import ReceiptDue
 from protocol.identity import VehicleId
 
 APART_S: Final = 0.1

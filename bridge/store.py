@@ -11,7 +11,6 @@ whole.
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from sqlalchemy import Connection, select
@@ -19,13 +18,14 @@ from sqlalchemy import Connection, select
 from bridge import schema
 from bridge.audit import AuditEntry, AuditHead, AuditRow
 from bridge.commands import CommandRecord
+from bridge.committed import Committed, ReceiptDue
 from bridge.credit import CREDIT_MOST
 from bridge.database import Database, Signal
 from bridge.errors import SettingsError, StoreError
 from bridge.group_commit import GroupCommit
 from bridge.ingest import Rejection, Verified
 from bridge.instant import Instant
-from bridge.key_book import KeyBook, Rotation
+from bridge.key_book import KeyBook
 from bridge.ledger import Ledger, gaps_of
 from bridge.ports import RandomBytes
 from bridge.projection import absorb, note_published
@@ -65,36 +65,6 @@ T = TypeVar("T")
 
 Reservation = tuple[bytes, bytes, int, int]
 """Key id, session id, lane, and how many sequences of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReceiptDue:
-    """A receipt that may be signed now, because its transaction is committed."""
-
-    vehicle_id: VehicleId
-    """Whom it is for."""
-    vehicle: VehicleState
-    """What is known of it: session and clock go into the frame."""
-    receipt: Receipt
-    """What it says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What a committed batch causes."""
-
-    notes: tuple[str, ...]
-    """For each record what became of it."""
-    receipts: tuple[ReceiptDue, ...]
-    """To sign and send."""
-    commands: tuple[CommandRecord, ...]
-    """Commands that changed."""
-    has_events: bool
-    """Whether the outbox grew."""
-    rotations: tuple[Rotation, ...] = ()
-    """Changes of keys that are stored now."""
-    greeted: tuple[VehicleId, ...] = ()
-    """Cars that said HELLO, doubtful ones included."""
 
 
 class Store:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,13 +22,16 @@ from bridge.instant import Instant
 from bridge.key_book import EMPTY
 from bridge.prover import Prover
 from bridge.sqlite_database import SqliteDatabase
-from bridge.store import Committed, Store
+from bridge.store import Store
 from bridge.verifier import Verifier
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
 from tests.bridge.car import Car
 from tests.bridge.stream import BODIES, entries_of
 from tests.bridge.world import BOOT_MS, NOW_MS, World
+
+if TYPE_CHECKING:
+    from bridge.committed import Committed
 
 NOISES: Final = (
     "flipped",

@@ -6,8 +6,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.committed import ReceiptDue
 from bridge.receipt_pace import APART_S, ReceiptPace, Told
-from bridge.store import ReceiptDue
 from bridge.vehicle import VehicleState
 from protocol.codes import Code
 from protocol.identity import VehicleId

@@ -23,10 +23,11 @@ from msgspec.structs import replace
 from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
 
 from bridge.bootstrap import open_bridge
+from bridge.committed import Committed
 from bridge.ingest import Rejection, Verified
 from bridge.interpreter import settle
 from bridge.settings import StoreSettings
-from bridge.store import Committed, Store
+from bridge.store import Store
 from tests.bench.fleet.cars import NUMBER_AT
 from tools.bridge_settings import local_settings
 
