@@ -442,7 +442,7 @@ PLANTED: Final = (
     Planted("a car tells where every entry was written", "K25", _talkative, 1),
     Planted("a car begins rentals on a full disk", "I-20", _blind, 1),
     Planted("a stored grant begins a rental on a full disk", "I-20", _obedient, 4),
-    Planted("a second part is sent before the first is done", "I-11", _hurried, 40),
+    Planted("a second part is sent before the first is done", "I-11", _hurried, 112),
     Planted("a payment is decided twice", "H3.*decided", _paid_again, 2, paying, 1.5),
     Planted("a refused payment is taken for paid", "C21", _generous, 2, paying, 1.5),
     Planted("one payment is asked for twice", "H3.*asked", _one_number, 7, paying, 1.5),
