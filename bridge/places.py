@@ -7,7 +7,9 @@ own, so that it can be erased and the ledger still verifies (K25, K26).
 Rule 1: the receipt of an entry waits for its place, since the car forgets the place
 with it; it waits for three arrivals of the entry at most (FF-PLC-06).
 Rule 2: a place that does not fit is not kept, and is an alarm (FF-PLC-05).
-Rule 3: what was erased stays erased, whoever sends the old frame again.
+Rule 3: what was erased stays erased, whoever sends the old frame again. Only a place
+that went because its entry had not come is awaited anew once that comes: it is needed
+then, and the car still has what has no receipt.
 """
 
 from collections.abc import Mapping
@@ -40,6 +42,8 @@ class PlaceState(IntEnum):
     """The entry has come too often without it."""
     ERASED = 4
     """It was there, or might have come, and is to be known no more."""
+    LAPSED = 5
+    """It was there, was erased since its entry did not come, and waits for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,8 @@ class PlaceRecord:
     """16 bytes, of the entry: whose place it is."""
     arrivals: int = 0
     """How often the entry has come without its place."""
+    came_ms: int = 0
+    """Since when the place waits for its entry, UTC ms; 0 if it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,12 @@ class Judged:
 
 
 def place_came(  # noqa: PLR0911 - one for each state
-    known: PlaceRecord | None, told: EventPlace, vehicle_id: VehicleId, *, upto: int
+    known: PlaceRecord | None,
+    told: EventPlace,
+    vehicle_id: VehicleId,
+    *,
+    upto: int,
+    now: int,
 ) -> Judged:
     """Judge a place that came.
 
@@ -82,16 +93,20 @@ def place_came(  # noqa: PLR0911 - one for each state
         told: what came, verified to be the car's.
         vehicle_id: the car.
         upto: the ledger is told up to here.
+        now: UTC ms.
     """
     if known is None:
         if not upto < told.seq <= upto + AHEAD_LIMIT:
             return Judged(None, "place of no entry that is awaited")
-        return Judged(PlaceRecord(PlaceState.EARLY, told), "")
+        return Judged(PlaceRecord(PlaceState.EARLY, told, came_ms=now), "")
     match known.state:
         case PlaceState.EARLY:
+            # It has waited since the first one, or a car that repeats it could keep it.
             return Judged(replace(known, told=told), "")
         case PlaceState.ERASED:
             return Judged(None, "place was erased")
+        case PlaceState.LAPSED:
+            return Judged(None, "place was erased, and its entry has not come")
         case PlaceState.HELD if known.told == told:
             return Judged(None, "duplicate")
         case PlaceState.HELD | PlaceState.AWAITED | PlaceState.MISSING:
@@ -112,7 +127,7 @@ def entry_came(
     awaited = PlaceRecord(
         PlaceState.AWAITED, None, commitment, prev_hash, rental_id, arrivals=1
     )
-    if known is None:
+    if known is None or known.state is PlaceState.LAPSED:
         return Judged(awaited, "")
     if known.state is PlaceState.EARLY and known.told is not None:
         if commitment_of(vehicle_id, known.told) != commitment:

@@ -174,6 +174,8 @@ places: Final = Table(
     Column("arrivals", SmallInteger, nullable=False),
     # By `bridge.place_seal`; null before it came, and after it was erased.
     Column("sealed", LargeBinary(SEALED_SIZE)),
+    # When a place came that waits for its entry; of others it says nothing.
+    Column("came_ms", BigInteger, nullable=False),
 )
 Index("places_of_rental", places.c.rental_id)
 Index(
@@ -183,6 +185,15 @@ Index(
     sqlite_where=places.c.state == 1,
     postgresql_where=places.c.state == 1,
 )
+Index(
+    "early_places",
+    places.c.came_ms,
+    sqlite_where=places.c.state == 0,
+    postgresql_where=places.c.state == 0,
+)
+
+IS_EARLY: Final = text("places.state = 0")
+"""`PlaceState.EARLY` in the words of `early_places`, as `IS_TOLD_ONLINE`."""
 
 # What opens them, and goes into no backup of the store (`bridge.backup`): a place whose
 # row here is deleted is erased, in old backups too.

@@ -211,7 +211,7 @@ class RetentionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     places_days: Days = 30
     """Where a rental began, parked and ended, after it is over: as long as a customer
-    may dispute the bill."""
+    may dispute the bill. A place without an entry, since it came."""
     telemetry_hours: Annotated[int, msgspec.Meta(ge=1, le=8_760)] = 24
     """Samples."""
     events_days: Days = 30

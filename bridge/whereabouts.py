@@ -24,7 +24,7 @@ def absorb_place(space: Workspace, record: VerifiedPlace, now: int) -> str:
     ledger = (vehicle_id, told.ledger_id)
     before = space.places.get(key)
     upto = space.ledgers.get(ledger, Ledger()).upto
-    judged = place_came(before, told, vehicle_id, upto=upto)
+    judged = place_came(before, told, vehicle_id, upto=upto, now=now)
     _settle(space, key, judged, now)
     if before is not None and before.state is PlaceState.AWAITED and judged.record:
         # Its entry's receipt waited for it alone.

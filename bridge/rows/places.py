@@ -57,7 +57,7 @@ WITH_KEYS: Final = select(_TABLE, _KEYS.c.key).outerjoin(_KEYS, _IS_ITS_KEY)
 _ROWS: Final = (
     "SELECT places.vehicle_id, places.ledger_id, places.seq, places.state, "
     "places.commitment, places.prev_hash, places.rental_id, places.arrivals, "
-    "places.sealed, place_keys.key FROM places LEFT JOIN place_keys "
+    "places.sealed, places.came_ms, place_keys.key FROM places LEFT JOIN place_keys "
     "ON place_keys.vehicle_id = places.vehicle_id "
     "AND place_keys.ledger_id = places.ledger_id AND place_keys.seq = places.seq "
 )
@@ -80,6 +80,11 @@ _ENTRIES: Final = select(
     _TABLE.c.rental_id,
     _TABLE.c.state,
 )
+_EARLY: Final = (
+    _ENTRIES.where(schema.IS_EARLY, _TABLE.c.came_ms < bindparam("before_ms"))
+    .order_by(_TABLE.c.came_ms)
+    .limit(bindparam("count"))
+)
 _OF_RENTALS: Final = _ENTRIES.where(_TABLE.c.rental_id.in_(_NAMED))
 _ERASE: Final = (
     update(_TABLE)
@@ -88,7 +93,7 @@ _ERASE: Final = (
         _TABLE.c.ledger_id == bindparam("of_ledger"),
         _TABLE.c.seq == bindparam("of_seq"),
     )
-    .values(state=int(PlaceState.ERASED), sealed=None)
+    .values(state=bindparam("into"), sealed=None)
 )
 _DELETE_KEY: Final = delete(_KEYS).where(
     _KEYS.c.vehicle_id == bindparam("of_vehicle"),
@@ -118,6 +123,7 @@ class _PlaceRow(NamedTuple):
     rental_id: bytes
     arrivals: int
     sealed: bytes | None
+    came_ms: int
     key: bytes | None
 
 
@@ -164,6 +170,7 @@ def write_places(
             else seal_place(
                 keys[vehicle_id, ledger_id, seq], str(vehicle_id), record.told
             ),
+            "came_ms": record.came_ms,
         }
         for (vehicle_id, ledger_id, seq), record in changed.items()
     ]
@@ -247,12 +254,43 @@ def erase_rentals(
     return _empty(connection, entries)
 
 
-def _empty(connection: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> int:
+def erase_early(connection: Connection, *, before_ms: int, limit: int) -> int:
+    """Empty places whose entry has not come; return how many were found.
+
+    The row stays, and so the place does not come back before its entry.
+
+    Args:
+        connection: inside a transaction; it locks their vehicles.
+        before_ms: those that came before UTC ms, the oldest first.
+        limit: as many at most.
+    """
+
+    def due() -> Sequence[Row[*tuple[Any, ...]]]:
+        values = {"before_ms": before_ms, "count": limit}
+        return connection.execute(_EARLY, values).all()
+
+    found = {_key(row) for row in due()}
+    if not found:
+        return 0
+    lock_vehicles(connection, {vehicle_id for vehicle_id, _, _ in found})
+    # Once more: the entry may have come to another bridge before the lock was ours.
+    rows = [row for row in due() if _key(row) in found]
+    _empty(connection, rows, into=PlaceState.LAPSED)
+    return len(found)
+
+
+def _empty(
+    connection: Connection,
+    rows: Sequence[Row[*tuple[Any, ...]]],
+    *,
+    into: PlaceState = PlaceState.ERASED,
+) -> int:
     """Delete the keys of places, and what the keys opened; return how many there were.
 
     Args:
         connection: in a transaction that has locked their vehicles.
         rows: of `_ENTRIES`.
+        into: what they are then.
     """
     named = [
         {"of_vehicle": row.vehicle_id, "of_ledger": row.ledger_id, "of_seq": row.seq}
@@ -266,7 +304,7 @@ def _empty(connection: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> int
     is_left = [row.state != int(PlaceState.ERASED) for row in rows]
     left = list(compress(named, is_left))
     if left:
-        connection.execute(_ERASE, left)
+        connection.execute(_ERASE, [one | {"into": int(into)} for one in left])
     _drop_letters(connection, {_key(row) for row in rows})
     return len(left)
 
@@ -336,4 +374,5 @@ def _record(row: Row[Any] | _PlaceRow) -> PlaceRecord:
         row.prev_hash,
         row.rental_id,
         row.arrivals,
+        row.came_ms,
     )

@@ -6,8 +6,8 @@ by a commitment that tells nothing once its salt is gone.
 Rule 1: everything works in small pieces, so that no transaction holds up a batch for
 long, and each kind has transactions of its own, so that none waits for another.
 Rule 2: a piece costs what it lets go of, and not what is kept or ever was: rentals say
-themselves whether they have places, and what lies in the order of its coming is looked
-at from its oldest end only.
+themselves whether they have places, those that wait for an entry have an index, and
+what lies in the order of its coming is looked at from its oldest end only.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from sqlalchemy import Column, Connection, delete, select
 
 from bridge import schema
 from bridge.rows.locks import lock_vehicles
-from bridge.rows.places import erase_rentals
+from bridge.rows.places import erase_early, erase_rentals
 from bridge.rows.rentals import OPEN_STATES
 from bridge.rows.steps import is_followed
 from bridge.rows.telemetry import drop_telemetry
@@ -31,6 +31,9 @@ RENTALS: Final = 100
 """Rentals of which one transaction erases the places, three each: as long, and
 all dead letters are looked through once."""
 
+EARLY: Final = 3 * RENTALS
+"""Places without an entry that one transaction erases: as many as of rentals."""
+
 
 @unique
 class Kind(StrEnum):
@@ -38,6 +41,8 @@ class Kind(StrEnum):
 
     PLACES = "places of rentals"
     """Where rentals that are over began, parked and ended."""
+    EARLY_PLACES = "places without an entry"
+    """Those of which nobody knows the rental, since the entry has not come."""
     TELEMETRY = "telemetry"
     """Samples, which hold positions of free cars."""
     LETTERS = "dead letters"
@@ -53,7 +58,7 @@ class Ages:
     """UTC ms before which each kind is let go."""
 
     places_ms: int
-    """`Kind.PLACES`."""
+    """`Kind.PLACES` and `Kind.EARLY_PLACES`."""
     telemetry_ms: int
     """`Kind.TELEMETRY`."""
     events_ms: int
@@ -84,6 +89,8 @@ def let_go(
     match kind:
         case Kind.PLACES:
             return _erase_places(connection, ages.places_ms)
+        case Kind.EARLY_PLACES:
+            return erase_early(connection, before_ms=ages.places_ms, limit=EARLY)
         case Kind.TELEMETRY:
             return drop_telemetry(connection, ages.telemetry_ms)
         case Kind.LETTERS:

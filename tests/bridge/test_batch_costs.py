@@ -49,6 +49,7 @@ def put_old_rows(connection: Connection, count: int) -> None:
         "prev_hash": bytes(32),
         "arrivals": 1,
         "sealed": b"sealed",
+        "came_ms": 0,
     }
     connection.execute(schema.frames.insert(), [one | frame for one in common])
     connection.execute(

@@ -12,6 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
 from bridge.errors import SettingsError
+from bridge.machine_clock import wall_ms
 from bridge.migrations import migration, versions
 from bridge.migrations.migration import FIRST_RELEASE, migrate, newest, revision_of
 from bridge.retention import ages_of
@@ -23,6 +24,7 @@ from protocol.packed.place import PLACE
 from protocol.place import EventPlace, Place
 from tests.postgres import running_server
 
+DAY_MS = 86_400_000
 LONG_AFTER = ages_of(RetentionSettings(), now=1_800_000_000_000)
 
 
@@ -118,6 +120,39 @@ def test_places_of_rentals_of_an_older_store_are_erased_in_time(engine: Engine) 
         assert list(left) == [(None,)]
         assert erased == 1
         assert let_go(connection, Kind.PLACES, LONG_AFTER, ()) == 0
+
+
+def test_a_place_that_waits_for_its_entry_in_an_older_store_waits_from_now_on(
+    engine: Engine,
+) -> None:
+    # K25: nobody knows when it came.
+    columns = {"v": "A" * 26, "id": bytes(8), "empty": b"", "sealed": bytes(72)}
+    place = text(
+        "INSERT INTO places (vehicle_id, ledger_id, seq, rental_id, state, commitment, "
+        "prev_hash, arrivals, sealed) VALUES (:v, :id, :seq, :empty, 0, :empty, "
+        ":empty, 0, :sealed)"
+    )
+    policy = RetentionSettings(places_days=30)
+    with engine.begin() as connection:
+        command.upgrade(migration._config(connection), "0009")
+        connection.execute(place, columns | {"seq": 1})
+        migrate(connection, name="x")
+        # A bridge of the release before may still be at work.
+        connection.execute(place, columns | {"seq": 2})
+
+    with engine.begin() as connection:
+        erased = [
+            let_go(
+                connection,
+                Kind.EARLY_PLACES,
+                ages_of(policy, now=wall_ms() + days * DAY_MS),
+                (),
+            )
+            for days in (29, 31)
+        ]
+        left = connection.execute(text("SELECT sealed FROM places"))
+        assert list(left) == [(None,), (None,)]
+    assert erased == [0, 2]
 
 
 def test_bringing_up_to_date_what_is_up_to_date_changes_nothing(

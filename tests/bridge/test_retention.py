@@ -135,6 +135,7 @@ def test_dead_letters_are_looked_through_once_however_many_rentals_are_over(
         "prev_hash": bytes(32),
         "arrivals": 1,
         "sealed": b"sealed",
+        "came_ms": 0,
     }
     rental = {"state": "ended", "needs_close": False, "updated_ms": 0}
     looked: list[str] = []

@@ -43,6 +43,7 @@ SINK: Final = "billing"
 
 VEHICLE: Final = "A" * 26
 _ENTRY: Final = {"vehicle_id": VEHICLE, "ledger_id": bytes(8)}
+_LOST: Final = {"vehicle_id": VEHICLE, "ledger_id": b"the lost"}
 
 Open = Callable[[], Database]
 
@@ -94,6 +95,7 @@ def put_rentals(
         "prev_hash": bytes(32),
         "arrivals": 1,
         "sealed": None if is_erased else b"sealed",
+        "came_ms": OLD,
     }
     connection.execute(rentals.insert(), [one | rental for one in common])
     connection.execute(places.insert(), [one | place for one in common])
@@ -107,6 +109,29 @@ def put_places(connection: Connection, due: int, kept: int) -> None:
     put_rentals(connection, kept, over_ms=OLD, state=erased)
     put_rentals(connection, due, over_ms=OLD, state=held)
     put_rentals(connection, kept, over_ms=YOUNG, state=held)
+
+
+def put_early(connection: Connection, due: int, kept: int) -> None:
+    early, lapsed = int(PlaceState.EARLY), int(PlaceState.LAPSED)
+    place = {
+        "commitment": b"",
+        "prev_hash": b"",
+        "rental_id": b"",
+        "arrivals": 0,
+        "sealed": b"sealed",
+    }
+    was = chain(
+        repeat((lapsed, OLD), kept),
+        repeat((early, OLD), due),
+        repeat((early, YOUNG), kept),
+    )
+    rows = [
+        _LOST | place | {"seq": seq, "state": state, "came_ms": at_ms}
+        for seq, (state, at_ms) in enumerate(was, 1)
+    ]
+    keys = [_LOST | {"seq": row["seq"], "key": bytes(32)} for row in rows]
+    connection.execute(schema.places.insert(), rows)
+    connection.execute(schema.place_keys.insert(), keys[kept:])
 
 
 def put_telemetry(connection: Connection, due: int, kept: int) -> None:
@@ -161,6 +186,7 @@ def put_events(connection: Connection, due: int, kept: int) -> None:
 
 PUT: Final[dict[Kind, Callable[[Connection, int, int], None]]] = {
     Kind.PLACES: put_places,
+    Kind.EARLY_PLACES: put_early,
     Kind.TELEMETRY: put_telemetry,
     Kind.LETTERS: put_letters,
     Kind.STEPS: put_steps,
@@ -206,7 +232,9 @@ def still_there(connection: Connection) -> Counter[Kind]:
     """Return how many rows of each kind are there that are due."""
     places, steps = schema.places, schema.mds_steps
     due = {
-        Kind.PLACES: places.c.state != int(PlaceState.ERASED),
+        Kind.PLACES: places.c.state == int(PlaceState.HELD),
+        Kind.EARLY_PLACES: (places.c.state == int(PlaceState.EARLY))
+        & (places.c.came_ms == OLD),
         Kind.TELEMETRY: schema.telemetry.c.received_ms == OLD,
         Kind.LETTERS: schema.dead_letters.c.received_ms == OLD,
         Kind.STEPS: steps.c.at_ms == OLD,
@@ -227,24 +255,25 @@ def put_all(connection: Connection) -> None:
 
 REFUSES: Final = {
     "sqlite": """
-        CREATE TRIGGER no_change BEFORE {} ON {}
+        CREATE TRIGGER no_change BEFORE {} ON {} WHEN {}
         BEGIN SELECT RAISE(ABORT, 'it is refused'); END
     """,
     "postgresql": """
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN RAISE EXCEPTION 'it is refused'; END $$;
-        CREATE TRIGGER no_change BEFORE {} ON {} FOR EACH ROW
+        CREATE TRIGGER no_change BEFORE {} ON {} FOR EACH ROW WHEN ({})
         EXECUTE FUNCTION refuse()
     """,
 }
 """Words by which a database refuses to let go of one kind."""
 
 CHANGED: Final = {
-    Kind.PLACES: ("UPDATE", "places"),
-    Kind.TELEMETRY: ("DELETE", "telemetry"),
-    Kind.LETTERS: ("DELETE", "dead_letters"),
-    Kind.STEPS: ("DELETE", "mds_steps"),
-    Kind.EVENTS: ("DELETE", "outbox"),
+    Kind.PLACES: ("UPDATE", "places", "OLD.state = 2"),
+    Kind.EARLY_PLACES: ("UPDATE", "places", "OLD.state = 0"),
+    Kind.TELEMETRY: ("DELETE", "telemetry", "true"),
+    Kind.LETTERS: ("DELETE", "dead_letters", "true"),
+    Kind.STEPS: ("DELETE", "mds_steps", "true"),
+    Kind.EVENTS: ("DELETE", "outbox", "true"),
 }
 
 
@@ -340,6 +369,42 @@ async def test_a_rental_that_another_bridge_hears_of_meanwhile_keeps_its_places(
 
     assert gone[Kind.PLACES] == DUE
     assert +left == {Kind.PLACES: DUE}
+
+
+@pytest.mark.postgres
+async def test_a_place_whose_entry_another_bridge_takes_meanwhile_is_kept(
+    server: Server,
+) -> None:
+    # K25: the entry comes while we wait for the car's lock.
+    url = server.make_database()
+    places, keys = schema.places, schema.place_keys
+    is_due = (places.c.state == int(PlaceState.EARLY)) & (places.c.came_ms == OLD)
+    waiting = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    unread = select(func.count()).where(
+        places.c.state == int(PlaceState.EARLY), places.c.sealed.is_(None)
+    )
+    async with keeping(PostgresDatabase(url)) as (store, _):
+        before = await store.read(lambda c: c.execute(select(keys.c.key)).all())
+        engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+        with contextlib.closing(engine.connect()) as other:
+            lock_vehicles(other, [VehicleId.from_text(VEHICLE)])
+            held = {"state": int(PlaceState.HELD)}
+            other.execute(places.update().where(is_due).values(held))
+            letting_go = asyncio.create_task(
+                store.write(lambda c: let_go(c, Kind.EARLY_PLACES, AGES, ()))
+            )
+            await until(lambda: bool(server.execute(url, waiting)))
+            other.commit()
+        engine.dispose()
+        found = await letting_go
+        left = await store.read(still_there)
+        after = await store.read(lambda c: c.execute(select(keys.c.key)).all())
+        emptied = await store.read(lambda c: c.execute(unread).scalar_one())
+
+    assert found == DUE
+    assert left[Kind.PLACES] == 2 * DUE
+    assert after == before
+    assert emptied == 0
 
 
 def positions_after(fresh: Open, *stamps: int) -> list[int]:
