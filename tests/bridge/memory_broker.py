@@ -10,6 +10,8 @@ from types import TracebackType
 from typing import Self
 
 from protocol.codes import FrameClass
+from protocol.frame import parse_frame
+from protocol.receipt import RECEIPT
 from protocol.topic import parse_topic
 from transport.errors import LinkError, LinkFailure
 
@@ -120,6 +122,20 @@ class MemoryBroker:
             for topic, data in self.sent
             if parse_topic(topic).frame_class is frame_class
         ]
+
+    async def until_receipted(self, head_hash: bytes) -> None:
+        """Wait for a receipt up to an entry: a tenth of a second, or ten at most."""
+
+        def is_told() -> bool:
+            return any(
+                RECEIPT.parse(parse_frame(data).payload).head_hash == head_hash
+                for data in self.sent_of(FrameClass.RECEIPT)
+            )
+
+        async with asyncio.timeout(10):
+            while not is_told():
+                self.was_sent.clear()
+                await self.was_sent.wait()
 
     async def next_sent(self, frame_class: FrameClass) -> bytes:
         """Wait for the next frame of a class that no call returned before."""

@@ -43,6 +43,7 @@ def verified(fleet: FleetDirectory, proof: RentalProof | None) -> Proof:
 
 
 async def proof_of(world: World) -> RentalProof | None:
+    await world.broker.until_receipted(world.car.head)
     await world.intake.flush()  # receipts are stored with what comes next
     return await world.store.rental_proof(RENTAL)
 

@@ -64,7 +64,7 @@ async def test_a_rental_is_stored_told_and_receipted(
         await world.say(FrameClass.EVENT, *entries_of(world.car))
 
         assert await world.events() == TYPES
-        await world.until_receipted(world.car)
+        await world.broker.until_receipted(world.car.head)
 
 
 async def test_a_topic_that_postgres_cannot_store_stops_nobody_s_frames(

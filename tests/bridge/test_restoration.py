@@ -185,7 +185,7 @@ async def test_after_a_restore_no_number_is_used_again_and_the_car_is_asked_firs
         await world.say(FrameClass.RESULT, car.result(command))
         done = await world.store.command(order.command_id)
         told = await world.events()
-        await world.until_receipted(car)
+        await world.broker.until_receipted(car.head)
         check = AuditCheck()
         rows, head = await world.store.audit_after(0, 100)
         for row in rows:
@@ -310,7 +310,7 @@ async def test_what_a_loss_swallowed_is_given_up_by_two_and_the_ledger_goes_on(
         await world.say(FrameClass.EVENT, entries[3], entries[4])
         kinds = [letter.kind for letter in await world.store.dead_letters()]
         left = await world.store.read(lambda c: find_gaps(c, now=world.now()))
-        await world.until_receipted(car)
+        await world.broker.until_receipted(car.head)
         proof = await proof_of(world)
 
     types = [row.type for row in told]

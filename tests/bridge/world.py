@@ -38,7 +38,7 @@ from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
 from protocol.fleet import FleetPart
 from protocol.keyfile import parse_signing_key
-from tests.bridge.car import Car, receipt_of
+from tests.bridge.car import Car
 from tests.bridge.memory_broker import MemoryBroker, Message
 
 if TYPE_CHECKING:
@@ -242,17 +242,6 @@ class World:
         who = car or self.car
         await self.say(FrameClass.HELLO, who.hello(), car=who)
         await self.broker.next_sent(FrameClass.RECEIPT)
-
-    async def until_receipted(self, car: Car) -> None:
-        """Wait for the receipt of a car's newest entry, up to a tenth of a second."""
-
-        def newest() -> bytes:
-            sent = self.broker.sent_of(FrameClass.RECEIPT)
-            return receipt_of(sent[-1]).head_hash if sent else b""
-
-        async with asyncio.timeout(10):
-            while newest() != car.head:  # noqa: ASYNC110 - a timer of the intake sends it
-                await asyncio.sleep(0.01)
 
     async def order(self, order: Order, *, wait_s: float = 0) -> CommandRecord:
         record, _ = await self.dispatcher.submit(
