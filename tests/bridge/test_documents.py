@@ -216,7 +216,7 @@ async def test_a_bridge_needs_no_more_of_the_fleet_than_the_manual_copies(
 ) -> None:
     manual = (ROOT / "docs/operations.md").read_text()
     [copied] = re.findall(
-        r"^tar -C fleet -cf bridge-part.tar (.*)$", manual, re.MULTILINE
+        r"^\(cd fleet && tar -cf ../bridge-part.tar (.*)\)$", manual, re.MULTILINE
     )
     part = tmp_path / "fleet"
     named = [top for name in copied.split() for top in fleet.path.glob(name)]

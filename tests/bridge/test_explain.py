@@ -77,6 +77,7 @@ async def test_a_command_that_was_done_is_shown_from_order_to_receipt(
     record, frame = await ordered(world)
     world.advance(1)
     await world.say(FrameClass.RESULT, world.car.result(frame))
+    await world.broker.until_receipted(world.car.head)
     await world.say(FrameClass.TELEM, world.car.telemetry(sample()))
 
     document = await explained(world, record)
@@ -203,6 +204,7 @@ async def test_whatever_is_changed_in_an_explanation_is_found(
     # K13, K14
     record, frame = await ordered(world)
     await world.say(FrameClass.RESULT, world.car.result(frame))
+    await world.broker.until_receipted(world.car.head)
     await world.say(FrameClass.TELEM, world.car.telemetry(sample()))
     document = await explained(world, record)
     forged = copy.deepcopy(document)
