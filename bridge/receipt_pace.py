@@ -10,6 +10,8 @@ Rule 2: the next one waits until `APART_S` after it, and what comes meanwhile ta
 place.
 Rule 3: what names gaps or rejected entries goes at once, since the next one may not say
 it again. It takes the place of one that waits.
+Rule 4: what waits for a car that is doubted now is not said: the answer to its
+challenge gets a receipt that says it all (FF-SYN-10).
 """
 
 from collections import OrderedDict
@@ -69,6 +71,8 @@ class ReceiptPace:
         """
         going = self.ripe(now_s=now_s)
         for newer in told:
+            if newer.due.vehicle.doubt is not None:
+                self._forget(newer.due.vehicle_id)
             key = (newer.due.vehicle_id, newer.due.receipt.ledger_id)
             older = self._waiting.pop(key, None)
             one = newer if older is None else newer.after(older)
@@ -98,6 +102,10 @@ class ReceiptPace:
         self._waiting.clear()
         self._last_s.clear()
         return going
+
+    def _forget(self, vehicle_id: VehicleId) -> None:
+        for key in [key for key in self._waiting if key[0] == vehicle_id]:
+            del self._waiting[key]
 
     def _went(self, key: tuple[VehicleId, bytes], now_s: float) -> None:
         self._last_s.pop(key, None)

@@ -10,7 +10,6 @@ import pytest
 
 from certs.fleet import FleetDirectory
 from protocol.codes import FrameClass
-from tests.bridge.car import receipt_of
 from tests.bridge.crashing import POINTS
 from tests.bridge.stream import TYPES, entries_of
 from tests.bridge.world import World
@@ -56,7 +55,5 @@ async def test_nothing_leaves_before_it_is_stored_and_nothing_is_lost(
         await world.say(FrameClass.EVENT, *entries)
 
         assert await world.events() == TYPES
-        last = world.broker.sent_of(FrameClass.RECEIPT)[-1]
-        assert receipt_of(last).upto == len(entries)
-        assert receipt_of(last).head_hash == world.car.head
+        await world.broker.until_receipted(world.car.head)
     assert set(stored(database).values()) == set(entries)

@@ -30,10 +30,6 @@ MAKERS: dict[Suite, Callable[[], SigningKey]] = {
 }
 
 
-async def last_upto(world: World) -> int:
-    return receipt_of(world.broker.sent_of(FrameClass.RECEIPT)[-1]).upto
-
-
 @pytest.mark.parametrize("suite", list(Suite))
 async def test_frames_behind_the_rotation_are_those_of_the_new_key(
     world: World, suite: Suite

@@ -1,12 +1,14 @@
 """Receipts do not crowd a car that catches up, and none is kept from it."""
 
 from collections import defaultdict
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.committed import ReceiptDue
+from bridge.doubt import Doubt
 from bridge.receipt_pace import APART_S, ReceiptPace, Told
 from bridge.vehicle import VehicleState
 from protocol.codes import Code
@@ -17,9 +19,15 @@ CARS = [VehicleId(bytes([number]) * 16) for number in (1, 2, 3)]
 LEDGER = b"ledger-of-a-car-"
 
 
-def told(upto: int, *, car: VehicleId = CARS[0], gaps: tuple[Gap, ...] = ()) -> Told:
+def told(
+    upto: int,
+    *,
+    car: VehicleId = CARS[0],
+    gaps: tuple[Gap, ...] = (),
+    ledger_id: bytes = LEDGER,
+) -> Told:
     receipt = Receipt(
-        ledger_id=LEDGER,
+        ledger_id=ledger_id,
         upto=upto,
         head_hash=bytes(32),
         credit=64,
@@ -81,6 +89,20 @@ def test_a_rejected_entry_is_named_though_the_next_receipt_does_not_name_it() ->
     )
 
     assert going.due.receipt.rejects == (Reject(2, Code.BAD_HASH),)
+
+
+def test_a_car_that_is_doubted_hears_nothing_that_waited() -> None:
+    # FF-SYN-10.
+    pace = ReceiptPace()
+    pace.take([told(1), told(1, car=CARS[1])], now_s=10.0)
+    pace.take([told(2), told(2, car=CARS[1])], now_s=10.01)
+    doubted = VehicleState(doubt=Doubt(bytes(16), bytes(16), "an older boot"))
+    hello = told(1, ledger_id=b"another-ledger--").due
+
+    pace.take([Told(replace(hello, vehicle=doubted))], now_s=10.02)
+
+    left = [one.due.vehicle_id for one in pace.rest()]
+    assert left == [CARS[1]]
 
 
 def test_at_the_end_of_a_link_everything_is_said() -> None:
