@@ -149,7 +149,8 @@ async def test_a_slow_network_to_the_database_delays_everything_and_loses_nothin
             # A connection that broke: nothing of the batch was acknowledged.
             world.broker.subscribed.clear()
             proxy.cut()
-            async with asyncio.timeout(60):
+            # Seven batches, each of some ten round trips.
+            async with asyncio.timeout(times(60, deep=240)):
                 for message in messages:
                     await message.is_done.wait()
             took_s = time.monotonic() - began
