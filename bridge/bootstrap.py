@@ -132,7 +132,6 @@ class Bridge:
         wire: Wire,
         store: Store,
         intake: Intake,
-        relays: tuple[Relay, ...],
         streams: EventStreams,
         registry: RegistryDirectory,
         expiry: ExpiryWatch,
@@ -152,7 +151,6 @@ class Bridge:
         """Who listens to events."""
         self._wire = wire
         self._intake = intake
-        self._relays = relays
         self._registry = registry
         self._expiry = expiry
         self._clock_watch = clock_watch
@@ -220,10 +218,6 @@ class Bridge:
     def days_left(self) -> dict[str, int]:
         """Return in how many days what ends, the first first."""
         return {ending.name: ending.days for ending in self._expiry.current}
-
-    def failing_sinks(self) -> dict[str, str]:
-        """Return why a sink's consumer takes nothing at present, by its name."""
-        return {r.name: r.last_error for r in self._relays if r.last_error}
 
     async def wait(self, stop: asyncio.Event) -> None:
         """Wait until `stop` is set.
@@ -416,7 +410,6 @@ async def open_bridge(
             wire=wire,
             store=store,
             intake=intake,
-            relays=relays,
             streams=streams,
             registry=registry,
             expiry=expiry,

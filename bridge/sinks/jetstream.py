@@ -32,9 +32,6 @@ PARALLEL: Final = 64
 
 CONNECT_TIMEOUT_S: Final = 5
 
-PAYLOAD_LIMIT: Final = 1_048_576
-"""Bytes of a message that NATS takes by default; an event has at most about 20 KB."""
-
 CONTENT_TYPE: Final = "application/cloudevents+json"
 
 

@@ -218,6 +218,18 @@ async def want_signed(
     assert done == 200
 
 
+async def come_back_late(
+    running: Running, thief: Thief, first: VehicleId, late: Car
+) -> None:
+    """Let two cars come days after their consent; the signer lets the first have it."""
+    await want_signed(running, HERE, first, late.id, now=thief.now)
+    thief.now += 3 * DAY_MS
+    await greet(running, running.car)
+    await until(lambda: offers_to(running, first) == [hashlib.sha256(HERE).digest()])
+    await greet(running, late)
+    await until(lambda: "refused" in {f["class"] for f in thief.told()})
+
+
 @pytest.mark.broker
 async def test_cars_that_come_back_after_days_get_it_in_their_turn(
     fleet: FleetDirectory, thief: Thief, folder: Path
@@ -227,12 +239,7 @@ async def test_cars_that_come_back_after_days_get_it_in_their_turn(
     late = Car(fleet.vehicle_directory(second), boot_ms=lambda: BOOT_MS)
     digest = hashlib.sha256(HERE).digest()
     async with bridge_of(fleet, thief, folder) as running:
-        await want_signed(running, HERE, first, second, now=thief.now)
-        thief.now += 3 * DAY_MS
-        await greet(running, running.car)
-        await until(lambda: offers_to(running, first) == [digest])
-        await greet(running, late)
-        await until(lambda: "refused" in {f["class"] for f in thief.told()})
+        await come_back_late(running, thief, first, late)
         thief.now += 600_000
         await greet(running, late)
         await until(lambda: offers_to(running, second) == [digest])
@@ -250,12 +257,7 @@ async def test_what_waits_for_its_turn_is_let_go_by_a_new_consent(
     late = Car(fleet.vehicle_directory(second), boot_ms=lambda: BOOT_MS)
     digest = hashlib.sha256(HERE).digest()
     async with bridge_of(fleet, thief, folder) as running:
-        await want_signed(running, HERE, first, second, now=thief.now)
-        thief.now += 3 * DAY_MS
-        await greet(running, running.car)
-        await until(lambda: offers_to(running, first) == [digest])
-        await greet(running, late)
-        await until(lambda: "refused" in {f["class"] for f in thief.told()})
+        await come_back_late(running, thief, first, late)
         await want_signed(running, HERE, second, now=thief.now)
         await greet(running, late)
         await until(lambda: offers_to(running, second) == [digest])
